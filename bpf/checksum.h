@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Completing transport checksums.
+ *
+ * A veth peer (or a tap's user) may send TCP and UDP with a "partial" checksum:
+ * the field holds only the sum of the pseudo-header, and the kernel remembers
+ * beside the frame that the rest is still to be summed.  XDP does not see what
+ * is beside the frame, and a redirect to a device or to AF_XDP loses it.  So a
+ * frame that leaves either way has to carry the whole sum.
+ *
+ * A field that equals the folded sum of the pseudo-header says that the frame
+ * is partial, or that its payload happens to sum to zero; computing the sum is
+ * right for both.  That holds for whole packets: fragments are never partial
+ * (the IP layer completes before it fragments) and are left alone.
+ *
+ * XDP_PASS must not complete: the kernel still knows, and would add the payload
+ * a second time.
+ */
+#ifndef XF_CHECKSUM_H
+#define XF_CHECKSUM_H 1
+
+#include "maps.h"
+#include "parse.h"
+
+enum xf_checksum {
+    XF_CHECKSUM_WHOLE,               /* Nothing to do. */
+    XF_CHECKSUM_PARTIAL,
+    XF_CHECKSUM_HOPELESS,            /* Missing, and not computed here. */
+};
+
+static __always_inline __u16
+fold(__u64 sum)
+{
+    sum = (sum & 0xffffffff) + (sum >> 32);
+    sum = (sum & 0xffff) + (sum >> 16);
+    sum = (sum & 0xffff) + (sum >> 16);
+    sum = (sum & 0xffff) + (sum >> 16);
+    return sum;
+}
+
+/* Offset of the checksum in the transport header, 0 if there is none. */
+static __always_inline __u32
+checksum_offset(__u32 proto)
+{
+    return proto == IPPROTO_TCP ? 16 : proto == IPPROTO_UDP ? 6 : 0;
+}
+
+/* RFC 9293 section 3.1, RFC 8200 section 8.1: the folded pseudo-header. */
+static __always_inline __u16
+pseudo_header_sum(const struct xf_packet *p)
+{
+    const __u32 *ip = (const __u32 *)&p->key.word[4];
+    __u64 sum = bpf_htons(p->l4_len) + bpf_htons(p->l4_proto);
+
+    sum += (__u64)ip[0] + ip[1];
+    if (p->cls == XF_CLASS_IPV6)
+        sum += (__u64)ip[2] + ip[3] + ip[4] + ip[5] + ip[6] + ip[7];
+    return fold(sum);
+}
+
+/* Says what the checksum of the packet, still as it arrived, needs. */
+static __always_inline enum xf_checksum
+checksum_state(struct xdp_md *ctx, const struct xf_packet *p)
+{
+    void *end = (void *)(long)ctx->data_end;
+    void *l4 = (void *)(long)ctx->data + (p->l4_off & 0xff);
+    __u32 offset = checksum_offset(p->l4_proto);
+
+    if (!p->l4_off)
+        return XF_CHECKSUM_WHOLE;
+    if (p->l4_proto == XF_IPPROTO_SCTP) {
+        struct xf_sctp *sctp = l4;
+
+        /* veth leaves the CRC32c zero as well. */
+        return (void *)(sctp + 1) <= end && !sctp->crc ? XF_CHECKSUM_HOPELESS
+                                                       : XF_CHECKSUM_WHOLE;
+    }
+    if (!offset || l4 + 18 > end)
+        return XF_CHECKSUM_WHOLE;
+    return *(__u16 *)(l4 + offset) == pseudo_header_sum(p)
+           ? XF_CHECKSUM_PARTIAL : XF_CHECKSUM_WHOLE;
+}
+
+/* Adds 'SIZE' bytes at 'pos' to 'sum' and moves on.  'pos' is masked so that
+ * the verifier knows its range and nothing more, which lets it merge the paths
+ * that lead here. */
+#define SUM_CHUNK(SIZE)                                                       \
+    do {                                                                      \
+        void *chunk = data + (pos & (XF_MAX_FRAME - 1));                      \
+        if (chunk + (SIZE) > end)                                             \
+            return -1;                                                        \
+        sum = bpf_csum_diff(0, 0, chunk, SIZE, sum);                          \
+        pos += (SIZE);                                                        \
+    } while (0)
+
+/* Replaces the partial checksum 'offset' bytes into the 'len' bytes at 'pos' by
+ * the whole one.  Returns 0, or -1 with the packet unchanged.
+ *
+ * A global function, so that the verifier checks it once and on its own. */
+__noinline int
+complete_checksum(struct xdp_md *ctx, __u32 pos, __u32 len, __u32 offset)
+{
+    void *end = (void *)(long)ctx->data_end;
+    void *data = (void *)(long)ctx->data;
+    __u32 field = pos + offset;
+    __u32 sum = 0;
+    __u16 result;
+
+    if (pos + len > XF_MAX_FRAME || offset > 16)
+        return -1;
+    /* bpf_csum_diff() takes up to 512 bytes (MAX_BPF_STACK). */
+    for (int i = 0; i < XF_MAX_FRAME / 512 && len >= 512; i++, len -= 512)
+        SUM_CHUNK(512);
+    if (len & 256)
+        SUM_CHUNK(256);
+    if (len & 128)
+        SUM_CHUNK(128);
+    if (len & 64)
+        SUM_CHUNK(64);
+    if (len & 32)
+        SUM_CHUNK(32);
+    if (len & 16)
+        SUM_CHUNK(16);
+    if (len & 8)
+        SUM_CHUNK(8);
+    if (len & 4)
+        SUM_CHUNK(4);
+    if (len & 3) {                   /* The rest, padded with zeros. */
+        __u8 *rest = data + (pos & (XF_MAX_FRAME - 1));
+        __u8 last[4] = {0};
+
+        if ((void *)rest + 1 > end)
+            return -1;
+        last[0] = rest[0];
+        if ((len & 2) && (void *)rest + 2 <= end)
+            last[1] = rest[1];
+        if ((len & 3) == 3 && (void *)rest + 3 <= end)
+            last[2] = rest[2];
+        sum = bpf_csum_diff(0, 0, (__be32 *)last, 4, sum);
+    }
+
+    result = ~fold(sum);
+    if (!result)                     /* UDP: zero would mean "none". */
+        result = 0xffff;
+    data += field & (XF_MAX_FRAME - 1);
+    if (data + sizeof result > end)
+        return -1;
+    *(__u16 *)data = result;
+    return 0;
+}
+
+#endif /* checksum.h */

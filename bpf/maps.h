@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* The program's maps and constants.
+ *
+ * All maps but 'xsks_map' are shared by the programs of all ports: user space
+ * creates them once and lends them to each program it loads.  Their real sizes
+ * are set at load time, before the first program is loaded.
+ */
+#ifndef XF_MAPS_H
+#define XF_MAPS_H 1
+
+#include <stdbool.h>
+
+#include <linux/bpf.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "xdp_flow_abi.h"
+
+/* An array that user space maps into its memory (Linux 5.5). */
+#define XF_ARRAY(NAME, VALUE)                                                 \
+    struct {                                                                  \
+        __uint(type, BPF_MAP_TYPE_ARRAY);                                     \
+        __uint(map_flags, BPF_F_MMAPABLE);                                    \
+        __uint(max_entries, 1);                                               \
+        __type(key, __u32);                                                   \
+        __type(value, VALUE);                                                 \
+    } NAME SEC(".maps")
+
+XF_ARRAY(xf_buckets, struct xf_bucket);
+XF_ARRAY(xf_flows, struct xf_flow);         /* By flow slot. */
+XF_ARRAY(xf_subtables, struct xf_subtable);
+XF_ARRAY(xf_walks, struct xf_walk);         /* By enum xf_class. */
+XF_ARRAY(xf_stats, struct xf_stats);        /* [cpu][flow slot]. */
+XF_ARRAY(xf_ports, struct xf_port);         /* By port slot. */
+XF_ARRAY(xf_cpus, struct xf_cpu);           /* By CPU number. */
+XF_ARRAY(xf_misses, struct xf_miss_row);    /* [cpu][port slot]. */
+
+/* The mask cache: subtable that a packet with this hash hit last.  CPUs race
+ * on it, which costs a wrong prediction at worst. */
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, XF_MASK_CACHE_SIZE);
+    __type(key, __u32);
+    __type(value, __u32);
+} xf_mask_cache SEC(".maps");
+
+/* Devices by port slot. */
+struct {
+    __uint(type, BPF_MAP_TYPE_DEVMAP);
+    __uint(max_entries, XF_MAX_PORTS);
+    __uint(key_size, sizeof(__u32));
+    __uint(value_size, sizeof(__u32));
+} xf_tx_ports SEC(".maps");
+
+/* AF_XDP sockets of this port by queue.  The name and the sizes are what
+ * libxdp's xsk.c looks for. */
+struct {
+    __uint(type, BPF_MAP_TYPE_XSKMAP);
+    __uint(max_entries, 64);
+    __uint(key_size, sizeof(__u32));
+    __uint(value_size, sizeof(__u32));
+} xsks_map SEC(".maps");
+
+/* Set at load time and constant from then on, so the JIT sees immediates. */
+const volatile __u32 xf_in_port = 0;        /* Slot of this port. */
+const volatile __u32 xf_tx_flag = XF_PORT_TX_NATIVE; /* XF_PORT_TX_* that a
+                                             * target of this port needs. */
+const volatile __u32 xf_bucket_mask = 0;    /* Number of buckets - 1. */
+const volatile __u32 xf_n_slots = 1;        /* Flow slots, slot 0 included. */
+const volatile __u64 xf_secret[XF_KEY_WORDS + 1] = {0};
+
+#endif /* maps.h */

@@ -1,0 +1,267 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Parsing: packet bytes in, struct xf_packet out.
+ *
+ * The rules are those of OVS's miniflow_extract(), narrowed: whatever is not
+ * plainly well-formed is a miss, never a drop and never a guess, so a packet
+ * that parses has exactly the header fields that OVS would have found.
+ */
+#ifndef XF_PARSE_H
+#define XF_PARSE_H 1
+
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <linux/tcp.h>
+#include <linux/udp.h>
+
+#include "maps.h"
+
+#define XF_ETH_P_MIN 0x600           /* Smaller: an 802.3 length. */
+#define XF_MAX_PADDING 255           /* Behind the IP packet, as in OVS. */
+#define XF_IP_MF 0x2000
+#define XF_IP_OFFSET 0x1fff
+
+/* <linux/in.h> and RFC 8200 section 4; the list is OVS's. */
+#define XF_NEXTHDR_HOPOPTS 0
+#define XF_NEXTHDR_ROUTING 43
+#define XF_NEXTHDR_FRAGMENT 44
+#define XF_NEXTHDR_AH 51
+#define XF_NEXTHDR_DSTOPTS 60
+#define XF_IPPROTO_ICMPV6 58
+#define XF_IPPROTO_SCTP 132
+
+struct xf_vlan_header {
+    __be16 tci;
+    __be16 type;
+};
+
+/* RFC 826, for Ethernet and IPv4. */
+struct xf_arp {
+    __be16 hrd, pro;
+    __u8 hln, pln;
+    __be16 op;
+    __u8 sha[6];
+    __be32 spa;
+    __u8 tha[6];
+    __be32 tpa;
+} __attribute__((packed));
+
+/* The common begin of SCTP's (RFC 9260) and of ICMP's header. */
+struct xf_sctp {
+    __be16 src, dst;
+    __be32 vtag, crc;
+};
+struct xf_icmp {
+    __u8 type, code;
+    __be16 checksum;
+    __be32 rest;
+};
+
+struct xf_packet {
+    struct xf_key key;
+    __u32 cls;                       /* enum xf_class. */
+    __u32 frame_len;
+
+    /* Transport header and payload, where a checksum may have to be completed
+     * (checksum.h).  'l4_off' is 0 where there is none to look at. */
+    __u32 l4_off;                    /* From the begin of the frame. */
+    __u32 l4_len;                    /* In bytes, as IP says. */
+    __u32 l4_proto;
+};
+
+#define XF_PARSED (-1)
+
+static __always_inline int
+parse_arp(struct xf_packet *p, void *l3, void *end)
+{
+    struct xf_arp *arp = l3;
+    __u16 op;
+
+    if ((void *)(arp + 1) > end)
+        return XF_MISS_TRUNCATED;
+    op = bpf_ntohs(arp->op);
+    if (arp->hrd != bpf_htons(1) || arp->pro != bpf_htons(ETH_P_IP)
+        || arp->hln != 6 || arp->pln != 4 || op > 0xff)
+        return XF_MISS_ARP;
+
+    p->cls = XF_CLASS_ARP;
+    p->key.nw_proto = op;
+    p->key.ipv4_src = arp->spa;
+    p->key.ipv4_dst = arp->tpa;
+    __builtin_memcpy(p->key.arp_sha, arp->sha, 6);
+    __builtin_memcpy(p->key.arp_tha, arp->tha, 6);
+    return XF_PARSED;
+}
+
+static __always_inline int
+parse_l4(struct xf_packet *p, void *l4, void *end)
+{
+    __u32 len = p->l4_len;
+
+    if (p->key.nw_proto == IPPROTO_TCP) {
+        struct tcphdr *tcp = l4;
+
+        if ((void *)(tcp + 1) > end || len < sizeof *tcp)
+            return XF_MISS_TRUNCATED;
+        p->key.tp_src = tcp->source;
+        p->key.tp_dst = tcp->dest;
+        p->key.tcp_flags = ((__be16 *)tcp)[6] & bpf_htons(0x0fff);
+    } else if (p->key.nw_proto == IPPROTO_UDP) {
+        struct udphdr *udp = l4;
+
+        if ((void *)(udp + 1) > end || len < sizeof *udp)
+            return XF_MISS_TRUNCATED;
+        p->key.tp_src = udp->source;
+        p->key.tp_dst = udp->dest;
+    } else if (p->key.nw_proto == XF_IPPROTO_SCTP) {
+        struct xf_sctp *sctp = l4;
+
+        if ((void *)(sctp + 1) > end || len < sizeof *sctp)
+            return XF_MISS_TRUNCATED;
+        p->key.tp_src = sctp->src;
+        p->key.tp_dst = sctp->dst;
+    } else if (p->key.nw_proto
+               == (p->cls == XF_CLASS_IPV4 ? IPPROTO_ICMP
+                                           : XF_IPPROTO_ICMPV6)) {
+        struct xf_icmp *icmp = l4;
+
+        if ((void *)(icmp + 1) > end || len < sizeof *icmp)
+            return XF_MISS_TRUNCATED;
+        p->key.tp_src = bpf_htons(icmp->type);
+        p->key.tp_dst = bpf_htons(icmp->code);
+    }
+    return XF_PARSED;
+}
+
+static __always_inline int
+parse_ipv4(struct xf_packet *p, void *l3, void *end, __u32 l3_off)
+{
+    __u32 l3_len = p->frame_len - l3_off;
+    struct iphdr *ip = l3;
+    __u32 tot_len, header_len;
+    __u16 frag;
+
+    if ((void *)(ip + 1) > end)
+        return XF_MISS_TRUNCATED;
+    tot_len = bpf_ntohs(ip->tot_len);
+    header_len = ip->ihl * 4;
+    if (ip->version != 4 || header_len < sizeof *ip || tot_len < header_len)
+        return XF_MISS_IP_HEADER;
+    if (tot_len > l3_len)
+        return XF_MISS_TRUNCATED;
+    if (l3_len - tot_len > XF_MAX_PADDING)
+        return XF_MISS_IP_HEADER;
+
+    p->cls = XF_CLASS_IPV4;
+    p->key.ipv4_src = ip->saddr;
+    p->key.ipv4_dst = ip->daddr;
+    p->key.nw_proto = ip->protocol;
+    p->key.nw_tos = ip->tos;
+    p->key.nw_ttl = ip->ttl;
+    p->l4_len = tot_len - header_len;
+
+    frag = bpf_ntohs(ip->frag_off);
+    if (frag & XF_IP_OFFSET)
+        return XF_MISS_LATER_FRAGMENT;
+    if (frag & XF_IP_MF) {
+        p->key.nw_frag = XF_FRAG_FIRST;
+    } else {
+        p->l4_off = l3_off + header_len;
+        p->l4_proto = ip->protocol;
+    }
+    if (header_len != sizeof *ip)
+        return XF_MISS_IP_OPTIONS;
+    return parse_l4(p, ip + 1, end);
+}
+
+static __always_inline bool
+is_ipv6_extension(__u8 nexthdr)
+{
+    return nexthdr == XF_NEXTHDR_HOPOPTS || nexthdr == XF_NEXTHDR_ROUTING
+           || nexthdr == XF_NEXTHDR_FRAGMENT || nexthdr == XF_NEXTHDR_AH
+           || nexthdr == XF_NEXTHDR_DSTOPTS;
+}
+
+static __always_inline int
+parse_ipv6(struct xf_packet *p, void *l3, void *end, __u32 l3_off)
+{
+    __u32 l3_len = p->frame_len - l3_off;
+    struct ipv6hdr *ip = l3;
+    __u32 tot_len;
+
+    if ((void *)(ip + 1) > end)
+        return XF_MISS_TRUNCATED;
+    if (ip->version != 6)
+        return XF_MISS_IP_HEADER;
+    tot_len = sizeof *ip + bpf_ntohs(ip->payload_len);
+    if (tot_len > l3_len)
+        return XF_MISS_TRUNCATED;
+    if (l3_len - tot_len > XF_MAX_PADDING)
+        return XF_MISS_IP_HEADER;
+    if (is_ipv6_extension(ip->nexthdr))
+        return XF_MISS_IP_OPTIONS;
+
+    p->cls = XF_CLASS_IPV6;
+    __builtin_memcpy(p->key.ipv6_src, &ip->saddr, 16);
+    __builtin_memcpy(p->key.ipv6_dst, &ip->daddr, 16);
+    p->key.nw_proto = ip->nexthdr;
+    p->key.nw_tos = bpf_ntohl(*(__be32 *)ip) >> 20;
+    p->key.nw_ttl = ip->hop_limit;
+    p->l4_len = tot_len - sizeof *ip;
+    p->l4_off = l3_off + sizeof *ip;
+    p->l4_proto = ip->nexthdr;
+    return parse_l4(p, ip + 1, end);
+}
+
+/* Fills in '*p', which the caller has zeroed, from the packet of 'ctx'.
+ * Returns XF_PARSED or an enum xf_miss.
+ *
+ * A global function, so that the verifier checks it once and on its own rather
+ * than everything that follows once per way through it. */
+__noinline int
+parse_packet(struct xdp_md *ctx, struct xf_packet *p)
+{
+    void *end = (void *)(long)ctx->data_end;
+    void *data = (void *)(long)ctx->data;
+    struct ethhdr *eth = data;
+    void *l3 = eth + 1;
+    __u32 l3_off = sizeof *eth;
+    __be16 type;
+
+    if (!p)                          /* Never; the verifier must see it. */
+        return XF_MISS_INTERNAL;
+    p->frame_len = end - data;
+    if (l3 > end)
+        return XF_MISS_TRUNCATED;
+    p->key.in_port = xf_in_port;
+    __builtin_memcpy(p->key.eth_dst, eth->h_dest, 6);
+    __builtin_memcpy(p->key.eth_src, eth->h_source, 6);
+    type = eth->h_proto;
+
+    if (type == bpf_htons(ETH_P_8021Q)) {
+        struct xf_vlan_header *vlan = l3;
+
+        l3 = vlan + 1;
+        l3_off += sizeof *vlan;
+        if (l3 > end)
+            return XF_MISS_TRUNCATED;
+        p->key.vlan_tci = vlan->tci | bpf_htons(XF_VLAN_PRESENT);
+        type = vlan->type;
+    }
+    if (type == bpf_htons(ETH_P_8021Q) || type == bpf_htons(ETH_P_8021AD)
+        || bpf_ntohs(type) < XF_ETH_P_MIN)
+        return XF_MISS_ETHERTYPE;
+    p->key.eth_type = type;
+
+    if (type == bpf_htons(ETH_P_IP))
+        return parse_ipv4(p, l3, end, l3_off);
+    if (type == bpf_htons(ETH_P_IPV6))
+        return parse_ipv6(p, l3, end, l3_off);
+    if (type == bpf_htons(ETH_P_ARP))
+        return parse_arp(p, l3, end);
+    p->cls = XF_CLASS_L2;
+    return XF_PARSED;
+}
+
+#endif /* parse.h */

@@ -1,0 +1,301 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/* What the XDP program and user space agree on: the layout of every map.
+ *
+ * This is the only header that both worlds include.  It compiles as C, C++ and
+ * BPF C, and the assertions at its end hold the layouts in place.  XF_VERSION
+ * changes whenever a layout or the meaning of a field does.
+ *
+ * How a packet finds its flow
+ * ===========================
+ *
+ * The program parses a packet into a 'struct xf_key': XF_KEY_WORDS 64-bit words
+ * of which a packet class uses the first xf_class_words().  A megaflow is a
+ * masked key plus what to do.  Megaflows with the same class and mask form a
+ * subtable (struct xf_subtable).  For a subtable the key is masked and hashed;
+ * the hash names a bucket, one cache line of XF_BUCKET_ENTRIES (signature, flow
+ * slot) pairs; and the flow slot holds the masked key to compare with.
+ *
+ * All megaflows live in one bucket array.  An entry whose bucket is full goes
+ * to a second bucket, and 'overflow' of the first counts those entries, so a
+ * look-up reads a second cache line only where that can help.
+ *
+ * The mask cache (hash of the unmasked key -> subtable) predicts which subtable
+ * will hit, so that the cost of a packet does not grow with the number of
+ * masks.  A prediction is never trusted: only a full comparison hits.
+ *
+ * Who writes what, and in which order
+ * ===================================
+ *
+ * User space has one writer (it holds a lock); the program on every CPU reads.
+ * All but 'xf_stats', 'xf_cpu', 'xf_miss' and the mask cache is written by user
+ * space alone, with plain stores into mmap()ed arrays.
+ *
+ * - To publish a flow: zero its statistics, fill its slot, store the bucket
+ *   entry (one 64-bit store), then make the subtable known.  To remove it: the
+ *   reverse.  To modify it: fill another slot, then overwrite the bucket entry.
+ * - A slot or subtable that was published is written again only after a grace
+ *   period, when every CPU has left the program.
+ * - An entry of 0 is empty, so flow slot 0 is never used; neither is
+ *   subtable 0, which the mask cache takes for "no prediction".
+ *
+ * The program checks every index it reads from a map, whatever it holds: a
+ * corrupted entry leads to the miss path.
+ */
+#ifndef XDP_FLOW_ABI_H
+#define XDP_FLOW_ABI_H 1
+
+#include <linux/types.h>
+
+#define XF_VERSION 1
+
+#define XF_KEY_WORDS 8
+#define XF_SHORT_KEY_WORDS 5         /* Of classes L2 and IPv4. */
+#define XF_BUCKET_ENTRIES 7
+#define XF_MAX_SUBTABLES 128         /* Per XDP program; slot 0 is unused. */
+#define XF_MAX_PORTS 1024            /* Port slots; slot 0 is unused. */
+#define XF_MASK_CACHE_SIZE 8192      /* Entries; a power of 2. */
+#define XF_MAX_FRAME 4096            /* Longest frame that is executed: a page
+                                      * bounds what a driver shows to a program
+                                      * without "frags" support. */
+
+/* Packet classes: which words of the key mean something.  The Ethernet type
+ * decides, and every megaflow matches it exactly, so a packet can only hit
+ * flows of its own class: fields that it does not have are never compared. */
+enum xf_class {
+    XF_CLASS_L2,                     /* Any other Ethernet II frame. */
+    XF_CLASS_ARP,                    /* ARP over Ethernet and IPv4. */
+    XF_CLASS_IPV4,
+    XF_CLASS_IPV6,
+    XF_N_CLASSES
+};
+
+/* Values of struct xf_key's nw_frag (those of enum ovs_frag_type).  Later
+ * fragments have no transport header and always take the miss path. */
+#define XF_FRAG_NONE 0
+#define XF_FRAG_FIRST 1
+
+/* A packet's header fields, in network byte order except in_port.  Bytes that
+ * the class or the protocol does not have are zero.
+ *
+ * As in OVS, the transport ports of an ICMP or ICMPv6 packet are its type and
+ * code, and nw_proto of an ARP packet is the low byte of its opcode. */
+struct xf_key {
+    union {
+        struct {
+            /* Word 0. */
+            __u32 in_port;           /* Port slot. */
+            __be16 eth_type;         /* Behind the VLAN tag, if any. */
+            __be16 vlan_tci;         /* With XF_VLAN_PRESENT; 0 = untagged. */
+            /* Word 1. */
+            __u8 eth_dst[6];
+            __be16 tcp_flags;        /* 12 bits: the reserved bits and flags. */
+            /* Word 2. */
+            __u8 eth_src[6];
+            __u8 nw_frag;            /* XF_FRAG_*. */
+            __u8 pad0;
+            /* Word 3. */
+            __u8 nw_proto;
+            __u8 nw_tos;             /* IPv6: traffic class. */
+            __u8 nw_ttl;             /* IPv6: hop limit. */
+            __u8 pad1;
+            __be16 tp_src;
+            __be16 tp_dst;
+            /* Words 4 to 7. */
+            union {
+                struct {
+                    __be32 ipv4_src; /* ARP: sender protocol address. */
+                    __be32 ipv4_dst; /* ARP: target protocol address. */
+                    __u8 arp_sha[6];
+                    __u8 pad2[2];
+                    __u8 arp_tha[6];
+                    __u8 pad3[2];
+                    __u8 pad4[8];
+                };
+                struct {
+                    __u8 ipv6_src[16];
+                    __u8 ipv6_dst[16];
+                };
+            };
+        };
+        __u64 word[XF_KEY_WORDS];
+    };
+};
+
+/* OVS sets the former CFI bit of a TCI to say "there is a tag". */
+#define XF_VLAN_PRESENT 0x1000
+
+/* Words of the key that are hashed and compared for packets of class 'cls';
+ * the others are zero. */
+static inline __u32 xf_class_words(__u32 cls)
+{
+    return cls == XF_CLASS_IPV6 || cls == XF_CLASS_ARP ? XF_KEY_WORDS
+                                                       : XF_SHORT_KEY_WORDS;
+}
+
+/* A bucket: one cache line.  'entry' is signature << 32 | flow slot. */
+struct xf_bucket {
+    __u64 entry[XF_BUCKET_ENTRIES];
+    __u32 overflow;                  /* Entries of this bucket that live in
+                                      * their second one. */
+    __u32 pad;
+};
+
+enum xf_verdict {
+    XF_DROP,
+    XF_OUTPUT,                       /* To 'out_port'. */
+};
+
+/* What happens to the VLAN tag before output. */
+enum xf_vlan_op {
+    XF_VLAN_NONE,
+    XF_VLAN_POP,
+    XF_VLAN_PUSH,
+    XF_VLAN_REPLACE,                 /* Pop, then push. */
+};
+
+/* A megaflow. */
+struct xf_flow {
+    __u64 key[XF_KEY_WORDS];         /* Masked; unused words are 0. */
+    __u32 subtable;                  /* Index into xf_subtables. */
+    __u32 out_port;                  /* Port slot, if XF_OUTPUT. */
+    __u8 verdict;                    /* enum xf_verdict. */
+    __u8 vlan_op;                    /* enum xf_vlan_op. */
+    __be16 vlan_tpid;                /* To push. */
+    __be16 vlan_tci;                 /* To push, as on the wire. */
+    __u16 pad0;
+    __u64 pad1[6];
+};
+
+/* A mask.  All flows of a subtable are of one class. */
+struct xf_subtable {
+    __u64 mask[XF_KEY_WORDS];
+    __u64 pad[8];
+};
+
+/* The subtables of one class, in the order in which they are tried. */
+struct xf_walk {
+    __u32 n;
+    __u32 pad;
+    __u16 subtable[XF_MAX_SUBTABLES];
+};
+
+/* Counters of one flow on one CPU. */
+struct xf_stats {
+    __u64 packets;
+    __u64 bytes;
+    __u64 used_ns;                   /* CLOCK_MONOTONIC_COARSE; 0 = never. */
+    __u64 tcp_flags;                 /* Host order. */
+};
+
+/* Bits of struct xf_port's flags. */
+#define XF_PORT_TX_NATIVE 0x1        /* Takes frames from native XDP now. */
+#define XF_PORT_TX_GENERIC 0x2       /* Takes packets from generic XDP now. */
+
+/* A port as the program sees it, when a flow outputs to it. */
+struct xf_port {
+    __u32 flags;                     /* XF_PORT_*; 0 = cannot transmit. */
+    __u32 max_frame;                 /* Longest untagged frame, in bytes. */
+    __u64 pad[7];
+};
+
+/* Per-CPU state of the program. */
+struct xf_cpu {
+    __u64 seq;                       /* Incremented when the program begins
+                                      * and when it ends: odd = in progress. */
+    __u64 pad[7];
+};
+
+/* Why a packet took the miss path.  In this order, because the names in
+ * XF_MISS_NAMES follow it. */
+enum xf_miss {
+    XF_MISS_NO_FLOW,                 /* Parsed, but no megaflow matches. */
+    XF_MISS_TRUNCATED,               /* Shorter than its headers say. */
+    XF_MISS_ETHERTYPE,               /* 802.3 length field, or two tags. */
+    XF_MISS_ARP,                     /* ARP, but not Ethernet and IPv4. */
+    XF_MISS_IP_HEADER,               /* Bad version, length or padding. */
+    XF_MISS_IP_OPTIONS,              /* IPv4 options or IPv6 extensions. */
+    XF_MISS_LATER_FRAGMENT,
+    XF_MISS_TX_PORT,                 /* The output port cannot take it now. */
+    XF_MISS_TX_LENGTH,               /* Too long for the output port. */
+    XF_MISS_TX_CHECKSUM,             /* Checksum that cannot be completed. */
+    XF_MISS_HEADROOM,                /* No room to push a VLAN tag. */
+    XF_MISS_FRAME_SIZE,              /* Longer than XF_MAX_FRAME. */
+    XF_MISS_INTERNAL,                /* A map holds an index out of bounds. */
+    XF_N_MISSES
+};
+
+#define XF_MISS_NAMES                                                         \
+    "no-flow", "truncated", "ethertype", "arp", "ip-header", "ip-options",    \
+    "later-fragment", "tx-port", "tx-length", "tx-checksum", "headroom",      \
+    "frame-size", "internal"
+
+/* Miss counters of one port on one CPU. */
+struct xf_miss_row {
+    __u64 count[16];
+};
+
+/* Hashing.  One multiplication per word, none of which waits for another: the
+ * NH family (J. Black et al., UMAC, CRYPTO '99), which is almost universal
+ * under random 'secret' words, then a finalizer that spreads the sum over all
+ * bits (constant: 2^64 / golden ratio).  'secret' is drawn at random per start,
+ * so nobody outside can aim at a bucket. */
+static inline __u64 xf_hash_word(__u64 word, __u64 secret)
+{
+    __u32 lo = (__u32)word + (__u32)secret;
+    __u32 hi = (__u32)(word >> 32) + (__u32)(secret >> 32);
+
+    return (__u64)lo * hi;
+}
+
+static inline __u64 xf_hash_finish(__u64 sum)
+{
+    sum ^= sum >> 32;
+    sum *= 0x9e3779b97f4a7c15ULL;
+    return sum ^ (sum >> 29);
+}
+
+/* The parts of a masked key's hash: signature (never 0), first and second
+ * bucket, each to be masked with the number of buckets - 1. */
+static inline __u32 xf_hash_signature(__u64 hash)
+{
+    return (__u32)(hash >> 32) | 1;
+}
+
+static inline __u32 xf_hash_bucket1(__u64 hash)
+{
+    return (__u32)hash;
+}
+
+static inline __u32 xf_hash_bucket2(__u64 hash)
+{
+    return (__u32)hash ^ ((__u32)(hash >> 33) * 0x5bd1e995U | 1);
+}
+
+#ifdef __cplusplus
+#define XF_ASSERT(EXPR) static_assert(EXPR, #EXPR)
+#else
+#define XF_ASSERT(EXPR) _Static_assert(EXPR, #EXPR)
+#endif
+
+XF_ASSERT(sizeof(struct xf_key) == 8 * XF_KEY_WORDS);
+XF_ASSERT(__builtin_offsetof(struct xf_key, eth_type) == 4);
+XF_ASSERT(__builtin_offsetof(struct xf_key, eth_dst) == 8);
+XF_ASSERT(__builtin_offsetof(struct xf_key, eth_src) == 16);
+XF_ASSERT(__builtin_offsetof(struct xf_key, nw_proto) == 24);
+XF_ASSERT(__builtin_offsetof(struct xf_key, ipv4_src) == 32);
+XF_ASSERT(__builtin_offsetof(struct xf_key, arp_tha) == 48);
+XF_ASSERT(__builtin_offsetof(struct xf_key, ipv6_dst) == 48);
+XF_ASSERT(sizeof(struct xf_bucket) == 64);
+XF_ASSERT(__builtin_offsetof(struct xf_bucket, overflow) == 56);
+XF_ASSERT(sizeof(struct xf_flow) == 128);
+XF_ASSERT(__builtin_offsetof(struct xf_flow, subtable) == 64);
+XF_ASSERT(__builtin_offsetof(struct xf_flow, verdict) == 72);
+XF_ASSERT(sizeof(struct xf_subtable) == 128);
+XF_ASSERT(sizeof(struct xf_walk) == 8 + 2 * XF_MAX_SUBTABLES);
+XF_ASSERT(sizeof(struct xf_stats) == 32);
+XF_ASSERT(sizeof(struct xf_port) == 64);
+XF_ASSERT(sizeof(struct xf_cpu) == 64);
+XF_ASSERT(sizeof(struct xf_miss_row) == 128);
+XF_ASSERT(XF_N_MISSES <= 16);
+
+#endif /* xdp_flow_abi.h */

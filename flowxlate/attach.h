@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+// Putting a port's program on its device, and taking it off.
+//
+// There are two ways, and what is on the device decides:
+//
+// - libxdp's dispatcher is there (the kernel lets several programs share a
+//   device, and libxdp, say on behalf of netdev-afxdp, has set that up): our
+//   program joins it, in front of the AF_XDP one, and leaves it again.
+// - Otherwise the program is attached alone, by a BPF link.  A link keeps
+//   netdev-afxdp, which detaches whatever it finds before it opens sockets,
+//   from taking the program off, and it goes away with this process.  If
+//   libxdp's default AF_XDP program is on the device, it gives way; its map of
+//   sockets is taken over, so that misses go on reaching them.  Any other
+//   program is somebody else's, and the port is refused.
+#ifndef FLOWXLATE_ATTACH_H
+#define FLOWXLATE_ATTACH_H
+
+#include <memory>
+#include <string>
+
+#include "bpf_maps.h"
+
+struct xdp_program;
+
+namespace flowxlate {
+
+enum class AttachMode { kNative, kGeneric };
+
+class Attachment {
+public:
+    // Loads and attaches a program for the port.  'allow_generic': attach in
+    // generic mode if the driver has no native one.
+    static Failure attach(const BpfMaps &, PortSlot, Ifindex,
+                          bool allow_generic, std::unique_ptr<Attachment> *);
+    ~Attachment();
+    Attachment(const Attachment &) = delete;
+    Attachment &operator=(const Attachment &) = delete;
+
+    AttachMode mode() const { return mode_; }
+    bool in_dispatcher() const { return program_ != nullptr; }
+    bool has_sockets() const { return has_sockets_; }
+
+    // Is the program still on the device?  netdev-afxdp replaces a dispatcher
+    // whole when it reconfigures.
+    bool is_attached() const;
+
+private:
+    Attachment() = default;
+    Failure join_dispatcher(const BpfMaps &, PortSlot);
+    Failure attach_alone(const BpfMaps &, PortSlot, bool allow_generic);
+    Failure link(int flags);
+
+    Ifindex ifindex_{};
+    AttachMode mode_ = AttachMode::kNative;
+    bool has_sockets_ = false;
+    Skeleton skeleton_;
+    Fd link_fd_;                      // If attached alone.
+    xdp_program *program_ = nullptr;  // In a dispatcher; else null.
+};
+
+}  // namespace flowxlate
+
+#endif

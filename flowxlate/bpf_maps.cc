@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "bpf_maps.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <sys/random.h>
+
+#include <atomic>
+#include <bit>
+#include <cerrno>
+#include <cstring>
+
+#include <boost/container/small_vector.hpp>
+
+#include "xdp_offload.skel.h"
+
+namespace flowxlate {
+namespace {
+
+Failure failure(int error, const std::string &what) {
+    error = std::abs(error);
+    std::string message = what + ": " + std::strerror(error);
+    if (error == EPERM || error == EACCES) {
+        message += " (needs CAP_BPF and CAP_NET_ADMIN, or root)";
+    }
+    return {error, message};
+}
+
+// The skeletons' maps, but for xsks_map, which every port has its own of.
+template <typename Fn>
+void for_each_shared_map(xdp_offload_bpf *s, Fn fn) {
+    for (auto map : {&s->maps.xf_buckets, &s->maps.xf_flows,
+                     &s->maps.xf_subtables, &s->maps.xf_walks,
+                     &s->maps.xf_stats, &s->maps.xf_ports, &s->maps.xf_cpus,
+                     &s->maps.xf_misses, &s->maps.xf_mask_cache,
+                     &s->maps.xf_tx_ports}) {
+        fn(*map);
+    }
+}
+
+size_t round_to_page(size_t n) {
+    const size_t page = sysconf(_SC_PAGESIZE);
+    return (n + page - 1) / page * page;
+}
+
+}  // namespace
+
+void SkeletonDeleter::operator()(xdp_offload_bpf *s) const {
+    xdp_offload_bpf::destroy(s);
+}
+
+Failure BpfMaps::create(const Config &config) {
+    const int cpus = libbpf_num_possible_cpus();
+    if (cpus < 0) {
+        return failure(cpus, "cannot count the CPUs");
+    }
+    n_cpus_ = cpus;
+    n_slots_ = config.max_flows + 1;
+    // Half full when all flows are there, so that a full pair of buckets is
+    // rare.
+    n_buckets_ = std::bit_ceil(2 * n_slots_ / XF_BUCKET_ENTRIES + 1);
+    if (getrandom(secret_.data(), sizeof secret_, 0)
+        != static_cast<ssize_t>(sizeof secret_)) {
+        return failure(errno, "cannot draw random numbers");
+    }
+
+    template_.reset(xdp_offload_bpf::open());
+    if (!template_) {
+        return failure(errno, "cannot open the XDP program");
+    }
+    size_maps(config);
+    set_constants(template_.get());
+    if (int error = xdp_offload_bpf::load(template_.get())) {
+        return failure(error, "cannot load the XDP program");
+    }
+    if (auto f = map_arrays()) {
+        return f;
+    }
+    return create_grace_maps();
+}
+
+void BpfMaps::size_maps(const Config &) {
+    auto &m = template_->maps;
+    bpf_map__set_max_entries(m.xf_buckets, n_buckets_);
+    bpf_map__set_max_entries(m.xf_flows, n_slots_);
+    bpf_map__set_max_entries(m.xf_subtables, XF_MAX_SUBTABLES);
+    bpf_map__set_max_entries(m.xf_walks, XF_N_CLASSES);
+    bpf_map__set_max_entries(m.xf_stats, n_slots_ * n_cpus_);
+    bpf_map__set_max_entries(m.xf_ports, XF_MAX_PORTS);
+    bpf_map__set_max_entries(m.xf_cpus, n_cpus_);
+    bpf_map__set_max_entries(m.xf_misses, XF_MAX_PORTS * n_cpus_);
+}
+
+void BpfMaps::set_constants(xdp_offload_bpf *s) const {
+    s->rodata->xf_bucket_mask = n_buckets_ - 1;
+    s->rodata->xf_n_slots = n_slots_;
+    std::copy(secret_.begin(), secret_.end(),
+              const_cast<uint64_t *>(
+                  reinterpret_cast<const volatile uint64_t *>(
+                      s->rodata->xf_secret)));
+}
+
+Failure BpfMaps::map_arrays() {
+    Failure failed;
+    auto map = [&]<typename T>(bpf_map *m, std::span<T> *out) {
+        const size_t n = bpf_map__max_entries(m);
+        Mapping mapping(bpf_map__fd(m), round_to_page(n * sizeof(T)));
+        if (!mapping) {
+            failed = failure(errno, std::string("cannot map ")
+                                        + bpf_map__name(m));
+            return;
+        }
+        *out = mapping.as<T>(n);
+        mappings_.push_back(std::move(mapping));
+    };
+    auto &m = template_->maps;
+    map(m.xf_buckets, &tables_.buckets);
+    map(m.xf_flows, &tables_.flows);
+    map(m.xf_subtables, &tables_.subtables);
+    map(m.xf_walks, &tables_.walks);
+    map(m.xf_stats, &tables_.stats);
+    map(m.xf_cpus, &tables_.cpus);
+    map(m.xf_ports, &ports_);
+    map(m.xf_misses, &misses_);
+    tables_.secret = secret_;
+    return failed;
+}
+
+// The kernel promises that user space which replaced an inner map returns only
+// when no program can still use the old one (maybe_wait_bpf_programs() in
+// kernel/bpf/syscall.c).  A map of maps that nobody uses makes that a wait for
+// all programs.
+Failure BpfMaps::create_grace_maps() {
+    grace_inner_ = Fd(bpf_map_create(BPF_MAP_TYPE_ARRAY, "xf_grace_inner", 4,
+                                     4, 1, nullptr));
+    if (!grace_inner_) {
+        return failure(errno, "cannot create a BPF map");
+    }
+    LIBBPF_OPTS(bpf_map_create_opts, opts,
+                .inner_map_fd = static_cast<uint32_t>(grace_inner_.get()));
+    grace_outer_ = Fd(bpf_map_create(BPF_MAP_TYPE_ARRAY_OF_MAPS, "xf_grace", 4,
+                                     4, 1, &opts));
+    return grace_outer_ ? Failure{}
+                        : failure(errno, "cannot create a BPF map of maps");
+}
+
+Failure BpfMaps::wait_for_programs() {
+    const uint32_t key = 0;
+    const int fd = grace_inner_.get();
+    if (bpf_map_update_elem(grace_outer_.get(), &key, &fd, BPF_ANY)) {
+        return failure(errno, "cannot wait for running programs");
+    }
+    return {};
+}
+
+Failure BpfMaps::open_port(PortSlot slot, uint32_t tx_flag, int xsks_fd,
+                           Skeleton *out) const {
+    Skeleton s(xdp_offload_bpf::open());
+    if (!s) {
+        return failure(errno, "cannot open the XDP program");
+    }
+    int error = 0;
+    boost::container::small_vector<bpf_map *, 16> mine;
+    for_each_shared_map(s.get(), [&](bpf_map *m) { mine.push_back(m); });
+    auto next = mine.begin();
+    for_each_shared_map(template_.get(), [&](bpf_map *shared) {
+        const int e = bpf_map__reuse_fd(*next++, bpf_map__fd(shared));
+        error = error ? error : e;
+    });
+    if (!error && xsks_fd >= 0) {
+        error = bpf_map__reuse_fd(s->maps.xsks_map, xsks_fd);
+    }
+    if (error) {
+        return failure(error, "cannot share the BPF maps");
+    }
+    set_constants(s.get());
+    s->rodata->xf_in_port = index(slot);
+    s->rodata->xf_tx_flag = tx_flag;
+    *out = std::move(s);
+    return {};
+}
+
+Failure BpfMaps::set_tx_port(PortSlot slot, Ifindex ifindex) {
+    const uint32_t key = index(slot);
+    const uint32_t value = index(ifindex);
+    if (bpf_map_update_elem(bpf_map__fd(template_->maps.xf_tx_ports), &key,
+                            &value, BPF_ANY)) {
+        return failure(errno, "cannot add the device to the device map");
+    }
+    return {};
+}
+
+Failure BpfMaps::clear_tx_port(PortSlot slot) {
+    const uint32_t key = index(slot);
+    if (bpf_map_delete_elem(bpf_map__fd(template_->maps.xf_tx_ports), &key)
+        && errno != ENOENT) {
+        return failure(errno, "cannot remove the device from the device map");
+    }
+    return {};
+}
+
+uint64_t BpfMaps::misses(PortSlot slot, xf_miss reason) const {
+    uint64_t sum = 0;
+    for (uint32_t cpu = 0; cpu < n_cpus_; cpu++) {
+        sum += std::atomic_ref(
+                   misses_[cpu * XF_MAX_PORTS + index(slot)].count[reason])
+                   .load(std::memory_order_relaxed);
+    }
+    return sum;
+}
+
+void BpfMaps::clear_misses(PortSlot slot) {
+    for (uint32_t cpu = 0; cpu < n_cpus_; cpu++) {
+        misses_[cpu * XF_MAX_PORTS + index(slot)] = {};
+    }
+}
+
+size_t BpfMaps::memory_bytes() const {
+    size_t sum = 0;
+    for (auto &m : mappings_) {
+        sum += m.size();
+    }
+    return sum;
+}
+
+}  // namespace flowxlate

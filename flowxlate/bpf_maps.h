@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+// The BPF maps that all ports share, and the program that uses them.
+//
+// BpfMaps creates the maps once and maps the arrays into memory.  load_port()
+// makes a program for one port: its own copy of the code with its port's
+// constants, on the shared maps.  Only this file and attach.cc know libbpf.
+#ifndef FLOWXLATE_BPF_MAPS_H
+#define FLOWXLATE_BPF_MAPS_H
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "flow_table.h"
+#include "resource.h"
+#include "types.h"
+
+struct xdp_offload_bpf;  // The skeleton of bpf/xdp_offload.bpf.c.
+
+namespace flowxlate {
+
+struct SkeletonDeleter {
+    void operator()(xdp_offload_bpf *) const;
+};
+using Skeleton = std::unique_ptr<xdp_offload_bpf, SkeletonDeleter>;
+
+// What went wrong in words, with the errno value.
+struct [[nodiscard]] Failure {
+    int error = 0;
+    std::string message;
+    explicit operator bool() const { return error != 0; }
+};
+
+class BpfMaps {
+public:
+    struct Config {
+        uint32_t max_flows = 65536;
+    };
+
+    // Creates the maps and has the kernel verify the program once.  Needs
+    // CAP_BPF and CAP_NET_ADMIN.
+    Failure create(const Config &);
+
+    // Opens, but does not load, a program for the port in 'slot' that sends
+    // with 'tx_flag' (XF_PORT_TX_*).  Its AF_XDP sockets are in the map
+    // 'xsks_fd', or in a new one if that is -1.
+    Failure open_port(PortSlot slot, uint32_t tx_flag, int xsks_fd,
+                      Skeleton *out) const;
+
+    // Points 'slot' of the device map at a device, or at nothing.
+    Failure set_tx_port(PortSlot slot, Ifindex ifindex);
+    Failure clear_tx_port(PortSlot slot);
+
+    // Returns after every CPU has left all programs that were running.
+    Failure wait_for_programs();
+
+    const TableMemory &tables() const { return tables_; }
+    xf_port &port(PortSlot slot) { return ports_[index(slot)]; }
+    uint64_t misses(PortSlot slot, xf_miss reason) const;
+    void clear_misses(PortSlot slot);
+
+    // Bytes of memory that the mapped arrays take.
+    size_t memory_bytes() const;
+
+private:
+    void size_maps(const Config &);
+    void set_constants(xdp_offload_bpf *) const;
+    Failure map_arrays();
+    Failure create_grace_maps();
+
+    Skeleton template_;  // Never attached; owns the shared maps.
+    uint32_t n_cpus_ = 0;
+    uint32_t n_slots_ = 0;
+    uint32_t n_buckets_ = 0;
+    std::array<uint64_t, XF_KEY_WORDS + 1> secret_{};
+    std::vector<Mapping> mappings_;
+    TableMemory tables_;
+    std::span<xf_port> ports_;
+    std::span<xf_miss_row> misses_;
+    Fd grace_outer_, grace_inner_;
+};
+
+}  // namespace flowxlate
+
+#endif

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the kernel says about network devices: can this one take redirected
+// frames now, and how long may they be?
+//
+// Devices asks by netlink and reports changes.  It is used by one thread at a
+// time, but for query(), which locks.
+//
+// A veth's answer depends on its peer, often in another network namespace: the
+// peer takes frames only with GRO or an XDP program (it needs NAPI), and drops
+// what is longer than its own MTU.  The kernel keeps the first in the XDP
+// features of our end; for the second we ask for the peer by namespace id.
+#ifndef FLOWXLATE_DEVICES_H
+#define FLOWXLATE_DEVICES_H
+
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "bpf_maps.h"
+#include "types.h"
+
+struct mnl_socket;
+
+namespace flowxlate {
+
+struct DeviceState {
+    bool exists = false;
+    bool up = false;         // Administratively up, with carrier.
+    bool xdp_xmit = false;   // The driver takes frames from native XDP now.
+    uint32_t max_frame = 0;  // Longest untagged frame, in bytes, without FCS.
+    uint32_t n_queues = 0;   // Receive queues in use.
+    Ifindex peer{};          // Of a veth; in its own namespace.
+    std::string why_not;     // If !xdp_xmit, why, in words.
+};
+
+class Devices {
+public:
+    // Needs CAP_NET_ADMIN for changes in other namespaces.
+    Failure open();
+
+    DeviceState query(Ifindex);
+
+    // File descriptors that become readable when a device changes, and what
+    // changed: device indexes, of any namespace that has an id here.  Empty
+    // with 'lost' set means that messages were lost: anything may have changed.
+    std::vector<int> event_fds() const;
+    std::vector<Ifindex> drain_events(bool *lost);
+
+private:
+    struct SocketCloser {
+        void operator()(mnl_socket *) const;
+    };
+    using Socket = std::unique_ptr<mnl_socket, SocketCloser>;
+    struct Link;
+    struct Family;
+
+    static Failure open_socket(int bus, Socket *);
+    bool query_link(Ifindex, int netns_id, Link *);
+    bool query_family(Family *);
+    bool query_features(Ifindex, uint64_t *features);
+
+    std::mutex mutex_;
+    Socket route_, generic_;                // Requests.
+    Socket route_events_, generic_events_;  // Notifications.
+    uint16_t netdev_family_ = 0;  // 0: Linux before 6.3, has no such family.
+    uint32_t seq_ = 0;
+};
+
+}  // namespace flowxlate
+
+#endif

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+// Where megaflows live: the writer's side of the tables that xdp_flow_abi.h
+// describes.
+//
+// Ownership and threads
+// ---------------------
+// A FlowTable does not own the memory it writes (it is mapped from BPF arrays,
+// or comes from a test), only the knowledge of what is in it.  It has one
+// writer: the caller serializes all calls.  XDP programs on any CPU read the
+// memory at any time, without a lock.
+//
+// Order of stores (invariant 3)
+// -----------------------------
+// insert():  statistics zeroed, slot filled in, then the bucket entry with one
+//            release store, then, for a new mask, its subtable in the walk.
+// replace(): another slot filled in, then the same bucket entry overwritten
+//            with one release store: a reader sees the old flow or the new one.
+// remove():  the reverse of insert().
+//
+// Reclamation
+// -----------
+// A reader may hold on to a slot or subtable for as long as it runs.  remove()
+// and replace() therefore only retire them.  The caller takes what is retired
+// with take_retired(), waits until every CPU has left the program once, and
+// gives it back with release().  What is retired is not reused before.
+#ifndef FLOWXLATE_FLOW_TABLE_H
+#define FLOWXLATE_FLOW_TABLE_H
+
+#include <array>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include <boost/container/flat_map.hpp>
+
+#include "match.h"
+#include "types.h"
+
+namespace flowxlate {
+
+// The memory that the writer and the programs share.
+struct TableMemory {
+    std::span<xf_bucket> buckets;      // A power of 2 of them.
+    std::span<xf_flow> flows;          // Slot 0 is not used.
+    std::span<xf_subtable> subtables;  // Slot 0 is not used.
+    std::span<xf_walk> walks;          // XF_N_CLASSES of them.
+    std::span<xf_stats> stats;         // [cpu][flow slot].
+    std::span<xf_cpu> cpus;            // By CPU number.
+    std::array<uint64_t, XF_KEY_WORDS + 1> secret{};  // For xf_hash_word().
+};
+
+// A flow's counters, summed over all CPUs.
+struct FlowStats {
+    uint64_t packets = 0;
+    uint64_t bytes = 0;
+    uint64_t used_ns = 0;    // CLOCK_MONOTONIC, 0 = never.
+    uint16_t tcp_flags = 0;  // Host order.
+
+    FlowStats &operator+=(const FlowStats &);
+};
+
+class FlowTable {
+public:
+    struct Retired {
+        std::vector<FlowSlot> flows;
+        std::vector<SubtableSlot> subtables;
+        bool empty() const { return flows.empty() && subtables.empty(); }
+    };
+
+    // 'memory' is zeroed and must outlive the table.
+    explicit FlowTable(TableMemory memory);
+
+    // Publishes a flow that matches 'key' under 'mask' (the key is masked
+    // already) and does what 'action' says; only its members from 'out_port' on
+    // are used.  Stores its slot in '*slot'.  Refuses, changing nothing, if
+    // there is no room: table/flows, table/buckets or table/masks (ENOSPC).
+    Reject insert(xf_class cls, const xf_key &key, const xf_key &mask,
+                  const xf_flow &action, FlowSlot *slot);
+
+    // Replaces what the flow in '*slot' does.  Its counters start from 0 in the
+    // new slot, which is stored in '*slot'; those of the old one stay readable
+    // until release().
+    Reject replace(FlowSlot *slot, const xf_flow &action);
+
+    void remove(FlowSlot slot);
+
+    // Whether the flow in 'slot' has this match.
+    bool has_match(FlowSlot slot, xf_class cls, const xf_key &key,
+                   const xf_key &mask) const;
+
+    // Waits until no program that may have seen what was published before this
+    // call is still running: then the counters of a removed flow are final.
+    // Takes some microseconds.  Returns false if a CPU stayed in the program
+    // for 'kQuiesceTimeoutUs', say because the hypervisor took it away.
+    bool quiesce() const;
+    static constexpr int kQuiesceTimeoutUs = 10'000;
+
+    FlowStats stats(FlowSlot slot) const;
+
+    Retired take_retired();
+    bool has_retired() const { return !retired_.empty(); }
+    void release(const Retired &);
+
+    // The hash of a masked key in a subtable.  The program's masked_hash()
+    // must compute the same.
+    uint64_t hash(SubtableSlot, const xf_key &masked) const;
+
+    size_t n_flows() const { return n_flows_; }
+    size_t max_flows() const { return mem_.flows.size() - 1; }
+    size_t n_subtables() const { return by_mask_.size(); }
+    const TableMemory &memory() const { return mem_; }
+
+private:
+    struct MaskId {
+        xf_class cls;
+        std::array<uint64_t, XF_KEY_WORDS> mask;
+        auto operator<=>(const MaskId &) const = default;
+    };
+    struct Subtable {
+        MaskId id;
+        size_t n_flows = 0;
+    };
+
+    static MaskId mask_id(xf_class cls, const xf_key &mask);
+    Reject get_subtable(const MaskId &, SubtableSlot *, bool *is_new);
+    void put_subtable(SubtableSlot);
+    void publish_subtable(SubtableSlot);
+    FlowSlot fill_slot(SubtableSlot, const xf_key &, const xf_flow &action);
+    bool publish_entry(uint64_t hash, FlowSlot);
+    __u64 *find_entry(uint64_t hash, FlowSlot, bool *overflowed);
+    xf_bucket &bucket1(uint64_t hash);
+    xf_bucket &bucket2(uint64_t hash);
+
+    TableMemory mem_;
+    size_t n_cpus_;
+    size_t n_flows_ = 0;
+    std::vector<FlowSlot> free_flows_;          // Last in, first out.
+    std::vector<SubtableSlot> free_subtables_;
+    std::vector<Subtable> subtables_;           // By slot.
+    boost::container::flat_map<MaskId, SubtableSlot> by_mask_;
+    Retired retired_;  // Never has to allocate, so that remove() cannot fail.
+};
+
+}  // namespace flowxlate
+
+#endif

@@ -1,0 +1,562 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "offload.h"
+
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <charconv>
+#include <cstring>
+
+namespace flowxlate {
+namespace {
+
+constexpr const char *kUserspaceDatapath = "netdev";
+constexpr uint32_t kMinFlows = 16;
+constexpr uint32_t kMaxFlows = 1U << 24;
+
+Bytes bytes(const void *p, size_t n) {
+    return {static_cast<const std::byte *>(p), n};
+}
+
+void to_abi(const FlowStats &from, ovs_offload_stats *to) {
+    to->n_packets = from.packets;
+    to->n_bytes = from.bytes;
+    to->used_ms = from.used_ns / 1'000'000;
+    to->tcp_flags = from.tcp_flags;
+}
+
+// Interface types whose packets come from, and go to, a network device of this
+// name.  Others (tap, internal, tunnels, dpdk) have no place for XDP.
+bool is_device_type(const std::string &type) {
+    return type == "afxdp" || type == "afxdp-nonpmd" || type == "system";
+}
+
+}  // namespace
+
+bool Port::takes_frames_from(const Port &in) const {
+    return device.up
+           && (device.xdp_xmit
+               || in.attachment->mode() == AttachMode::kGeneric);
+}
+
+// -- Setting up -------------------------------------------------------------
+
+Failure Offload::create(const ovs_offload_host &host,
+                        std::span<const ovs_offload_option> options,
+                        std::unique_ptr<Offload> *out) {
+    std::unique_ptr<Offload> o(new Offload(host));
+    auto f = o->init(options);
+    if (!f) {
+        *out = std::move(o);
+    }
+    return f;
+}
+
+Failure Offload::init(std::span<const ovs_offload_option> options) {
+    BpfMaps::Config config;
+    for (auto &option : options) {
+        if (auto r = parse_option(option, &config)) {
+            log(OVS_OFFLOAD_LOG_WARN,
+                std::string("other_config:") + option.key + "=" + option.value
+                    + ": " + r.what);
+        }
+    }
+    if (auto f = devices_.open()) {
+        return f;
+    }
+    if (auto f = maps_.create(config)) {
+        return f;
+    }
+    table_ = std::make_unique<FlowTable>(maps_.tables());
+    wake_fd_ = Fd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    if (!wake_fd_) {
+        return {errno, std::string("eventfd: ") + std::strerror(errno)};
+    }
+    start_worker();
+    return {};
+}
+
+Reject Offload::parse_option(const ovs_offload_option &option,
+                             BpfMaps::Config *config) {
+    const std::string_view key = option.key, value = option.value;
+    if (key == "xdp-offload-max-flows") {
+        uint32_t n;
+        auto [end, ec] =
+            std::from_chars(value.data(), value.data() + value.size(), n);
+        if (ec != std::errc{} || end != value.data() + value.size()
+            || n < kMinFlows || n > kMaxFlows) {
+            return {"option", "not a number from 16 to 16777216, ignored",
+                    EINVAL};
+        }
+        config->max_flows = n;
+    } else if (key == "xdp-offload-generic") {
+        if (value != "true" && value != "false") {
+            return {"option", "neither true nor false, ignored", EINVAL};
+        }
+        allow_generic_ = value == "true";
+    } else {
+        return {"option", "no such option, ignored", EINVAL};
+    }
+    return {};
+}
+
+Offload::~Offload() {
+    if (worker_.joinable()) {
+        {
+            std::lock_guard lock(mutex_);
+            stop_ = true;
+        }
+        wake_worker();
+        worker_.join();
+    }
+}
+
+// -- Ports ------------------------------------------------------------------
+
+Port *Offload::find_port(Ifindex ifindex) {
+    for (auto &p : ports_) {
+        if (p && p->ifindex == ifindex) {
+            return p.get();
+        }
+    }
+    return nullptr;
+}
+
+Reject Offload::new_slot(PortSlot *slot) {
+    auto *free = std::find(slot_used_.begin() + 1, slot_used_.end(), false);
+    if (free == slot_used_.end()) {
+        return {"table", "ports", ENOSPC};
+    }
+    *free = true;
+    *slot = PortSlot(free - slot_used_.begin());
+    return {};
+}
+
+int Offload::port_add(const ovs_offload_port &p, Port **out) {
+    if (std::strcmp(p.dpif_type, kUserspaceDatapath)
+        || !is_device_type(p.netdev_type) || p.ifindex <= 0) {
+        return EOPNOTSUPP;
+    }
+    auto port = std::make_unique<Port>();
+    port->name = p.name;
+    port->type = p.netdev_type;
+    port->ifindex = Ifindex{p.ifindex};
+    {
+        std::lock_guard lock(mutex_);
+        if (find_port(port->ifindex)) {
+            log(OVS_OFFLOAD_LOG_WARN,
+                port->name + ": not offloaded: the device is a port already");
+            return EEXIST;
+        }
+        if (auto r = new_slot(&port->slot)) {
+            log(OVS_OFFLOAD_LOG_WARN,
+                port->name + ": not offloaded: too many ports");
+            return r.error;
+        }
+    }
+
+    auto failed = add_device(*port);
+    std::lock_guard lock(mutex_);
+    if (failed) {
+        retired_ports_.push_back(port->slot);
+        log(OVS_OFFLOAD_LOG_WARN,
+            port->name + ": not offloaded: " + failed.message);
+        return failed.error;
+    }
+    *out = port.get();
+    log(OVS_OFFLOAD_LOG_INFO,
+        port->name + ": executing flows in "
+            + (port->attachment->mode() == AttachMode::kNative
+                   ? "native XDP"
+                   : "generic XDP"));
+    apply_device_state(*port, devices_.query(port->ifindex));
+    ports_[index(port->slot)] = std::move(port);
+    return 0;
+}
+
+Failure Offload::add_device(Port &port) {
+    if (auto f = maps_.set_tx_port(port.slot, port.ifindex)) {
+        return f;
+    }
+    auto f = Attachment::attach(maps_, port.slot, port.ifindex, allow_generic_,
+                                &port.attachment);
+    if (f) {
+        (void)maps_.clear_tx_port(port.slot);
+    }
+    return f;
+}
+
+void Offload::port_del(Port *p) {
+    std::unique_ptr<Port> port;
+    {
+        std::lock_guard lock(mutex_);
+        remove_flows_of(*p, false);
+        maps_.port(p->slot).flags = 0;
+        port = std::move(ports_[index(p->slot)]);
+    }
+    port->attachment.reset();
+    if (auto f = maps_.clear_tx_port(port->slot)) {
+        log(OVS_OFFLOAD_LOG_WARN, port->name + ": " + f.message);
+    }
+    {
+        std::lock_guard lock(mutex_);
+        maps_.clear_misses(port->slot);
+        retired_ports_.push_back(port->slot);
+        log(OVS_OFFLOAD_LOG_INFO, port->name + ": no longer offloaded");
+    }
+    wake_worker();
+}
+
+void Offload::remove_flows_of(const Port &port, bool entering_only) {
+    std::vector<Flow *> doomed;
+    for (auto &[ufid, flow] : flows_) {
+        if (flow.in == port.slot
+            || (!entering_only && flow.out == port.slot)) {
+            doomed.push_back(&flow);
+        }
+    }
+    park(doomed);
+}
+
+// Tells the program what the device can take now.
+void Offload::apply_device_state(Port &port, const DeviceState &state) {
+    const bool was = port.device.up && port.device.xdp_xmit;
+    const bool is = state.up && state.xdp_xmit;
+    auto &shared = maps_.port(port.slot);
+
+    std::atomic_ref(shared.max_frame)
+        .store(state.max_frame, std::memory_order_relaxed);
+    std::atomic_ref(shared.flags)
+        .store((is ? XF_PORT_TX_NATIVE : 0)
+                   | (state.up ? XF_PORT_TX_GENERIC : 0),
+               std::memory_order_release);
+    const bool first = !port.device.exists;
+    port.device = state;
+    if (is == was && !first) {
+        return;
+    }
+    if (is) {
+        log(OVS_OFFLOAD_LOG_INFO, port.name + ": takes redirected frames");
+    } else {
+        log(OVS_OFFLOAD_LOG_INFO,
+            port.name + ": flows to this port stay in OVS: "
+                + (state.xdp_xmit ? "the link is down" : state.why_not));
+    }
+}
+
+// -- Flows ------------------------------------------------------------------
+
+Reject Offload::translate(const ovs_offload_flow &flow, Wanted *w) {
+    if (auto r = decode_match(bytes(flow.key, flow.key_len),
+                              bytes(flow.mask, flow.mask_len), &w->match)) {
+        return r;
+    }
+    if (auto r = decode_actions(bytes(flow.actions, flow.actions_len),
+                                w->match.tagged(), &w->actions)) {
+        return r;
+    }
+    w->in = Ifindex{
+        host_.port_ifindex(flow.dpif_type, index(w->match.in_port))};
+    if (w->actions.verdict == XF_OUTPUT) {
+        w->out = Ifindex{
+            host_.port_ifindex(flow.dpif_type, index(w->actions.out_port))};
+    }
+    return {};
+}
+
+// Puts the flow in the tables, in place of what it was before.
+Reject Offload::place(Wanted &w, Flow *flow) {
+    const Port *in = find_port(w.in);
+    const Port *out = find_port(w.out);
+    if (!in) {
+        return {"input", "not_an_xdp_port", EOPNOTSUPP};
+    }
+    if (w.actions.verdict == XF_OUTPUT && !out) {
+        return {"output", "not_an_xdp_port", EOPNOTSUPP};
+    }
+
+    xf_flow action{};
+    action.verdict = w.actions.verdict;
+    action.vlan_op = w.actions.vlan_op;
+    action.vlan_tpid = w.actions.vlan_tpid;
+    action.vlan_tci = w.actions.vlan_tci;
+    action.out_port = out ? index(out->slot) : 0;
+    w.match.key.in_port = index(in->slot);
+    w.match.mask.in_port = UINT32_MAX;
+
+    FlowSlot slot = flow->slot;
+    const bool same_match =
+        slot != FlowSlot::kNone
+        && table_->has_match(slot, w.match.cls, w.match.key, w.match.mask);
+    if (auto r = same_match ? table_->replace(&slot, action)
+                            : table_->insert(w.match.cls, w.match.key,
+                                             w.match.mask, action, &slot)) {
+        return r;
+    }
+    if (same_match) {
+        n_late_packets_ += !table_->quiesce();
+        flow->past += table_->stats(flow->slot);
+        wake_worker();
+    } else {
+        if (flow->slot != FlowSlot::kNone) {
+            park({{flow}});  // Its match has changed.
+        }
+        ports_[index(in->slot)]->n_flows++;
+    }
+    flow->slot = slot;
+    flow->in = in->slot;
+    flow->out = out ? out->slot : PortSlot::kNone;
+    return {};
+}
+
+// Takes the flows out of the tables and keeps their final figures.
+void Offload::park(std::span<Flow *const> flows) {
+    for (auto *flow : flows) {
+        if (flow->slot != FlowSlot::kNone) {
+            table_->remove(flow->slot);
+        }
+    }
+    n_late_packets_ += !table_->quiesce();
+    for (auto *flow : flows) {
+        if (flow->slot != FlowSlot::kNone) {
+            flow->past += table_->stats(flow->slot);
+            flow->slot = FlowSlot::kNone;
+            ports_[index(flow->in)]->n_flows--;
+        }
+    }
+    wake_worker();
+}
+
+int Offload::flow_put(const ovs_offload_flow &f) {
+    const auto ufid = Ufid::from(f.ufid);
+    Wanted wanted;
+    auto refused = translate(f, &wanted);
+
+    std::lock_guard lock(mutex_);
+    auto it = flows_.find(ufid);
+    if (!refused) {
+        it = flows_.try_emplace(ufid).first;
+        refused = place(wanted, &it->second);
+    }
+    if (!refused) {
+        return 0;
+    }
+    count_reject(refused, ufid);
+    if (it != flows_.end()) {
+        Flow *flow = &it->second;
+        park({{flow}});
+        if (!total(it->second).packets && !it->second.taken.packets) {
+            flows_.erase(it);  // Nothing to remember.
+        }
+    }
+    return refused.error;
+}
+
+FlowStats Offload::total(const Flow &flow) const {
+    FlowStats sum = flow.past;
+    if (flow.slot != FlowSlot::kNone) {
+        sum += table_->stats(flow.slot);
+    }
+    return sum;
+}
+
+bool Offload::in_fast_path(const Flow &flow) const {
+    if (flow.slot == FlowSlot::kNone) {
+        return false;
+    }
+    return flow.out == PortSlot::kNone
+           || ports_[index(flow.out)]->takes_frames_from(
+               *ports_[index(flow.in)]);
+}
+
+int Offload::flow_stats(const Ufid &ufid, ovs_offload_stats *stats) {
+    std::lock_guard lock(mutex_);
+    auto it = flows_.find(ufid);
+    if (it == flows_.end() || !in_fast_path(it->second)) {
+        return ENOENT;
+    }
+    to_abi(total(it->second), stats);
+    return 0;
+}
+
+int Offload::flow_take(const Ufid &ufid, ovs_offload_stats *delta) {
+    std::lock_guard lock(mutex_);
+    auto it = flows_.find(ufid);
+    if (it == flows_.end()) {
+        return ENOENT;
+    }
+    auto &flow = it->second;
+    const auto now = total(flow);
+    to_abi(now, delta);
+    delta->n_packets -= flow.taken.packets;
+    delta->n_bytes -= flow.taken.bytes;
+    flow.taken = now;
+    return in_fast_path(flow) ? 0 : ENODATA;
+}
+
+int Offload::flow_del(const Ufid &ufid, ovs_offload_stats *remaining) {
+    std::lock_guard lock(mutex_);
+    auto it = flows_.find(ufid);
+    if (it == flows_.end()) {
+        return ENOENT;
+    }
+    Flow &flow = it->second;
+    park({{&flow}});
+    if (remaining) {
+        to_abi(flow.past, remaining);
+        remaining->n_packets -= flow.taken.packets;
+        remaining->n_bytes -= flow.taken.bytes;
+    }
+    if (auto &in = ports_[index(flow.in)]) {
+        in->past += flow.past;
+    }
+    flows_.erase(it);
+    return 0;
+}
+
+int Offload::flow_flush(Port *port) {
+    std::lock_guard lock(mutex_);
+    remove_flows_of(*port, true);
+    return 0;
+}
+
+uint64_t Offload::n_flows(Port *port) {
+    std::lock_guard lock(mutex_);
+    return port->n_flows;
+}
+
+void Offload::count_reject(const Reject &r, const Ufid &ufid) {
+    auto &count = rejects_[{r.group, r.what}];
+    count.n++;
+    count.last = ufid;
+}
+
+// -- The worker -------------------------------------------------------------
+
+void Offload::start_worker() {
+    sigset_t all, old;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);  // Signals are the host's.
+    worker_ = std::thread([this] { run_worker(); });
+    pthread_sigmask(SIG_SETMASK, &old, nullptr);
+    pthread_setname_np(worker_.native_handle(), "xdp-offload");
+}
+
+void Offload::wake_worker() {
+    const uint64_t one = 1;
+    // Cannot fail but for an overflow, which wakes as well.
+    (void)!write(wake_fd_.get(), &one, sizeof one);
+}
+
+void Offload::run_worker() {
+    // Notifications may be missing (for peers in other namespaces) or lost.
+    constexpr int kPollIntervalMs = 1000;
+    std::vector<pollfd> fds{{wake_fd_.get(), POLLIN, 0}};
+    for (int fd : devices_.event_fds()) {
+        fds.push_back({fd, POLLIN, 0});
+    }
+    auto next_full = std::chrono::steady_clock::now();
+
+    for (;;) {
+        poll(fds.data(), fds.size(), kPollIntervalMs);
+        {
+            std::lock_guard lock(mutex_);
+            if (stop_) {
+                return;
+            }
+        }
+        uint64_t count;
+        (void)!read(wake_fd_.get(), &count, sizeof count);
+
+        bool all;
+        const auto changed = devices_.drain_events(&all);
+        const auto now = std::chrono::steady_clock::now();
+        if (now >= next_full) {
+            all = true;
+            next_full = now + std::chrono::milliseconds(kPollIntervalMs);
+        }
+        refresh_devices(all, changed);
+        if (all) {
+            restore_attachments();
+        }
+        reclaim();
+    }
+}
+
+void Offload::refresh_devices(bool all, const std::vector<Ifindex> &changed) {
+    std::vector<Ifindex> to_ask;
+    {
+        std::lock_guard lock(mutex_);
+        auto has_changed = [&](Ifindex i) {
+            return std::find(changed.begin(), changed.end(), i)
+                   != changed.end();
+        };
+        for (auto &p : ports_) {
+            if (p && (all || has_changed(p->ifindex)
+                      || has_changed(p->device.peer))) {
+                to_ask.push_back(p->ifindex);
+            }
+        }
+    }
+    for (auto ifindex : to_ask) {
+        const auto state = devices_.query(ifindex);
+        std::lock_guard lock(mutex_);
+        if (auto *port = find_port(ifindex)) {
+            apply_device_state(*port, state);
+        }
+    }
+}
+
+// netdev-afxdp takes libxdp's dispatcher off the device, and ours with it, when
+// it reconfigures a port.  Join the new one.
+void Offload::restore_attachments() {
+    std::lock_guard lock(mutex_);
+    for (auto &port : ports_) {
+        if (!port || !port->device.exists || port->attachment->is_attached()) {
+            continue;
+        }
+        std::unique_ptr<Attachment> again;
+        if (auto f = Attachment::attach(maps_, port->slot, port->ifindex,
+                                        allow_generic_, &again)) {
+            log(OVS_OFFLOAD_LOG_DBG, port->name + ": " + f.message);
+            continue;
+        }
+        port->attachment = std::move(again);
+        log(OVS_OFFLOAD_LOG_INFO, port->name + ": XDP program attached again");
+    }
+}
+
+// Gives back what was retired before a grace period.
+void Offload::reclaim() {
+    FlowTable::Retired retired;
+    std::vector<PortSlot> ports;
+    {
+        std::lock_guard lock(mutex_);
+        retired = table_->take_retired();
+        ports = std::exchange(retired_ports_, {});
+    }
+    if (retired.empty() && ports.empty()) {
+        return;
+    }
+    if (auto f = maps_.wait_for_programs()) {
+        // What is retired is lost: full tables are better than wrong ones.
+        log(OVS_OFFLOAD_LOG_ERR, f.message);
+        return;
+    }
+    std::lock_guard lock(mutex_);
+    table_->release(retired);
+    for (auto slot : ports) {
+        slot_used_[index(slot)] = false;
+    }
+}
+
+void Offload::log(ovs_offload_log_level level, const std::string &line) const {
+    host_.log(level, line.c_str());
+}
+
+}  // namespace flowxlate

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+// The offload as a whole: ports and flows in, packets executed in XDP.
+//
+// Threads and locks
+// -----------------
+// All public functions may be called from any thread.  'mutex_' guards the
+// tables' writer side, the ports and the flows.  Nothing slow happens under it:
+// netlink, attaching and waiting for grace periods are done without.  The host's
+// port_ifindex() is called without it too (see ovs_offload_abi.h).
+//
+// One thread of our own, the worker, follows the devices' changes and gives
+// retired slots back after a grace period.
+//
+// A flow's life
+// -------------
+// flow_put() puts it in the tables.  It is "in the fast path" while it is there
+// and its output port can transmit; the program checks the latter for each
+// packet.  A flow that loses its place (a port goes, a modification is refused)
+// is "parked": known, out of the tables, its figures kept until flow_del().
+#ifndef FLOWXLATE_OFFLOAD_H
+#define FLOWXLATE_OFFLOAD_H
+
+#include <array>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <string>
+#include <thread>
+#include <unordered_map>
+#include <vector>
+
+#include <boost/container/flat_map.hpp>
+
+#include "actions.h"
+#include "attach.h"
+#include "bpf_maps.h"
+#include "devices.h"
+#include "flow_table.h"
+#include "match.h"
+#include "types.h"
+
+namespace flowxlate {
+
+struct Port {
+    std::string name;
+    std::string type;  // OVS interface type.
+    Ifindex ifindex{};
+    PortSlot slot{};
+    std::unique_ptr<Attachment> attachment;
+    DeviceState device;
+    size_t n_flows = 0;   // In the tables, that enter here.
+    FlowStats past;       // Of flows that entered here and are gone.
+
+    // Can it be the output of packets that enter through 'in'?
+    bool takes_frames_from(const Port &in) const;
+};
+
+class Offload {
+public:
+    // Sets everything up.  On failure the reason is in the result.
+    static Failure create(const ovs_offload_host &,
+                          std::span<const ovs_offload_option>,
+                          std::unique_ptr<Offload> *);
+    ~Offload();
+
+    // The operations of struct ovs_offload_ops, with its contracts.
+    int port_add(const ovs_offload_port &, Port **);
+    void port_del(Port *);
+    int flow_put(const ovs_offload_flow &);
+    int flow_del(const Ufid &, ovs_offload_stats *remaining);
+    int flow_stats(const Ufid &, ovs_offload_stats *);
+    int flow_take(const Ufid &, ovs_offload_stats *delta);
+    int flow_flush(Port *);
+    uint64_t n_flows(Port *);
+
+    // What xdp-offload/show and xdp-offload/rejects print.
+    std::string show();
+    std::string rejects();
+
+private:
+    struct Flow {
+        FlowSlot slot{};  // kNone: parked.
+        PortSlot in{};
+        PortSlot out{};   // kNone: drop.
+        FlowStats past;   // From slots that it has left.
+        FlowStats taken;  // What flow_take() has handed out.
+    };
+    using Flows = std::unordered_map<Ufid, Flow, UfidHash>;
+    struct RejectCount {
+        uint64_t n = 0;
+        Ufid last;
+    };
+
+    explicit Offload(const ovs_offload_host &host) : host_(host) {}
+    Failure init(std::span<const ovs_offload_option>);
+    Reject parse_option(const ovs_offload_option &, BpfMaps::Config *);
+
+    // A flow as flow_put() got it, ready to be placed.
+    struct Wanted {
+        Match match;
+        Actions actions;
+        Ifindex in{}, out{};
+    };
+    Reject translate(const ovs_offload_flow &, Wanted *);
+    Reject place(Wanted &, Flow *);
+    void park(std::span<Flow *const>);
+    void count_reject(const Reject &, const Ufid &);
+    bool in_fast_path(const Flow &) const;
+    FlowStats total(const Flow &) const;
+
+    Port *find_port(Ifindex);
+    Reject new_slot(PortSlot *);
+    Failure add_device(Port &);
+    void remove_flows_of(const Port &, bool entering_only);
+    void apply_device_state(Port &, const DeviceState &);
+
+    void start_worker();
+    void wake_worker();
+    void run_worker();
+    void refresh_devices(bool all, const std::vector<Ifindex> &changed);
+    void restore_attachments();
+    void reclaim();
+
+    void show_port(const Port &, std::string *) const;
+    void log(ovs_offload_log_level, const std::string &) const;
+
+    const ovs_offload_host &host_;
+    bool allow_generic_ = false;
+    Devices devices_;
+    BpfMaps maps_;
+
+    mutable std::mutex mutex_;
+    std::unique_ptr<FlowTable> table_;
+    std::array<std::unique_ptr<Port>, XF_MAX_PORTS> ports_;  // By slot.
+    std::vector<PortSlot> retired_ports_;
+    std::array<bool, XF_MAX_PORTS> slot_used_{};
+    Flows flows_;
+    std::map<std::pair<std::string, std::string>, RejectCount> rejects_;
+    uint64_t n_late_packets_ = 0;  // quiesce() gave up this often.
+
+    Fd wake_fd_;
+    bool stop_ = false;  // Guarded by mutex_.
+    std::thread worker_;
+};
+
+}  // namespace flowxlate
+
+#endif

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+// The C face of flowxlate: struct ovs_offload_ops on top of class Offload.
+//
+// No exception leaves this file.  There is no global state: init() makes an
+// instance, which the host hands back with every call.
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <exception>
+#include <new>
+
+#include "flowxlate.h"
+#include "offload.h"
+
+namespace flowxlate {
+namespace {
+
+// The sizes of the structures that version 1 of the ABI began with.  A host
+// that was compiled with less cannot be served.
+template <typename T>
+bool is_complete(const T *t) {
+    return t && t->size >= sizeof *t;
+}
+
+Offload &self_of(void *self) { return *static_cast<Offload *>(self); }
+Port *port_of(void *port) { return static_cast<Port *>(port); }
+
+template <typename Fn>
+int guarded(Fn fn) noexcept {
+    try {
+        return fn();
+    } catch (const std::bad_alloc &) {
+        return ENOMEM;
+    } catch (const std::exception &) {
+        return EINVAL;
+    }
+}
+
+int init(const ovs_offload_host *host, const ovs_offload_option *options,
+         size_t n_options, void **selfp) {
+    if (!is_complete(host) || host->abi != OVS_OFFLOAD_ABI) {
+        return EPROTO;
+    }
+    return guarded([&] {
+        std::unique_ptr<Offload> offload;
+        if (auto f = Offload::create(*host, {options, n_options}, &offload)) {
+            host->log(OVS_OFFLOAD_LOG_ERR, f.message.c_str());
+            return f.error;
+        }
+        *selfp = offload.release();  // For the life of the process.
+        return 0;
+    });
+}
+
+int port_add(void *self, const ovs_offload_port *port, void **portp) {
+    if (!is_complete(port)) {
+        return EPROTO;
+    }
+    return guarded([&] {
+        Port *added = nullptr;
+        const int error = self_of(self).port_add(*port, &added);
+        *portp = added;
+        return error;
+    });
+}
+
+void port_del(void *self, void *port) {
+    guarded([&] {
+        self_of(self).port_del(port_of(port));
+        return 0;
+    });
+}
+
+int flow_put(void *self, const ovs_offload_flow *flow) {
+    if (!is_complete(flow)) {
+        return EPROTO;
+    }
+    return guarded([&] { return self_of(self).flow_put(*flow); });
+}
+
+int flow_del(void *self, const uint8_t *ufid, ovs_offload_stats *remaining) {
+    return guarded([&] {
+        return self_of(self).flow_del(Ufid::from(ufid), remaining);
+    });
+}
+
+int flow_stats(void *self, const uint8_t *ufid, ovs_offload_stats *stats) {
+    return guarded(
+        [&] { return self_of(self).flow_stats(Ufid::from(ufid), stats); });
+}
+
+int flow_take(void *self, const uint8_t *ufid, ovs_offload_stats *delta) {
+    return guarded(
+        [&] { return self_of(self).flow_take(Ufid::from(ufid), delta); });
+}
+
+int flow_flush(void *self, void *port) {
+    return guarded([&] { return self_of(self).flow_flush(port_of(port)); });
+}
+
+uint64_t n_flows(void *self, void *port) {
+    return self_of(self).n_flows(port_of(port));
+}
+
+template <std::string (Offload::*Report)()>
+char *command(void *self, int, const char **) {
+    char *reply = nullptr;
+    guarded([&] {
+        reply = strdup((self_of(self).*Report)().c_str());
+        return 0;
+    });
+    return reply;
+}
+
+constexpr ovs_offload_command kCommands[] = {
+    {"xdp-offload/show", "", 0, 0, command<&Offload::show>},
+    {"xdp-offload/rejects", "", 0, 0, command<&Offload::rejects>},
+};
+
+constexpr ovs_offload_ops kOps = {
+    .size = sizeof(ovs_offload_ops),
+    .abi = OVS_OFFLOAD_ABI,
+    .type = "xdp",
+    .init = init,
+    .port_add = port_add,
+    .port_del = port_del,
+    .flow_put = flow_put,
+    .flow_del = flow_del,
+    .flow_stats = flow_stats,
+    .flow_take = flow_take,
+    .flow_flush = flow_flush,
+    .n_flows = n_flows,
+    .commands = kCommands,
+    .n_commands = std::size(kCommands),
+};
+
+}  // namespace
+}  // namespace flowxlate
+
+const ovs_offload_ops *flowxlate_ops(void) { return &flowxlate::kOps; }
+const ovs_offload_ops *ovs_offload_plugin_get(void) {
+    return &flowxlate::kOps;
+}

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the offload tells operators: xdp-offload/show and xdp-offload/rejects.
+#include <cinttypes>
+#include <cstdarg>
+#include <cstdio>
+
+#include "offload.h"
+
+namespace flowxlate {
+namespace {
+
+constexpr const char *kMissNames[] = {XF_MISS_NAMES};
+static_assert(std::size(kMissNames) == XF_N_MISSES);
+
+constexpr const char *kClassNames[] = {"l2", "arp", "ipv4", "ipv6"};
+static_assert(std::size(kClassNames) == XF_N_CLASSES);
+
+__attribute__((format(printf, 2, 3))) void append(std::string *s,
+                                                  const char *format, ...) {
+    char line[512];
+    va_list args;
+    va_start(args, format);
+    std::vsnprintf(line, sizeof line, format, args);
+    va_end(args);
+    *s += line;
+}
+
+}  // namespace
+
+void Offload::show_port(const Port &port, std::string *s) const {
+    const auto &a = *port.attachment;
+    FlowStats stats = port.past;
+    size_t waiting = 0;
+    for (auto &[ufid, flow] : flows_) {
+        if (flow.in == port.slot) {
+            stats += total(flow);
+            waiting += flow.slot != FlowSlot::kNone && !in_fast_path(flow);
+        }
+    }
+
+    append(s, "  %s: ifindex %d, type %s, slot %u\n", port.name.c_str(),
+           index(port.ifindex), port.type.c_str(), index(port.slot));
+    append(s, "    attached: %s XDP, %s, %u queue%s, misses go to %s\n",
+           a.mode() == AttachMode::kNative ? "native" : "generic",
+           a.in_dispatcher() ? "in libxdp's dispatcher" : "alone (BPF link)",
+           port.device.n_queues, port.device.n_queues == 1 ? "" : "s",
+           a.has_sockets() ? "AF_XDP sockets" : "the kernel");
+    if (!port.device.up) {
+        append(s, "    transmit: no, the link is down\n");
+    } else if (!port.device.xdp_xmit) {
+        append(s, "    transmit: %s\n", port.device.why_not.c_str());
+    } else {
+        append(s, "    transmit: yes, frames of up to %u bytes\n",
+               port.device.max_frame);
+    }
+    append(s,
+           "    entered: packets:%" PRIu64 ", bytes:%" PRIu64
+           " in XDP by %zu flows",
+           stats.packets, stats.bytes, port.n_flows);
+    if (waiting) {
+        append(s, " (%zu of them wait for their output port)", waiting);
+    }
+    append(s, "\n    passed to OVS:");
+    for (int reason = 0; reason < XF_N_MISSES; reason++) {
+        if (auto n = maps_.misses(port.slot, xf_miss(reason))) {
+            append(s, " %s:%" PRIu64, kMissNames[reason], n);
+        }
+    }
+    *s += "\n";
+}
+
+std::string Offload::show() {
+    std::lock_guard lock(mutex_);
+    const auto &mem = table_->memory();
+    std::string s = "ports:\n";
+
+    for (auto &port : ports_) {
+        if (port) {
+            show_port(*port, &s);
+        }
+    }
+    append(&s, "tables:\n  flows: %zu of %zu in XDP, %zu known\n",
+           table_->n_flows(), table_->max_flows(), flows_.size());
+    append(&s, "  subtables: %zu of %d (", table_->n_subtables(),
+           XF_MAX_SUBTABLES - 1);
+    for (int cls = 0; cls < XF_N_CLASSES; cls++) {
+        append(&s, "%s%s %u", cls ? ", " : "", kClassNames[cls],
+               mem.walks[cls].n);
+    }
+    append(&s, ")\n  buckets: %zu of %d entries\n", mem.buckets.size(),
+           XF_BUCKET_ENTRIES);
+    append(&s, "  memory: %zu KiB shared by all ports\n",
+           maps_.memory_bytes() / 1024);
+    uint64_t n = 0;
+    for (auto &[reason, count] : rejects_) {
+        n += count.n;
+    }
+    append(&s,
+           "flows refused: %" PRIu64 " (xdp-offload/rejects says why)\n", n);
+    if (n_late_packets_) {
+        append(&s,
+               "removals that did not wait for a busy CPU: %" PRIu64 "\n",
+               n_late_packets_);
+    }
+    return s;
+}
+
+std::string Offload::rejects() {
+    std::lock_guard lock(mutex_);
+    std::string s;
+    for (auto &[reason, count] : rejects_) {
+        append(&s, "%s/%s: %" PRIu64 " (last ufid:%s)\n", reason.first.c_str(),
+               reason.second.c_str(), count.n,
+               count.last.to_string().c_str());
+    }
+    return s.empty() ? "no flow was refused\n" : s;
+}
+
+}  // namespace flowxlate

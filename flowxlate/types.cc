@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "types.h"
+
+#include <cstdio>
+
+namespace flowxlate {
+
+std::string Ufid::to_string() const {
+    // As OVS prints one: UUID format, each group a host-order 32-bit word.
+    uint32_t w[4];
+    std::memcpy(w, bytes.data(), sizeof w);
+    char s[40];
+    std::snprintf(s, sizeof s, "%08x-%04x-%04x-%04x-%04x%08x", w[0],
+                  w[1] >> 16, w[1] & 0xffff, w[2] >> 16, w[2] & 0xffff, w[3]);
+    return s;
+}
+
+}  // namespace flowxlate
