@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "program.h"
+
+#include <arpa/inet.h>
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <net/if.h>
+
+#include <cstring>
+#include <stdexcept>
+
+#include "xdp_offload.skel.h"
+
+namespace flowxlate::test {
+namespace {
+
+constexpr uint32_t kMtuFrame = 1514;
+
+void must(const Failure &f) {
+    if (f) {
+        throw std::runtime_error(f.message);
+    }
+}
+
+}  // namespace
+
+// -- FlowSpec ---------------------------------------------------------------
+
+FlowSpec::FlowSpec(xf_class c, uint16_t eth_type) : cls(c) {
+    key.in_port = index(kIn);
+    mask.in_port = UINT32_MAX;
+    key.eth_type = htons(eth_type);
+    mask.eth_type = 0xffff;
+    mask.vlan_tci = 0xffff;
+    action.verdict = XF_DROP;
+}
+
+FlowSpec FlowSpec::l2(uint16_t eth_type) {
+    return FlowSpec(XF_CLASS_L2, eth_type);
+}
+
+FlowSpec &FlowSpec::vid(uint16_t vid) {
+    key.vlan_tci = htons(vid | XF_VLAN_PRESENT);
+    mask.vlan_tci = htons(0x0fff | XF_VLAN_PRESENT);
+    return *this;
+}
+
+FlowSpec &FlowSpec::any_tag() {
+    key.vlan_tci = mask.vlan_tci = htons(XF_VLAN_PRESENT);
+    return *this;
+}
+
+FlowSpec &FlowSpec::proto(uint8_t p) {
+    key.nw_proto = p;
+    mask.nw_proto = 0xff;
+    return *this;
+}
+
+FlowSpec &FlowSpec::tp_src(uint16_t port) {
+    key.tp_src = htons(port);
+    mask.tp_src = 0xffff;
+    return *this;
+}
+
+FlowSpec &FlowSpec::tp_dst(uint16_t port) {
+    key.tp_dst = htons(port);
+    mask.tp_dst = 0xffff;
+    return *this;
+}
+
+FlowSpec &FlowSpec::tcp_flags(uint16_t value, uint16_t m) {
+    key.tcp_flags = htons(value);
+    mask.tcp_flags = htons(m);
+    return *this;
+}
+
+FlowSpec &FlowSpec::frag(uint8_t f) {
+    key.nw_frag = f;
+    mask.nw_frag = 0xff;
+    return *this;
+}
+
+FlowSpec &FlowSpec::ttl(uint8_t t) {
+    key.nw_ttl = t;
+    mask.nw_ttl = 0xff;
+    return *this;
+}
+
+FlowSpec &FlowSpec::tos(uint8_t t) {
+    key.nw_tos = t;
+    mask.nw_tos = 0xff;
+    return *this;
+}
+
+FlowSpec &FlowSpec::ipv4_dst(uint32_t addr, uint32_t m) {
+    key.ipv4_dst = htonl(addr & m);
+    mask.ipv4_dst = htonl(m);
+    return *this;
+}
+
+FlowSpec &FlowSpec::drop() {
+    action.verdict = XF_DROP;
+    return *this;
+}
+
+FlowSpec &FlowSpec::to(PortSlot port) {
+    action.verdict = XF_OUTPUT;
+    action.out_port = index(port);
+    return *this;
+}
+
+FlowSpec &FlowSpec::push(uint16_t tci, uint16_t tpid) {
+    action.vlan_op = XF_VLAN_PUSH;
+    action.vlan_tci = htons(tci);
+    action.vlan_tpid = htons(tpid);
+    return *this;
+}
+
+FlowSpec &FlowSpec::pop() {
+    action.vlan_op = XF_VLAN_POP;
+    return *this;
+}
+
+FlowSpec &FlowSpec::replace(uint16_t tci) {
+    push(tci);
+    action.vlan_op = XF_VLAN_REPLACE;
+    return *this;
+}
+
+// -- Program ----------------------------------------------------------------
+
+Program::Program(uint32_t tx_flag) {
+    BpfMaps::Config config;
+    config.max_flows = 65536;
+    must(maps_.create(config));
+    table_ = std::make_unique<FlowTable>(maps_.tables());
+
+    const Ifindex lo{static_cast<int>(if_nametoindex("lo"))};
+    for (auto slot : {kIn, kOut, kDown, kNarrow}) {
+        must(maps_.set_tx_port(slot, lo));
+    }
+    for (auto slot : {kIn, kOut, kUnmapped}) {
+        maps_.port(slot) = {XF_PORT_TX_NATIVE | XF_PORT_TX_GENERIC, kMtuFrame,
+                            {}};
+    }
+    maps_.port(kDown) = {0, kMtuFrame, {}};
+    maps_.port(kNarrow) = {XF_PORT_TX_NATIVE, 100, {}};
+
+    must(maps_.open_port(kIn, tx_flag, -1, &skeleton_));
+    if (xdp_offload_bpf::load(skeleton_.get())) {
+        throw std::runtime_error("the program does not load");
+    }
+}
+
+FlowSlot Program::add(const FlowSpec &spec) {
+    FlowSlot slot;
+    if (auto r = table_->insert(spec.cls, spec.key, spec.mask, spec.action,
+                                &slot)) {
+        throw std::runtime_error(r.name());
+    }
+    flows_.push_back(slot);
+    return slot;
+}
+
+void Program::remove_all() {
+    for (auto slot : flows_) {
+        table_->remove(slot);
+    }
+    flows_.clear();
+    must(maps_.wait_for_programs());
+    table_->release(table_->take_retired());
+    maps_.clear_misses(kIn);
+}
+
+int Program::fd() const {
+    return bpf_program__fd(skeleton_->progs.xsk_def_prog);
+}
+
+int Program::socket_map_fd() const {
+    return bpf_map__fd(skeleton_->maps.xsks_map);
+}
+
+Run Program::run(const Frame &in, uint32_t queue) {
+    xdp_md ctx{};
+    Run run;
+    run.out.resize(in.size() + 256);
+    ctx.data_end = in.size();
+    ctx.rx_queue_index = queue;
+    ctx.ingress_ifindex = if_nametoindex("lo");
+    LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = in.data(),
+                .data_out = run.out.data(),
+                .data_size_in = static_cast<uint32_t>(in.size()),
+                .data_size_out = static_cast<uint32_t>(run.out.size()),
+                .ctx_in = &ctx, .ctx_size_in = sizeof ctx, .repeat = 1);
+    if (bpf_prog_test_run_opts(fd(), &opts)) {
+        throw std::runtime_error(std::string("BPF_PROG_TEST_RUN: ")
+                                 + std::strerror(errno));
+    }
+    run.verdict = opts.retval;
+    run.out.resize(opts.data_size_out);
+    return run;
+}
+
+uint32_t Program::time(const Frame &in, int repeat) {
+    LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = in.data(),
+                .data_size_in = static_cast<uint32_t>(in.size()),
+                .repeat = repeat);
+    if (bpf_prog_test_run_opts(fd(), &opts)) {
+        throw std::runtime_error("BPF_PROG_TEST_RUN");
+    }
+    return opts.duration;
+}
+
+uint64_t Program::total_misses() const {
+    uint64_t sum = 0;
+    for (int r = 0; r < XF_N_MISSES; r++) {
+        sum += misses(static_cast<xf_miss>(r));
+    }
+    return sum;
+}
+
+}  // namespace flowxlate::test

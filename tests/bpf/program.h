@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+// The real XDP program, loaded into this kernel, run on one packet at a time
+// with BPF_PROG_TEST_RUN, which sends nothing anywhere.
+//
+// The ports are slots 1 (where packets enter) and 2 to 5 (where they may leave).
+#ifndef TESTS_BPF_PROGRAM_H
+#define TESTS_BPF_PROGRAM_H
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "flowxlate/bpf_maps.h"
+#include "flowxlate/flow_table.h"
+#include "packet.h"
+
+namespace flowxlate::test {
+
+constexpr PortSlot kIn{1}, kOut{2}, kDown{3}, kNarrow{4}, kUnmapped{5};
+
+// A megaflow for a table row: fields are exact unless a mask is given.
+class FlowSpec {
+public:
+    explicit FlowSpec(xf_class cls, uint16_t eth_type);
+
+    static FlowSpec l2(uint16_t eth_type);
+    static FlowSpec arp() { return FlowSpec(XF_CLASS_ARP, 0x0806); }
+    static FlowSpec ipv4() { return FlowSpec(XF_CLASS_IPV4, 0x0800); }
+    static FlowSpec ipv6() { return FlowSpec(XF_CLASS_IPV6, 0x86dd); }
+
+    FlowSpec &vid(uint16_t vid);  // Else: packets without a tag.
+    FlowSpec &any_tag();
+    FlowSpec &proto(uint8_t);
+    FlowSpec &tp_src(uint16_t);
+    FlowSpec &tp_dst(uint16_t);
+    FlowSpec &tcp_flags(uint16_t value, uint16_t mask);
+    FlowSpec &frag(uint8_t);
+    FlowSpec &ttl(uint8_t);
+    FlowSpec &tos(uint8_t);
+    FlowSpec &ipv4_dst(uint32_t addr, uint32_t mask);
+
+    FlowSpec &drop();
+    FlowSpec &to(PortSlot);
+    FlowSpec &push(uint16_t tci, uint16_t tpid = 0x8100);
+    FlowSpec &pop();
+    FlowSpec &replace(uint16_t tci);
+
+    xf_class cls;
+    xf_key key{}, mask{};
+    xf_flow action{};
+};
+
+struct Run {
+    uint32_t verdict = 0;
+    Frame out;
+};
+
+// Loads the program once per process; reset() between rows.
+class Program {
+public:
+    explicit Program(uint32_t tx_flag = XF_PORT_TX_NATIVE);
+
+    FlowSlot add(const FlowSpec &);
+    void remove_all();
+    Run run(const Frame &in, uint32_t queue = 0);
+    // Repeats 'in'; returns the mean time in ns.
+    uint32_t time(const Frame &in, int repeat);
+
+    FlowTable &table() { return *table_; }
+    BpfMaps &maps() { return maps_; }
+    uint64_t misses(xf_miss reason) const { return maps_.misses(kIn, reason); }
+    uint64_t total_misses() const;
+    int fd() const;
+    int socket_map_fd() const;
+
+private:
+    BpfMaps maps_;
+    std::unique_ptr<FlowTable> table_;
+    Skeleton skeleton_;
+    std::vector<FlowSlot> flows_;
+};
+
+}  // namespace flowxlate::test
+
+#endif
