@@ -31,6 +31,7 @@ import time
 CLONE_NEWNET = 0x40000000
 SOL_PACKET = 263
 PACKET_AUXDATA = 8
+SO_RCVBUFFORCE = 33
 TP_STATUS_VLAN_VALID = 1 << 4
 ETH_P_ALL = 0x0003
 
@@ -135,6 +136,8 @@ class Host:
         with in_netns(self.netns):
             s.bind(('eth0', ETH_P_ALL))
         s.setsockopt(SOL_PACKET, PACKET_AUXDATA, 1)
+        # Each frame that came by XDP takes a page of the buffer.
+        s.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 16 << 20)
         return s
 
 
