@@ -37,11 +37,11 @@ fold(__u64 sum)
     return sum;
 }
 
-/* Offset of the checksum in the transport header, 0 if there is none. */
+/* Offset of a TCP or UDP checksum in its header. */
 static __always_inline __u32
 checksum_offset(__u32 proto)
 {
-    return proto == IPPROTO_TCP ? 16 : proto == IPPROTO_UDP ? 6 : 0;
+    return proto == IPPROTO_TCP ? 16 : 6;
 }
 
 /* RFC 9293 section 3.1, RFC 8200 section 8.1: the folded pseudo-header. */
@@ -63,7 +63,7 @@ checksum_state(struct xdp_md *ctx, const struct xf_packet *p)
 {
     void *end = (void *)(long)ctx->data_end;
     void *l4 = (void *)(long)ctx->data + (p->l4_off & 0xff);
-    __u32 offset = checksum_offset(p->l4_proto);
+    __u16 sum;
 
     if (!p->l4_off)
         return XF_CHECKSUM_WHOLE;
@@ -73,11 +73,23 @@ checksum_state(struct xdp_md *ctx, const struct xf_packet *p)
         /* veth leaves the CRC32c zero as well. */
         return (void *)(sctp + 1) <= end && !sctp->crc ? XF_CHECKSUM_HOPELESS
                                                        : XF_CHECKSUM_WHOLE;
-    }
-    if (!offset || l4 + 18 > end)
+    } else if (p->l4_proto == IPPROTO_TCP) {
+        struct tcphdr *tcp = l4;
+
+        if ((void *)(tcp + 1) > end)
+            return XF_CHECKSUM_WHOLE;
+        sum = tcp->check;
+    } else if (p->l4_proto == IPPROTO_UDP) {
+        struct udphdr *udp = l4;
+
+        if ((void *)(udp + 1) > end)
+            return XF_CHECKSUM_WHOLE;
+        sum = udp->check;
+    } else {
         return XF_CHECKSUM_WHOLE;
-    return *(__u16 *)(l4 + offset) == pseudo_header_sum(p)
-           ? XF_CHECKSUM_PARTIAL : XF_CHECKSUM_WHOLE;
+    }
+    return sum == pseudo_header_sum(p) ? XF_CHECKSUM_PARTIAL
+                                       : XF_CHECKSUM_WHOLE;
 }
 
 /* Adds 'SIZE' bytes at 'pos' to 'sum' and moves on.  'pos' is masked so that

@@ -44,6 +44,8 @@ public:
             return push_vlan(a);
         case OVS_ACTION_ATTR_POP_VLAN:
             return pop_vlan();
+        case OVS_OFFLOAD_ACTION_PRIVATE:
+            return unsupported("ovs_private");  // Tunnels, lb_output.
         default:
             return unsupported(a.type < std::size(kNames) ? kNames[a.type]
                                                           : "unknown_action");

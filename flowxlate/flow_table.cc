@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cerrno>
 #include <chrono>
+#include <cstring>
 #include <thread>
 
 namespace flowxlate {
@@ -251,6 +252,15 @@ bool FlowTable::has_match(FlowSlot slot, xf_class cls, const xf_key &key,
     const xf_flow &flow = mem_.flows[index(slot)];
     return subtables_[flow.subtable].id == mask_id(cls, mask)
            && std::equal(std::begin(flow.key), std::end(flow.key), key.word);
+}
+
+bool FlowTable::has_action(FlowSlot slot, const xf_flow &action) const {
+    constexpr size_t from = offsetof(xf_flow, out_port);
+    auto bytes = [](const xf_flow &f) {
+        return reinterpret_cast<const std::byte *>(&f) + from;
+    };
+    return !std::memcmp(bytes(mem_.flows[index(slot)]), bytes(action),
+                        sizeof(xf_flow) - from);
 }
 
 bool FlowTable::quiesce() const {

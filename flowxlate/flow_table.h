@@ -88,6 +88,9 @@ public:
     bool has_match(FlowSlot slot, xf_class cls, const xf_key &key,
                    const xf_key &mask) const;
 
+    // Whether the flow in 'slot' does what 'action' says.
+    bool has_action(FlowSlot slot, const xf_flow &action) const;
+
     // Waits until no program that may have seen what was published before this
     // call is still running: then the counters of a removed flow are final.
     // Takes some microseconds.  Returns false if a CPU stayed in the program

@@ -293,6 +293,9 @@ Reject Offload::place(Wanted &w, Flow *flow) {
     const bool same_match =
         slot != FlowSlot::kNone
         && table_->has_match(slot, w.match.cls, w.match.key, w.match.mask);
+    if (same_match && table_->has_action(slot, action)) {
+        return {};  // OVS offers each PMD thread's copy of a megaflow.
+    }
     if (auto r = same_match ? table_->replace(&slot, action)
                             : table_->insert(w.match.cls, w.match.key,
                                              w.match.mask, action, &slot)) {

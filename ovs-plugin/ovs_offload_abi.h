@@ -75,6 +75,13 @@ struct ovs_offload_port {
     const char *dpif_type;           /* "netdev" or "system". */
 };
 
+/* The attributes are numbered as in the kernel's <linux/openvswitch.h>.  OVS has
+ * a few actions of its own (tunnel_push, tunnel_pop, lb_output), with numbers
+ * that the kernel uses for others and that differ between releases.  At the top
+ * level of 'actions' those have the type OVS_OFFLOAD_ACTION_PRIVATE instead,
+ * and a sole explicit "drop" is an empty list. */
+#define OVS_OFFLOAD_ACTION_PRIVATE 0x3fff
+
 struct ovs_offload_flow {
     uint32_t size;
     const uint8_t *ufid;             /* OVS_OFFLOAD_UFID_LEN bytes. */

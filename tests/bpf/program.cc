@@ -172,6 +172,8 @@ void Program::remove_all() {
     maps_.clear_misses(kIn);
 }
 
+void Program::forget(FlowSlot slot) { std::erase(flows_, slot); }
+
 int Program::fd() const {
     return bpf_program__fd(skeleton_->progs.xsk_def_prog);
 }

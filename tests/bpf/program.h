@@ -62,6 +62,8 @@ public:
 
     FlowSlot add(const FlowSpec &);
     void remove_all();
+    // Takes a flow that is not in the tables any more off the books.
+    void forget(FlowSlot);
     Run run(const Frame &in, uint32_t queue = 0);
     // Repeats 'in'; returns the mean time in ns.
     uint32_t time(const Frame &in, int repeat);

@@ -7,7 +7,6 @@
 // counts nothing else, and leaves every byte as it was.
 #include <gtest/gtest.h>
 #include <linux/bpf.h>
-#include <unistd.h>
 
 #include "program.h"
 
@@ -139,6 +138,19 @@ const Row kVlanRows[] = {
     {"two tags are not parsed", {FlowSpec::l2(kVlan).vid(5).to(kOut)}, Packet().eth(kVlan).vlan(5, kVlan).vlan(6, kIpv4).ipv4(17).udp(1, 53).payload(30), kNone, XDP_PASS, XF_MISS_ETHERTYPE},
 };
 
+// A field that a packet does not have never matches as if it were zero.
+const Row kAbsentRows[] = {
+    {"ICMP type 0, UDP packet", {FlowSpec::ipv4().proto(IPPROTO_ICMP).tp_src(0).tp_dst(0).to(kOut)}, udp4(), kNone, XDP_PASS, XF_MISS_NO_FLOW},
+    {"ICMP type 0, ICMP echo request", {FlowSpec::ipv4().proto(IPPROTO_ICMP).tp_src(0).to(kOut)}, Packet().eth(kIpv4).ipv4(IPPROTO_ICMP).icmp(8, 0), kNone, XDP_PASS, XF_MISS_NO_FLOW},
+    {"UDP port 0, packet without ports", {FlowSpec::ipv4().proto(IPPROTO_UDP).tp_src(0).tp_dst(0).to(kOut)}, Packet().eth(kIpv4).ipv4(47).payload(20), kNone, XDP_PASS, XF_MISS_NO_FLOW},
+    {"TCP flags 0, UDP packet", {FlowSpec::ipv4().proto(IPPROTO_TCP).tcp_flags(0, 0xfff).to(kOut)}, udp4(), kNone, XDP_PASS, XF_MISS_NO_FLOW},
+    {"IPv4 address 0, ARP packet", {FlowSpec::ipv4().ipv4_dst(0, ~0U).to(kOut)}, Packet().eth(kArp).arp(1), kNone, XDP_PASS, XF_MISS_NO_FLOW},
+    {"IPv4 address 0, LLDP packet", {FlowSpec::ipv4().ipv4_dst(0, ~0U).proto(0).to(kOut)}, Packet().eth(kLldp).payload(50), kNone, XDP_PASS, XF_MISS_NO_FLOW},
+    {"any IPv4, IPv6 packet", {FlowSpec::ipv4().to(kOut)}, udp6(), kNone, XDP_PASS, XF_MISS_NO_FLOW},
+    {"any IPv6, IPv4 packet", {FlowSpec::ipv6().to(kOut)}, udp4(), kNone, XDP_PASS, XF_MISS_NO_FLOW},
+    {"VLAN 0 with priority 0, untagged packet", {FlowSpec::ipv4().vid(0).to(kOut)}, udp4(), kNone, XDP_PASS, XF_MISS_NO_FLOW},
+};
+
 // Invariant 2: what is not plainly well-formed is passed on, untouched.
 const Row kMalformedRows[] = {
     {"802.3 length", {FlowSpec::l2(0x0026).to(kOut)}, Packet().eth(0x0026).payload(50), kNone, XDP_PASS, XF_MISS_ETHERTYPE},
@@ -189,6 +201,8 @@ const Row kOutputRows[] = {
 const Row kChecksumRows[] = {
     {"partial UDP", {FlowSpec::ipv4().to(kOut)}, udp4().partial(), 0, XDP_REDIRECT, kNone, udp4().bytes()},
     {"partial UDP, odd length", {FlowSpec::ipv4().to(kOut)}, udp4().payload(1).partial(), 0, XDP_REDIRECT, kNone, udp4().payload(1).bytes()},
+    {"partial UDP, no payload", {FlowSpec::ipv4().to(kOut)}, Packet().eth(kIpv4).ipv4(17).udp(1, 2).partial(), 0, XDP_REDIRECT, kNone, Packet().eth(kIpv4).ipv4(17).udp(1, 2).bytes()},
+    {"partial TCP, no payload", {FlowSpec::ipv4().to(kOut)}, Packet().eth(kIpv4).ipv4(6).tcp(1, 2).partial(), 0, XDP_REDIRECT, kNone, Packet().eth(kIpv4).ipv4(6).tcp(1, 2).bytes(), 0x10},
     {"partial UDP with padding, which is not summed", {FlowSpec::ipv4().to(kOut)}, udp4().padding(9).partial(), 0, XDP_REDIRECT, kNone, udp4().padding(9).bytes()},
     {"partial UDP over IPv6", {FlowSpec::ipv6().to(kOut)}, udp6().partial(), 0, XDP_REDIRECT, kNone, udp6().bytes()},
     {"partial TCP", {FlowSpec::ipv4().to(kOut)}, tcp4().partial(), 0, XDP_REDIRECT, kNone, tcp4().bytes(), 0x10},
@@ -214,6 +228,7 @@ std::string row_name(const testing::TestParamInfo<Row> &info) {
 
 INSTANTIATE_TEST_SUITE_P(Match, ProgramTest, testing::ValuesIn(kMatchRows), row_name);
 INSTANTIATE_TEST_SUITE_P(Vlan, ProgramTest, testing::ValuesIn(kVlanRows), row_name);
+INSTANTIATE_TEST_SUITE_P(Absent, ProgramTest, testing::ValuesIn(kAbsentRows), row_name);
 INSTANTIATE_TEST_SUITE_P(Malformed, ProgramTest, testing::ValuesIn(kMalformedRows), row_name);
 INSTANTIATE_TEST_SUITE_P(Output, ProgramTest, testing::ValuesIn(kOutputRows), row_name);
 INSTANTIATE_TEST_SUITE_P(Checksum, ProgramTest, testing::ValuesIn(kChecksumRows), row_name);

@@ -1,0 +1,775 @@
+/*
+ * Licensed under the Apache License, Version 2.0 (the "License");
+ * you may not use this file except in compliance with the License.
+ * You may obtain a copy of the License at:
+ *
+ *     http://www.apache.org/licenses/LICENSE-2.0
+ *
+ * Unless required by applicable law or agreed to in writing, software
+ * distributed under the License is distributed on an "AS IS" BASIS,
+ * WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+ * See the License for the specific language governing permissions and
+ * limitations under the License.
+ */
+
+#include <config.h>
+#include "netdev-offload-plugin.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "dpif.h"
+#include "fatal-signal.h"
+#include "netdev-linux-private.h"
+#include "netdev-offload-provider.h"
+#include "netdev-provider.h"
+#include "odp-util.h"
+#include "openvswitch/list.h"
+#include "openvswitch/match.h"
+#include "openvswitch/ofpbuf.h"
+#include "openvswitch/vlog.h"
+#include "ovs-atomic.h"
+#include "ovs-rcu.h"
+#include "ovs-thread.h"
+#include "ovs_offload_abi.h"
+#include "smap.h"
+#include "unixctl.h"
+#include "util.h"
+
+VLOG_DEFINE_THIS_MODULE(netdev_offload_plugin);
+
+BUILD_ASSERT_DECL(sizeof(ovs_u128) == OVS_OFFLOAD_UFID_LEN);
+
+/* The plugin.  Written once by the main thread, before 'plugin_loaded' becomes
+ * true, and constant from then on. */
+static const struct ovs_offload_ops *ops;
+static void *self;
+static atomic_bool plugin_loaded = false;
+
+/* False makes flow_put refuse.  Written by the main thread only. */
+static atomic_bool plugin_enabled = false;
+
+/* Incremented when the plugin becomes enabled.  Main thread only. */
+static unsigned int plugin_seq;
+
+/* A netdev's 'hw_info.offload_data'. */
+struct plugin_port {
+    struct ovs_list list_node;      /* In 'plugin_ports'. */
+
+    /* Held for reading while the plugin uses 'handle', so that
+     * uninit_flow_api does not free the handle under its feet.  */
+    struct ovs_rwlock rwlock;
+    void *handle OVS_GUARDED;       /* The plugin's, NULL after port_del(). */
+};
+
+/* Acquired before a port's 'rwlock'. */
+static struct ovs_mutex plugin_ports_mutex = OVS_MUTEX_INITIALIZER;
+static struct ovs_list plugin_ports OVS_GUARDED_BY(plugin_ports_mutex)
+    = OVS_LIST_INITIALIZER(&plugin_ports);
+
+/* netdev_ports_get() compares datapath types by address, and the plugin has
+ * only their text.  This is OVS's own pointer for "netdev", the only type that
+ * plugin_init_flow_api() lets through. */
+static ATOMIC(const char *) netdev_dpif_type = NULL;
+
+bool
+netdev_offload_plugin_is_loaded(void)
+{
+    bool loaded;
+
+    atomic_read_explicit(&plugin_loaded, &loaded, memory_order_acquire);
+    return loaded;
+}
+
+static bool
+plugin_is_enabled(void)
+{
+    bool enabled;
+
+    atomic_read(&plugin_enabled, &enabled);
+    return enabled;
+}
+
+static struct plugin_port *
+plugin_port_get(const struct netdev *netdev)
+{
+    return ovsrcu_get(void *, &netdev->hw_info.offload_data);
+}
+
+static void
+stats_to_dpif(const struct ovs_offload_stats *s, struct dpif_flow_stats *stats)
+{
+    memset(stats, 0, sizeof *stats);
+    stats->n_packets = s->n_packets;
+    stats->n_bytes = s->n_bytes;
+    stats->used = s->used_ms;
+    stats->tcp_flags = s->tcp_flags;
+}
+
+static void
+fill_attrs(bool offloaded, struct dpif_flow_attrs *attrs)
+{
+    attrs->offloaded = offloaded;
+    attrs->dp_layer = offloaded ? ops->type : "ovs";
+    attrs->dp_extra_info = NULL;
+}
+
+/* Flow operations by ufid alone. */
+
+/* Stores in 'delta' what the flow 'ufid' has counted in the plugin's fast path
+ * since the previous call, and in 'attrs', if nonnull, where the flow is
+ * executed.  Returns 0 if that is the fast path, ENODATA if the plugin knows
+ * the flow but does not execute it any more ('delta' is valid as well), ENOENT
+ * if the plugin does not know the flow. */
+int
+netdev_offload_plugin_take(const ovs_u128 *ufid,
+                           struct dpif_flow_stats *delta,
+                           struct dpif_flow_attrs *attrs)
+{
+    struct ovs_offload_stats s = { .n_packets = 0 };
+    int error;
+
+    if (!netdev_offload_plugin_is_loaded()) {
+        return ENOENT;
+    }
+    error = ops->flow_take(self, (const uint8_t *) ufid, &s);
+    if (error && error != ENODATA) {
+        return ENOENT;
+    }
+    stats_to_dpif(&s, delta);
+    if (attrs) {
+        fill_attrs(!error, attrs);
+    }
+    return error;
+}
+
+/* Removes the flow 'ufid' from the plugin and stores in 'remaining' what it
+ * has counted since the last netdev_offload_plugin_take().  Returns 0, or
+ * ENOENT if the plugin does not know the flow. */
+int
+netdev_offload_plugin_del(const ovs_u128 *ufid,
+                          struct dpif_flow_stats *remaining)
+{
+    struct ovs_offload_stats s = { .n_packets = 0 };
+    int error;
+
+    if (!netdev_offload_plugin_is_loaded()) {
+        return ENOENT;
+    }
+    error = ops->flow_del(self, (const uint8_t *) ufid, &s);
+    if (error && error != ENODATA) {
+        return ENOENT;
+    }
+    stats_to_dpif(&s, remaining);
+    return 0;
+}
+
+/* The netdev flow API. */
+
+static int
+plugin_port_flush(struct plugin_port *p)
+{
+    int error = 0;
+
+    ovs_rwlock_rdlock(&p->rwlock);
+    if (p->handle) {
+        error = ops->flow_flush(self, p->handle);
+    }
+    ovs_rwlock_unlock(&p->rwlock);
+    return error;
+}
+
+static int
+plugin_flow_flush(struct netdev *netdev)
+{
+    struct plugin_port *p = plugin_port_get(netdev);
+
+    return p ? plugin_port_flush(p) : EOPNOTSUPP;
+}
+
+/* Appends 'match' as netlink attributes to 'key' and 'mask'. */
+static void
+put_match(const struct match *match, struct ofpbuf *key, struct ofpbuf *mask)
+{
+    struct odp_flow_key_parms parms = {
+        .flow = &match->flow,
+        .mask = &match->wc.masks,
+        /* All that OVS can express: what would not be serialized, the plugin
+         * could not know to refuse. */
+        .support = {
+            .max_vlan_headers = SIZE_MAX,
+            .max_mpls_depth = SIZE_MAX,
+            .recirc = true,
+            .ct_state = true,
+            .ct_zone = true,
+            .ct_mark = true,
+            .ct_label = true,
+            .ct_state_nat = true,
+            .ct_orig_tuple = true,
+            .ct_orig_tuple6 = true,
+            .nd_ext = true,
+        },
+    };
+
+    odp_flow_key_from_flow(&parms, key);
+    parms.key_buf = key;
+    odp_flow_key_from_mask(&parms, mask);
+}
+
+/* Appends 'actions' to 'out' with OVS's own actions, whose numbers mean others
+ * to the kernel, renumbered as ovs_offload_abi.h says. */
+static void
+put_actions(const struct nlattr *actions, size_t actions_len,
+            struct ofpbuf *out)
+{
+    struct nlattr *a;
+    size_t left;
+
+    if (actions_len && nl_attr_type(actions) == OVS_ACTION_ATTR_DROP
+        && NLA_ALIGN(actions->nla_len) >= actions_len) {
+        return;
+    }
+    ofpbuf_put(out, actions, actions_len);
+    NL_ATTR_FOR_EACH_UNSAFE (a, left, out->data, out->size) {
+        if (nl_attr_type(a) >= OVS_ACTION_ATTR_TUNNEL_PUSH) {
+            a->nla_type = OVS_OFFLOAD_ACTION_PRIVATE;
+        }
+    }
+}
+
+static int
+plugin_flow_put(struct netdev *netdev, struct match *match,
+                struct nlattr *actions, size_t actions_len,
+                const ovs_u128 *ufid, struct offload_info *info OVS_UNUSED,
+                struct dpif_flow_stats *stats)
+{
+    uint64_t key_stub[1024 / 8], mask_stub[1024 / 8], actions_stub[1024 / 8];
+    struct plugin_port *p = plugin_port_get(netdev);
+    struct ofpbuf key, mask, abi_actions;
+    int error;
+
+    if (!p || !plugin_is_enabled()) {
+        return EOPNOTSUPP;
+    }
+
+    ofpbuf_use_stub(&key, key_stub, sizeof key_stub);
+    ofpbuf_use_stub(&mask, mask_stub, sizeof mask_stub);
+    ofpbuf_use_stub(&abi_actions, actions_stub, sizeof actions_stub);
+    put_match(match, &key, &mask);
+    put_actions(actions, actions_len, &abi_actions);
+
+    /* No lock of ours is held: the plugin calls back host_port_ifindex(). */
+    error = ops->flow_put(self, &(struct ovs_offload_flow) {
+        .size = sizeof(struct ovs_offload_flow),
+        .ufid = (const uint8_t *) ufid,
+        .dpif_type = netdev_get_dpif_type(netdev),
+        .key = key.data,
+        .key_len = key.size,
+        .mask = mask.data,
+        .mask_len = mask.size,
+        .actions = abi_actions.data,
+        .actions_len = abi_actions.size,
+    });
+    ofpbuf_uninit(&key);
+    ofpbuf_uninit(&mask);
+    ofpbuf_uninit(&abi_actions);
+
+    if (!error && !plugin_is_enabled()) {
+        /* Disabled meanwhile: either plugin_set_enabled() came after the put
+         * and flushed this flow with the others, or we do it. */
+        plugin_port_flush(p);
+    }
+    if (!error && stats) {
+        struct ovs_offload_stats s = { .n_packets = 0 };
+
+        ops->flow_stats(self, (const uint8_t *) ufid, &s);
+        stats_to_dpif(&s, stats);
+    }
+    return error;
+}
+
+static int
+plugin_flow_get(struct netdev *netdev OVS_UNUSED,
+                struct match *match OVS_UNUSED,
+                struct nlattr **actions OVS_UNUSED, const ovs_u128 *ufid,
+                struct dpif_flow_stats *stats,
+                struct dpif_flow_attrs *attrs, struct ofpbuf *buf OVS_UNUSED)
+{
+    struct ovs_offload_stats s = { .n_packets = 0 };
+    int error = ops->flow_stats(self, (const uint8_t *) ufid, &s);
+
+    if (!error) {
+        stats_to_dpif(&s, stats);
+        fill_attrs(true, attrs);
+    }
+    return error;
+}
+
+static int
+plugin_flow_del(struct netdev *netdev OVS_UNUSED, const ovs_u128 *ufid,
+                struct dpif_flow_stats *stats)
+{
+    struct dpif_flow_stats remaining;
+    int error = netdev_offload_plugin_del(ufid, &remaining);
+
+    if (!error && stats) {
+        *stats = remaining;
+    }
+    return error;
+}
+
+static int
+plugin_flow_get_n_flows(struct netdev *netdev, uint64_t *n_flows)
+{
+    struct plugin_port *p = plugin_port_get(netdev);
+
+    if (!p) {
+        return EOPNOTSUPP;
+    }
+
+    /* An array element per offload thread, but the plugin has just a sum. */
+    ovs_rwlock_rdlock(&p->rwlock);
+    n_flows[0] = p->handle ? ops->n_flows(self, p->handle) : 0;
+    ovs_rwlock_unlock(&p->rwlock);
+    return 0;
+}
+
+/* Returns the index of the network device that 'netdev' drives, or -1 if it is
+ * not a kernel device: tunnel ports have the index of a device of the kernel
+ * datapath, and DPDK ports make one up. */
+static int
+device_ifindex(struct netdev *netdev)
+{
+    int ifindex = (is_netdev_linux_class(netdev_get_class(netdev))
+                   ? netdev_get_ifindex(netdev) : -1);
+
+    return ifindex > 0 ? ifindex : -1;
+}
+
+static int
+plugin_init_flow_api(struct netdev *netdev)
+{
+    const char *dpif_type = netdev_get_dpif_type(netdev);
+    int ifindex = device_ifindex(netdev);
+    struct plugin_port *p;
+    void *handle;
+    int error;
+
+    /* The userspace datapath keeps every flow and just wants a copy of it
+     * executed elsewhere.  The kernel datapath hands a flow over: its provider
+     * must be able to give the match and the actions back on flow_get and
+     * flow_dump, and a packet that the plugin passes up would find no flow. */
+    if (!dpif_type || strcmp(dpif_type, "netdev") || ifindex < 0) {
+        return EOPNOTSUPP;
+    }
+    atomic_store_relaxed(&netdev_dpif_type, dpif_type);
+
+    error = ops->port_add(self, &(struct ovs_offload_port) {
+        .size = sizeof(struct ovs_offload_port),
+        .ifindex = ifindex,
+        .name = netdev_get_name(netdev),
+        .netdev_type = netdev_get_type(netdev),
+        .dpif_type = dpif_type,
+    }, &handle);
+    if (error) {
+        return error;
+    }
+
+    p = xzalloc(sizeof *p);
+    ovs_rwlock_init(&p->rwlock);
+    ovs_rwlock_wrlock(&p->rwlock);
+    p->handle = handle;
+    ovs_rwlock_unlock(&p->rwlock);
+
+    ovs_mutex_lock(&plugin_ports_mutex);
+    ovs_list_push_back(&plugin_ports, &p->list_node);
+    ovs_mutex_unlock(&plugin_ports_mutex);
+    ovsrcu_set(&netdev->hw_info.offload_data, p);
+    return 0;
+}
+
+static void
+plugin_port_close(struct plugin_port *p)
+{
+    ovs_rwlock_wrlock(&p->rwlock);
+    if (p->handle) {
+        ops->port_del(self, p->handle);
+        p->handle = NULL;
+    }
+    ovs_rwlock_unlock(&p->rwlock);
+}
+
+/* A signal ends the process without closing its netdevs.  Hook for
+ * fatal_signal_add_hook() that leaves the devices without our programs all the
+ * same. */
+static void
+plugin_close_ports(void *aux OVS_UNUSED)
+{
+    struct plugin_port *p;
+
+    ovs_mutex_lock(&plugin_ports_mutex);
+    LIST_FOR_EACH (p, list_node, &plugin_ports) {
+        plugin_port_close(p);
+    }
+    ovs_mutex_unlock(&plugin_ports_mutex);
+}
+
+static void
+plugin_port_free(struct plugin_port *p)
+{
+    ovs_rwlock_destroy(&p->rwlock);
+    free(p);
+}
+
+/* port_del() must run now, not after a grace period, because the device is
+ * about to be reconfigured or closed.  So 'rwlock' waits for the threads that
+ * use the handle, and RCU for those that have just read the pointer to 'p'. */
+static void
+plugin_uninit_flow_api(struct netdev *netdev)
+{
+    struct plugin_port *p = plugin_port_get(netdev);
+
+    if (!p) {
+        return;
+    }
+    ovsrcu_set(&netdev->hw_info.offload_data, NULL);
+
+    ovs_mutex_lock(&plugin_ports_mutex);
+    ovs_list_remove(&p->list_node);
+    ovs_mutex_unlock(&plugin_ports_mutex);
+
+    plugin_port_close(p);
+    ovsrcu_postpone(plugin_port_free, p);
+}
+
+/* No flow_dump_*: only the kernel datapath dumps its providers' flows. */
+static struct netdev_flow_api plugin_flow_api = {
+    .flow_flush = plugin_flow_flush,
+    .flow_put = plugin_flow_put,
+    .flow_get = plugin_flow_get,
+    .flow_del = plugin_flow_del,
+    .flow_get_n_flows = plugin_flow_get_n_flows,
+    .init_flow_api = plugin_init_flow_api,
+    .uninit_flow_api = plugin_uninit_flow_api,
+};
+
+bool
+netdev_offload_plugin_is_provider(const struct netdev_flow_api *api)
+{
+    return api == &plugin_flow_api;
+}
+
+/* Returns true if the flows that enter through 'netdev' go to the plugin. */
+bool
+netdev_offload_plugin_owns(const struct netdev *netdev)
+{
+    return netdev_offload_plugin_is_provider(
+        ovsrcu_get(const struct netdev_flow_api *, &netdev->flow_api));
+}
+
+/* Services for the plugin. */
+
+static void
+host_log(enum ovs_offload_log_level level, const char *line)
+{
+    VLOG(level >= OVS_OFFLOAD_LOG_ERR ? VLL_ERR
+         : level == OVS_OFFLOAD_LOG_WARN ? VLL_WARN
+         : level == OVS_OFFLOAD_LOG_INFO ? VLL_INFO : VLL_DBG,
+         "%s", line);
+}
+
+static int
+host_port_ifindex(const char *dpif_type, uint32_t odp_port)
+{
+    struct netdev *netdev;
+    const char *type;
+    int ifindex;
+
+    atomic_read_relaxed(&netdev_dpif_type, &type);
+    if (!type || strcmp(type, dpif_type)) {
+        return -1;
+    }
+    netdev = netdev_ports_get(u32_to_odp(odp_port), type);
+    ifindex = netdev ? device_ifindex(netdev) : -1;
+    netdev_close(netdev);
+    return ifindex;
+}
+
+static const struct ovs_offload_host host = {
+    .size = sizeof host,
+    .abi = OVS_OFFLOAD_ABI,
+    .ovs_version = VERSION,
+    .log = host_log,
+    .port_ifindex = host_port_ifindex,
+};
+
+static void
+plugin_run_command(struct unixctl_conn *conn, int argc, const char *argv[],
+                   void *command_)
+{
+    const struct ovs_offload_command *command = command_;
+    char *reply = command->run(self, argc, argv);
+
+    unixctl_command_reply(conn, reply);
+    free(reply);
+}
+
+/* Loading. */
+
+/* Plugins are found by name: a path from the database would let whoever can
+ * write there run code with the privileges of this process. */
+static bool
+plugin_name_is_valid(const char *name)
+{
+    return *name && !name[strspn(name, "abcdefghijklmnopqrstuvwxyz"
+                                       "0123456789-")];
+}
+
+/* Checks that nobody but root and the user we run as could have put a file
+ * there.  Returns NULL or what is wrong, which the caller must free. */
+static char *
+check_owner(const char *path, bool dir)
+{
+    const char *what = dir ? "directory" : "file";
+    struct stat st;
+
+    /* lstat() for the file: the directory that a symbolic link leads to would
+     * need the same check. */
+    if (dir ? stat(path, &st) : lstat(path, &st)) {
+        return xasprintf("cannot examine its %s: %s", what,
+                         ovs_strerror(errno));
+    } else if (dir ? !S_ISDIR(st.st_mode) : !S_ISREG(st.st_mode)) {
+        return xasprintf("it is not a %s", dir ? what : "regular file");
+    } else if (st.st_uid && st.st_uid != geteuid()) {
+        return xasprintf("its %s belongs to another user (uid %u)", what,
+                         (unsigned int) st.st_uid);
+    } else if (st.st_mode & (S_IWGRP | S_IWOTH)) {
+        return xasprintf("its %s is writable by group or others", what);
+    }
+    return NULL;
+}
+
+static bool
+ops_are_complete(const struct ovs_offload_ops *o)
+{
+    return o->type && o->init && o->port_add && o->port_del && o->flow_put
+           && o->flow_del && o->flow_stats && o->flow_take && o->flow_flush
+           && o->n_flows && (o->commands || !o->n_commands);
+}
+
+/* Checks that 'o' can be used as plugin 'name'.  Returns NULL or what is
+ * wrong, which the caller must free. */
+static char *
+check_ops(const struct ovs_offload_ops *o, const char *name)
+{
+    if (!o) {
+        return xasprintf("%s() returned nothing", OVS_OFFLOAD_PLUGIN_SYMBOL);
+    } else if (o->abi != OVS_OFFLOAD_ABI) {
+        return xasprintf("it has ABI version %"PRIu32", but this program "
+                         "needs %d", o->abi, OVS_OFFLOAD_ABI);
+    } else if (o->size < sizeof *o) {
+        return xasprintf("its table of operations has %"PRIu32" bytes, but "
+                         "this program needs %"PRIuSIZE, o->size, sizeof *o);
+    } else if (!ops_are_complete(o)) {
+        return xstrdup("its table of operations is incomplete");
+    } else if (strcmp(o->type, name)) {
+        return xasprintf("it is of type '%s'", o->type);
+    }
+    return NULL;
+}
+
+/* Calls the plugin's init() with the options meant for it. */
+static int
+plugin_init(const struct ovs_offload_ops *o, const struct smap *other_config,
+            void **selfp)
+{
+    struct ovs_offload_option *options
+        = xmalloc(smap_count(other_config) * sizeof *options);
+    char *prefix = xasprintf("%s-offload-", o->type);
+    const struct smap_node *node;
+    size_t n = 0;
+    int error;
+
+    SMAP_FOR_EACH (node, other_config) {
+        if (!strncmp(node->key, prefix, strlen(prefix))) {
+            options[n].key = node->key;
+            options[n++].value = node->value;
+        }
+    }
+    error = o->init(&host, options, n, selfp);
+    free(prefix);
+    free(options);
+    return error;
+}
+
+/* Returns a copy of 'error', a message of the dynamic linker, without the
+ * 'path' that most begin with. */
+static char *
+strip_path(const char *error, const char *path)
+{
+    size_t n = strlen(path);
+
+    return xstrdup(!strncmp(error, path, n) && !strncmp(error + n, ": ", 2)
+                   ? error + n + 2 : error);
+}
+
+/* Opens the plugin 'name' in 'path' and sets it up.  Returns NULL or why that
+ * failed, which the caller must free. */
+static char *
+plugin_open(const char *name, const char *path,
+            const struct smap *other_config)
+{
+    void *dl = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    const struct ovs_offload_ops *o;
+    ovs_offload_plugin_get_fn *get;
+    char *reason;
+    int error;
+
+    if (!dl) {
+        return strip_path(dlerror(), path);
+    }
+    get = (ovs_offload_plugin_get_fn *) dlsym(dl, OVS_OFFLOAD_PLUGIN_SYMBOL);
+    if (!get) {
+        reason = strip_path(dlerror(), path);
+        dlclose(dl);
+        return reason;
+    }
+    o = get();
+    reason = check_ops(o, name);
+    if (reason) {
+        dlclose(dl);
+        return reason;
+    }
+    error = plugin_init(o, other_config, &self);
+    if (error) {
+        /* Stays open: whatever it has started may still be running. */
+        return xasprintf("initialization failed (%s)", ovs_strerror(error));
+    }
+    ops = o;
+    return NULL;
+}
+
+/* Makes the plugin in 'ops' and 'self' available to OVS. */
+static void
+plugin_register(void)
+{
+    size_t i;
+
+    plugin_flow_api.type = CONST_CAST(char *, ops->type);
+    netdev_register_flow_api_provider(&plugin_flow_api);
+    for (i = 0; i < ops->n_commands; i++) {
+        const struct ovs_offload_command *c = &ops->commands[i];
+
+        unixctl_command_register(c->name, c->usage, c->min_args, c->max_args,
+                                 plugin_run_command,
+                                 CONST_CAST(struct ovs_offload_command *, c));
+    }
+    fatal_signal_add_hook(plugin_close_ports, NULL, NULL, true);
+    atomic_store_explicit(&plugin_loaded, true, memory_order_release);
+}
+
+/* Loads the plugin 'name'.  On failure logs one line that says why. */
+static bool
+plugin_load(const char *name, const struct smap *other_config)
+{
+    const char *dir = secure_getenv("OVS_OFFLOAD_PLUGIN_DIR");
+    char *reason, *path;
+
+    if (!plugin_name_is_valid(name)) {
+        VLOG_ERR("other_config:hw-offload-plugin \"%s\" is not a plugin name "
+                 "(lower-case letters, digits and '-')", name);
+        return false;
+    }
+
+    dir = dir && *dir ? dir : OVS_OFFLOAD_PLUGIN_DIR;
+    path = xasprintf("%s/ovs-offload-%s.so", dir, name);
+    reason = check_owner(dir, true);
+    if (!reason) {
+        reason = check_owner(path, false);
+    }
+    if (!reason) {
+        reason = plugin_open(name, path, other_config);
+    }
+    if (!reason) {
+        plugin_register();
+        VLOG_INFO("loaded offload plugin '%s' from %s", name, path);
+    } else {
+        VLOG_ERR("cannot use offload plugin '%s' (%s): %s",
+                 name, path, reason);
+    }
+    free(reason);
+    free(path);
+    return ops != NULL;
+}
+
+static void
+plugin_flush_ports(void)
+{
+    struct plugin_port *p;
+
+    ovs_mutex_lock(&plugin_ports_mutex);
+    LIST_FOR_EACH (p, list_node, &plugin_ports) {
+        plugin_port_flush(p);
+    }
+    ovs_mutex_unlock(&plugin_ports_mutex);
+}
+
+static void
+plugin_set_enabled(bool enabled)
+{
+    if (enabled == plugin_is_enabled()) {
+        return;
+    }
+    VLOG_INFO("flow offload by plugin '%s' is %s", ops->type,
+              enabled ? "enabled" : "disabled");
+    atomic_store(&plugin_enabled, enabled);
+    if (enabled) {
+        plugin_seq++;
+    } else {
+        plugin_flush_ports();
+    }
+}
+
+/* Loads, enables or disables a plugin as 'other_config' says.  To be called by
+ * the main thread whenever 'other_config' may have changed.  Returns true if a
+ * plugin was loaded by this call: the ports have not been offered to it. */
+bool
+netdev_offload_plugin_configure(const struct smap *other_config)
+{
+    bool hw_offload = smap_get_bool(other_config, "hw-offload", false);
+    const char *name = smap_get_def(other_config, "hw-offload-plugin", "");
+    static char *last_name = NULL;   /* As of the last look, "" if none. */
+    bool newly_loaded = false;
+
+    if (!last_name) {
+        last_name = xstrdup("");
+    }
+    /* A failure is not retried until the name changes. */
+    if ((hw_offload || !*name) && strcmp(name, last_name)) {
+        free(last_name);
+        last_name = xstrdup(name);
+        if (*name && !ops) {
+            newly_loaded = plugin_load(name, other_config);
+        } else if (*name && strcmp(name, ops->type)) {
+            VLOG_WARN("plugin '%s' stays loaded, disabled: using '%s' "
+                      "instead takes a restart", ops->type, name);
+        }
+    }
+    if (ops) {
+        plugin_set_enabled(hw_offload && !strcmp(name, ops->type));
+    }
+    return newly_loaded;
+}
+
+/* Returns a number that changes each time when all flows of the datapaths of
+ * type 'dpif_type' must be offered (again).  To be called by the main
+ * thread. */
+unsigned int
+netdev_offload_plugin_seq(const char *dpif_type)
+{
+    return strcmp(dpif_type, "netdev") ? 0 : plugin_seq;
+}

@@ -1,0 +1,116 @@
+/*
+ * Licensed under the Apache License, Version 2.0 (the "License");
+ * you may not use this file except in compliance with the License.
+ * You may obtain a copy of the License at:
+ *
+ *     http://www.apache.org/licenses/LICENSE-2.0
+ *
+ * Unless required by applicable law or agreed to in writing, software
+ * distributed under the License is distributed on an "AS IS" BASIS,
+ * WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+ * See the License for the specific language governing permissions and
+ * limitations under the License.
+ */
+
+#ifndef NETDEV_OFFLOAD_PLUGIN_H
+#define NETDEV_OFFLOAD_PLUGIN_H 1
+
+/* Out-of-tree flow offload provider
+ * =================================
+ *
+ * A netdev flow API provider whose work is done by a shared object that is
+ * loaded at run time (see ovs_offload_abi.h for the contract with it).  The
+ * name of the plugin comes from other_config:hw-offload-plugin, its directory
+ * never from the database.  At most one plugin is loaded, and it stays for the
+ * life of the process.
+ *
+ * A plugin is "enabled" while other_config:hw-offload is true and
+ * other_config:hw-offload-plugin names it.  While it is disabled it keeps its
+ * ports, but no flow.
+ *
+ * Unlike other providers, a plugin keeps the statistics of a flow that it had
+ * to give up, because its port disappeared for example, until the flow is
+ * deleted, and finds them by the flow's ufid alone.  The functions that take
+ * just a ufid exploit that: they need neither a netdev nor a lock of the
+ * datapath. */
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "openvswitch/types.h"
+
+#ifdef  __cplusplus
+extern "C" {
+#endif
+
+struct dpif_flow_attrs;
+struct dpif_flow_stats;
+struct netdev;
+struct netdev_flow_api;
+struct smap;
+
+#ifdef __linux__
+bool netdev_offload_plugin_configure(const struct smap *other_config);
+bool netdev_offload_plugin_is_loaded(void);
+bool netdev_offload_plugin_is_provider(const struct netdev_flow_api *);
+bool netdev_offload_plugin_owns(const struct netdev *);
+unsigned int netdev_offload_plugin_seq(const char *dpif_type);
+
+int netdev_offload_plugin_take(const ovs_u128 *ufid,
+                               struct dpif_flow_stats *delta,
+                               struct dpif_flow_attrs *);
+int netdev_offload_plugin_del(const ovs_u128 *ufid,
+                              struct dpif_flow_stats *remaining);
+#else
+static inline bool
+netdev_offload_plugin_configure(const struct smap *other_config OVS_UNUSED)
+{
+    return false;
+}
+
+static inline bool
+netdev_offload_plugin_is_loaded(void)
+{
+    return false;
+}
+
+static inline bool
+netdev_offload_plugin_is_provider(const struct netdev_flow_api *a OVS_UNUSED)
+{
+    return false;
+}
+
+static inline bool
+netdev_offload_plugin_owns(const struct netdev *netdev OVS_UNUSED)
+{
+    return false;
+}
+
+static inline unsigned int
+netdev_offload_plugin_seq(const char *dpif_type OVS_UNUSED)
+{
+    return 0;
+}
+
+static inline int
+netdev_offload_plugin_take(const ovs_u128 *ufid OVS_UNUSED,
+                           struct dpif_flow_stats *delta OVS_UNUSED,
+                           struct dpif_flow_attrs *attrs OVS_UNUSED)
+{
+    return ENOENT;
+}
+
+static inline int
+netdev_offload_plugin_del(const ovs_u128 *ufid OVS_UNUSED,
+                          struct dpif_flow_stats *remaining OVS_UNUSED)
+{
+    return ENOENT;
+}
+#endif
+
+#ifdef  __cplusplus
+}
+#endif
+
+#endif /* netdev-offload-plugin.h */

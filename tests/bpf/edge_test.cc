@@ -1,0 +1,398 @@
+// SPDX-License-Identifier: Apache-2.0
+// What does not fit the tables of program_test.cc: every truncation of a
+// packet, AF_XDP sockets, generic mode, many flows and masks, and maps that
+// hold nonsense.
+#include <gtest/gtest.h>
+#include <linux/if_ether.h>
+#include <linux/if_xdp.h>
+#include <net/if.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+
+#include <cstring>
+#include <random>
+
+#include "flowxlate/resource.h"
+#include "program.h"
+
+namespace flowxlate::test {
+namespace {
+
+constexpr uint16_t kIpv4 = 0x0800, kIpv6 = 0x86dd, kArp = 0x0806,
+                   kVlan = 0x8100;
+
+Packet udp4(uint16_t dst = 53) {
+    return Packet().eth(kIpv4).ipv4(IPPROTO_UDP).udp(1000, dst).payload(22);
+}
+
+Program &program() {
+    static Program p;
+    p.remove_all();
+    return p;
+}
+
+// -- Truncation -------------------------------------------------------------
+
+struct Truncation {
+    const char *name;
+    Packet packet;
+    size_t whole;  // From this length on the packet parses.
+};
+
+// Ethernet II frames that would be hits if they were whole: cut off anywhere
+// they pass, untouched, and nothing is counted as a hit.
+TEST(Truncation, EveryLength) {
+    const Truncation rows[] = {
+        {"UDP", Packet().eth(kIpv4).ipv4(17).udp(1, 2).payload(20), 62},
+        {"TCP", Packet().eth(kIpv4).ipv4(6).tcp(1, 2).payload(20), 74},
+        {"SCTP", Packet().eth(kIpv4).ipv4(132).sctp(1, 2).payload(20), 66},
+        {"ICMP", Packet().eth(kIpv4).ipv4(1).icmp(8, 0).payload(20), 62},
+        {"ARP", Packet().eth(kArp).arp(1).padding(18), 42},
+        {"UDP6", Packet().eth(kIpv6).ipv6(17).udp(1, 2).payload(20), 82},
+        {"TCP6", Packet().eth(kIpv6).ipv6(6).tcp(1, 2).payload(20), 94},
+        {"ICMPv6", Packet().eth(kIpv6).ipv6(58).icmp(128, 0).payload(20), 82},
+        {"VLAN", Packet().eth(kVlan).vlan(5, kIpv4).ipv4(17).udp(1, 2).payload(20), 66},
+        {"VLAN ARP", Packet().eth(kVlan).vlan(5, kArp).arp(1).padding(18), 46},
+    };
+    auto &p = program();
+    for (auto f : {FlowSpec::ipv4(), FlowSpec::ipv6(), FlowSpec::arp(),
+                   FlowSpec::ipv4().any_tag(), FlowSpec::arp().any_tag()}) {
+        p.add(f.to(kOut));
+    }
+    for (auto &row : rows) {
+        const Frame whole = row.packet.bytes();
+        for (size_t n = ETH_HLEN; n <= whole.size(); n++) {
+            SCOPED_TRACE(std::string(row.name) + " cut to "
+                         + std::to_string(n));
+            const Frame in(whole.begin(), whole.begin() + n);
+            const auto misses = p.total_misses();
+            const flowxlate::test::Run run = p.run(in);
+            EXPECT_EQ(run.verdict, n < row.whole ? XDP_PASS : XDP_REDIRECT);
+            EXPECT_EQ(run.out, in);
+            EXPECT_EQ(p.total_misses() - misses, n < row.whole ? 1U : 0U);
+        }
+    }
+}
+
+// -- AF_XDP -----------------------------------------------------------------
+
+// An AF_XDP socket on a queue of lo, so that the map of sockets has an entry.
+class XdpSocket {
+public:
+    explicit XdpSocket(uint32_t queue) : fd_(socket(AF_XDP, SOCK_RAW, 0)) {
+        constexpr uint64_t kSize = 16 * 4096;
+        memory_ = mmap(nullptr, kSize, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        xdp_umem_reg reg{};
+        reg.addr = reinterpret_cast<uintptr_t>(memory_);
+        reg.len = kSize;
+        reg.chunk_size = 4096;
+        const int n = 16;
+        sockaddr_xdp address{};
+        address.sxdp_family = AF_XDP;
+        address.sxdp_ifindex = if_nametoindex("lo");
+        address.sxdp_queue_id = queue;
+        address.sxdp_flags = XDP_COPY;
+        ok_ = fd_
+              && !setsockopt(fd_.get(), SOL_XDP, XDP_UMEM_REG, &reg,
+                             sizeof reg)
+              && !setsockopt(fd_.get(), SOL_XDP, XDP_UMEM_FILL_RING, &n,
+                             sizeof n)
+              && !setsockopt(fd_.get(), SOL_XDP, XDP_UMEM_COMPLETION_RING, &n,
+                             sizeof n)
+              && !setsockopt(fd_.get(), SOL_XDP, XDP_RX_RING, &n, sizeof n)
+              && !bind(fd_.get(), reinterpret_cast<sockaddr *>(&address),
+                       sizeof address);
+    }
+    bool ok() const { return ok_; }
+    int fd() const { return fd_.get(); }
+
+private:
+    Fd fd_;
+    void *memory_;
+    bool ok_;
+};
+
+TEST(AfXdp, MissGoesToTheSocketOfItsQueueWithAWholeChecksum) {
+    auto &p = program();
+    const uint32_t queue = 0;
+    XdpSocket socket(queue);
+    ASSERT_TRUE(socket.ok()) << std::strerror(errno);
+    const int fd = socket.fd();
+    ASSERT_EQ(bpf_map_update_elem(p.socket_map_fd(), &queue, &fd, BPF_ANY), 0);
+
+    struct {
+        const char *name;
+        Packet in, out;
+    } rows[] = {
+        {"whole", udp4(), udp4()},
+        {"partial UDP", udp4().partial(), udp4()},
+        {"partial TCP", Packet().eth(kIpv4).ipv4(6).tcp(1, 2).payload(9).partial(), Packet().eth(kIpv4).ipv4(6).tcp(1, 2).payload(9)},
+        {"partial TCP over IPv6", Packet().eth(kIpv6).ipv6(6).tcp(1, 2).payload(9).partial(), Packet().eth(kIpv6).ipv6(6).tcp(1, 2).payload(9)},
+        {"partial behind IPv4 options", Packet().eth(kIpv4).ipv4(17, 0, 8).udp(1, 2).payload(9).partial(), Packet().eth(kIpv4).ipv4(17, 0, 8).udp(1, 2).payload(9)},
+        {"partial behind a tag", Packet().eth(kVlan).vlan(5, kIpv4).ipv4(17).udp(1, 2).payload(9).partial(), Packet().eth(kVlan).vlan(5, kIpv4).ipv4(17).udp(1, 2).payload(9)},
+        {"later fragment", Packet().eth(kIpv4).ipv4(17, 5).payload(40), Packet().eth(kIpv4).ipv4(17, 5).payload(40)},
+        {"not IP", Packet().eth(0x88cc).payload(40), Packet().eth(0x88cc).payload(40)},
+    };
+    for (auto &row : rows) {
+        SCOPED_TRACE(row.name);
+        const flowxlate::test::Run run = p.run(row.in.bytes(), queue);
+        EXPECT_EQ(run.verdict, XDP_REDIRECT);
+        EXPECT_EQ(hex(run.out), hex(row.out.bytes()));
+    }
+
+    ASSERT_EQ(bpf_map_delete_elem(p.socket_map_fd(), &queue), 0);
+    const flowxlate::test::Run run = p.run(udp4().partial().bytes(), queue);
+    EXPECT_EQ(run.verdict, XDP_PASS);
+    EXPECT_EQ(hex(run.out), hex(udp4().partial().bytes()))
+        << "without a socket the kernel completes the checksum";
+}
+
+// -- Generic mode -----------------------------------------------------------
+
+TEST(Generic, NeedsLessOfTheOutputPortAndLeavesChecksumsAlone) {
+    Program p(XF_PORT_TX_GENERIC);
+    p.maps().port(kOut).flags = XF_PORT_TX_GENERIC;
+    const auto slot = p.add(FlowSpec::ipv4().to(kOut));
+    const Frame partial = udp4().partial().bytes();
+
+    const flowxlate::test::Run run = p.run(partial);
+    EXPECT_EQ(run.verdict, XDP_REDIRECT);
+    EXPECT_EQ(hex(run.out), hex(partial)) << "the sk_buff remembers";
+    EXPECT_EQ(p.table().stats(slot).packets, 1U);
+
+    p.maps().port(kOut).flags = XF_PORT_TX_NATIVE;
+    EXPECT_EQ(p.run(partial).verdict, XDP_PASS);
+    EXPECT_EQ(p.misses(XF_MISS_TX_PORT), 1U);
+}
+
+// -- Ports that change while flows point at them ----------------------------
+
+TEST(Output, FollowsThePortAtRunTime) {
+    auto &p = program();
+    const auto slot = p.add(FlowSpec::ipv4().to(kOut));
+    auto &port = p.maps().port(kOut);
+    const auto saved = port;
+
+    EXPECT_EQ(p.run(udp4().bytes()).verdict, XDP_REDIRECT);
+    port.flags = 0;
+    EXPECT_EQ(p.run(udp4().bytes()).verdict, XDP_PASS);
+    port = saved;
+    port.max_frame = 30;
+    EXPECT_EQ(p.run(udp4().bytes()).verdict, XDP_PASS);
+    port = saved;
+    EXPECT_EQ(p.run(udp4().bytes()).verdict, XDP_REDIRECT);
+    EXPECT_EQ(p.table().stats(slot).packets, 2U);
+    EXPECT_EQ(p.misses(XF_MISS_TX_PORT), 1U);
+    EXPECT_EQ(p.misses(XF_MISS_TX_LENGTH), 1U);
+}
+
+// -- Many flows and masks ---------------------------------------------------
+
+// The program and the writer agree on hashes, buckets and overflows.
+TEST(Lookup, FindsEveryOneOfManyFlows) {
+    auto &p = program();
+    std::vector<FlowSlot> slots;
+    for (uint32_t i = 0; i < 60000; i++) {
+        slots.push_back(p.add(
+            FlowSpec::ipv4().proto(IPPROTO_UDP).tp_dst(i).to(kOut)));
+    }
+    size_t overflowed = 0;
+    for (auto &b : p.table().memory().buckets) {
+        overflowed += b.overflow;
+    }
+    EXPECT_GT(overflowed, 0U) << "the test does not reach second buckets";
+    for (uint32_t i = 0; i < 60000; i++) {
+        ASSERT_EQ(p.run(udp4(i).bytes()).verdict, XDP_REDIRECT) << i;
+        ASSERT_EQ(p.table().stats(slots[i]).packets, 1U) << i;
+    }
+    EXPECT_EQ(p.run(udp4(60001).bytes()).verdict, XDP_PASS);
+}
+
+// Every mask is found, first by the walk, then by the mask cache's prediction,
+// also when the prediction is wrong.
+TEST(Lookup, FindsEveryOneOfManyMasks) {
+    auto &p = program();
+    constexpr int kMasks = XF_MAX_SUBTABLES - 1;
+    std::vector<FlowSlot> slots;
+    auto packet = [](int i) { return udp4().poke(26, i).bytes(); };
+    for (int i = 0; i < kMasks; i++) {
+        auto f = FlowSpec::ipv4();
+        f.mask.ipv4_src = 0xff;  // The first byte of the address ...
+        f.key.ipv4_src = i;
+        f.mask.tp_src = i + 1;   // ... and a mask of its own.
+        f.key.tp_src = __builtin_bswap16(1000) & (i + 1);
+        slots.push_back(p.add(f.to(kOut)));
+    }
+    for (uint64_t round = 1; round <= 3; round++) {
+        for (int i = 0; i < kMasks; i++) {
+            ASSERT_EQ(p.run(packet(i)).verdict, XDP_REDIRECT) << i;
+            ASSERT_EQ(p.table().stats(slots[i]).packets, round) << i;
+        }
+    }
+}
+
+TEST(Lookup, RemovedAndReplacedFlows) {
+    auto &p = program();
+    auto slot = p.add(FlowSpec::ipv4().proto(17).tp_dst(53).to(kOut));
+    EXPECT_EQ(p.run(udp4().bytes()).verdict, XDP_REDIRECT);
+
+    const auto old = slot;
+    xf_flow drop{};
+    drop.verdict = XF_DROP;
+    ASSERT_FALSE(p.table().replace(&slot, drop));
+    EXPECT_EQ(p.run(udp4().bytes()).verdict, XDP_DROP);
+    EXPECT_EQ(p.table().stats(old).packets, 1U);
+    EXPECT_EQ(p.table().stats(slot).packets, 1U);
+
+    p.table().remove(slot);
+    EXPECT_EQ(p.run(udp4().bytes()).verdict, XDP_PASS);
+    EXPECT_TRUE(p.table().quiesce());
+    EXPECT_EQ(p.table().stats(slot).packets, 1U);
+    p.forget(old);
+}
+
+// -- Maps that hold nonsense ------------------------------------------------
+
+// A corrupted entry or a foreign writer leads to the miss path.
+TEST(Corruption, LeadsToTheMissPath) {
+    auto &p = program();
+    const auto spec = FlowSpec::ipv4().proto(17).tp_dst(53).to(kOut);
+    const auto slot = p.add(spec);
+    const auto &mem = p.table().memory();
+    auto &flow = mem.flows[index(slot)];
+    auto &walk = mem.walks[XF_CLASS_IPV4];
+    const Frame in = udp4().bytes();
+    auto expect_miss = [&](const char *what) {
+        const flowxlate::test::Run run = p.run(in);
+        EXPECT_EQ(run.verdict, XDP_PASS) << what;
+        EXPECT_EQ(run.out, in) << what;
+    };
+    const auto good_flow = flow;
+    const auto good_walk = walk;
+    ASSERT_EQ(p.run(in).verdict, XDP_REDIRECT);
+
+    flow.verdict = 77;
+    expect_miss("unknown verdict");
+    flow = good_flow;
+    flow.out_port = 0xffffffff;
+    expect_miss("port out of bounds");
+    flow = good_flow;
+    flow.vlan_op = XF_VLAN_POP;
+    expect_miss("pop without a tag");
+    flow = good_flow;
+    flow.subtable = 5;
+    expect_miss("flow of another subtable");
+    flow = good_flow;
+    flow.key[3] ^= 1;
+    expect_miss("flow with another key");
+    flow = good_flow;
+
+    walk.n = 0;
+    expect_miss("empty walk");
+    walk.n = 0xffffffff;
+    walk.subtable[0] = 0xffff;
+    expect_miss("subtable out of bounds, endless walk");
+    walk = good_walk;
+
+    for (auto &b : mem.buckets) {
+        for (auto &e : b.entry) {
+            e = e ? e | 0xffffffff : 0;
+        }
+    }
+    expect_miss("flow slot out of bounds");
+    for (auto &b : mem.buckets) {
+        for (auto &e : b.entry) {
+            e = e ? (e & ~0xffffffffULL) | index(slot) : 0;
+        }
+    }
+    EXPECT_EQ(p.run(in).verdict, XDP_REDIRECT) << "restored";
+}
+
+// Any bytes at all in the tables: whatever the verdict, the packet that leaves
+// the miss path is the one that came.
+TEST(Corruption, RandomTables) {
+    auto &p = program();
+    const uint32_t seed = std::random_device{}();
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    std::mt19937_64 random(seed);
+    p.add(FlowSpec::ipv4().proto(17).tp_dst(53).to(kOut));
+    const auto &mem = p.table().memory();
+    const Frame in = udp4().bytes();
+    std::vector<xf_flow> flows(mem.flows.begin(), mem.flows.begin() + 8);
+    std::vector<xf_walk> walks(mem.walks.begin(), mem.walks.end());
+
+    for (int i = 0; i < 20000; i++) {
+        auto *bytes = reinterpret_cast<uint8_t *>(&mem.flows[0]);
+        auto *walk = reinterpret_cast<uint8_t *>(&mem.walks[0]);
+        bytes[random() % (8 * sizeof(xf_flow))] = random();
+        walk[random() % (XF_N_CLASSES * sizeof(xf_walk))] = random();
+        const flowxlate::test::Run run = p.run(in);
+        if (run.verdict == XDP_PASS) {
+            ASSERT_EQ(run.out, in);
+        } else {
+            ASSERT_TRUE(run.verdict == XDP_REDIRECT
+                        || run.verdict == XDP_DROP);
+        }
+        if (i % 50 == 0) {
+            std::copy(flows.begin(), flows.end(), mem.flows.begin());
+            std::copy(walks.begin(), walks.end(), mem.walks.begin());
+        }
+    }
+    std::copy(flows.begin(), flows.end(), mem.flows.begin());
+    std::copy(walks.begin(), walks.end(), mem.walks.begin());
+}
+
+// -- Random packets ---------------------------------------------------------
+
+// Mutated packets never crash, change or get counted twice: every packet is
+// either one hit or one miss, and a miss leaves its bytes alone.
+TEST(Random, EveryPacketIsOneHitOrOneUntouchedMiss) {
+    auto &p = program();
+    const uint32_t seed = std::random_device{}();
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    std::mt19937 random(seed);
+    std::vector<FlowSlot> slots;
+    for (auto f : {FlowSpec::ipv4(), FlowSpec::ipv6(), FlowSpec::arp(),
+                   FlowSpec::ipv4().any_tag(), FlowSpec::l2(0x88cc)}) {
+        slots.push_back(p.add(f.to(kOut)));
+    }
+    const Packet seeds[] = {
+        udp4(), Packet().eth(kIpv4).ipv4(6).tcp(1, 2).payload(9).partial(),
+        Packet().eth(kIpv6).ipv6(17).udp(1, 2).payload(30),
+        Packet().eth(kVlan).vlan(5, kIpv4).ipv4(17).udp(1, 2).payload(20),
+        Packet().eth(kArp).arp(1), Packet().eth(0x88cc).payload(30)};
+    uint64_t hits = 0, misses = 0;
+
+    for (int i = 0; i < 200000; i++) {
+        Frame in = seeds[random() % std::size(seeds)].bytes();
+        for (int n = random() % 4; n > 0; n--) {
+            in[12 + random() % (in.size() - 12)] = random();
+        }
+        if (random() % 4 == 0) {
+            in.resize(ETH_HLEN + random() % (in.size() - ETH_HLEN + 1));
+        }
+        const flowxlate::test::Run run = p.run(in);
+        if (run.verdict == XDP_REDIRECT) {
+            hits++;
+        } else {
+            misses++;
+            ASSERT_EQ(run.verdict, XDP_PASS);
+            ASSERT_EQ(hex(run.out), hex(in));
+        }
+    }
+    FlowStats sum;
+    for (auto slot : slots) {
+        sum += p.table().stats(slot);
+    }
+    EXPECT_EQ(sum.packets, hits);
+    EXPECT_EQ(p.total_misses(), misses);
+    EXPECT_GT(hits, 10000U);
+    EXPECT_GT(misses, 10000U);
+}
+
+}  // namespace
+}  // namespace flowxlate::test
