@@ -11,11 +11,11 @@ namespace flowxlate {
 namespace {
 
 constexpr const char *kNames[] = {
-    "unspec",    "output",     "userspace", "set",      "push_vlan",
-    "pop_vlan",  "sample",     "recirc",    "hash",     "push_mpls",
-    "pop_mpls",  "set_masked", "ct",        "trunc",    "push_eth",
-    "pop_eth",   "ct_clear",   "push_nsh",  "pop_nsh",  "meter",
-    "clone",     "check_pkt_len", "add_mpls", "dec_ttl",
+    "unspec",   "output",        "userspace", "set",     "push_vlan",
+    "pop_vlan", "sample",        "recirc",    "hash",    "push_mpls",
+    "pop_mpls", "set_masked",    "ct",        "trunc",   "push_eth",
+    "pop_eth",  "ct_clear",      "push_nsh",  "pop_nsh", "meter",
+    "clone",    "check_pkt_len", "add_mpls",  "dec_ttl",
 };
 static_assert(std::size(kNames) == OVS_ACTION_ATTR_DEC_TTL + 1);
 
@@ -38,17 +38,18 @@ public:
                                    : "after_output");
         }
         switch (a.type) {
-        case OVS_ACTION_ATTR_OUTPUT:
-            return output(a);
-        case OVS_ACTION_ATTR_PUSH_VLAN:
-            return push_vlan(a);
-        case OVS_ACTION_ATTR_POP_VLAN:
-            return pop_vlan();
-        case OVS_OFFLOAD_ACTION_PRIVATE:
-            return unsupported("ovs_private");  // Tunnels, lb_output.
-        default:
-            return unsupported(a.type < std::size(kNames) ? kNames[a.type]
-                                                          : "unknown_action");
+            case OVS_ACTION_ATTR_OUTPUT:
+                return output(a);
+            case OVS_ACTION_ATTR_PUSH_VLAN:
+                return push_vlan(a);
+            case OVS_ACTION_ATTR_POP_VLAN:
+                return pop_vlan();
+            case OVS_OFFLOAD_ACTION_PRIVATE:
+                return unsupported("ovs_private");  // Tunnels, lb_output.
+            default:
+                return unsupported(a.type < std::size(kNames)
+                                       ? kNames[a.type]
+                                       : "unknown_action");
         }
     }
 

@@ -17,11 +17,11 @@ struct Actions {
     xf_vlan_op vlan_op = XF_VLAN_NONE;
     __be16 vlan_tpid = 0;  // For PUSH and REPLACE.
     __be16 vlan_tci = 0;
-    OdpPort out_port{};    // For XF_OUTPUT.
+    OdpPort out_port{};  // For XF_OUTPUT.
 };
 
-// Decodes 'actions' of a flow that matches packets with a VLAN tag if 'tagged',
-// without one otherwise.  On success fills in '*out'.
+// Decodes 'actions' of a flow that matches packets with a VLAN tag if
+// 'tagged', without one otherwise.  On success fills in '*out'.
 Reject decode_actions(Bytes actions, bool tagged, Actions *out);
 
 }  // namespace flowxlate

@@ -66,16 +66,16 @@ Fd find_socket_map(int prog_fd) {
 
 }  // namespace
 
-Failure Attachment::attach(const BpfMaps &maps, PortSlot slot,
-                           Ifindex ifindex, bool allow_generic,
+Failure Attachment::attach(const BpfMaps &maps, PortSlot slot, Ifindex ifindex,
+                           bool allow_generic,
                            std::unique_ptr<Attachment> *out) {
     std::unique_ptr<Attachment> a(new Attachment);
     a->ifindex_ = ifindex;
 
     auto present = what_is_attached(ifindex);
     auto f = present && !xdp_multiprog__is_legacy(present.get())
-                 ? a->join_dispatcher(maps, slot)
-                 : a->attach_alone(maps, slot, allow_generic);
+               ? a->join_dispatcher(maps, slot)
+               : a->attach_alone(maps, slot, allow_generic);
     if (!f) {
         *out = std::move(a);
     }
@@ -96,15 +96,15 @@ Failure Attachment::join_dispatcher(const BpfMaps &maps, PortSlot slot) {
     has_sockets_ = static_cast<bool>(sockets);
     present.reset();
 
-    if (auto f = maps.open_port(slot,
-                                mode_ == AttachMode::kGeneric
-                                    ? XF_PORT_TX_GENERIC
-                                    : XF_PORT_TX_NATIVE,
-                                sockets.get(), &skeleton_)) {
+    if (auto f =
+            maps.open_port(slot,
+                           mode_ == AttachMode::kGeneric ? XF_PORT_TX_GENERIC
+                                                         : XF_PORT_TX_NATIVE,
+                           sockets.get(), &skeleton_)) {
         return f;
     }
     auto *program = xdp_program__from_bpf_obj(skeleton_->obj, kSection);
-    if (long error = libxdp_get_error(program)) {
+    if (int error = static_cast<int>(libxdp_get_error(program))) {
         return failure(error, "cannot hand the program to libxdp");
     }
     if (int error = xdp_program__attach(program, index(ifindex_), mode, 0)) {
@@ -129,12 +129,11 @@ Failure Attachment::attach_alone(const BpfMaps &maps, PortSlot slot,
         bpf_prog_info info{};
         uint32_t len = sizeof info;
         present = Fd(bpf_prog_get_fd_by_id(query.prog_id));
-        if (!present
-            || bpf_obj_get_info_by_fd(present.get(), &info, &len)) {
+        if (!present || bpf_obj_get_info_by_fd(present.get(), &info, &len)) {
             return failure(errno, "cannot look at the device's XDP program");
         }
         sockets = find_socket_map(present.get());
-        if (std::strcmp(info.name, kProgramName) || !sockets) {
+        if (std::strcmp(info.name, kProgramName) != 0 || !sockets) {
             return {EBUSY, std::string("another XDP program (") + info.name
                                + ", id " + std::to_string(query.prog_id)
                                + ") is attached, and it does not share the "
@@ -142,10 +141,9 @@ Failure Attachment::attach_alone(const BpfMaps &maps, PortSlot slot,
         }
     }
     has_sockets_ = static_cast<bool>(sockets);
-    if (auto f = maps.open_port(slot,
-                                generic ? XF_PORT_TX_GENERIC
-                                        : XF_PORT_TX_NATIVE,
-                                sockets.get(), &skeleton_)) {
+    if (auto f = maps.open_port(
+            slot, generic ? XF_PORT_TX_GENERIC : XF_PORT_TX_NATIVE,
+            sockets.get(), &skeleton_)) {
         return f;
     }
     if (int error = xdp_offload_bpf::load(skeleton_.get())) {
@@ -166,8 +164,8 @@ Failure Attachment::attach_alone(const BpfMaps &maps, PortSlot slot,
         return f;
     }
     mode_ = AttachMode::kGeneric;
-    if (auto again = maps.open_port(slot, XF_PORT_TX_GENERIC, -1,
-                                    &skeleton_)) {
+    if (auto again =
+            maps.open_port(slot, XF_PORT_TX_GENERIC, -1, &skeleton_)) {
         return again;
     }
     if (int error = xdp_offload_bpf::load(skeleton_.get())) {
@@ -176,9 +174,8 @@ Failure Attachment::attach_alone(const BpfMaps &maps, PortSlot slot,
     return link(XDP_FLAGS_SKB_MODE);
 }
 
-Failure Attachment::link(int flags) {
-    LIBBPF_OPTS(bpf_link_create_opts, opts,
-                .flags = static_cast<uint32_t>(flags));
+Failure Attachment::link(uint32_t flags) {
+    LIBBPF_OPTS(bpf_link_create_opts, opts, .flags = flags);
     const int prog_fd = bpf_program__fd(skeleton_->progs.xsk_def_prog);
     link_fd_ = Fd(bpf_link_create(prog_fd, index(ifindex_), BPF_XDP, &opts));
     return link_fd_ ? Failure{}
@@ -198,12 +195,12 @@ Attachment::~Attachment() {
 bool Attachment::is_attached() const {
     if (program_) {
         return xdp_program__is_attached(program_, index(ifindex_))
-               != XDP_MODE_UNSPEC;
+            != XDP_MODE_UNSPEC;
     }
     bpf_link_info info{};
     uint32_t len = sizeof info;
     return !bpf_obj_get_info_by_fd(link_fd_.get(), &info, &len)
-           && info.xdp.ifindex == static_cast<uint32_t>(index(ifindex_));
+        && info.xdp.ifindex == static_cast<uint32_t>(index(ifindex_));
 }
 
 }  // namespace flowxlate

@@ -48,7 +48,7 @@ private:
     Attachment() = default;
     Failure join_dispatcher(const BpfMaps &, PortSlot);
     Failure attach_alone(const BpfMaps &, PortSlot, bool allow_generic);
-    Failure link(int flags);
+    Failure link(uint32_t flags);
 
     Ifindex ifindex_{};
     AttachMode mode_ = AttachMode::kNative;

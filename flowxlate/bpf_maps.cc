@@ -29,11 +29,11 @@ Failure failure(int error, const std::string &what) {
 // The skeletons' maps, but for xsks_map, which every port has its own of.
 template <typename Fn>
 void for_each_shared_map(xdp_offload_bpf *s, Fn fn) {
-    for (auto map : {&s->maps.xf_buckets, &s->maps.xf_flows,
-                     &s->maps.xf_subtables, &s->maps.xf_walks,
-                     &s->maps.xf_stats, &s->maps.xf_ports, &s->maps.xf_cpus,
-                     &s->maps.xf_misses, &s->maps.xf_mask_cache,
-                     &s->maps.xf_tx_ports}) {
+    for (auto map :
+         {&s->maps.xf_buckets, &s->maps.xf_flows, &s->maps.xf_subtables,
+          &s->maps.xf_walks, &s->maps.xf_stats, &s->maps.xf_ports,
+          &s->maps.xf_cpus, &s->maps.xf_misses, &s->maps.xf_mask_cache,
+          &s->maps.xf_tx_ports}) {
         fn(*map);
     }
 }
@@ -56,6 +56,10 @@ Failure BpfMaps::create(const Config &config) {
     }
     n_cpus_ = cpus;
     n_slots_ = config.max_flows + 1;
+    if (uint64_t{n_slots_} * n_cpus_ > UINT32_MAX) {
+        return {E2BIG, "too many flows for statistics on each of "
+                           + std::to_string(n_cpus_) + " CPUs"};
+    }
     // Half full when all flows are there, so that a full pair of buckets is
     // rare.
     n_buckets_ = std::bit_ceil(2 * n_slots_ / XF_BUCKET_ENTRIES + 1);
@@ -68,7 +72,7 @@ Failure BpfMaps::create(const Config &config) {
     if (!template_) {
         return failure(errno, "cannot open the XDP program");
     }
-    size_maps(config);
+    size_maps();
     set_constants(template_.get());
     if (int error = xdp_offload_bpf::load(template_.get())) {
         return failure(error, "cannot load the XDP program");
@@ -79,7 +83,7 @@ Failure BpfMaps::create(const Config &config) {
     return create_grace_maps();
 }
 
-void BpfMaps::size_maps(const Config &) {
+void BpfMaps::size_maps() {
     auto &m = template_->maps;
     bpf_map__set_max_entries(m.xf_buckets, n_buckets_);
     bpf_map__set_max_entries(m.xf_flows, n_slots_);
@@ -94,10 +98,10 @@ void BpfMaps::size_maps(const Config &) {
 void BpfMaps::set_constants(xdp_offload_bpf *s) const {
     s->rodata->xf_bucket_mask = n_buckets_ - 1;
     s->rodata->xf_n_slots = n_slots_;
-    std::copy(secret_.begin(), secret_.end(),
-              const_cast<uint64_t *>(
-                  reinterpret_cast<const volatile uint64_t *>(
-                      s->rodata->xf_secret)));
+    std::copy(
+        secret_.begin(), secret_.end(),
+        const_cast<uint64_t *>(reinterpret_cast<const volatile uint64_t *>(
+            s->rodata->xf_secret)));
 }
 
 Failure BpfMaps::map_arrays() {
@@ -106,8 +110,8 @@ Failure BpfMaps::map_arrays() {
         const size_t n = bpf_map__max_entries(m);
         Mapping mapping(bpf_map__fd(m), round_to_page(n * sizeof(T)));
         if (!mapping) {
-            failed = failure(errno, std::string("cannot map ")
-                                        + bpf_map__name(m));
+            failed =
+                failure(errno, std::string("cannot map ") + bpf_map__name(m));
             return;
         }
         *out = mapping.as<T>(n);

@@ -63,7 +63,7 @@ public:
     size_t memory_bytes() const;
 
 private:
-    void size_maps(const Config &);
+    void size_maps();
     void set_constants(xdp_offload_bpf *) const;
     Failure map_arrays();
     Failure create_grace_maps();

@@ -71,8 +71,8 @@ bool request(mnl_socket *socket, nlmsghdr *nlh, Handler handler) {
         if (n < 0) {
             return false;
         }
-        const int r = mnl_cb_run(buffer, n, nlh->nlmsg_seq, port, run_handler,
-                                 &handler);
+        const int r =
+            mnl_cb_run(buffer, n, nlh->nlmsg_seq, port, run_handler, &handler);
         if (r != MNL_CB_OK) {
             return r == MNL_CB_STOP;
         }
@@ -158,7 +158,7 @@ Failure Devices::open() {
     Family family;
     if (query_family(&family)) {
         netdev_family_ = family.id;
-        group = family.group;
+        group = static_cast<int>(family.group);
         if (mnl_socket_setsockopt(generic_events_.get(),
                                   NETLINK_ADD_MEMBERSHIP, &group,
                                   sizeof group)) {
@@ -217,21 +217,21 @@ bool Devices::query_link(Ifindex ifindex, int netns_id, Link *out) {
     };
     auto parse_attr = [&](const nlattr *a) {
         switch (mnl_attr_get_type(a)) {
-        case IFLA_IFNAME:
-            out->name = mnl_attr_get_str(a);
-            break;
-        case IFLA_MTU:
-            out->mtu = mnl_attr_get_u32(a);
-            break;
-        case IFLA_LINK:
-            out->peer = Ifindex(mnl_attr_get_u32(a));
-            break;
-        case IFLA_LINK_NETNSID:
-            out->peer_netns = mnl_attr_get_u32(a);
-            break;
-        case IFLA_LINKINFO:
-            for_each_nested(a, parse_info);
-            break;
+            case IFLA_IFNAME:
+                out->name = mnl_attr_get_str(a);
+                break;
+            case IFLA_MTU:
+                out->mtu = mnl_attr_get_u32(a);
+                break;
+            case IFLA_LINK:
+                out->peer = Ifindex(mnl_attr_get_u32(a));
+                break;
+            case IFLA_LINK_NETNSID:
+                out->peer_netns = static_cast<int>(mnl_attr_get_u32(a));
+                break;
+            case IFLA_LINKINFO:
+                for_each_nested(a, parse_info);
+                break;
         }
     };
     return request(route_.get(), nlh, [&](const nlmsghdr *reply) {
@@ -279,15 +279,18 @@ DeviceState Devices::query(Ifindex ifindex) {
 
     uint64_t features = 0;
     if (!netdev_family_) {
-        state.why_not = "the kernel (before Linux 6.3) cannot say whether the "
-                        "device takes redirected frames";
+        state.why_not =
+            "the kernel (before Linux 6.3) cannot say whether the "
+            "device takes redirected frames";
     } else if (!query_features(ifindex, &features)) {
         state.why_not = "the kernel does not tell the device's XDP features";
     } else if (features & kXdpFeatureNdoXmit) {
         state.xdp_xmit = true;
     } else if (link.is_veth) {
-        state.why_not = "the veth peer has neither GRO nor an XDP program "
-                        "(try \"ethtool -K PEER gro on\")";
+        state.why_not =
+            "the veth peer has neither GRO nor an XDP program "
+            "(\"ethtool -K PEER gro on\" in its namespace helps), or more "
+            "transmit queues than this end has receive queues";
     } else {
         state.why_not = "the driver takes no redirected frames now";
     }

@@ -43,7 +43,8 @@ public:
 
     // File descriptors that become readable when a device changes, and what
     // changed: device indexes, of any namespace that has an id here.  Empty
-    // with 'lost' set means that messages were lost: anything may have changed.
+    // with 'lost' set means that messages were lost: anything may have
+    // changed.
     std::vector<int> event_fds() const;
     std::vector<Ifindex> drain_events(bool *lost);
 

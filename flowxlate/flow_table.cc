@@ -164,8 +164,7 @@ bool FlowTable::publish_entry(uint64_t hash, FlowSlot slot) {
     return false;
 }
 
-__u64 *FlowTable::find_entry(uint64_t hash, FlowSlot slot,
-                             bool *overflowed) {
+__u64 *FlowTable::find_entry(uint64_t hash, FlowSlot slot, bool *overflowed) {
     auto find_in = [&](xf_bucket &b) {
         auto *end = std::end(b.entry);
         auto *e = std::find(std::begin(b.entry), end, entry_of(hash, slot));
@@ -251,7 +250,7 @@ bool FlowTable::has_match(FlowSlot slot, xf_class cls, const xf_key &key,
                           const xf_key &mask) const {
     const xf_flow &flow = mem_.flows[index(slot)];
     return subtables_[flow.subtable].id == mask_id(cls, mask)
-           && std::equal(std::begin(flow.key), std::end(flow.key), key.word);
+        && std::equal(std::begin(flow.key), std::end(flow.key), key.word);
 }
 
 bool FlowTable::has_action(FlowSlot slot, const xf_flow &action) const {

@@ -14,7 +14,8 @@
 // insert():  statistics zeroed, slot filled in, then the bucket entry with one
 //            release store, then, for a new mask, its subtable in the walk.
 // replace(): another slot filled in, then the same bucket entry overwritten
-//            with one release store: a reader sees the old flow or the new one.
+//            with one release store: a reader sees the old flow or the new
+//            one.
 // remove():  the reverse of insert().
 //
 // Reclamation
@@ -40,12 +41,12 @@ namespace flowxlate {
 
 // The memory that the writer and the programs share.
 struct TableMemory {
-    std::span<xf_bucket> buckets;      // A power of 2 of them.
-    std::span<xf_flow> flows;          // Slot 0 is not used.
-    std::span<xf_subtable> subtables;  // Slot 0 is not used.
-    std::span<xf_walk> walks;          // XF_N_CLASSES of them.
-    std::span<xf_stats> stats;         // [cpu][flow slot].
-    std::span<xf_cpu> cpus;            // By CPU number.
+    std::span<xf_bucket> buckets;                     // A power of 2 of them.
+    std::span<xf_flow> flows;                         // Slot 0 is not used.
+    std::span<xf_subtable> subtables;                 // Slot 0 is not used.
+    std::span<xf_walk> walks;                         // XF_N_CLASSES of them.
+    std::span<xf_stats> stats;                        // [cpu][flow slot].
+    std::span<xf_cpu> cpus;                           // By CPU number.
     std::array<uint64_t, XF_KEY_WORDS + 1> secret{};  // For xf_hash_word().
 };
 
@@ -71,15 +72,15 @@ public:
     explicit FlowTable(TableMemory memory);
 
     // Publishes a flow that matches 'key' under 'mask' (the key is masked
-    // already) and does what 'action' says; only its members from 'out_port' on
-    // are used.  Stores its slot in '*slot'.  Refuses, changing nothing, if
+    // already) and does what 'action' says; only its members from 'out_port'
+    // on are used.  Stores its slot in '*slot'.  Refuses, changing nothing, if
     // there is no room: table/flows, table/buckets or table/masks (ENOSPC).
     Reject insert(xf_class cls, const xf_key &key, const xf_key &mask,
                   const xf_flow &action, FlowSlot *slot);
 
-    // Replaces what the flow in '*slot' does.  Its counters start from 0 in the
-    // new slot, which is stored in '*slot'; those of the old one stay readable
-    // until release().
+    // Replaces what the flow in '*slot' does.  Its counters start from 0 in
+    // the new slot, which is stored in '*slot'; those of the old one stay
+    // readable until release().
     Reject replace(FlowSlot *slot, const xf_flow &action);
 
     void remove(FlowSlot slot);
@@ -117,7 +118,7 @@ private:
     struct MaskId {
         xf_class cls;
         std::array<uint64_t, XF_KEY_WORDS> mask;
-        auto operator<=>(const MaskId &) const = default;
+        auto operator<=>(const MaskId &) const = default;  // NOLINT: clang 14
     };
     struct Subtable {
         MaskId id;
@@ -137,9 +138,9 @@ private:
     TableMemory mem_;
     size_t n_cpus_;
     size_t n_flows_ = 0;
-    std::vector<FlowSlot> free_flows_;          // Last in, first out.
+    std::vector<FlowSlot> free_flows_;  // Last in, first out.
     std::vector<SubtableSlot> free_subtables_;
-    std::vector<Subtable> subtables_;           // By slot.
+    std::vector<Subtable> subtables_;  // By slot.
     boost::container::flat_map<MaskId, SubtableSlot> by_mask_;
     Retired retired_;  // Never has to allocate, so that remove() cannot fail.
 };

@@ -22,9 +22,9 @@ constexpr unsigned bit(xf_class c) { return 1U << c; }
 constexpr unsigned kAnyClass = (1U << XF_N_CLASSES) - 1;
 constexpr unsigned kIp = bit(XF_CLASS_IPV4) | bit(XF_CLASS_IPV6);
 
-// One field: 'size' bytes at 'attr_off' of attribute 'attr' are 'size' bytes at
-// 'key_off' of struct xf_key.  Only for packets of 'classes' and, unless it is
-// 0, of IP protocol 'proto'.
+// One field: 'size' bytes at 'attr_off' of attribute 'attr' are 'size' bytes
+// at 'key_off' of struct xf_key.  Only for packets of 'classes' and, unless it
+// is 0, of IP protocol 'proto'.
 struct Field {
     uint16_t attr;
     uint16_t attr_off;
@@ -34,8 +34,8 @@ struct Field {
     uint8_t proto;
 };
 
-#define IN_ATTR(STRUCT, MEMBER)                                              \
-    static_cast<uint16_t>(offsetof(struct STRUCT, MEMBER)),                  \
+#define IN_ATTR(STRUCT, MEMBER)                             \
+    static_cast<uint16_t>(offsetof(struct STRUCT, MEMBER)), \
         static_cast<uint16_t>(sizeof(STRUCT::MEMBER))
 #define IN_KEY(MEMBER) static_cast<uint16_t>(offsetof(xf_key, MEMBER))
 
@@ -43,8 +43,9 @@ constexpr unsigned kArp = bit(XF_CLASS_ARP);
 constexpr unsigned kIpv4 = bit(XF_CLASS_IPV4);
 constexpr unsigned kIpv6 = bit(XF_CLASS_IPV6);
 
-// Attributes that are not plain bytes (IN_PORT, VLAN, ETHERTYPE, fragments) are
-// decoded by functions below.
+// Attributes that are not plain bytes (IN_PORT, VLAN, ETHERTYPE, fragments)
+// are decoded by functions below.
+// clang-format off
 constexpr Field kFields[] = {
     {OVS_KEY_ATTR_ETHERNET, IN_ATTR(ovs_key_ethernet, eth_src),
      IN_KEY(eth_src), kAnyClass, 0},
@@ -108,10 +109,11 @@ constexpr Field kFields[] = {
     {OVS_KEY_ATTR_ICMPV6, IN_ATTR(ovs_key_icmpv6, icmpv6_code),
      IN_KEY(tp_dst) + 1, kIpv6, IPPROTO_ICMPV6},
 };
+// clang-format on
 
 // What an attribute is called in a reason, how long it must be (0: any), and
-// whether its bits are zero in every packet that enters the pipeline, so that a
-// match on zero is fulfilled and needs no encoding.
+// whether its bits are zero in every packet that enters the pipeline, so that
+// a match on zero is fulfilled and needs no encoding.
 struct AttrRule {
     const char *name;
     uint16_t size = 0;
@@ -226,7 +228,7 @@ private:
 // An attribute that decode_attr() need not look at again.
 bool decoded_elsewhere(uint16_t type) {
     return type == OVS_KEY_ATTR_IN_PORT || type == OVS_KEY_ATTR_VLAN
-           || type == OVS_KEY_ATTR_ETHERTYPE || type == OVS_KEY_ATTR_ENCAP;
+        || type == OVS_KEY_ATTR_ETHERTYPE || type == OVS_KEY_ATTR_ENCAP;
 }
 
 Reject Decoder::decode(Bytes key, Bytes mask) {
@@ -276,8 +278,8 @@ Reject Decoder::decode_vlan() {
     if (tpid != htons(ETH_P_8021Q) || tpid_mask != 0xffff) {
         return unsupported("vlan_tpid");
     }
-    if (!(tci & tci_mask & htons(XF_VLAN_PRESENT))
-        || !key_[OVS_KEY_ATTR_ENCAP] || !mask_[OVS_KEY_ATTR_ENCAP]) {
+    if (!(tci & tci_mask & htons(XF_VLAN_PRESENT)) || !key_[OVS_KEY_ATTR_ENCAP]
+        || !mask_[OVS_KEY_ATTR_ENCAP]) {
         return unsupported("vlan_tci");
     }
     if (auto r = inner_key_.parse(*key_[OVS_KEY_ATTR_ENCAP])) {
@@ -312,20 +314,20 @@ Reject Decoder::decode_class() {
         return unsupported("eth_type");
     }
     switch (ntohs(type)) {
-    case ETH_P_IP:
-        m_.cls = XF_CLASS_IPV4;
-        break;
-    case ETH_P_IPV6:
-        m_.cls = XF_CLASS_IPV6;
-        break;
-    case ETH_P_ARP:
-        m_.cls = XF_CLASS_ARP;
-        break;
-    case ETH_P_8021Q:
-    case ETH_P_8021AD:
-        return unsupported("second_vlan");
-    default:
-        m_.cls = XF_CLASS_L2;
+        case ETH_P_IP:
+            m_.cls = XF_CLASS_IPV4;
+            break;
+        case ETH_P_IPV6:
+            m_.cls = XF_CLASS_IPV6;
+            break;
+        case ETH_P_ARP:
+            m_.cls = XF_CLASS_ARP;
+            break;
+        case ETH_P_8021Q:
+        case ETH_P_8021AD:
+            return unsupported("second_vlan");
+        default:
+            m_.cls = XF_CLASS_L2;
     }
     m_.key.eth_type = type;
     m_.mask.eth_type = 0xffff;
@@ -368,8 +370,8 @@ Reject Decoder::decode_level(const Attrs &key, const Attrs &mask) {
             && type != OVS_KEY_ATTR_TUNNEL) {
             return malformed(kRules[type].name);
         }
-        if (auto r = decode_attr(type, key[type].value_or(Bytes{}),
-                                 *mask[type])) {
+        if (auto r =
+                decode_attr(type, key[type].value_or(Bytes{}), *mask[type])) {
             return r;
         }
     }
@@ -379,8 +381,8 @@ Reject Decoder::decode_level(const Attrs &key, const Attrs &mask) {
 // Is 'f' a field that every packet which this flow can match has?
 bool Decoder::applies(const Field &f) const {
     return (f.classes & bit(m_.cls))
-           && (!f.proto
-               || (m_.mask.nw_proto == 0xff && m_.key.nw_proto == f.proto));
+        && (!f.proto
+            || (m_.mask.nw_proto == 0xff && m_.key.nw_proto == f.proto));
 }
 
 // Encodes one attribute; 'key' is empty if only the mask has it.
@@ -422,8 +424,9 @@ Reject Decoder::decode_attr(uint16_t type, Bytes key, Bytes mask) {
             }
         }
     }
-    return all_zero({left.data(), left.size()}) ? Reject{}
-                                                : unsupported(kRules[type].name);
+    return all_zero({left.data(), left.size()})
+             ? Reject{}
+             : unsupported(kRules[type].name);
 }
 
 }  // namespace

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // Decoding a megaflow's match: OVS_KEY_ATTR_* attributes in, masked key out.
 //
-// Fail closed.  Every bit of the mask that is encoded is cleared from a copy of
-// the mask.  What is left over at the end was not understood, and refuses the
-// flow with the name of the field.  The table 'kFields' in match.cc says which
-// bytes of which attribute go where; to add a match field, add a row there and
-// the parsing of it in bpf/parse.h.
+// Fail closed.  Every bit of the mask that is encoded is cleared from a copy
+// of the mask.  What is left over at the end was not understood, and refuses
+// the flow with the name of the field.  The table 'kFields' in match.cc says
+// which bytes of which attribute go where; to add a match field, add a row
+// there and the parsing of it in bpf/parse.h.
 //
-// A field that a packet does not have never matches as if it were zero: a field
-// of a protocol is only encoded if the flow matches that protocol exactly (its
-// Ethernet type, and its IP protocol where the field is above IP).
+// A field that a packet does not have never matches as if it were zero: a
+// field of a protocol is only encoded if the flow matches that protocol
+// exactly (its Ethernet type, and its IP protocol where the field is above
+// IP).
 #ifndef FLOWXLATE_MATCH_H
 #define FLOWXLATE_MATCH_H
 

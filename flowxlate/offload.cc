@@ -26,7 +26,7 @@ Bytes bytes(const void *p, size_t n) {
 void to_abi(const FlowStats &from, ovs_offload_stats *to) {
     to->n_packets = from.packets;
     to->n_bytes = from.bytes;
-    to->used_ms = from.used_ns / 1'000'000;
+    to->used_ms = static_cast<int64_t>(from.used_ns / 1'000'000);
     to->tcp_flags = from.tcp_flags;
 }
 
@@ -40,8 +40,7 @@ bool is_device_type(const std::string &type) {
 
 bool Port::takes_frames_from(const Port &in) const {
     return device.up
-           && (device.xdp_xmit
-               || in.attachment->mode() == AttachMode::kGeneric);
+        && (device.xdp_xmit || in.attachment->mode() == AttachMode::kGeneric);
 }
 
 // -- Setting up -------------------------------------------------------------
@@ -61,9 +60,9 @@ Failure Offload::init(std::span<const ovs_offload_option> options) {
     BpfMaps::Config config;
     for (auto &option : options) {
         if (auto r = parse_option(option, &config)) {
-            log(OVS_OFFLOAD_LOG_WARN,
-                std::string("other_config:") + option.key + "=" + option.value
-                    + ": " + r.what);
+            log(OVS_OFFLOAD_LOG_WARN, std::string("other_config:") + option.key
+                                          + "=" + option.value + ": "
+                                          + r.what);
         }
     }
     if (auto f = devices_.open()) {
@@ -119,12 +118,8 @@ Offload::~Offload() {
 // -- Ports ------------------------------------------------------------------
 
 Port *Offload::find_port(Ifindex ifindex) {
-    for (auto &p : ports_) {
-        if (p && p->ifindex == ifindex) {
-            return p.get();
-        }
-    }
-    return nullptr;
+    auto it = by_ifindex_.find(ifindex);
+    return it == by_ifindex_.end() ? nullptr : it->second;
 }
 
 Reject Offload::new_slot(PortSlot *slot) {
@@ -138,7 +133,7 @@ Reject Offload::new_slot(PortSlot *slot) {
 }
 
 int Offload::port_add(const ovs_offload_port &p, Port **out) {
-    if (std::strcmp(p.dpif_type, kUserspaceDatapath)
+    if (std::strcmp(p.dpif_type, kUserspaceDatapath) != 0
         || !is_device_type(p.netdev_type) || p.ifindex <= 0) {
         return EOPNOTSUPP;
     }
@@ -175,6 +170,7 @@ int Offload::port_add(const ovs_offload_port &p, Port **out) {
                    ? "native XDP"
                    : "generic XDP"));
     apply_device_state(*port, devices_.query(port->ifindex));
+    by_ifindex_[port->ifindex] = port.get();
     ports_[index(port->slot)] = std::move(port);
     return 0;
 }
@@ -196,7 +192,13 @@ void Offload::port_del(Port *p) {
     {
         std::lock_guard lock(mutex_);
         remove_flows_of(*p, false);
+        for (auto &[ufid, flow] : flows_) {
+            if (flow.in == p->slot) {
+                flow.in = PortSlot::kNone;  // The slot will be another's.
+            }
+        }
         maps_.port(p->slot).flags = 0;
+        by_ifindex_.erase(p->ifindex);
         port = std::move(ports_[index(p->slot)]);
     }
     port->attachment.reset();
@@ -232,9 +234,9 @@ void Offload::apply_device_state(Port &port, const DeviceState &state) {
     std::atomic_ref(shared.max_frame)
         .store(state.max_frame, std::memory_order_relaxed);
     std::atomic_ref(shared.flags)
-        .store((is ? XF_PORT_TX_NATIVE : 0)
-                   | (state.up ? XF_PORT_TX_GENERIC : 0),
-               std::memory_order_release);
+        .store(
+            (is ? XF_PORT_TX_NATIVE : 0) | (state.up ? XF_PORT_TX_GENERIC : 0),
+            std::memory_order_release);
     const bool first = !port.device.exists;
     port.device = state;
     if (is == was && !first) {
@@ -260,8 +262,8 @@ Reject Offload::translate(const ovs_offload_flow &flow, Wanted *w) {
                                 w->match.tagged(), &w->actions)) {
         return r;
     }
-    w->in = Ifindex{
-        host_.port_ifindex(flow.dpif_type, index(w->match.in_port))};
+    w->in =
+        Ifindex{host_.port_ifindex(flow.dpif_type, index(w->match.in_port))};
     if (w->actions.verdict == XF_OUTPUT) {
         w->out = Ifindex{
             host_.port_ifindex(flow.dpif_type, index(w->actions.out_port))};
@@ -373,8 +375,7 @@ bool Offload::in_fast_path(const Flow &flow) const {
         return false;
     }
     return flow.out == PortSlot::kNone
-           || ports_[index(flow.out)]->takes_frames_from(
-               *ports_[index(flow.in)]);
+        || ports_[index(flow.out)]->takes_frames_from(*ports_[index(flow.in)]);
 }
 
 int Offload::flow_stats(const Ufid &ufid, ovs_offload_stats *stats) {
@@ -497,11 +498,12 @@ void Offload::refresh_devices(bool all, const std::vector<Ifindex> &changed) {
         std::lock_guard lock(mutex_);
         auto has_changed = [&](Ifindex i) {
             return std::find(changed.begin(), changed.end(), i)
-                   != changed.end();
+                != changed.end();
         };
         for (auto &p : ports_) {
-            if (p && (all || has_changed(p->ifindex)
-                      || has_changed(p->device.peer))) {
+            if (p
+                && (all || has_changed(p->ifindex)
+                    || has_changed(p->device.peer))) {
                 to_ask.push_back(p->ifindex);
             }
         }
@@ -515,8 +517,8 @@ void Offload::refresh_devices(bool all, const std::vector<Ifindex> &changed) {
     }
 }
 
-// netdev-afxdp takes libxdp's dispatcher off the device, and ours with it, when
-// it reconfigures a port.  Join the new one.
+// netdev-afxdp takes libxdp's dispatcher off the device, and ours with it,
+// when it reconfigures a port.  Join the new one.
 void Offload::restore_attachments() {
     std::lock_guard lock(mutex_);
     for (auto &port : ports_) {

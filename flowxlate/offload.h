@@ -4,19 +4,20 @@
 // Threads and locks
 // -----------------
 // All public functions may be called from any thread.  'mutex_' guards the
-// tables' writer side, the ports and the flows.  Nothing slow happens under it:
-// netlink, attaching and waiting for grace periods are done without.  The host's
-// port_ifindex() is called without it too (see ovs_offload_abi.h).
+// tables' writer side, the ports and the flows.  Nothing slow happens under
+// it: netlink, attaching and waiting for grace periods are done without.  The
+// host's port_ifindex() is called without it too (see ovs_offload_abi.h).
 //
 // One thread of our own, the worker, follows the devices' changes and gives
 // retired slots back after a grace period.
 //
 // A flow's life
 // -------------
-// flow_put() puts it in the tables.  It is "in the fast path" while it is there
-// and its output port can transmit; the program checks the latter for each
-// packet.  A flow that loses its place (a port goes, a modification is refused)
-// is "parked": known, out of the tables, its figures kept until flow_del().
+// flow_put() puts it in the tables.  It is "in the fast path" while it is
+// there and its output port can transmit; the program checks the latter for
+// each packet.  A flow that loses its place (a port goes, a modification is
+// refused) is "parked": known, out of the tables, its figures kept until
+// flow_del().
 #ifndef FLOWXLATE_OFFLOAD_H
 #define FLOWXLATE_OFFLOAD_H
 
@@ -49,8 +50,8 @@ struct Port {
     PortSlot slot{};
     std::unique_ptr<Attachment> attachment;
     DeviceState device;
-    size_t n_flows = 0;   // In the tables, that enter here.
-    FlowStats past;       // Of flows that entered here and are gone.
+    size_t n_flows = 0;  // In the tables, that enter here.
+    FlowStats past;      // Of flows that entered here and are gone.
 
     // Can it be the output of packets that enter through 'in'?
     bool takes_frames_from(const Port &in) const;
@@ -133,6 +134,7 @@ private:
     mutable std::mutex mutex_;
     std::unique_ptr<FlowTable> table_;
     std::array<std::unique_ptr<Port>, XF_MAX_PORTS> ports_;  // By slot.
+    boost::container::flat_map<Ifindex, Port *> by_ifindex_;
     std::vector<PortSlot> retired_ports_;
     std::array<bool, XF_MAX_PORTS> slot_used_{};
     Flows flows_;

@@ -79,9 +79,8 @@ int flow_put(void *self, const ovs_offload_flow *flow) {
 }
 
 int flow_del(void *self, const uint8_t *ufid, ovs_offload_stats *remaining) {
-    return guarded([&] {
-        return self_of(self).flow_del(Ufid::from(ufid), remaining);
-    });
+    return guarded(
+        [&] { return self_of(self).flow_del(Ufid::from(ufid), remaining); });
 }
 
 int flow_stats(void *self, const uint8_t *ufid, ovs_offload_stats *stats) {

@@ -79,8 +79,11 @@ std::string Offload::show() {
             show_port(*port, &s);
         }
     }
-    append(&s, "tables:\n  flows: %zu of %zu in XDP, %zu known\n",
-           table_->n_flows(), table_->max_flows(), flows_.size());
+    append(
+        &s,
+        "tables:\n  flows: %zu of %zu, %zu more known but not in the tables\n",
+        table_->n_flows(), table_->max_flows(),
+        flows_.size() - table_->n_flows());
     append(&s, "  subtables: %zu of %d (", table_->n_subtables(),
            XF_MAX_SUBTABLES - 1);
     for (int cls = 0; cls < XF_N_CLASSES; cls++) {
@@ -95,11 +98,10 @@ std::string Offload::show() {
     for (auto &[reason, count] : rejects_) {
         n += count.n;
     }
-    append(&s,
-           "flows refused: %" PRIu64 " (xdp-offload/rejects says why)\n", n);
+    append(&s, "flows refused: %" PRIu64 " (xdp-offload/rejects says why)\n",
+           n);
     if (n_late_packets_) {
-        append(&s,
-               "removals that did not wait for a busy CPU: %" PRIu64 "\n",
+        append(&s, "removals that did not wait for a busy CPU: %" PRIu64 "\n",
                n_late_packets_);
     }
     return s;
@@ -110,8 +112,7 @@ std::string Offload::rejects() {
     std::string s;
     for (auto &[reason, count] : rejects_) {
         append(&s, "%s/%s: %" PRIu64 " (last ufid:%s)\n", reason.first.c_str(),
-               reason.second.c_str(), count.n,
-               count.last.to_string().c_str());
+               reason.second.c_str(), count.n, count.last.to_string().c_str());
     }
     return s.empty() ? "no flow was refused\n" : s;
 }

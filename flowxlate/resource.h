@@ -38,8 +38,8 @@ class Mapping {
 public:
     Mapping() = default;
     Mapping(int fd, size_t size)
-        : base_(mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd,
-                     0)),
+        : base_(
+            mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)),
           size_(size) {}
     Mapping(Mapping &&o) noexcept
         : base_(std::exchange(o.base_, MAP_FAILED)), size_(o.size_) {}

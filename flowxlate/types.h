@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The vocabulary of flowxlate: names for numbers that must not be mixed up, and
-// the reason for which a flow is refused.
+// The vocabulary of flowxlate: names for numbers that must not be mixed up,
+// and the reason for which a flow is refused.
 #ifndef FLOWXLATE_TYPES_H
 #define FLOWXLATE_TYPES_H
 
