@@ -151,6 +151,24 @@ TEST(AfXdp, MissGoesToTheSocketOfItsQueueWithAWholeChecksum) {
         << "without a socket the kernel completes the checksum";
 }
 
+// -- Checksums --------------------------------------------------------------
+
+// RFC 768: a UDP checksum that comes out as zero is sent as all ones.
+TEST(Checksum, UdpSumOfZeroIsAllOnes) {
+    auto &p = program();
+    p.add(FlowSpec::ipv4().to(kOut));
+    for (uint32_t port = 1; port < 65536; port++) {
+        const auto packet = Packet().eth(kIpv4).ipv4(17).udp(port, 2).payload(6);
+        const Frame whole = packet.bytes();
+        if (whole[40] == 0xff && whole[41] == 0xff) {
+            const auto run = p.run(Packet(packet).partial().bytes());
+            EXPECT_EQ(hex(run.out), hex(whole));
+            return;
+        }
+    }
+    FAIL() << "no such packet";
+}
+
 // -- Generic mode -----------------------------------------------------------
 
 TEST(Generic, NeedsLessOfTheOutputPortAndLeavesChecksumsAlone) {

@@ -182,6 +182,8 @@ const Row kMalformedRows[] = {
     {"ICMP header cut off", {FlowSpec::ipv4().to(kOut)}, Packet().eth(kIpv4).ipv4(IPPROTO_ICMP).payload(7), kNone, XDP_PASS, XF_MISS_TRUNCATED},
     {"ARP of other hardware", {FlowSpec::arp().to(kOut)}, Packet().eth(kArp).arp(1).poke(15, 6), kNone, XDP_PASS, XF_MISS_ARP},
     {"ARP of other protocol", {FlowSpec::arp().to(kOut)}, Packet().eth(kArp).arp(1).poke(16, 9), kNone, XDP_PASS, XF_MISS_ARP},
+    {"ARP hardware length 8", {FlowSpec::arp().to(kOut)}, Packet().eth(kArp).arp(1).poke(18, 8), kNone, XDP_PASS, XF_MISS_ARP},
+    {"ARP protocol length 16", {FlowSpec::arp().to(kOut)}, Packet().eth(kArp).arp(1).poke(19, 16), kNone, XDP_PASS, XF_MISS_ARP},
     {"ARP opcode 257 is not 1", {FlowSpec::arp().proto(1).to(kOut)}, Packet().eth(kArp).arp(257), kNone, XDP_PASS, XF_MISS_ARP},
 };
 
