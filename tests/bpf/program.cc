@@ -182,6 +182,10 @@ int Program::socket_map_fd() const {
     return bpf_map__fd(skeleton_->maps.xsks_map);
 }
 
+int Program::tx_ports_fd() const {
+    return bpf_map__fd(skeleton_->maps.xf_tx_ports);
+}
+
 Run Program::run(const Frame &in, uint32_t queue) {
     xdp_md ctx{};
     Run run;
@@ -203,11 +207,11 @@ Run Program::run(const Frame &in, uint32_t queue) {
     return run;
 }
 
-uint32_t Program::time(const Frame &in, int repeat) {
+uint32_t time_program(int fd, const Frame &in, int repeat) {
     LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = in.data(),
                 .data_size_in = static_cast<uint32_t>(in.size()),
                 .repeat = repeat);
-    if (bpf_prog_test_run_opts(fd(), &opts)) {
+    if (bpf_prog_test_run_opts(fd, &opts)) {
         throw std::runtime_error("BPF_PROG_TEST_RUN");
     }
     return opts.duration;

@@ -55,6 +55,9 @@ struct Run {
     Frame out;
 };
 
+// Runs a loaded program 'repeat' times on 'in'; returns the mean time in ns.
+uint32_t time_program(int fd, const Frame &in, int repeat);
+
 // Loads the program once per process; reset() between rows.
 class Program {
 public:
@@ -65,8 +68,6 @@ public:
     // Takes a flow that is not in the tables any more off the books.
     void forget(FlowSlot);
     Run run(const Frame &in, uint32_t queue = 0);
-    // Repeats 'in'; returns the mean time in ns.
-    uint32_t time(const Frame &in, int repeat);
 
     FlowTable &table() { return *table_; }
     BpfMaps &maps() { return maps_; }
@@ -74,6 +75,7 @@ public:
     uint64_t total_misses() const;
     int fd() const;
     int socket_map_fd() const;
+    int tx_ports_fd() const;
 
 private:
     BpfMaps maps_;
