@@ -102,7 +102,8 @@ parse_l4(struct xf_packet *p, void *l4, void *end)
     if (p->key.nw_proto == IPPROTO_TCP) {
         struct tcphdr *tcp = l4;
 
-        if ((void *)(tcp + 1) > end || len < sizeof *tcp)
+        if ((void *)(tcp + 1) > end || len < sizeof *tcp
+            || tcp->doff * 4 < sizeof *tcp || tcp->doff * 4 > len)
             return XF_MISS_TRUNCATED;
         p->key.tp_src = tcp->source;
         p->key.tp_dst = tcp->dest;

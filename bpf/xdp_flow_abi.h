@@ -2,8 +2,9 @@
 /* What the XDP program and user space agree on: the layout of every map.
  *
  * This is the only header that both worlds include.  It compiles as C, C++ and
- * BPF C, and the assertions at its end hold the layouts in place.  XF_VERSION
- * changes whenever a layout or the meaning of a field does.
+ * BPF C, and the assertions at its end hold the layouts in place.  The program
+ * is embedded in the library and the maps end with the process, so the two
+ * sides always are of one version.
  *
  * How a packet finds its flow
  * ===========================
@@ -46,17 +47,16 @@
 
 #include <linux/types.h>
 
-#define XF_VERSION 1
-
 #define XF_KEY_WORDS 8
 #define XF_SHORT_KEY_WORDS 5         /* Of classes L2 and IPv4. */
 #define XF_BUCKET_ENTRIES 7
 #define XF_MAX_SUBTABLES 128         /* Per XDP program; slot 0 is unused. */
 #define XF_MAX_PORTS 1024            /* Port slots; slot 0 is unused. */
 #define XF_MASK_CACHE_SIZE 8192      /* Entries; a power of 2. */
-#define XF_MAX_FRAME 4096            /* Longest frame that is executed: a page
-                                      * bounds what a driver shows to a program
-                                      * without "frags" support. */
+#define XF_MAX_FRAME 4096            /* Longest frame whose checksum can be
+                                      * completed: a page bounds what a driver
+                                      * shows to a program without "frags"
+                                      * support. */
 
 /* Packet classes: which words of the key mean something.  The Ethernet type
  * decides, and every megaflow matches it exactly, so a packet can only hit
@@ -219,7 +219,8 @@ enum xf_miss {
     XF_MISS_TX_LENGTH,               /* Too long for the output port. */
     XF_MISS_TX_CHECKSUM,             /* Checksum that cannot be completed. */
     XF_MISS_HEADROOM,                /* No room to push a VLAN tag. */
-    XF_MISS_FRAME_SIZE,              /* Longer than XF_MAX_FRAME. */
+    XF_MISS_FRAME_SIZE,              /* Partial checksum, and longer than
+                                      * XF_MAX_FRAME. */
     XF_MISS_INTERNAL,                /* A map holds an index out of bounds. */
     XF_N_MISSES
 };

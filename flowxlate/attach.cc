@@ -19,6 +19,8 @@ namespace {
 constexpr const char *kProgramName = "xsk_def_prog";
 constexpr const char *kSocketMapName = "xsks_map";
 constexpr const char *kSection = "xdp";
+// Only our programs use a map of this name.
+constexpr const char *kFlowMapName = "xf_flows";
 
 Failure failure(int error, const std::string &what) {
     error = std::abs(error);
@@ -36,8 +38,8 @@ Multiprog what_is_attached(Ifindex ifindex) {
     return Multiprog(libxdp_get_error(mp) ? nullptr : mp);
 }
 
-// Returns the map of AF_XDP sockets of the program 'prog_fd', if it has one.
-Fd find_socket_map(int prog_fd) {
+// Returns the map called 'name' that the program 'prog_fd' uses, if any.
+Fd find_map(int prog_fd, const char *name) {
     bpf_prog_info info{};
     uint32_t len = sizeof info;
     if (bpf_obj_get_info_by_fd(prog_fd, &info, &len)) {
@@ -56,51 +58,75 @@ Fd find_socket_map(int prog_fd) {
         bpf_map_info map{};
         len = sizeof map;
         if (fd && !bpf_obj_get_info_by_fd(fd.get(), &map, &len)
-            && map.type == BPF_MAP_TYPE_XSKMAP
-            && !std::strcmp(map.name, kSocketMapName)) {
+            && !std::strcmp(map.name, name)) {
             return fd;
         }
     }
     return {};
 }
 
+uint32_t tx_flag(AttachMode mode) {
+    return mode == AttachMode::kGeneric ? XF_PORT_TX_GENERIC
+                                        : XF_PORT_TX_NATIVE;
+}
+
+uint32_t xdp_flags(AttachMode mode) {
+    return mode == AttachMode::kGeneric ? XDP_FLAGS_SKB_MODE
+                                        : XDP_FLAGS_DRV_MODE;
+}
+
 }  // namespace
 
 Failure Attachment::attach(const BpfMaps &maps, PortSlot slot, Ifindex ifindex,
-                           bool allow_generic,
+                           const Options &options,
                            std::unique_ptr<Attachment> *out) {
     std::unique_ptr<Attachment> a(new Attachment);
     a->ifindex_ = ifindex;
 
     auto present = what_is_attached(ifindex);
-    auto f = present && !xdp_multiprog__is_legacy(present.get())
-               ? a->join_dispatcher(maps, slot)
-               : a->attach_alone(maps, slot, allow_generic);
+    Failure f;
+    if (present && !xdp_multiprog__is_legacy(present.get())) {
+        f = a->join_dispatcher(maps, slot, present.get());
+    } else if (options.only_join) {
+        f = {EAGAIN, "there is no dispatcher to join"};
+    } else {
+        f = a->attach_alone(maps, slot, options);
+    }
     if (!f) {
         *out = std::move(a);
     }
     return f;
 }
 
-Failure Attachment::join_dispatcher(const BpfMaps &maps, PortSlot slot) {
-    auto present = what_is_attached(ifindex_);
+Failure Attachment::join_dispatcher(const BpfMaps &maps, PortSlot slot,
+                                    xdp_multiprog *present) {
+    const auto mode = xdp_multiprog__attach_mode(present);
+    mode_ = mode == XDP_MODE_SKB ? AttachMode::kGeneric : AttachMode::kNative;
+
     Fd sockets;
+    std::vector<xdp_program *> stale;
     for (xdp_program *p = nullptr;
-         (p = xdp_multiprog__next_prog(p, present.get()));) {
-        if (!std::strcmp(xdp_program__name(p), kProgramName)) {
-            sockets = find_socket_map(xdp_program__fd(p));
+         (p = xdp_multiprog__next_prog(p, present));) {
+        const int fd = xdp_program__fd(p);
+        if (find_map(fd, kFlowMapName)) {
+            stale.push_back(p);
+        } else if (auto found = find_map(fd, kSocketMapName)) {
+            sockets = std::move(found);
         }
     }
-    const auto mode = xdp_multiprog__attach_mode(present.get());
-    mode_ = mode == XDP_MODE_SKB ? AttachMode::kGeneric : AttachMode::kNative;
-    has_sockets_ = static_cast<bool>(sockets);
-    present.reset();
+    // libxdp keeps a dispatcher's programs when their process dies.  One of
+    // ours that is there already would go on executing flows of the past.
+    for (auto *p : stale) {
+        if (int error = xdp_program__detach(p, index(ifindex_), mode, 0)) {
+            return failure(error,
+                           "cannot remove our program of an earlier "
+                           "run from libxdp's dispatcher");
+        }
+    }
 
+    has_sockets_ = static_cast<bool>(sockets);
     if (auto f =
-            maps.open_port(slot,
-                           mode_ == AttachMode::kGeneric ? XF_PORT_TX_GENERIC
-                                                         : XF_PORT_TX_NATIVE,
-                           sockets.get(), &skeleton_)) {
+            maps.open_port(slot, tx_flag(mode_), sockets.get(), &skeleton_)) {
         return f;
     }
     auto *program = xdp_program__from_bpf_obj(skeleton_->obj, kSection);
@@ -116,66 +142,68 @@ Failure Attachment::join_dispatcher(const BpfMaps &maps, PortSlot slot) {
 }
 
 Failure Attachment::attach_alone(const BpfMaps &maps, PortSlot slot,
-                                 bool allow_generic) {
+                                 const Options &options) {
     LIBBPF_OPTS(bpf_xdp_query_opts, query);
     if (int error = bpf_xdp_query(index(ifindex_), 0, &query)) {
         return failure(error, "cannot ask for the device's XDP program");
     }
-    const bool generic = query.attach_mode == XDP_ATTACHED_SKB;
-    mode_ = generic ? AttachMode::kGeneric : AttachMode::kNative;
-
-    Fd present, sockets;
-    if (query.attach_mode != XDP_ATTACHED_NONE) {
-        bpf_prog_info info{};
-        uint32_t len = sizeof info;
-        present = Fd(bpf_prog_get_fd_by_id(query.prog_id));
-        if (!present || bpf_obj_get_info_by_fd(present.get(), &info, &len)) {
-            return failure(errno, "cannot look at the device's XDP program");
+    if (query.attach_mode == XDP_ATTACHED_NONE) {
+        auto f = load_and_link(maps, slot, -1);
+        if (f.error == EOPNOTSUPP && options.allow_generic) {
+            mode_ = AttachMode::kGeneric;
+            f = load_and_link(maps, slot, -1);
         }
-        sockets = find_socket_map(present.get());
-        if (std::strcmp(info.name, kProgramName) != 0 || !sockets) {
-            return {EBUSY, std::string("another XDP program (") + info.name
-                               + ", id " + std::to_string(query.prog_id)
-                               + ") is attached, and it does not share the "
-                                 "device through libxdp's dispatcher"};
-        }
-    }
-    has_sockets_ = static_cast<bool>(sockets);
-    if (auto f = maps.open_port(
-            slot, generic ? XF_PORT_TX_GENERIC : XF_PORT_TX_NATIVE,
-            sockets.get(), &skeleton_)) {
         return f;
     }
-    if (int error = xdp_offload_bpf::load(skeleton_.get())) {
-        return failure(error, "cannot load the XDP program");
+
+    bpf_prog_info info{};
+    uint32_t len = sizeof info;
+    const Fd present(bpf_prog_get_fd_by_id(query.prog_id));
+    if (!present || bpf_obj_get_info_by_fd(present.get(), &info, &len)) {
+        return failure(errno, "cannot look at the device's XDP program");
     }
+    const Fd sockets = find_map(present.get(), kSocketMapName);
+    if (!options.is_afxdp || std::strcmp(info.name, kProgramName) != 0
+        || !sockets) {
+        return {EBUSY, std::string("another XDP program (") + info.name
+                           + ", id " + std::to_string(query.prog_id)
+                           + ") is attached, and it does not share the "
+                             "device through libxdp's dispatcher"};
+    }
+    has_sockets_ = true;
+    mode_ = query.attach_mode == XDP_ATTACHED_SKB ? AttachMode::kGeneric
+                                                  : AttachMode::kNative;
 
     // A link cannot replace a program that netlink attached.  In between
     // packets take the kernel's stack.
-    const uint32_t flags = generic ? XDP_FLAGS_SKB_MODE : XDP_FLAGS_DRV_MODE;
-    if (present && bpf_xdp_detach(index(ifindex_), flags, nullptr)) {
-        return failure(errno, "cannot detach libxdp's AF_XDP program");
+    LIBBPF_OPTS(bpf_xdp_attach_opts, only_this, .old_prog_fd = present.get());
+    auto f = load_and_link(maps, slot, sockets.get(), [&] {
+        return bpf_xdp_detach(index(ifindex_), xdp_flags(mode_), &only_this);
+    });
+    if (f) {
+        // Back to how it was; it may not have been taken off at all.
+        bpf_xdp_attach(index(ifindex_), present.get(),
+                       xdp_flags(mode_) | XDP_FLAGS_UPDATE_IF_NOEXIST,
+                       nullptr);
     }
-    auto f = link(flags);
-    if (f && present) {
-        bpf_xdp_attach(index(ifindex_), present.get(), flags, nullptr);
-    }
-    if (!f || present || f.error != EOPNOTSUPP || !allow_generic) {
+    return f;
+}
+
+// 'make_room' runs when all that can fail for other reasons has been done.
+Failure Attachment::load_and_link(const BpfMaps &maps, PortSlot slot,
+                                  int sockets_fd,
+                                  const std::function<int()> &make_room) {
+    if (auto f =
+            maps.open_port(slot, tx_flag(mode_), sockets_fd, &skeleton_)) {
         return f;
-    }
-    mode_ = AttachMode::kGeneric;
-    if (auto again =
-            maps.open_port(slot, XF_PORT_TX_GENERIC, -1, &skeleton_)) {
-        return again;
     }
     if (int error = xdp_offload_bpf::load(skeleton_.get())) {
         return failure(error, "cannot load the XDP program");
     }
-    return link(XDP_FLAGS_SKB_MODE);
-}
-
-Failure Attachment::link(uint32_t flags) {
-    LIBBPF_OPTS(bpf_link_create_opts, opts, .flags = flags);
+    if (int error = make_room ? make_room() : 0) {
+        return failure(error, "cannot detach libxdp's AF_XDP program");
+    }
+    LIBBPF_OPTS(bpf_link_create_opts, opts, .flags = xdp_flags(mode_));
     const int prog_fd = bpf_program__fd(skeleton_->progs.xsk_def_prog);
     link_fd_ = Fd(bpf_link_create(prog_fd, index(ifindex_), BPF_XDP, &opts));
     return link_fd_ ? Failure{}

@@ -8,18 +8,21 @@
 //   program joins it, in front of the AF_XDP one, and leaves it again.
 // - Otherwise the program is attached alone, by a BPF link.  A link keeps
 //   netdev-afxdp, which detaches whatever it finds before it opens sockets,
-//   from taking the program off, and it goes away with this process.  If
-//   libxdp's default AF_XDP program is on the device, it gives way; its map of
-//   sockets is taken over, so that misses go on reaching them.  Any other
-//   program is somebody else's, and the port is refused.
+//   from taking the program off, and it goes away with this process.  If the
+//   port is netdev-afxdp's and libxdp's default AF_XDP program is on the
+//   device, that gives way; its map of sockets is taken over, so that misses
+//   go on reaching them.  Any other program is somebody else's, and the port
+//   is refused.
 #ifndef FLOWXLATE_ATTACH_H
 #define FLOWXLATE_ATTACH_H
 
+#include <functional>
 #include <memory>
 #include <string>
 
 #include "bpf_maps.h"
 
+struct xdp_multiprog;
 struct xdp_program;
 
 namespace flowxlate {
@@ -28,10 +31,16 @@ enum class AttachMode { kNative, kGeneric };
 
 class Attachment {
 public:
-    // Loads and attaches a program for the port.  'allow_generic': attach in
-    // generic mode if the driver has no native one.
-    static Failure attach(const BpfMaps &, PortSlot, Ifindex,
-                          bool allow_generic, std::unique_ptr<Attachment> *);
+    struct Options {
+        bool allow_generic = false;  // Where the driver has no native mode.
+        bool is_afxdp = false;       // netdev-afxdp drives the device.
+        bool only_join = false;  // Do nothing unless there is a dispatcher.
+    };
+
+    // Loads and attaches a program for the port.  EBUSY: the device is taken;
+    // EAGAIN: 'only_join', and there is no dispatcher.
+    static Failure attach(const BpfMaps &, PortSlot, Ifindex, const Options &,
+                          std::unique_ptr<Attachment> *);
     ~Attachment();
     Attachment(const Attachment &) = delete;
     Attachment &operator=(const Attachment &) = delete;
@@ -46,9 +55,10 @@ public:
 
 private:
     Attachment() = default;
-    Failure join_dispatcher(const BpfMaps &, PortSlot);
-    Failure attach_alone(const BpfMaps &, PortSlot, bool allow_generic);
-    Failure link(uint32_t flags);
+    Failure join_dispatcher(const BpfMaps &, PortSlot, xdp_multiprog *);
+    Failure attach_alone(const BpfMaps &, PortSlot, const Options &);
+    Failure load_and_link(const BpfMaps &, PortSlot, int sockets_fd,
+                          const std::function<int()> &make_room = {});
 
     Ifindex ifindex_{};
     AttachMode mode_ = AttachMode::kNative;

@@ -13,6 +13,7 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <functional>
@@ -58,23 +59,36 @@ void for_each_nested(const nlattr *nest, AttrHandler handler) {
     mnl_attr_parse_nested(nest, run_attr_handler, &handler);
 }
 
-// Sends the request 'nlh' and runs 'handler' on the reply.  False: an error.
-bool request(mnl_socket *socket, nlmsghdr *nlh, Handler handler) {
-    char buffer[kBufferSize];
-    const uint32_t port = mnl_socket_get_portid(socket);
+// Sends the request 'nlh' and runs 'handler' on the reply.  Returns 0 or a
+// positive errno value.  What is left of an earlier reply, say because memory
+// ran out in the middle of it, is not taken for this one's.
+int request(mnl_socket *socket, nlmsghdr *nlh, Handler handler) {
+    std::array<char, kBufferSize> buffer;
+    const int fd = mnl_socket_get_fd(socket);
     nlh->nlmsg_flags |= NLM_F_REQUEST | NLM_F_ACK;
+    while (recv(fd, buffer.data(), buffer.size(), MSG_DONTWAIT) > 0
+           || errno == ENOBUFS) {
+    }
     if (mnl_socket_sendto(socket, nlh, nlh->nlmsg_len) < 0) {
-        return false;
+        return errno;
     }
     for (;;) {
-        const ssize_t n = mnl_socket_recvfrom(socket, buffer, sizeof buffer);
+        const ssize_t n =
+            mnl_socket_recvfrom(socket, buffer.data(), buffer.size());
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
         if (n < 0) {
-            return false;
+            return errno;
         }
         const int r =
-            mnl_cb_run(buffer, n, nlh->nlmsg_seq, port, run_handler, &handler);
-        if (r != MNL_CB_OK) {
-            return r == MNL_CB_STOP;
+            mnl_cb_run(buffer.data(), n, nlh->nlmsg_seq,
+                       mnl_socket_get_portid(socket), run_handler, &handler);
+        if (r == MNL_CB_STOP) {
+            return 0;
+        }
+        if (r == MNL_CB_ERROR) {
+            return errno;
         }
     }
 }
@@ -91,24 +105,9 @@ nlmsghdr *generic_header(char *buffer, uint16_t family, uint8_t cmd,
     return nlh;
 }
 
-// Receive queues in use; 1 where the driver does not say.
-uint32_t count_queues(const char *name) {
-    Fd fd(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-    ethtool_channels channels{};
-    ifreq ifr{};
-    channels.cmd = ETHTOOL_GCHANNELS;
-    std::strncpy(ifr.ifr_name, name, sizeof ifr.ifr_name - 1);
-    ifr.ifr_data = reinterpret_cast<char *>(&channels);
-    if (!fd || ioctl(fd.get(), SIOCETHTOOL, &ifr)) {
-        return 1;
-    }
-    return std::max(1U, channels.rx_count + channels.combined_count);
-}
-
 }  // namespace
 
 struct Devices::Link {
-    std::string name;
     unsigned flags = 0;
     uint32_t mtu = 0;
     Ifindex peer{};
@@ -169,9 +168,9 @@ Failure Devices::open() {
 }
 
 bool Devices::query_family(Family *out) {
-    char buffer[kBufferSize];
-    auto *nlh =
-        generic_header(buffer, GENL_ID_CTRL, CTRL_CMD_GETFAMILY, ++seq_);
+    std::array<char, kBufferSize> buffer;
+    auto *nlh = generic_header(buffer.data(), GENL_ID_CTRL, CTRL_CMD_GETFAMILY,
+                               ++seq_);
     mnl_attr_put_strz(nlh, CTRL_ATTR_FAMILY_NAME, kNetdevFamily);
 
     auto parse_group = [&](const nlattr *group) {
@@ -198,9 +197,9 @@ bool Devices::query_family(Family *out) {
     return out->id && out->group;
 }
 
-bool Devices::query_link(Ifindex ifindex, int netns_id, Link *out) {
-    char buffer[kBufferSize];
-    auto *nlh = mnl_nlmsg_put_header(buffer);
+int Devices::query_link(Ifindex ifindex, int netns_id, Link *out) {
+    std::array<char, kBufferSize> buffer;
+    auto *nlh = mnl_nlmsg_put_header(buffer.data());
     nlh->nlmsg_type = RTM_GETLINK;
     nlh->nlmsg_seq = ++seq_;
     auto *ifi = static_cast<ifinfomsg *>(
@@ -217,9 +216,6 @@ bool Devices::query_link(Ifindex ifindex, int netns_id, Link *out) {
     };
     auto parse_attr = [&](const nlattr *a) {
         switch (mnl_attr_get_type(a)) {
-            case IFLA_IFNAME:
-                out->name = mnl_attr_get_str(a);
-                break;
             case IFLA_MTU:
                 out->mtu = mnl_attr_get_u32(a);
                 break;
@@ -242,10 +238,10 @@ bool Devices::query_link(Ifindex ifindex, int netns_id, Link *out) {
     });
 }
 
-bool Devices::query_features(Ifindex ifindex, uint64_t *features) {
-    char buffer[kBufferSize];
-    auto *nlh =
-        generic_header(buffer, netdev_family_, kNetdevCmdDevGet, ++seq_);
+int Devices::query_features(Ifindex ifindex, uint64_t *features) {
+    std::array<char, kBufferSize> buffer;
+    auto *nlh = generic_header(buffer.data(), netdev_family_, kNetdevCmdDevGet,
+                               ++seq_);
     mnl_attr_put_u32(nlh, kNetdevDevIfindex, index(ifindex));
     return request(generic_.get(), nlh, [&](const nlmsghdr *reply) {
         for_each_attr(reply, sizeof(genlmsghdr), [&](const nlattr *a) {
@@ -256,45 +252,70 @@ bool Devices::query_features(Ifindex ifindex, uint64_t *features) {
     });
 }
 
-DeviceState Devices::query(Ifindex ifindex) {
+Failure Devices::query(Ifindex ifindex, DeviceState *state) {
     std::lock_guard lock(mutex_);
-    DeviceState state;
+    DeviceState s;
     Link link, peer;
 
-    if (!query_link(ifindex, kNoNetns, &link)) {
-        state.why_not = "there is no such device";
-        return state;
+    const int error = query_link(ifindex, kNoNetns, &link);
+    if (error == ENODEV) {
+        s.why_not = "there is no such device";
+        *state = s;
+        return {};
     }
-    state.exists = true;
-    state.up = (link.flags & IFF_UP) && (link.flags & IFF_LOWER_UP);
-    state.n_queues = count_queues(link.name.c_str());
-    uint32_t mtu = link.mtu;
+    if (error) {
+        return {error, std::string("cannot ask for the device's state: ")
+                           + std::strerror(error)};
+    }
+    s.exists = true;
+    s.up = (link.flags & IFF_UP) && (link.flags & IFF_LOWER_UP);
+    s.max_frame = link.mtu + ETH_HLEN;
+    s.peer = link.peer;
+    if (link.is_veth && query_link(link.peer, link.peer_netns, &peer)) {
+        s.why_not = "the MTU of the veth peer cannot be read";
+        *state = s;
+        return {};
+    }
     if (link.is_veth) {
-        state.peer = link.peer;
-        if (query_link(link.peer, link.peer_netns, &peer)) {
-            mtu = std::min(mtu, peer.mtu);
-        }
+        s.max_frame = std::min(link.mtu, peer.mtu) + ETH_HLEN;
     }
-    state.max_frame = mtu + ETH_HLEN;
+    find_xmit(ifindex, link, &s);
+    *state = s;
+    return {};
+}
 
+// Finds out whether the driver takes frames from native XDP.
+void Devices::find_xmit(Ifindex ifindex, const Link &link, DeviceState *s) {
     uint64_t features = 0;
     if (!netdev_family_) {
-        state.why_not =
+        s->why_not =
             "the kernel (before Linux 6.3) cannot say whether the "
             "device takes redirected frames";
-    } else if (!query_features(ifindex, &features)) {
-        state.why_not = "the kernel does not tell the device's XDP features";
+    } else if (query_features(ifindex, &features)) {
+        s->why_not = "the kernel does not tell the device's XDP features";
     } else if (features & kXdpFeatureNdoXmit) {
-        state.xdp_xmit = true;
+        s->xdp_xmit = true;
     } else if (link.is_veth) {
-        state.why_not =
+        s->why_not =
             "the veth peer has neither GRO nor an XDP program "
-            "(\"ethtool -K PEER gro on\" in its namespace helps), or more "
-            "transmit queues than this end has receive queues";
+            "(\"ethtool -K PEER gro on\" in its namespace helps), or "
+            "more transmit queues than this end has receive queues";
     } else {
-        state.why_not = "the driver takes no redirected frames now";
+        s->why_not = "the driver takes no redirected frames now";
     }
-    return state;
+}
+
+uint32_t Devices::count_queues(const std::string &name) {
+    const Fd fd(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    ethtool_channels channels{};
+    ifreq ifr{};
+    channels.cmd = ETHTOOL_GCHANNELS;
+    std::strncpy(ifr.ifr_name, name.c_str(), sizeof ifr.ifr_name - 1);
+    ifr.ifr_data = reinterpret_cast<char *>(&channels);
+    if (!fd || ioctl(fd.get(), SIOCETHTOOL, &ifr)) {
+        return 1;
+    }
+    return std::max(1U, channels.rx_count + channels.combined_count);
 }
 
 std::vector<int> Devices::event_fds() const {
@@ -304,7 +325,7 @@ std::vector<int> Devices::event_fds() const {
 
 std::vector<Ifindex> Devices::drain_events(bool *lost) {
     std::vector<Ifindex> changed;
-    char buffer[kBufferSize];
+    std::array<char, kBufferSize> buffer;
     Handler on_link = [&](const nlmsghdr *nlh) {
         const auto *info =
             static_cast<const ifinfomsg *>(mnl_nlmsg_get_payload(nlh));
@@ -320,8 +341,9 @@ std::vector<Ifindex> Devices::drain_events(bool *lost) {
     auto drain = [&](mnl_socket *s, Handler &handler) {
         const int fd = mnl_socket_get_fd(s);
         ssize_t n;
-        while ((n = recv(fd, buffer, sizeof buffer, MSG_DONTWAIT)) > 0) {
-            mnl_cb_run(buffer, n, 0, 0, run_handler, &handler);
+        while ((n = recv(fd, buffer.data(), buffer.size(), MSG_DONTWAIT))
+               > 0) {
+            mnl_cb_run(buffer.data(), n, 0, 0, run_handler, &handler);
         }
         *lost |= n < 0 && errno == ENOBUFS;
     };

@@ -2,8 +2,8 @@
 // What the kernel says about network devices: can this one take redirected
 // frames now, and how long may they be?
 //
-// Devices asks by netlink and reports changes.  It is used by one thread at a
-// time, but for query(), which locks.
+// Devices asks by netlink and reports changes.  query() may be called from any
+// thread; it locks.  The events are for one thread.
 //
 // A veth's answer depends on its peer, often in another network namespace: the
 // peer takes frames only with GRO or an XDP program (it needs NAPI), and drops
@@ -29,7 +29,6 @@ struct DeviceState {
     bool up = false;         // Administratively up, with carrier.
     bool xdp_xmit = false;   // The driver takes frames from native XDP now.
     uint32_t max_frame = 0;  // Longest untagged frame, in bytes, without FCS.
-    uint32_t n_queues = 0;   // Receive queues in use.
     Ifindex peer{};          // Of a veth; in its own namespace.
     std::string why_not;     // If !xdp_xmit, why, in words.
 };
@@ -39,7 +38,12 @@ public:
     // Needs CAP_NET_ADMIN for changes in other namespaces.
     Failure open();
 
-    DeviceState query(Ifindex);
+    // Stores the device's state in '*state'.  A device that is gone is a state
+    // (!exists), not a failure.
+    Failure query(Ifindex, DeviceState *state);
+
+    // Receive queues that the device 'name' uses; 1 if it does not say.
+    static uint32_t count_queues(const std::string &name);
 
     // File descriptors that become readable when a device changes, and what
     // changed: device indexes, of any namespace that has an id here.  Empty
@@ -57,9 +61,10 @@ private:
     struct Family;
 
     static Failure open_socket(int bus, Socket *);
-    bool query_link(Ifindex, int netns_id, Link *);
+    int query_link(Ifindex, int netns_id, Link *);
     bool query_family(Family *);
-    bool query_features(Ifindex, uint64_t *features);
+    void find_xmit(Ifindex, const Link &, DeviceState *);
+    int query_features(Ifindex, uint64_t *features);
 
     std::mutex mutex_;
     Socket route_, generic_;                // Requests.

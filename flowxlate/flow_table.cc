@@ -135,7 +135,9 @@ FlowSlot FlowTable::fill_slot(SubtableSlot subtable, const xf_key &key,
     free_flows_.pop_back();
 
     for (size_t cpu = 0; cpu < n_cpus_; cpu++) {
-        mem_.stats[cpu * mem_.flows.size() + index(slot)] = {};
+        if (has_run(cpu)) {
+            mem_.stats[cpu * mem_.flows.size() + index(slot)] = {};
+        }
     }
     xf_flow &flow = mem_.flows[index(slot)];
     flow = action;
@@ -286,14 +288,28 @@ bool FlowTable::quiesce() const {
     return true;
 }
 
+bool FlowTable::has_run(size_t cpu) const {
+    return peek(mem_.cpus[cpu].seq) != 0;
+}
+
 FlowStats FlowTable::stats(FlowSlot slot) const {
     FlowStats sum;
     for (size_t cpu = 0; cpu < n_cpus_; cpu++) {
+        if (!has_run(cpu)) {
+            continue;
+        }
         auto &s = mem_.stats[cpu * mem_.flows.size() + index(slot)];
         sum += {peek(s.packets), peek(s.bytes), peek(s.used_ns),
                 static_cast<uint16_t>(peek(s.tcp_flags))};
     }
     return sum;
+}
+
+void FlowTable::retire_again(const Retired &r) {
+    retired_.flows.insert(retired_.flows.end(), r.flows.begin(),
+                          r.flows.end());
+    retired_.subtables.insert(retired_.subtables.end(), r.subtables.begin(),
+                              r.subtables.end());
 }
 
 void FlowTable::release(const Retired &r) {

@@ -94,7 +94,7 @@ public:
 
     // Waits until no program that may have seen what was published before this
     // call is still running: then the counters of a removed flow are final.
-    // Takes some microseconds.  Returns false if a CPU stayed in the program
+    // Takes some microseconds.  Relies on x86's order of stores.  Returns false if a CPU stayed in the program
     // for 'kQuiesceTimeoutUs', say because the hypervisor took it away.
     bool quiesce() const;
     static constexpr int kQuiesceTimeoutUs = 10'000;
@@ -104,6 +104,8 @@ public:
     Retired take_retired();
     bool has_retired() const { return !retired_.empty(); }
     void release(const Retired &);
+    // Takes back what take_retired() gave out, for another try.
+    void retire_again(const Retired &);
 
     // The hash of a masked key in a subtable.  The program's masked_hash()
     // must compute the same.
@@ -125,6 +127,9 @@ private:
         size_t n_flows = 0;
     };
 
+    // Has the program ever run there?  If not, no counter of that CPU is used:
+    // machines may have many more possible CPUs than CPUs.
+    bool has_run(size_t cpu) const;
     static MaskId mask_id(xf_class cls, const xf_key &mask);
     Reject get_subtable(const MaskId &, SubtableSlot *, bool *is_new);
     void put_subtable(SubtableSlot);

@@ -264,7 +264,7 @@ Reject Decoder::decode(Bytes key, Bytes mask) {
 Reject Decoder::decode_vlan() {
     if (!key_[OVS_KEY_ATTR_VLAN]) {
         if (!all_zero(mask_[OVS_KEY_ATTR_VLAN].value_or(Bytes{}))
-            || key_[OVS_KEY_ATTR_ENCAP]) {
+            || key_[OVS_KEY_ATTR_ENCAP] || mask_[OVS_KEY_ATTR_ENCAP]) {
             return unsupported("vlan");
         }
         m_.mask.vlan_tci = 0xffff;

@@ -30,10 +30,8 @@ void to_abi(const FlowStats &from, ovs_offload_stats *to) {
     to->tcp_flags = from.tcp_flags;
 }
 
-// Interface types whose packets come from, and go to, a network device of this
-// name.  Others (tap, internal, tunnels, dpdk) have no place for XDP.
-bool is_device_type(const std::string &type) {
-    return type == "afxdp" || type == "afxdp-nonpmd" || type == "system";
+bool is_afxdp(const std::string &type) {
+    return type == "afxdp" || type == "afxdp-nonpmd";
 }
 
 }  // namespace
@@ -93,11 +91,13 @@ Reject Offload::parse_option(const ovs_offload_option &option,
                     EINVAL};
         }
         config->max_flows = n;
-    } else if (key == "xdp-offload-generic") {
+    } else if (key == "xdp-offload-generic"
+               || key == "xdp-offload-system-ports") {
         if (value != "true" && value != "false") {
             return {"option", "neither true nor false, ignored", EINVAL};
         }
-        allow_generic_ = value == "true";
+        (key == "xdp-offload-generic" ? allow_generic_ : system_ports_) =
+            value == "true";
     } else {
         return {"option", "no such option, ignored", EINVAL};
     }
@@ -132,55 +132,78 @@ Reject Offload::new_slot(PortSlot *slot) {
     return {};
 }
 
+// Ports whose packets come from, and go to, a network device of their name.
+// Others (tap, internal, tunnels, dpdk) have no place for XDP.
+bool Offload::wants(const ovs_offload_port &p) const {
+    return !std::strcmp(p.dpif_type, kUserspaceDatapath) && p.ifindex > 0
+        && (is_afxdp(p.netdev_type)
+            || (system_ports_ && !std::strcmp(p.netdev_type, "system")));
+}
+
 int Offload::port_add(const ovs_offload_port &p, Port **out) {
-    if (std::strcmp(p.dpif_type, kUserspaceDatapath) != 0
-        || !is_device_type(p.netdev_type) || p.ifindex <= 0) {
+    if (!wants(p)) {
         return EOPNOTSUPP;
     }
     auto port = std::make_unique<Port>();
     port->name = p.name;
     port->type = p.netdev_type;
     port->ifindex = Ifindex{p.ifindex};
+    Failure failed;
     {
         std::lock_guard lock(mutex_);
         if (find_port(port->ifindex)) {
-            log(OVS_OFFLOAD_LOG_WARN,
-                port->name + ": not offloaded: the device is a port already");
-            return EEXIST;
-        }
-        if (auto r = new_slot(&port->slot)) {
-            log(OVS_OFFLOAD_LOG_WARN,
-                port->name + ": not offloaded: too many ports");
-            return r.error;
+            failed = {EEXIST, "the device is a port already"};
+        } else if (auto r = new_slot(&port->slot)) {
+            failed = {r.error, "too many ports"};
         }
     }
-
-    auto failed = add_device(*port);
-    std::lock_guard lock(mutex_);
+    if (!failed) {
+        failed = add_device(*port);
+    }
     if (failed) {
-        retired_ports_.push_back(port->slot);
         log(OVS_OFFLOAD_LOG_WARN,
             port->name + ": not offloaded: " + failed.message);
+        std::lock_guard lock(mutex_);
+        retire_slot(port->slot);
         return failed.error;
     }
-    *out = port.get();
     log(OVS_OFFLOAD_LOG_INFO,
         port->name + ": executing flows in "
             + (port->attachment->mode() == AttachMode::kNative
                    ? "native XDP"
                    : "generic XDP"));
-    apply_device_state(*port, devices_.query(port->ifindex));
+    DeviceState state;
+    if (auto f = devices_.query(port->ifindex, &state)) {
+        state.why_not = f.message;  // The worker asks again.
+    }
+
+    std::lock_guard lock(mutex_);
+    apply_device_state(*port, state);
+    *out = port.get();
     by_ifindex_[port->ifindex] = port.get();
     ports_[index(port->slot)] = std::move(port);
     return 0;
+}
+
+void Offload::retire_slot(PortSlot slot) {
+    if (slot != PortSlot::kNone) {
+        retired_ports_.push_back(slot);
+        wake_worker();
+    }
+}
+
+Attachment::Options Offload::attach_options(const Port &port) const {
+    return {.allow_generic = allow_generic_,
+            .is_afxdp = is_afxdp(port.type),
+            .only_join = false};
 }
 
 Failure Offload::add_device(Port &port) {
     if (auto f = maps_.set_tx_port(port.slot, port.ifindex)) {
         return f;
     }
-    auto f = Attachment::attach(maps_, port.slot, port.ifindex, allow_generic_,
-                                &port.attachment);
+    auto f = Attachment::attach(maps_, port.slot, port.ifindex,
+                                attach_options(port), &port.attachment);
     if (f) {
         (void)maps_.clear_tx_port(port.slot);
     }
@@ -189,6 +212,7 @@ Failure Offload::add_device(Port &port) {
 
 void Offload::port_del(Port *p) {
     std::unique_ptr<Port> port;
+    std::unique_lock attaching(attach_mutex_);
     {
         std::lock_guard lock(mutex_);
         remove_flows_of(*p, false);
@@ -202,16 +226,14 @@ void Offload::port_del(Port *p) {
         port = std::move(ports_[index(p->slot)]);
     }
     port->attachment.reset();
+    attaching.unlock();
     if (auto f = maps_.clear_tx_port(port->slot)) {
         log(OVS_OFFLOAD_LOG_WARN, port->name + ": " + f.message);
     }
-    {
-        std::lock_guard lock(mutex_);
-        maps_.clear_misses(port->slot);
-        retired_ports_.push_back(port->slot);
-        log(OVS_OFFLOAD_LOG_INFO, port->name + ": no longer offloaded");
-    }
-    wake_worker();
+    log(OVS_OFFLOAD_LOG_INFO, port->name + ": no longer offloaded");
+    std::lock_guard lock(mutex_);
+    maps_.clear_misses(port->slot);
+    retire_slot(port->slot);
 }
 
 void Offload::remove_flows_of(const Port &port, bool entering_only) {
@@ -225,29 +247,33 @@ void Offload::remove_flows_of(const Port &port, bool entering_only) {
     park(doomed);
 }
 
-// Tells the program what the device can take now.
+// Tells the program what the device can take now, and logs what has changed.
 void Offload::apply_device_state(Port &port, const DeviceState &state) {
-    const bool was = port.device.up && port.device.xdp_xmit;
-    const bool is = state.up && state.xdp_xmit;
     auto &shared = maps_.port(port.slot);
-
+    bool present = state.exists;
+    if (present && !port.device.exists) {
+        // The kernel forgets a device that goes, also if it comes back.
+        present = !maps_.set_tx_port(port.slot, port.ifindex);
+    }
+    const bool up = present && state.up;
     std::atomic_ref(shared.max_frame)
         .store(state.max_frame, std::memory_order_relaxed);
     std::atomic_ref(shared.flags)
-        .store(
-            (is ? XF_PORT_TX_NATIVE : 0) | (state.up ? XF_PORT_TX_GENERIC : 0),
-            std::memory_order_release);
-    const bool first = !port.device.exists;
+        .store((up && state.xdp_xmit ? XF_PORT_TX_NATIVE : 0)
+                   | (up ? XF_PORT_TX_GENERIC : 0),
+               std::memory_order_release);
     port.device = state;
-    if (is == was && !first) {
-        return;
-    }
-    if (is) {
-        log(OVS_OFFLOAD_LOG_INFO, port.name + ": takes redirected frames");
-    } else {
-        log(OVS_OFFLOAD_LOG_INFO,
-            port.name + ": flows to this port stay in OVS: "
-                + (state.xdp_xmit ? "the link is down" : state.why_not));
+    port.device.exists = present;
+    port.device.up = up;
+
+    std::string news = up && state.xdp_xmit
+                         ? "takes redirected frames"
+                         : "flows to this port stay in OVS: "
+                               + (state.why_not.empty() ? "the link is down"
+                                                        : state.why_not);
+    if (news != port.last_news) {
+        log(OVS_OFFLOAD_LOG_INFO, port.name + ": " + news);
+        port.last_news = std::move(news);
     }
 }
 
@@ -308,9 +334,7 @@ Reject Offload::place(Wanted &w, Flow *flow) {
         flow->past += table_->stats(flow->slot);
         wake_worker();
     } else {
-        if (flow->slot != FlowSlot::kNone) {
-            park({{flow}});  // Its match has changed.
-        }
+        park({{flow}});  // If its match has changed.
         ports_[index(in->slot)]->n_flows++;
     }
     flow->slot = slot;
@@ -321,14 +345,18 @@ Reject Offload::place(Wanted &w, Flow *flow) {
 
 // Takes the flows out of the tables and keeps their final figures.
 void Offload::park(std::span<Flow *const> flows) {
+    auto is_placed = [](auto *f) { return f->slot != FlowSlot::kNone; };
+    if (std::none_of(flows.begin(), flows.end(), is_placed)) {
+        return;
+    }
     for (auto *flow : flows) {
-        if (flow->slot != FlowSlot::kNone) {
+        if (is_placed(flow)) {
             table_->remove(flow->slot);
         }
     }
     n_late_packets_ += !table_->quiesce();
     for (auto *flow : flows) {
-        if (flow->slot != FlowSlot::kNone) {
+        if (is_placed(flow)) {
             flow->past += table_->stats(flow->slot);
             flow->slot = FlowSlot::kNone;
             ports_[index(flow->in)]->n_flows--;
@@ -476,20 +504,27 @@ void Offload::run_worker() {
         }
         uint64_t count;
         (void)!read(wake_fd_.get(), &count, sizeof count);
-
-        bool all;
-        const auto changed = devices_.drain_events(&all);
         const auto now = std::chrono::steady_clock::now();
-        if (now >= next_full) {
-            all = true;
+        const bool full = now >= next_full;
+        if (full) {
             next_full = now + std::chrono::milliseconds(kPollIntervalMs);
         }
-        refresh_devices(all, changed);
-        if (all) {
-            restore_attachments();
+        try {
+            work(full);
+        } catch (const std::exception &e) {
+            log(OVS_OFFLOAD_LOG_ERR, e.what());  // Out of memory; try later.
         }
-        reclaim();
     }
+}
+
+void Offload::work(bool full) {
+    bool lost;
+    const auto changed = devices_.drain_events(&lost);
+    refresh_devices(full || lost, changed);
+    if (full) {
+        restore_attachments();
+    }
+    reclaim();
 }
 
 void Offload::refresh_devices(bool all, const std::vector<Ifindex> &changed) {
@@ -500,16 +535,18 @@ void Offload::refresh_devices(bool all, const std::vector<Ifindex> &changed) {
             return std::find(changed.begin(), changed.end(), i)
                 != changed.end();
         };
-        for (auto &p : ports_) {
-            if (p
-                && (all || has_changed(p->ifindex)
-                    || has_changed(p->device.peer))) {
-                to_ask.push_back(p->ifindex);
+        for (auto &[ifindex, port] : by_ifindex_) {
+            if (all || has_changed(ifindex)
+                || has_changed(port->device.peer)) {
+                to_ask.push_back(ifindex);
             }
         }
     }
     for (auto ifindex : to_ask) {
-        const auto state = devices_.query(ifindex);
+        DeviceState state;
+        if (auto f = devices_.query(ifindex, &state)) {
+            continue;  // What was last known is better than nothing.
+        }
         std::lock_guard lock(mutex_);
         if (auto *port = find_port(ifindex)) {
             apply_device_state(*port, state);
@@ -518,22 +555,46 @@ void Offload::refresh_devices(bool all, const std::vector<Ifindex> &changed) {
 }
 
 // netdev-afxdp takes libxdp's dispatcher off the device, and ours with it,
-// when it reconfigures a port.  Join the new one.
+// when it reconfigures a port.  Joins the new one when it is there; before
+// that the device must be left to netdev-afxdp.
 void Offload::restore_attachments() {
-    std::lock_guard lock(mutex_);
-    for (auto &port : ports_) {
-        if (!port || !port->device.exists || port->attachment->is_attached()) {
-            continue;
+    std::vector<Ifindex> joined;
+    {
+        std::lock_guard lock(mutex_);
+        for (auto &[ifindex, port] : by_ifindex_) {
+            if (port->device.exists && port->attachment->in_dispatcher()) {
+                joined.push_back(ifindex);
+            }
         }
-        std::unique_ptr<Attachment> again;
-        if (auto f = Attachment::attach(maps_, port->slot, port->ifindex,
-                                        allow_generic_, &again)) {
-            log(OVS_OFFLOAD_LOG_DBG, port->name + ": " + f.message);
-            continue;
-        }
-        port->attachment = std::move(again);
-        log(OVS_OFFLOAD_LOG_INFO, port->name + ": XDP program attached again");
     }
+    for (auto ifindex : joined) {
+        restore_attachment(ifindex);
+    }
+}
+
+// Attaching is slow, so it is done without mutex_; attach_mutex_ keeps the
+// port and its attachment in place.
+void Offload::restore_attachment(Ifindex ifindex) {
+    std::lock_guard attaching(attach_mutex_);
+    Port *port;
+    {
+        std::lock_guard lock(mutex_);
+        port = find_port(ifindex);
+    }
+    if (!port || port->attachment->is_attached()) {
+        return;
+    }
+    auto options = attach_options(*port);
+    options.only_join = true;
+    std::unique_ptr<Attachment> again;
+    if (auto f =
+            Attachment::attach(maps_, port->slot, ifindex, options, &again)) {
+        log(OVS_OFFLOAD_LOG_DBG, port->name + ": " + f.message);
+        return;
+    }
+    log(OVS_OFFLOAD_LOG_INFO, port->name + ": XDP program attached again");
+    std::lock_guard lock(mutex_);
+    std::swap(port->attachment, again);
 }
 
 // Gives back what was retired before a grace period.
@@ -548,12 +609,15 @@ void Offload::reclaim() {
     if (retired.empty() && ports.empty()) {
         return;
     }
-    if (auto f = maps_.wait_for_programs()) {
-        // What is retired is lost: full tables are better than wrong ones.
-        log(OVS_OFFLOAD_LOG_ERR, f.message);
+    const auto failed = maps_.wait_for_programs();
+    std::lock_guard lock(mutex_);
+    if (failed) {  // Once more at the next tick.
+        log(OVS_OFFLOAD_LOG_WARN, failed.message);
+        table_->retire_again(retired);
+        retired_ports_.insert(retired_ports_.end(), ports.begin(),
+                              ports.end());
         return;
     }
-    std::lock_guard lock(mutex_);
     table_->release(retired);
     for (auto slot : ports) {
         slot_used_[index(slot)] = false;

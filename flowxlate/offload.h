@@ -50,8 +50,9 @@ struct Port {
     PortSlot slot{};
     std::unique_ptr<Attachment> attachment;
     DeviceState device;
-    size_t n_flows = 0;  // In the tables, that enter here.
-    FlowStats past;      // Of flows that entered here and are gone.
+    size_t n_flows = 0;     // In the tables, that enter here.
+    FlowStats past;         // Of flows that entered here and are gone.
+    std::string last_news;  // What was last logged about the device.
 
     // Can it be the output of packets that enter through 'in'?
     bool takes_frames_from(const Port &in) const;
@@ -110,8 +111,11 @@ private:
     bool in_fast_path(const Flow &) const;
     FlowStats total(const Flow &) const;
 
+    bool wants(const ovs_offload_port &) const;
     Port *find_port(Ifindex);
     Reject new_slot(PortSlot *);
+    void retire_slot(PortSlot);
+    Attachment::Options attach_options(const Port &) const;
     Failure add_device(Port &);
     void remove_flows_of(const Port &, bool entering_only);
     void apply_device_state(Port &, const DeviceState &);
@@ -119,18 +123,28 @@ private:
     void start_worker();
     void wake_worker();
     void run_worker();
+    void work(bool full);
     void refresh_devices(bool all, const std::vector<Ifindex> &changed);
     void restore_attachments();
+    void restore_attachment(Ifindex);
     void reclaim();
 
-    void show_port(const Port &, std::string *) const;
+    // What the flows that enter through a port add up to.
+    struct Sum {
+        FlowStats stats;
+        size_t waiting = 0;  // For their output port.
+    };
+    void show_port(const Port &, const Sum &, uint32_t n_queues,
+                   std::string *) const;
     void log(ovs_offload_log_level, const std::string &) const;
 
     const ovs_offload_host &host_;
     bool allow_generic_ = false;
+    bool system_ports_ = false;
     Devices devices_;
     BpfMaps maps_;
 
+    std::mutex attach_mutex_;
     mutable std::mutex mutex_;
     std::unique_ptr<FlowTable> table_;
     std::array<std::unique_ptr<Port>, XF_MAX_PORTS> ports_;  // By slot.

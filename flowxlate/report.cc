@@ -27,23 +27,18 @@ __attribute__((format(printf, 2, 3))) void append(std::string *s,
 
 }  // namespace
 
-void Offload::show_port(const Port &port, std::string *s) const {
+void Offload::show_port(const Port &port, const Sum &sum, uint32_t n_queues,
+                        std::string *s) const {
     const auto &a = *port.attachment;
     FlowStats stats = port.past;
-    size_t waiting = 0;
-    for (auto &[ufid, flow] : flows_) {
-        if (flow.in == port.slot) {
-            stats += total(flow);
-            waiting += flow.slot != FlowSlot::kNone && !in_fast_path(flow);
-        }
-    }
+    stats += sum.stats;
 
     append(s, "  %s: ifindex %d, type %s, slot %u\n", port.name.c_str(),
            index(port.ifindex), port.type.c_str(), index(port.slot));
     append(s, "    attached: %s XDP, %s, %u queue%s, misses go to %s\n",
            a.mode() == AttachMode::kNative ? "native" : "generic",
            a.in_dispatcher() ? "in libxdp's dispatcher" : "alone (BPF link)",
-           port.device.n_queues, port.device.n_queues == 1 ? "" : "s",
+           n_queues, n_queues == 1 ? "" : "s",
            a.has_sockets() ? "AF_XDP sockets" : "the kernel");
     if (!port.device.up) {
         append(s, "    transmit: no, the link is down\n");
@@ -57,8 +52,8 @@ void Offload::show_port(const Port &port, std::string *s) const {
            "    entered: packets:%" PRIu64 ", bytes:%" PRIu64
            " in XDP by %zu flows",
            stats.packets, stats.bytes, port.n_flows);
-    if (waiting) {
-        append(s, " (%zu of them wait for their output port)", waiting);
+    if (sum.waiting) {
+        append(s, " (%zu of them wait for their output port)", sum.waiting);
     }
     append(s, "\n    passed to OVS:");
     for (int reason = 0; reason < XF_N_MISSES; reason++) {
@@ -70,13 +65,29 @@ void Offload::show_port(const Port &port, std::string *s) const {
 }
 
 std::string Offload::show() {
+    std::map<std::string, uint32_t> queues;
+    {
+        std::lock_guard lock(mutex_);
+        for (auto &[ifindex, port] : by_ifindex_) {
+            queues[port->name] = 1;
+        }
+    }
+    for (auto &[name, n] : queues) {
+        n = Devices::count_queues(name);  // Slow, so without the lock.
+    }
+
     std::lock_guard lock(mutex_);
     const auto &mem = table_->memory();
+    std::vector<Sum> sums(XF_MAX_PORTS);
+    for (auto &[ufid, flow] : flows_) {
+        auto &sum = sums[index(flow.in)];
+        sum.stats += total(flow);
+        sum.waiting += flow.slot != FlowSlot::kNone && !in_fast_path(flow);
+    }
     std::string s = "ports:\n";
-
     for (auto &port : ports_) {
         if (port) {
-            show_port(*port, &s);
+            show_port(*port, sums[index(port->slot)], queues[port->name], &s);
         }
     }
     append(

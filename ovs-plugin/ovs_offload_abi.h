@@ -144,7 +144,8 @@ struct ovs_offload_ops {
      * attributes are malformed. */
     int (*flow_put)(void *self, const struct ovs_offload_flow *);
 
-    /* Removes a flow.  When this returns, no packet is in the middle of it.
+    /* Removes a flow.  When this returns, no packet is in the middle of it
+     * (unless a CPU was held up there for 10 ms, which is counted and shown).
      * If 'remaining' is nonnull stores in it what flow_take() would have
      * returned.  ENOENT: unknown. */
     int (*flow_del)(void *self, const uint8_t *ufid,

@@ -100,12 +100,13 @@ class Counters:
 def settled_counters(lab, hosts):
     """Waits until nothing moves, so that all counters speak of the same."""
     last = None
-    while True:
+    for _ in range(30):
         now = Counters(lab, hosts)
         if last and vars(now) == vars(last):
-            return now
+            break
         last = now
         time.sleep(0.7)
+    return now
 
 
 def compare(before, after, hosts):
