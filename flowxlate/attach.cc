@@ -8,6 +8,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
 #include <vector>
 
 #include "xdp_offload.skel.h"
@@ -19,6 +20,10 @@ namespace {
 constexpr const char *kProgramName = "xsk_def_prog";
 constexpr const char *kSocketMapName = "xsks_map";
 constexpr const char *kSection = "xdp";
+// Where libxdp pins the programs of a dispatcher ("dispatch-IFINDEX-ID/progN-
+// prog" and "-link", up to 10 of them: its protocol.org).
+constexpr const char *kPinDirectory = "/sys/fs/bpf/xdp";
+constexpr int kMaxDispatched = 10;
 // Only our programs use a map of this name.
 constexpr const char *kFlowMapName = "xf_flows";
 
@@ -63,6 +68,33 @@ Fd find_map(int prog_fd, const char *name) {
         }
     }
     return {};
+}
+
+// libxdp pins a dispatcher's programs in the BPF file system, and the pins
+// stay when somebody takes the dispatcher off by netlink, as netdev-afxdp
+// does. Removes those of the program 'id', which would keep it and its maps
+// for ever.
+void remove_pins(Ifindex ifindex, uint32_t id) {
+    namespace fs = std::filesystem;
+    const auto prefix = "dispatch-" + std::to_string(index(ifindex)) + "-";
+    std::error_code error;
+    for (auto &dir : fs::directory_iterator(kPinDirectory, error)) {
+        if (!dir.path().filename().string().starts_with(prefix)) {
+            continue;
+        }
+        for (int i = 0; i < kMaxDispatched; i++) {
+            const auto stem = dir.path() / ("prog" + std::to_string(i));
+            const Fd fd(bpf_obj_get((stem.string() + "-prog").c_str()));
+            bpf_prog_info info{};
+            uint32_t len = sizeof info;
+            if (fd && !bpf_obj_get_info_by_fd(fd.get(), &info, &len)
+                && info.id == id) {
+                fs::remove(stem.string() + "-prog", error);
+                fs::remove(stem.string() + "-link", error);
+            }
+        }
+        fs::remove(dir.path(), error);  // Unless others are in it.
+    }
 }
 
 uint32_t tx_flag(AttachMode mode) {
@@ -215,15 +247,28 @@ Attachment::~Attachment() {
         const auto mode =
             mode_ == AttachMode::kGeneric ? XDP_MODE_SKB : XDP_MODE_NATIVE;
         // Fails if the dispatcher, or the device, is gone already.
-        xdp_program__detach(program_, index(ifindex_), mode, 0);
+        if (xdp_program__detach(program_, index(ifindex_), mode, 0)) {
+            remove_pins(ifindex_, xdp_program__id(program_));
+        }
         xdp_program__close(program_);
     }
 }
 
-bool Attachment::is_attached() const {
+bool Attachment::is_attached() {
     if (program_) {
-        return xdp_program__is_attached(program_, index(ifindex_))
-            != XDP_MODE_UNSPEC;
+        // A dispatcher never changes: who joins or leaves replaces it.  Ask
+        // libxdp only then, as each of its answers costs file descriptors that
+        // it never closes (libxdp before 1.4.1).
+        LIBBPF_OPTS(bpf_xdp_query_opts, query);
+        if (bpf_xdp_query(index(ifindex_), 0, &query)) {
+            return false;
+        }
+        if (query.prog_id != dispatcher_id_
+            && xdp_program__is_attached(program_, index(ifindex_))
+                   != XDP_MODE_UNSPEC) {
+            dispatcher_id_ = query.prog_id;
+        }
+        return query.prog_id && query.prog_id == dispatcher_id_;
     }
     bpf_link_info info{};
     uint32_t len = sizeof info;

@@ -51,7 +51,7 @@ public:
 
     // Is the program still on the device?  netdev-afxdp replaces a dispatcher
     // whole when it reconfigures.
-    bool is_attached() const;
+    bool is_attached();
 
 private:
     Attachment() = default;
@@ -66,6 +66,7 @@ private:
     Skeleton skeleton_;
     Fd link_fd_;                      // If attached alone.
     xdp_program *program_ = nullptr;  // In a dispatcher; else null.
+    uint32_t dispatcher_id_ = 0;      // The one our program was last seen in.
 };
 
 }  // namespace flowxlate

@@ -1,22 +1,31 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "devices.h"
 
+#include <fcntl.h>
 #include <libmnl/libmnl.h>
 #include <linux/ethtool.h>
 #include <linux/genetlink.h>
 #include <linux/if.h>
 #include <linux/if_ether.h>
 #include <linux/if_link.h>
+#include <linux/net_namespace.h>
 #include <linux/rtnetlink.h>
 #include <linux/sockios.h>
+#include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
 #include <functional>
+#include <set>
+#include <system_error>
+#include <thread>
 
 namespace flowxlate {
 namespace {
@@ -105,9 +114,59 @@ nlmsghdr *generic_header(char *buffer, uint16_t family, uint8_t cmd,
     return nlh;
 }
 
+Fd open_ioctl_socket() {
+    return Fd(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+}
+
+// Asks the driver of a device of the socket's namespace.
+template <typename T>
+bool ask_ethtool(const Fd &socket, const std::string &name, uint32_t command,
+                 T *value) {
+    ifreq ifr{};
+    value->cmd = command;
+    std::strncpy(ifr.ifr_name, name.c_str(), sizeof ifr.ifr_name - 1);
+    ifr.ifr_data = reinterpret_cast<char *>(value);
+    return socket && !ioctl(socket.get(), SIOCETHTOOL, &ifr);
+}
+
+// A socket belongs to the namespace of the thread that opens it.
+Failure open_socket_in(const Fd &netns, Fd *out) {
+    int error = 0;
+    try {
+        std::thread([&] {
+            if (setns(netns.get(), CLONE_NEWNET)) {
+                error = errno;
+                return;
+            }
+            *out = open_ioctl_socket();
+            error = *out ? 0 : errno;
+        }).join();
+    } catch (const std::system_error &e) {
+        error = e.code().value();
+    }
+    return error ? Failure{error, std::strerror(error)} : Failure{};
+}
+
+// What is known of drivers before Linux 6.3, read off their ndo_xdp_xmit() in
+// Linux 6.1.  Others are refused.
+struct Driver {
+    const char *name;
+    bool needs_program;        // Has queues for it only with a native program.
+    bool needs_queue_per_cpu;  // Uses the queue of the CPU's number.
+};
+constexpr Driver kDrivers[] = {
+    {"bnxt_en", true, false}, {"ena", true, false},
+    {"i40e", true, true},     {"ice", true, false},
+    {"igb", true, false},     {"igc", true, false},
+    {"ixgbe", true, false},   {"mlx5_core", true, true},
+    {"tun", false, false},    {"virtio_net", true, false},
+};
+
 }  // namespace
 
 struct Devices::Link {
+    std::string name;
+    bool has_native_xdp = false;
     unsigned flags = 0;
     uint32_t mtu = 0;
     Ifindex peer{};
@@ -214,8 +273,14 @@ int Devices::query_link(Ifindex ifindex, int netns_id, Link *out) {
             out->is_veth = !std::strcmp(mnl_attr_get_str(a), "veth");
         }
     };
+    auto parse_xdp = [&](const nlattr *a) {
+        out->has_native_xdp |= mnl_attr_get_type(a) == IFLA_XDP_DRV_PROG_ID;
+    };
     auto parse_attr = [&](const nlattr *a) {
         switch (mnl_attr_get_type(a)) {
+            case IFLA_IFNAME:
+                out->name = mnl_attr_get_str(a);
+                break;
             case IFLA_MTU:
                 out->mtu = mnl_attr_get_u32(a);
                 break;
@@ -227,6 +292,9 @@ int Devices::query_link(Ifindex ifindex, int netns_id, Link *out) {
                 break;
             case IFLA_LINKINFO:
                 for_each_nested(a, parse_info);
+                break;
+            case IFLA_XDP:
+                for_each_nested(a, parse_xdp);
                 break;
         }
     };
@@ -250,6 +318,138 @@ int Devices::query_features(Ifindex ifindex, uint64_t *features) {
             }
         });
     });
+}
+
+// The id here of the namespace, or kNoNetns.
+int Devices::query_netns_id(int netns_fd) {
+    std::array<char, kBufferSize> buffer;
+    auto *nlh = mnl_nlmsg_put_header(buffer.data());
+    nlh->nlmsg_type = RTM_GETNSID;
+    nlh->nlmsg_seq = ++seq_;
+    mnl_nlmsg_put_extra_header(nlh, sizeof(rtgenmsg));
+    mnl_attr_put_u32(nlh, NETNSA_FD, netns_fd);
+    int id = kNoNetns;
+    request(route_.get(), nlh, [&](const nlmsghdr *reply) {
+        for_each_attr(reply, sizeof(rtgenmsg), [&](const nlattr *a) {
+            if (mnl_attr_get_type(a) == NETNSA_NSID) {
+                id = static_cast<int>(mnl_attr_get_u32(a));
+            }
+        });
+    });
+    return id;
+}
+
+// The kernel names namespaces by id, but opens them by path only.
+Fd Devices::open_netns(int netns_id) {
+    namespace fs = std::filesystem;
+    std::set<ino_t> seen;
+    auto open_if_it = [&](const std::string &path) {
+        struct stat st;
+        if (stat(path.c_str(), &st) || !seen.insert(st.st_ino).second) {
+            return Fd();
+        }
+        Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+        if (!fd || query_netns_id(fd.get()) != netns_id) {
+            return Fd();
+        }
+        netns_paths_[netns_id] = path;
+        return fd;
+    };
+    if (auto known = netns_paths_.find(netns_id);
+        known != netns_paths_.end()) {
+        if (auto fd = open_if_it(std::string(known->second))) {
+            return fd;
+        }
+    }
+    for (const char *dir : {"/run/netns", "/proc"}) {
+        const char *suffix = std::strcmp(dir, "/proc") ? "" : "/ns/net";
+        std::error_code error;
+        for (fs::directory_iterator i(dir, error), end; !error && i != end;
+             i.increment(error)) {
+            const auto name = i->path().filename().string();
+            if (*suffix && !std::isdigit(name[0])) {
+                continue;
+            }
+            if (auto fd = open_if_it(i->path().string() + suffix)) {
+                return fd;
+            }
+        }
+    }
+    netns_paths_.erase(netns_id);
+    return {};
+}
+
+// A veth's peer has NAPI if it is up and has GRO or a native XDP program
+// (veth_xdp_xmit() in drivers/net/veth.c).
+std::string Devices::why_no_veth_xmit(const Link &link, const Link &peer) {
+    const std::string unknown =
+        "cannot tell whether the veth peer takes redirected frames (on Linux "
+        "before 6.3): ";
+    if (peer.name.empty()) {
+        return unknown + "the kernel does not tell of the peer";
+    }
+    if (!(peer.flags & IFF_UP)) {
+        return "the veth peer is down";
+    }
+    if (peer.has_native_xdp) {
+        return {};
+    }
+    Fd socket;
+    if (link.peer_netns == kNoNetns) {
+        socket = open_ioctl_socket();
+    } else {
+        const Fd netns = open_netns(link.peer_netns);
+        if (!netns) {
+            return unknown
+                 + "its network namespace is neither in /run/netns nor that "
+                   "of "
+                   "a process that can be seen";
+        }
+        if (auto f = open_socket_in(netns, &socket)) {
+            return unknown + "its network namespace cannot be entered: "
+                 + f.message + " (needs CAP_SYS_ADMIN)";
+        }
+    }
+    ethtool_value gro{};
+    if (!ask_ethtool(socket, peer.name, ETHTOOL_GGRO, &gro)) {
+        return unknown
+             + "it does not say whether it has GRO: " + std::strerror(errno);
+    }
+    return gro.data ? std::string()
+                    : "the veth peer has neither GRO nor an XDP program "
+                      "(try \"ethtool -K PEER gro on\")";
+}
+
+std::string Devices::why_no_xmit(const Link &link, const Link &peer) {
+    if (link.is_veth) {
+        return why_no_veth_xmit(link, peer);
+    }
+    const Fd socket = open_ioctl_socket();
+    ethtool_drvinfo info{};
+    if (!ask_ethtool(socket, link.name, ETHTOOL_GDRVINFO, &info)) {
+        return "the device does not name its driver, and the kernel (before "
+               "Linux 6.3) cannot say whether it takes redirected frames";
+    }
+    const auto *driver = std::find_if(
+        std::begin(kDrivers), std::end(kDrivers),
+        [&](auto &d) { return !std::strcmp(d.name, info.driver); });
+    if (driver == std::end(kDrivers)) {
+        return std::string("it is not known whether the driver (")
+             + info.driver
+             + ") takes redirected frames, and the kernel (before Linux 6.3) "
+               "cannot say";
+    }
+    if (driver->needs_program && !link.has_native_xdp) {
+        return "the driver takes redirected frames only with a native XDP "
+               "program on the device";
+    }
+    const uint32_t cpus = sysconf(_SC_NPROCESSORS_CONF);
+    if (driver->needs_queue_per_cpu && count_queues(link.name) < cpus) {
+        return "the driver needs a queue for each CPU to take redirected "
+               "frames (try \"ethtool -L "
+             + link.name + " combined " + std::to_string(cpus) + "\")";
+    }
+    return {};
 }
 
 Failure Devices::query(Ifindex ifindex, DeviceState *state) {
@@ -279,18 +479,18 @@ Failure Devices::query(Ifindex ifindex, DeviceState *state) {
     if (link.is_veth) {
         s.max_frame = std::min(link.mtu, peer.mtu) + ETH_HLEN;
     }
-    find_xmit(ifindex, link, &s);
+    find_xmit(ifindex, link, peer, &s);
     *state = s;
     return {};
 }
 
 // Finds out whether the driver takes frames from native XDP.
-void Devices::find_xmit(Ifindex ifindex, const Link &link, DeviceState *s) {
+void Devices::find_xmit(Ifindex ifindex, const Link &link, const Link &peer,
+                        DeviceState *s) {
     uint64_t features = 0;
     if (!netdev_family_) {
-        s->why_not =
-            "the kernel (before Linux 6.3) cannot say whether the "
-            "device takes redirected frames";
+        s->why_not = why_no_xmit(link, peer);
+        s->xdp_xmit = s->why_not.empty();
     } else if (query_features(ifindex, &features)) {
         s->why_not = "the kernel does not tell the device's XDP features";
     } else if (features & kXdpFeatureNdoXmit) {
@@ -306,13 +506,9 @@ void Devices::find_xmit(Ifindex ifindex, const Link &link, DeviceState *s) {
 }
 
 uint32_t Devices::count_queues(const std::string &name) {
-    const Fd fd(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
     ethtool_channels channels{};
-    ifreq ifr{};
-    channels.cmd = ETHTOOL_GCHANNELS;
-    std::strncpy(ifr.ifr_name, name.c_str(), sizeof ifr.ifr_name - 1);
-    ifr.ifr_data = reinterpret_cast<char *>(&channels);
-    if (!fd || ioctl(fd.get(), SIOCETHTOOL, &ifr)) {
+    if (!ask_ethtool(open_ioctl_socket(), name, ETHTOOL_GCHANNELS,
+                     &channels)) {
         return 1;
     }
     return std::max(1U, channels.rx_count + channels.combined_count);

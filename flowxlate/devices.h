@@ -7,11 +7,13 @@
 //
 // A veth's answer depends on its peer, often in another network namespace: the
 // peer takes frames only with GRO or an XDP program (it needs NAPI), and drops
-// what is longer than its own MTU.  The kernel keeps the first in the XDP
-// features of our end; for the second we ask for the peer by namespace id.
+// what is longer than its own MTU.  Since Linux 6.3 the kernel keeps the first
+// in the XDP features of our end; before, the peer's GRO is asked for in its
+// own namespace.  For the second we ask for the peer by namespace id.
 #ifndef FLOWXLATE_DEVICES_H
 #define FLOWXLATE_DEVICES_H
 
+#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -63,14 +65,24 @@ private:
     static Failure open_socket(int bus, Socket *);
     int query_link(Ifindex, int netns_id, Link *);
     bool query_family(Family *);
-    void find_xmit(Ifindex, const Link &, DeviceState *);
+    void find_xmit(Ifindex, const Link &, const Link &peer, DeviceState *);
     int query_features(Ifindex, uint64_t *features);
+
+    // Without the kernel's XDP features: why frames cannot be redirected to
+    // the device now; empty if they can be.
+    std::string why_no_xmit(const Link &, const Link &peer);
+    std::string why_no_veth_xmit(const Link &, const Link &peer);
+    int query_netns_id(int netns_fd);
+    Fd open_netns(int netns_id);
 
     std::mutex mutex_;
     Socket route_, generic_;                // Requests.
     Socket route_events_, generic_events_;  // Notifications.
     uint16_t netdev_family_ = 0;  // 0: Linux before 6.3, has no such family.
     uint32_t seq_ = 0;
+    // Where each peer's namespace was found last, by its id here.  No
+    // descriptor is kept: that would keep the namespace.
+    std::map<int, std::string> netns_paths_;
 };
 
 }  // namespace flowxlate

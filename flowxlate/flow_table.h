@@ -94,8 +94,9 @@ public:
 
     // Waits until no program that may have seen what was published before this
     // call is still running: then the counters of a removed flow are final.
-    // Takes some microseconds.  Relies on x86's order of stores.  Returns false if a CPU stayed in the program
-    // for 'kQuiesceTimeoutUs', say because the hypervisor took it away.
+    // Takes some microseconds.  Relies on x86's order of stores.  Returns
+    // false if a CPU stayed in the program for 'kQuiesceTimeoutUs', say
+    // because the hypervisor took it away.
     bool quiesce() const;
     static constexpr int kQuiesceTimeoutUs = 10'000;
 
