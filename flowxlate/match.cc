@@ -213,6 +213,7 @@ private:
     Reject decode_frag();
     Reject decode_level(const Attrs &key, const Attrs &mask);
     Reject decode_attr(uint16_t type, Bytes key, Bytes mask);
+    void clear_special_bits(uint16_t type, Bytes key, std::byte *left) const;
     bool applies(const Field &f) const;
 
     Match &m_;
@@ -385,6 +386,25 @@ bool Decoder::applies(const Field &f) const {
             || (m_.mask.nw_proto == 0xff && m_.key.nw_proto == f.proto));
 }
 
+// Clears from 'left' what is not a plain field: the fragment type, if
+// decode_frag() has encoded this very one, and the high byte of an ARP opcode,
+// which is zero in every packet of the class.
+void Decoder::clear_special_bits(uint16_t type, Bytes key,
+                                 std::byte *left) const {
+    size_t frag = 0;
+    if (type == OVS_KEY_ATTR_IPV4 && m_.cls == XF_CLASS_IPV4) {
+        frag = offsetof(ovs_key_ipv4, ipv4_frag);
+    } else if (type == OVS_KEY_ATTR_IPV6 && m_.cls == XF_CLASS_IPV6) {
+        frag = offsetof(ovs_key_ipv6, ipv6_frag);
+    } else if (type == OVS_KEY_ATTR_ARP && m_.cls == XF_CLASS_ARP
+               && key[offsetof(ovs_key_arp, arp_op)] == std::byte{0}) {
+        left[offsetof(ovs_key_arp, arp_op)] = std::byte{0};
+    }
+    if (frag && left[frag] == std::byte{m_.mask.nw_frag}) {
+        left[frag] = std::byte{0};
+    }
+}
+
 // Encodes one attribute; 'key' is empty if only the mask has it.
 Reject Decoder::decode_attr(uint16_t type, Bytes key, Bytes mask) {
     boost::container::small_vector<std::byte, 64> left(mask.begin(),
@@ -403,14 +423,8 @@ Reject Decoder::decode_attr(uint16_t type, Bytes key, Bytes mask) {
             left[f.attr_off + i] = std::byte{0};
         }
     }
-    if (!key.empty() && type == OVS_KEY_ATTR_IPV4) {
-        left[offsetof(ovs_key_ipv4, ipv4_frag)] = std::byte{0};
-    } else if (!key.empty() && type == OVS_KEY_ATTR_IPV6) {
-        left[offsetof(ovs_key_ipv6, ipv6_frag)] = std::byte{0};
-    } else if (!key.empty() && type == OVS_KEY_ATTR_ARP
-               && key[offsetof(ovs_key_arp, arp_op)] == std::byte{0}) {
-        // The opcode's high byte is zero in every packet of the class.
-        left[offsetof(ovs_key_arp, arp_op)] = std::byte{0};
+    if (!key.empty()) {
+        clear_special_bits(type, key, left.data());
     }
 
     // No tunnel attribute in the key: not from a tunnel, like all our packets.

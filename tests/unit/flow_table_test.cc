@@ -1,0 +1,1004 @@
+// SPDX-License-Identifier: Apache-2.0
+// FlowTable, seen by a reader that looks flows up as the XDP program does.
+#include "flowxlate/flow_table.h"
+
+#include <gtest/gtest.h>
+
+#include <cerrno>
+#include <chrono>
+#include <cstdlib>
+#include <iostream>
+#include <map>
+#include <set>
+#include <thread>
+
+#include "tests/unit/alloc.h"
+#include "tests/unit/attrs.h"
+#include "tests/unit/tables.h"
+
+namespace flowxlate::unit {
+namespace {
+
+constexpr xf_class kAllClasses[] = {XF_CLASS_L2, XF_CLASS_ARP, XF_CLASS_IPV4,
+                                    XF_CLASS_IPV6};
+
+// What a packet of 'm' finds: the flow's output port, or 0.
+uint32_t port_of(const Tables &t, const Megaflow &m, uint64_t noise = 0) {
+    const FlowSlot slot = find(t.mem(), m.cls, m.packet(noise));
+    return slot == FlowSlot::kNone ? 0 : t.mem().flows[index(slot)].out_port;
+}
+
+std::string put(Tables *t, const Megaflow &m, uint32_t port, FlowSlot *slot) {
+    const Reject r = insert(&t->table, m, port, slot);
+    EXPECT_TRUE(!r || r.error == ENOSPC);
+    return r ? r.name() : "";
+}
+std::string put(Tables *t, const Megaflow &m, uint32_t port = 1) {
+    FlowSlot slot;
+    return put(t, m, port, &slot);
+}
+
+// Everything in the memory that a program can get at: buckets and walks, and
+// the slots and subtables to which they refer.
+ByteVector visible(const TableMemory &mem) {
+    ByteVector all;
+    auto add = [&](Bytes b) { all.insert(all.end(), b.begin(), b.end()); };
+    add(std::as_bytes(mem.buckets));
+    add(std::as_bytes(mem.walks));
+    for (const xf_bucket &bucket : mem.buckets) {
+        for (const __u64 entry : bucket.entry) {
+            if (const auto slot = static_cast<uint32_t>(entry)) {
+                add(bytes_of(mem.flows[slot]));
+                for (size_t cpu = 0; cpu < mem.cpus.size(); cpu++) {
+                    add(bytes_of(mem.stats[cpu * mem.flows.size() + slot]));
+                }
+            }
+        }
+    }
+    for (const xf_walk &walk : mem.walks) {
+        for (uint32_t i = 0; i < walk.n; i++) {
+            add(bytes_of(mem.subtables[walk.subtable[i]]));
+        }
+    }
+    return all;
+}
+
+bool nothing_published(const TableMemory &mem) {
+    auto zero = [](Bytes b) {
+        return std::all_of(b.begin(), b.end(),
+                           [](std::byte x) { return x == std::byte{0}; });
+    };
+    return zero(std::as_bytes(mem.buckets)) && zero(std::as_bytes(mem.walks));
+}
+
+uint32_t sum_of_overflows(const TableMemory &mem) {
+    uint32_t sum = 0;
+    for (const xf_bucket &bucket : mem.buckets) {
+        sum += bucket.overflow;
+    }
+    return sum;
+}
+
+TEST(FlowTable, InsertFindRemove) {
+    for (const xf_class cls : kAllClasses) {
+        SCOPED_TRACE(cls);
+        Tables t;
+        const Megaflow a{cls, 0, 7}, b{cls, 0, 8}, c{cls, 1, 7};
+        FlowSlot sa, sb, sc;
+
+        EXPECT_EQ(port_of(t, a), 0u);
+        EXPECT_EQ(put(&t, a, 100, &sa), "");
+        EXPECT_EQ(port_of(t, a), 100u);
+        EXPECT_EQ(port_of(t, a, 12345), 100u) << "bits that are not matched";
+        EXPECT_EQ(port_of(t, b), 0u);
+        EXPECT_EQ(port_of(t, c), 0u);
+
+        EXPECT_EQ(put(&t, b, 200, &sb), "");
+        EXPECT_EQ(put(&t, c, 300, &sc), "");
+        EXPECT_EQ(port_of(t, a), 100u);
+        EXPECT_EQ(port_of(t, b), 200u);
+        EXPECT_EQ(port_of(t, c), 300u);
+        EXPECT_EQ(t.table.n_flows(), 3u);
+        EXPECT_EQ(t.table.n_subtables(), 2u);
+        EXPECT_NE(index(sa), 0u);
+        EXPECT_EQ((std::set{sa, sb, sc}.size()), 3u);
+
+        t.table.remove(sa);
+        EXPECT_EQ(port_of(t, a), 0u);
+        EXPECT_EQ(port_of(t, b), 200u);
+        EXPECT_EQ(port_of(t, c), 300u);
+        t.table.remove(sb);
+        EXPECT_EQ(port_of(t, c), 300u);
+        EXPECT_EQ(t.table.n_subtables(), 1u);
+        t.table.remove(sc);
+        EXPECT_EQ(port_of(t, c), 0u);
+        EXPECT_EQ(t.table.n_flows(), 0u);
+        EXPECT_EQ(t.table.n_subtables(), 0u);
+        EXPECT_TRUE(nothing_published(t.mem()));
+    }
+}
+
+// Each word of the key that the class has decides.
+TEST(FlowTable, EveryBitOfTheKeyIsCompared) {
+    for (const xf_class cls : kAllClasses) {
+        Tables t({.buckets = 1, .flows = 4});
+        xf_key key{}, mask{};
+        for (uint32_t i = 0; i < xf_class_words(cls); i++) {
+            mask.word[i] = ~0ULL;
+            key.word[i] = 0x0123456789abcdef * (i + 1);
+        }
+        FlowSlot slot;
+        ASSERT_FALSE(t.table.insert(cls, key, mask, output_to(1), &slot));
+        ASSERT_EQ(find(t.mem(), cls, key), slot);
+        for (uint32_t bit = 0; bit < 64 * xf_class_words(cls); bit++) {
+            xf_key other = key;
+            other.word[bit / 64] ^= 1ULL << bit % 64;
+            EXPECT_EQ(find(t.mem(), cls, other), FlowSlot::kNone)
+                << "class " << cls << " bit " << bit;
+        }
+    }
+}
+
+// What FlowTable::hash() says is what the reader computes, or nothing would be
+// found; and each word of the class, and the subtable, changes it.
+TEST(FlowTable, Hash) {
+    for (const xf_class cls : kAllClasses) {
+        Tables t;
+        const Megaflow m{cls, 0, 7};
+        ASSERT_EQ(put(&t, m), "");
+        ASSERT_EQ(put(&t, {cls, 1, 7}), "");
+        const xf_walk &walk = t.mem().walks[cls];
+        const SubtableSlot st{walk.subtable[0]}, other{walk.subtable[1]};
+        const xf_key key = m.key(), mask = m.mask();
+        const uint64_t hash = t.table.hash(st, key);
+        EXPECT_EQ(hash, packet_hash(t.mem(), m.packet(99), cls, mask.word,
+                                    index(st)));
+        EXPECT_NE(hash, t.table.hash(other, key));
+        for (uint32_t i = 0; i < XF_KEY_WORDS; i++) {
+            xf_key changed = key;
+            changed.word[i] ^= 1ULL << 40;
+            EXPECT_EQ(hash != t.table.hash(st, changed),
+                      i < xf_class_words(cls))
+                << "word " << i;
+        }
+    }
+}
+
+TEST(FlowTable, ActionIsStored) {
+    Tables t;
+    const Megaflow m{XF_CLASS_IPV4, 0, 1};
+    xf_flow action = output_to(77);
+    action.vlan_op = XF_VLAN_REPLACE;
+    action.vlan_tpid = htons(0x8100);
+    action.vlan_tci = htons(5);
+    // Not the caller's to set.
+    action.subtable = 4711;
+    std::memset(action.key, 0xee, sizeof action.key);
+    FlowSlot slot;
+    ASSERT_FALSE(t.table.insert(m.cls, m.key(), m.mask(), action, &slot));
+    ASSERT_EQ(find(t.mem(), m.cls, m.packet()), slot);
+    const xf_flow &flow = t.mem().flows[index(slot)];
+    EXPECT_EQ(flow.out_port, 77u);
+    EXPECT_EQ(flow.verdict, XF_OUTPUT);
+    EXPECT_EQ(flow.vlan_op, XF_VLAN_REPLACE);
+    EXPECT_EQ(flow.vlan_tpid, htons(0x8100));
+    EXPECT_EQ(flow.vlan_tci, htons(5));
+    EXPECT_EQ(flow.subtable, t.mem().walks[m.cls].subtable[0]);
+
+    EXPECT_TRUE(t.table.has_action(slot, action));
+    const struct {
+        const char *what;
+        void (*change)(xf_flow *);
+        bool same;
+    } rows[] = {
+        {"port", [](xf_flow *f) { f->out_port++; }, false},
+        {"verdict", [](xf_flow *f) { f->verdict = XF_DROP; }, false},
+        {"VLAN", [](xf_flow *f) { f->vlan_op = XF_VLAN_PUSH; }, false},
+        {"TPID", [](xf_flow *f) { f->vlan_tpid++; }, false},
+        {"TCI", [](xf_flow *f) { f->vlan_tci++; }, false},
+        {"key", [](xf_flow *f) { f->key[0]++; }, true},
+        {"subtable", [](xf_flow *f) { f->subtable++; }, true},
+    };
+    for (const auto &row : rows) {
+        xf_flow other = action;
+        row.change(&other);
+        EXPECT_EQ(t.table.has_action(slot, other), row.same) << row.what;
+    }
+}
+
+TEST(FlowTable, HasMatch) {
+    Tables t;
+    const Megaflow m{XF_CLASS_IPV4, 0, 1};
+    FlowSlot slot, replaced;
+    ASSERT_EQ(put(&t, m, 1, &slot), "");
+    auto has = [&](FlowSlot s, const Megaflow &o) {
+        return t.table.has_match(s, o.cls, o.key(), o.mask());
+    };
+    EXPECT_TRUE(has(slot, m));
+    EXPECT_FALSE(has(slot, {XF_CLASS_IPV4, 0, 2})) << "another key";
+    EXPECT_FALSE(has(slot, {XF_CLASS_IPV4, 1, 1})) << "another mask";
+    // The same bytes in another class, and one bit less in the mask.
+    EXPECT_FALSE(t.table.has_match(slot, XF_CLASS_L2, m.key(), m.mask()));
+    xf_key mask = m.mask();
+    mask.nw_tos = 0x7f;
+    EXPECT_FALSE(t.table.has_match(slot, m.cls, m.key(), mask));
+    replaced = slot;
+    ASSERT_FALSE(t.table.replace(&replaced, output_to(2)));
+    EXPECT_TRUE(has(replaced, m));
+}
+
+// A table of the size that the program has.
+TEST(FlowTable, ManyFlows) {
+    constexpr uint32_t kFlows = 64 * 1024;
+    Tables t({.buckets = 32 * 1024, .flows = kFlows + 1, .cpus = 1});
+    std::vector<Megaflow> flows;
+    std::vector<FlowSlot> slots(kFlows);
+    for (uint32_t i = 0; i < kFlows; i++) {
+        flows.push_back({kAllClasses[i % 4], i % 3, i / 8});
+        flows.back().id = i;
+    }
+    EXPECT_EQ(t.table.max_flows(), kFlows);
+    for (uint32_t i = 0; i < kFlows; i++) {
+        ASSERT_EQ(put(&t, flows[i], i + 1, &slots[i]), "") << i;
+    }
+    EXPECT_EQ(t.table.n_flows(), kFlows);
+    EXPECT_EQ(t.table.n_subtables(), 12u);
+    EXPECT_EQ(put(&t, {XF_CLASS_L2, 0, kFlows}), "table/flows");
+    for (uint32_t i = 0; i < kFlows; i++) {
+        ASSERT_EQ(port_of(t, flows[i], i), i + 1);
+    }
+    for (uint32_t i = 0; i < kFlows; i += 2) {
+        t.table.remove(slots[i]);
+    }
+    for (uint32_t i = 0; i < kFlows; i++) {
+        ASSERT_EQ(port_of(t, flows[i]), i % 2 ? i + 1 : 0);
+    }
+    for (uint32_t i = 1; i < kFlows; i += 2) {
+        t.table.remove(slots[i]);
+    }
+    EXPECT_TRUE(nothing_published(t.mem()));
+}
+
+// Two buckets: each flow has both of them, so the first XF_BUCKET_ENTRIES of
+// one fill it and the next ones overflow.
+TEST(FlowTable, Overflow) {
+    Tables t({.buckets = 2, .flows = 32});
+    std::map<uint32_t, FlowSlot> slots;
+    uint32_t id = 0;
+    for (; slots.size() < 2 * XF_BUCKET_ENTRIES; id++) {
+        FlowSlot slot;
+        ASSERT_EQ(put(&t, {XF_CLASS_IPV4, 0, id}, id + 1, &slot), "");
+        slots[id] = slot;
+    }
+    EXPECT_EQ(put(&t, {XF_CLASS_IPV4, 0, id}), "table/buckets");
+    // By the pigeon hole principle.  It is also what makes a reader look.
+    EXPECT_GT(sum_of_overflows(t.mem()), 0u);
+    for (const auto &[i, slot] : slots) {
+        EXPECT_EQ(port_of(t, {XF_CLASS_IPV4, 0, i}), i + 1);
+    }
+    // Whatever the order of removal, the others stay.
+    std::mt19937 random(3);
+    while (!slots.empty()) {
+        auto it = std::next(slots.begin(), random() % slots.size());
+        t.table.remove(it->second);
+        EXPECT_EQ(port_of(t, {XF_CLASS_IPV4, 0, it->first}), 0u);
+        slots.erase(it);
+        for (const auto &[i, slot] : slots) {
+            EXPECT_EQ(port_of(t, {XF_CLASS_IPV4, 0, i}), i + 1);
+        }
+    }
+    EXPECT_EQ(sum_of_overflows(t.mem()), 0u);
+    EXPECT_TRUE(nothing_published(t.mem()));
+}
+
+// Flows whose hashes are equal are told apart by their keys, when they are
+// looked up and when they are removed.  With a secret of zeros, the hash of a
+// word of which one half is zero is zero: those of all IPv4 flows here.
+TEST(FlowTable, EqualHashes) {
+    Tables t({.buckets = 64, .seed = 0});
+    std::map<uint32_t, FlowSlot> slots;
+    for (uint32_t i = 0; i < 2 * XF_BUCKET_ENTRIES; i++) {
+        ASSERT_EQ(put(&t, {XF_CLASS_IPV4, 0, i}, i + 1, &slots[i]), "");
+    }
+    const SubtableSlot st{t.mem().walks[XF_CLASS_IPV4].subtable[0]};
+    ASSERT_EQ(t.table.hash(st, Megaflow{XF_CLASS_IPV4, 0, 1}.key()),
+              t.table.hash(st, Megaflow{XF_CLASS_IPV4, 0, 2}.key()));
+    EXPECT_EQ(put(&t, {XF_CLASS_IPV4, 0, 100}), "table/buckets");
+    EXPECT_EQ(sum_of_overflows(t.mem()), uint32_t{XF_BUCKET_ENTRIES});
+
+    std::mt19937 random(5);
+    while (!slots.empty()) {
+        auto it = std::next(slots.begin(), random() % slots.size());
+        ASSERT_FALSE(t.table.replace(&it->second, output_to(1000)));
+        EXPECT_EQ(port_of(t, {XF_CLASS_IPV4, 0, it->first}), 1000u);
+        t.table.remove(it->second);
+        EXPECT_EQ(port_of(t, {XF_CLASS_IPV4, 0, it->first}), 0u);
+        slots.erase(it);
+        for (const auto &[i, slot] : slots) {
+            ASSERT_EQ(find(t.mem(), XF_CLASS_IPV4,
+                           Megaflow{XF_CLASS_IPV4, 0, i}.packet()),
+                      slot);
+        }
+    }
+    EXPECT_TRUE(nothing_published(t.mem()));
+}
+
+// The counter is exactly the number of a bucket's entries that are elsewhere.
+TEST(FlowTable, OverflowCountsEntries) {
+    Tables t({.buckets = 4, .flows = 64});
+    std::vector<FlowSlot> slots;
+    std::mt19937 random(4);
+    for (uint32_t i = 0; i < 500; i++) {
+        FlowSlot slot;
+        if (slots.size() < 20 || random() % 2) {
+            if (put(&t, {XF_CLASS_IPV6, 0, i}, 1, &slot).empty()) {
+                slots.push_back(slot);
+            }
+        } else {
+            std::swap(slots[random() % slots.size()], slots.back());
+            if (random() % 4 == 0) {
+                (void)t.table.replace(&slots.back(), output_to(2));
+            } else {
+                t.table.remove(slots.back());
+                slots.pop_back();
+            }
+        }
+        t.table.release(t.table.take_retired());
+
+        std::vector<uint32_t> expected(t.mem().buckets.size());
+        for (size_t b = 0; b < t.mem().buckets.size(); b++) {
+            for (const __u64 entry : t.mem().buckets[b].entry) {
+                if (!entry) {
+                    continue;
+                }
+                const xf_flow &f = t.mem().flows[static_cast<uint32_t>(entry)];
+                xf_key key;
+                std::copy(std::begin(f.key), std::end(f.key), key.word);
+                const uint64_t hash =
+                    t.table.hash(SubtableSlot{f.subtable}, key);
+                const size_t first = xf_hash_bucket1(hash) & 3;
+                if (first != b) {
+                    EXPECT_EQ(xf_hash_bucket2(hash) & 3, b);
+                    expected[first]++;
+                }
+            }
+        }
+        for (size_t b = 0; b < expected.size(); b++) {
+            ASSERT_EQ(t.mem().buckets[b].overflow, expected[b]);
+        }
+    }
+}
+
+// Full tables
+// -----------
+
+TEST(FlowTable, OneBucketHasNoSecond) {
+    Tables t({.buckets = 1, .flows = 32});
+    for (uint32_t i = 0; i < XF_BUCKET_ENTRIES; i++) {
+        ASSERT_EQ(put(&t, {XF_CLASS_L2, 0, i}, i + 1), "");
+    }
+    EXPECT_EQ(put(&t, {XF_CLASS_L2, 0, 100}), "table/buckets");
+    EXPECT_EQ(sum_of_overflows(t.mem()), 0u);
+    for (uint32_t i = 0; i < XF_BUCKET_ENTRIES; i++) {
+        EXPECT_EQ(port_of(t, {XF_CLASS_L2, 0, i}), i + 1);
+    }
+}
+
+// A refused insert() or replace() changes nothing that is visible, takes no
+// slot, and leaves its argument alone.
+TEST(FlowTable, FullChangesNothing) {
+    const struct {
+        const char *what;
+        Sizes sizes;
+        std::vector<Megaflow> flows;  // These fit.
+        Megaflow refused;
+        const char *reason;
+    } rows[] = {
+        {"no slot, new mask",
+         {.flows = 3},
+         {{XF_CLASS_L2, 0, 1}, {XF_CLASS_L2, 0, 2}},
+         {XF_CLASS_ARP, 1, 3},
+         "table/flows"},
+        {"no slot, known mask",
+         {.flows = 3},
+         {{XF_CLASS_L2, 0, 1}, {XF_CLASS_L2, 0, 2}},
+         {XF_CLASS_L2, 0, 3},
+         "table/flows"},
+        {"no subtable, in the same class",
+         {.subtables = 3},
+         {{XF_CLASS_L2, 0, 1}, {XF_CLASS_L2, 1, 1}},
+         {XF_CLASS_L2, 2, 1},
+         "table/masks"},
+        {"no subtable, in another class",
+         {.subtables = 3},
+         {{XF_CLASS_L2, 0, 1}, {XF_CLASS_L2, 1, 1}},
+         {XF_CLASS_ARP, 0, 1},
+         "table/masks"},
+        {"no room in the bucket, known mask",
+         {.buckets = 1},
+         {{XF_CLASS_L2, 0, 1},
+          {XF_CLASS_L2, 0, 2},
+          {XF_CLASS_L2, 0, 3},
+          {XF_CLASS_L2, 0, 4},
+          {XF_CLASS_L2, 0, 5},
+          {XF_CLASS_L2, 0, 6},
+          {XF_CLASS_L2, 0, 7}},
+         {XF_CLASS_L2, 0, 8},
+         "table/buckets"},
+        {"no room in the bucket, new mask",
+         {.buckets = 1},
+         {{XF_CLASS_L2, 0, 1},
+          {XF_CLASS_L2, 0, 2},
+          {XF_CLASS_L2, 0, 3},
+          {XF_CLASS_L2, 0, 4},
+          {XF_CLASS_L2, 0, 5},
+          {XF_CLASS_L2, 0, 6},
+          {XF_CLASS_L2, 0, 7}},
+         {XF_CLASS_L2, 1, 8},
+         "table/buckets"},
+    };
+    for (const auto &row : rows) {
+        SCOPED_TRACE(row.what);
+        Tables t(row.sizes);
+        std::vector<FlowSlot> slots;
+        for (const Megaflow &m : row.flows) {
+            FlowSlot slot;
+            ASSERT_EQ(put(&t, m, m.id, &slot), "");
+            t.stats(0, slot).packets = m.id;
+            slots.push_back(slot);
+        }
+        const ByteVector before = visible(t.mem());
+        const size_t n_flows = t.table.n_flows();
+        const size_t n_subtables = t.table.n_subtables();
+
+        // Often, so that it would be seen if each one lost a slot.
+        for (int i = 0; i < 300; i++) {
+            FlowSlot slot{4711};
+            ASSERT_EQ(put(&t, row.refused, 1, &slot), row.reason);
+            ASSERT_EQ(index(slot), 4711u);
+            ASSERT_EQ(visible(t.mem()), before);
+            ASSERT_EQ(t.table.n_flows(), n_flows);
+            ASSERT_EQ(t.table.n_subtables(), n_subtables);
+            t.table.release(t.table.take_retired());
+        }
+        EXPECT_EQ(port_of(t, row.refused), 0u);
+
+        // With one flow less, it fits.
+        t.table.remove(slots.back());
+        t.table.release(t.table.take_retired());
+        EXPECT_EQ(put(&t, row.refused, 99), "");
+        EXPECT_EQ(port_of(t, row.refused), 99u);
+    }
+}
+
+// Without a grace period in between, too: a refused insert() of a new mask may
+// use subtables up, but then says so.
+TEST(FlowTable, FullBucketsWithoutRelease) {
+    Tables t({.buckets = 1, .flows = 32, .subtables = 8});
+    for (uint32_t i = 0; i < XF_BUCKET_ENTRIES; i++) {
+        ASSERT_EQ(put(&t, {XF_CLASS_L2, 0, i}, i + 1), "");
+    }
+    const ByteVector before = visible(t.mem());
+    for (int i = 0; i < 100; i++) {
+        const std::string reason = put(&t, {XF_CLASS_L2, 1, 8});
+        EXPECT_TRUE(reason == "table/buckets" || reason == "table/masks")
+            << reason;
+        ASSERT_EQ(visible(t.mem()), before);
+    }
+    t.table.release(t.table.take_retired());
+    for (uint32_t variant = 1; variant < 7; variant++) {
+        EXPECT_EQ(put(&t, {XF_CLASS_L2, variant, 8}), "table/buckets");
+    }
+}
+
+TEST(FlowTable, ReplaceWithoutRoom) {
+    Tables t({.flows = 2});
+    const Megaflow m{XF_CLASS_ARP, 0, 1};
+    FlowSlot slot;
+    ASSERT_EQ(put(&t, m, 5, &slot), "");
+    t.stats(0, slot).packets = 3;
+    const FlowSlot old = slot;
+    const ByteVector before = visible(t.mem());
+    const Reject r = t.table.replace(&slot, output_to(6));
+    EXPECT_EQ(r.name(), "table/flows");
+    EXPECT_EQ(r.error, ENOSPC);
+    EXPECT_EQ(slot, old);
+    EXPECT_EQ(visible(t.mem()), before);
+    EXPECT_EQ(port_of(t, m), 5u);
+    EXPECT_EQ(t.table.stats(slot).packets, 3u);
+    EXPECT_FALSE(t.table.has_retired());
+}
+
+// Memory that cannot be had at any step of an operation: nothing is visible of
+// it, and the table can still be used.  (As of today, none of these operations
+// allocates, and remove() and release() must not: they cannot fail.)
+TEST(FlowTable, AllocationFails) {
+    Tables t({.flows = 128});
+    std::vector<FlowSlot> slots(40);
+    for (uint32_t i = 0; i < slots.size(); i++) {
+        // New and known masks, at either end of those that are there.
+        const Megaflow m{kAllClasses[i % 4], (i * 7) % 20, i};
+        for (size_t nth = 1;; nth++) {
+            ASSERT_LT(nth, 10u);
+            const ByteVector before = visible(t.mem());
+            const size_t n_subtables = t.table.n_subtables();
+            bool threw = false;
+            Reject r;
+            try {
+                FailAllocation fail(nth);
+                r = t.table.insert(m.cls, m.key(), m.mask(), output_to(i + 1),
+                                   &slots[i]);
+            } catch (const std::bad_alloc &) {
+                threw = true;
+            }
+            if (!threw) {
+                ASSERT_FALSE(r) << r.name();
+                break;
+            }
+            ASSERT_EQ(visible(t.mem()), before);
+            ASSERT_EQ(t.table.n_subtables(), n_subtables);
+        }
+        ASSERT_EQ(port_of(t, m), i + 1);
+    }
+    EXPECT_EQ(t.table.n_flows(), slots.size());
+
+    size_t n = 0;
+    for (FlowSlot &slot : slots) {
+        FailAllocation count(0);
+        (void)t.table.replace(&slot, output_to(1));
+        t.table.remove(slot);
+        n += count.n_allocations();
+    }
+    EXPECT_EQ(n, 0u);
+    EXPECT_TRUE(nothing_published(t.mem()));
+
+    // take_retired() may, but then loses nothing.
+    bool threw = false;
+    try {
+        FailAllocation fail(1);
+        (void)t.table.take_retired();
+    } catch (const std::bad_alloc &) {
+        threw = true;
+    }
+    if (threw) {
+        EXPECT_TRUE(t.table.has_retired());
+    }
+    FlowTable::Retired retired = t.table.take_retired();
+    EXPECT_EQ(retired.flows.size(), threw ? 2 * slots.size() : 0u);
+    {
+        FailAllocation count(0);
+        t.table.release(retired);
+        n = count.n_allocations();
+    }
+    EXPECT_EQ(n, 0u);
+}
+
+// Replacing and reclamation
+// -------------------------
+
+TEST(FlowTable, Replace) {
+    Tables t;
+    const Megaflow m{XF_CLASS_IPV6, 0, 1}, other{XF_CLASS_IPV6, 0, 2};
+    FlowSlot slot;
+    ASSERT_EQ(put(&t, other, 50), "");
+    ASSERT_EQ(put(&t, m, 5, &slot), "");
+    t.stats(0, slot) = {10, 1000, 123, 0x12};
+    t.stats(1, slot) = {1, 100, 456, 0x01};
+    const FlowSlot old = slot;
+
+    // What is in the slot that it will get must not show.
+    for (size_t i = 1; i < t.mem().flows.size(); i++) {
+        const FlowSlot s{static_cast<uint32_t>(i)};
+        if (s != old && find(t.mem(), other.cls, other.packet()) != s) {
+            t.stats(0, s) = t.stats(1, s) = {7, 7, 7, 7};
+        }
+    }
+    ASSERT_FALSE(t.table.replace(&slot, output_to(6)));
+    EXPECT_NE(slot, old);
+    EXPECT_EQ(port_of(t, m), 6u);
+    EXPECT_EQ(find(t.mem(), m.cls, m.packet()), slot);
+    EXPECT_EQ(port_of(t, other), 50u);
+    EXPECT_EQ(t.table.n_flows(), 2u);
+    EXPECT_EQ(t.table.n_subtables(), 1u);
+
+    EXPECT_EQ(t.table.stats(slot).packets, 0u);
+    EXPECT_EQ(t.table.stats(slot).bytes, 0u);
+    EXPECT_EQ(t.table.stats(slot).used_ns, 0u);
+    EXPECT_EQ(t.table.stats(slot).tcp_flags, 0u);
+    // The old one is as it was, for programs that still use it.
+    EXPECT_EQ(t.mem().flows[index(old)].out_port, 5u);
+    EXPECT_EQ(t.table.stats(old).packets, 11u);
+
+    const auto retired = t.table.take_retired();
+    EXPECT_EQ(retired.flows, std::vector{old});
+    EXPECT_TRUE(retired.subtables.empty());
+
+    t.table.remove(slot);
+    EXPECT_EQ(port_of(t, m), 0u);
+}
+
+TEST(FlowTable, InsertStartsWithZeroStats) {
+    Tables t({.flows = 2, .cpus = 4});
+    FlowSlot slot;
+    for (uint32_t i = 0; i < 3; i++) {
+        ASSERT_EQ(put(&t, {XF_CLASS_L2, 0, i}, 1, &slot), "");
+        EXPECT_EQ(t.table.stats(slot).packets, 0u);
+        EXPECT_EQ(t.table.stats(slot).bytes, 0u);
+        EXPECT_EQ(t.table.stats(slot).used_ns, 0u);
+        EXPECT_EQ(t.table.stats(slot).tcp_flags, 0u);
+        for (size_t cpu = 0; cpu < 4; cpu++) {
+            t.stats(cpu, slot) = {1, 2, 3, 4};
+        }
+        t.table.remove(slot);
+        t.table.release(t.table.take_retired());
+    }
+}
+
+TEST(FlowTable, StatsOfAllCpus) {
+    Tables t({.cpus = 3});
+    FlowSlot slot, neighbour;
+    ASSERT_EQ(put(&t, {XF_CLASS_L2, 0, 1}, 1, &slot), "");
+    ASSERT_EQ(put(&t, {XF_CLASS_L2, 0, 2}, 1, &neighbour), "");
+    t.stats(0, slot) = {1, 60, 300, 0x02};
+    t.stats(1, slot) = {1ULL << 40, 1ULL << 50, 500, 0x10};
+    t.stats(2, slot) = {3, 1500, 400, 0x800};
+    for (size_t cpu = 0; cpu < 3; cpu++) {
+        t.stats(cpu, neighbour) = {1000, 1000, 1000, 0x1};
+    }
+    const FlowStats s = t.table.stats(slot);
+    EXPECT_EQ(s.packets, (1ULL << 40) + 4);
+    EXPECT_EQ(s.bytes, (1ULL << 50) + 1560);
+    EXPECT_EQ(s.used_ns, 500u);
+    EXPECT_EQ(s.tcp_flags, 0x812);
+
+    FlowStats sum = {10, 20, 600, 0x1};
+    sum += s;
+    EXPECT_EQ(sum.packets, (1ULL << 40) + 14);
+    EXPECT_EQ(sum.used_ns, 600u);
+    EXPECT_EQ(sum.tcp_flags, 0x813);
+}
+
+// A CPU counts from the first time that it runs the program, whenever this is.
+TEST(FlowTable, StatsOfCpusThatHaveNotRun) {
+    Tables t({.flows = 3, .cpus = 3, .cpus_have_run = false});
+    FlowSlot slot;
+    ASSERT_EQ(put(&t, {XF_CLASS_L2, 0, 1}, 1, &slot), "");
+    EXPECT_EQ(t.table.stats(slot).packets, 0u);
+    for (const size_t cpu : {1, 0, 2}) {
+        t.mem().cpus[cpu].seq = 1;  // Is running its first one.
+        t.stats(cpu, slot).packets = 10 + cpu;
+    }
+    EXPECT_EQ(t.table.stats(slot).packets, 33u);
+    ASSERT_FALSE(t.table.replace(&slot, output_to(2)));
+    EXPECT_EQ(t.table.stats(slot).packets, 0u);
+    t.stats(2, slot).packets = 5;
+    t.table.release(t.table.take_retired());
+    // Twice, to come back to the first slot.
+    ASSERT_FALSE(t.table.replace(&slot, output_to(3)));
+    EXPECT_EQ(t.table.stats(slot).packets, 0u);
+}
+
+TEST(FlowTable, SlotsAreReusedOnlyAfterRelease) {
+    Tables t({.flows = 2});
+    const Megaflow a{XF_CLASS_L2, 0, 1}, b{XF_CLASS_L2, 0, 2};
+    FlowSlot slot;
+    ASSERT_EQ(put(&t, a, 5, &slot), "");
+    EXPECT_FALSE(t.table.has_retired());
+    t.stats(0, slot).packets = 9;
+    const FlowSlot old = slot;
+    t.table.remove(slot);
+    EXPECT_TRUE(t.table.has_retired());
+    EXPECT_EQ(put(&t, b), "table/flows");
+    // As it was, for programs that still use it, and for the final figures.
+    EXPECT_EQ(t.mem().flows[index(old)].out_port, 5u);
+    EXPECT_EQ(t.table.stats(old).packets, 9u);
+
+    const auto retired = t.table.take_retired();
+    EXPECT_FALSE(t.table.has_retired());
+    EXPECT_EQ(retired.flows, std::vector{old});
+    EXPECT_EQ(put(&t, b), "table/flows");
+    EXPECT_EQ(t.mem().flows[index(old)].out_port, 5u);
+    t.table.release(retired);
+    EXPECT_EQ(put(&t, b, 6, &slot), "");
+    EXPECT_EQ(slot, old);
+    EXPECT_EQ(port_of(t, b), 6u);
+    EXPECT_EQ(port_of(t, a), 0u);
+}
+
+TEST(FlowTable, SubtablesAreReusedOnlyAfterRelease) {
+    Tables t({.subtables = 2});
+    const Megaflow a{XF_CLASS_L2, 0, 1}, b{XF_CLASS_ARP, 1, 2};
+    FlowSlot slot;
+    ASSERT_EQ(put(&t, a, 1, &slot), "");
+    const xf_walk &walk = t.mem().walks[XF_CLASS_L2];
+    ASSERT_EQ(walk.n, 1u);
+    const SubtableSlot st{walk.subtable[0]};
+    const xf_subtable mask = t.mem().subtables[index(st)];
+
+    t.table.remove(slot);
+    EXPECT_EQ(walk.n, 0u);
+    EXPECT_EQ(walk.subtable[0], 0u);
+    EXPECT_EQ(put(&t, b), "table/masks");
+    EXPECT_EQ(put(&t, a), "table/masks") << "nor for the same mask";
+    const auto retired = t.table.take_retired();
+    EXPECT_EQ(retired.subtables, std::vector{st});
+    EXPECT_EQ(put(&t, b), "table/masks");
+    EXPECT_EQ(bytes_of(t.mem().subtables[index(st)]).size(), sizeof mask);
+    EXPECT_EQ(std::memcmp(&t.mem().subtables[index(st)], &mask, sizeof mask),
+              0);
+    t.table.release(retired);
+    EXPECT_EQ(put(&t, b, 2), "");
+    EXPECT_EQ(port_of(t, b), 2u);
+    EXPECT_EQ(t.mem().walks[XF_CLASS_ARP].subtable[0], index(st));
+}
+
+// The walk holds each of the class's subtables once, whichever is removed.
+TEST(FlowTable, WalkWithoutHoles) {
+    constexpr uint32_t kN = 5;
+    for (uint32_t removed = 0; removed < kN; removed++) {
+        Tables t;
+        std::vector<FlowSlot> slots(kN);
+        for (uint32_t i = 0; i < kN; i++) {
+            ASSERT_EQ(put(&t, {XF_CLASS_IPV4, i, 1}, i + 1, &slots[i]), "");
+        }
+        const xf_walk &walk = t.mem().walks[XF_CLASS_IPV4];
+        EXPECT_EQ(walk.n, kN);
+        t.table.remove(slots[removed]);
+        EXPECT_EQ(walk.n, kN - 1);
+        std::set<uint32_t> in_walk;
+        for (uint32_t i = 0; i < XF_MAX_SUBTABLES; i++) {
+            EXPECT_EQ(walk.subtable[i] != 0, i < walk.n) << i;
+            in_walk.insert(walk.subtable[i]);
+        }
+        EXPECT_EQ(in_walk.size(), kN);  // With 0.
+        for (uint32_t i = 0; i < kN; i++) {
+            EXPECT_EQ(port_of(t, {XF_CLASS_IPV4, i, 1}),
+                      i == removed ? 0 : i + 1);
+        }
+    }
+}
+
+TEST(FlowTable, AllSubtables) {
+    Tables t({.buckets = 128, .flows = 512});
+    std::vector<FlowSlot> slots(XF_MAX_SUBTABLES - 1);
+    for (uint32_t i = 0; i < slots.size(); i++) {
+        ASSERT_EQ(put(&t, {XF_CLASS_L2, i, 1}, i + 1, &slots[i]), "");
+    }
+    EXPECT_EQ(put(&t, {XF_CLASS_L2, 200, 1}), "table/masks");
+    EXPECT_EQ(put(&t, {XF_CLASS_L2, 0, 2}), "") << "of a known mask";
+    for (uint32_t i = 0; i < slots.size(); i++) {
+        EXPECT_EQ(port_of(t, {XF_CLASS_L2, i, 1}), i + 1);
+    }
+}
+
+TEST(FlowTable, SameMaskInTwoClasses) {
+    Tables t;
+    const Megaflow a{XF_CLASS_L2, 0, 1}, b{XF_CLASS_IPV4, 0, 1};
+    const xf_key mask_a = a.mask(), mask_b = b.mask();
+    ASSERT_EQ(std::memcmp(&mask_a, &mask_b, sizeof mask_a), 0);
+    FlowSlot sa, sb;
+    ASSERT_EQ(put(&t, a, 1, &sa), "");
+    ASSERT_EQ(put(&t, b, 2, &sb), "");
+    EXPECT_EQ(t.table.n_subtables(), 2u);
+    EXPECT_EQ(t.mem().walks[XF_CLASS_L2].n, 1u);
+    EXPECT_EQ(t.mem().walks[XF_CLASS_IPV4].n, 1u);
+    EXPECT_NE(t.mem().walks[XF_CLASS_L2].subtable[0],
+              t.mem().walks[XF_CLASS_IPV4].subtable[0]);
+    EXPECT_EQ(port_of(t, a), 1u);
+    EXPECT_EQ(port_of(t, b), 2u);
+    t.table.remove(sa);
+    EXPECT_EQ(t.table.n_subtables(), 1u);
+    EXPECT_EQ(port_of(t, b), 2u);
+}
+
+// quiesce()
+// ---------
+
+TEST(Quiesce, NoProgramRuns) {
+    Tables t({.cpus = 4});
+    t.mem().cpus[2].seq = 8;
+    EXPECT_TRUE(t.table.quiesce());
+}
+
+TEST(Quiesce, GivesUp) {
+    for (size_t cpu = 0; cpu < 3; cpu++) {
+        Tables t({.cpus = 3});
+        t.mem().cpus[cpu].seq = 7;
+        const auto start = std::chrono::steady_clock::now();
+        EXPECT_FALSE(t.table.quiesce()) << "CPU " << cpu;
+        const auto took = std::chrono::steady_clock::now() - start;
+        EXPECT_GE(took,
+                  std::chrono::microseconds(FlowTable::kQuiesceTimeoutUs));
+        EXPECT_LT(took, std::chrono::seconds(5));
+    }
+}
+
+// Waits for the program that runs, and for no longer: that the next one has
+// begun already is as good as that none runs.
+TEST(Quiesce, Waits) {
+    for (const uint64_t next : {8, 9}) {
+        int n_true = 0;
+        for (int i = 0; i < 100 && n_true < 3; i++) {
+            Tables t({.cpus = 2});
+            std::atomic<bool> left = false;
+            t.mem().cpus[1].seq = 7;
+            std::thread program([&] {
+                std::this_thread::sleep_for(std::chrono::milliseconds(2));
+                left = true;
+                std::atomic_ref(t.mem().cpus[1].seq).store(next);
+            });
+            // False if the thread does not get a CPU in time.
+            const bool quiet = t.table.quiesce();
+            const bool had_left = left;
+            program.join();
+            if (quiet) {
+                n_true++;
+                ASSERT_TRUE(had_left);
+            }
+        }
+        EXPECT_GT(n_true, 0) << "to " << next;
+    }
+}
+
+// Model
+// -----
+
+uint64_t test_seed() {
+    if (const char *s = std::getenv("TEST_SEED")) {
+        return std::strtoull(s, nullptr, 0);
+    }
+    return std::random_device()();
+}
+
+// Random operations, beside a model of what has to be in the table.
+TEST(FlowTableModel, RandomOperations) {
+    const uint64_t seed = test_seed();
+    SCOPED_TRACE("TEST_SEED=" + std::to_string(seed));
+    std::cout << "TEST_SEED=" << seed << "\n";
+    std::mt19937_64 random(seed);
+
+    struct Entry {
+        FlowSlot slot;
+        uint32_t port;
+        uint64_t packets;
+    };
+    size_t n_refused = 0, n_overflows = 0;
+    for (int round = 0; round < 8; round++) {
+        // Tight in different ways.
+        const Sizes sizes = {.buckets = size_t{8} << random() % 4,
+                             .flows = 32 + random() % 256,
+                             .subtables = 4 + random() % 20,
+                             .cpus = 1 + random() % 3,
+                             .seed = random()};
+        Tables t(sizes);
+        std::map<Megaflow, Entry> model;
+        std::map<Megaflow, int> known;  // All that were ever tried.
+        std::vector<FlowTable::Retired> batches;
+        std::set<FlowSlot> retired;  // Not given back yet.
+
+        auto any = [&] {
+            return std::next(model.begin(), random() % model.size());
+        };
+        for (int op = 0; op < 4000; op++) {
+            switch (random() % 16) {
+                default: {
+                    const Megaflow m{kAllClasses[random() % 4],
+                                     static_cast<uint32_t>(random() % 4),
+                                     static_cast<uint32_t>(random() % 100)};
+                    known[m]++;
+                    if (model.contains(m)) {
+                        break;
+                    }
+                    const auto port = static_cast<uint32_t>(random() | 1);
+                    const ByteVector before = visible(t.mem());
+                    FlowSlot slot;
+                    const std::string reason = put(&t, m, port, &slot);
+                    const bool no_slot =
+                        model.size() + retired.size() == sizes.flows - 1;
+                    ASSERT_EQ(reason == "table/flows", no_slot);
+                    if (reason.empty()) {
+                        ASSERT_FALSE(retired.contains(slot));
+                        ASSERT_EQ(t.table.stats(slot).packets, 0u);
+                        model[m] = {slot, port, 0};
+                    } else {
+                        n_refused++;
+                        ASSERT_EQ(visible(t.mem()), before) << reason;
+                    }
+                    break;
+                }
+                case 0:
+                case 1:
+                    if (!model.empty()) {
+                        Entry &e = any()->second;
+                        const FlowSlot old = e.slot;
+                        const auto port = static_cast<uint32_t>(random() | 1);
+                        const bool no_slot =
+                            model.size() + retired.size() == sizes.flows - 1;
+                        const Reject r =
+                            t.table.replace(&e.slot, output_to(port));
+                        ASSERT_EQ(static_cast<bool>(r), no_slot);
+                        if (!r) {
+                            ASSERT_FALSE(retired.contains(e.slot));
+                            ASSERT_EQ(t.table.stats(old).packets, e.packets);
+                            retired.insert(old);
+                            e.port = port;
+                            e.packets = 0;
+                        }
+                    }
+                    break;
+                case 2:
+                case 3:
+                case 4:
+                case 5:
+                    if (!model.empty()) {
+                        const auto it = any();
+                        t.table.remove(it->second.slot);
+                        ASSERT_EQ(t.table.stats(it->second.slot).packets,
+                                  it->second.packets);
+                        retired.insert(it->second.slot);
+                        model.erase(it);
+                    }
+                    break;
+                case 6:
+                    batches.push_back(t.table.take_retired());
+                    ASSERT_FALSE(t.table.has_retired());
+                    break;
+                case 7:
+                    if (!batches.empty()) {
+                        std::swap(batches[random() % batches.size()],
+                                  batches.back());
+                        t.table.release(batches.back());
+                        for (FlowSlot s : batches.back().flows) {
+                            ASSERT_EQ(retired.erase(s), 1u);
+                        }
+                        batches.pop_back();
+                    }
+                    break;
+                case 8:
+                    if (!model.empty()) {
+                        Entry &e = any()->second;
+                        t.stats(random() % sizes.cpus, e.slot).packets++;
+                        e.packets++;
+                    }
+                    break;
+            }
+            if (op % 64) {
+                continue;
+            }
+
+            ASSERT_EQ(t.table.n_flows(), model.size());
+            std::set<std::pair<xf_class, uint32_t>> masks;
+            n_overflows += sum_of_overflows(t.mem());
+            for (const auto &[m, times] : known) {
+                const auto it = model.find(m);
+                const auto predicted =
+                    static_cast<uint32_t>(random() % (sizes.subtables + 1));
+                const FlowSlot slot =
+                    find(t.mem(), m.cls, m.packet(random()), predicted);
+                if (it == model.end()) {
+                    ASSERT_EQ(slot, FlowSlot::kNone);
+                    continue;
+                }
+                const Entry &e = it->second;
+                ASSERT_EQ(slot, e.slot);
+                ASSERT_EQ(t.mem().flows[index(slot)].out_port, e.port);
+                ASSERT_EQ(t.table.stats(slot).packets, e.packets);
+                ASSERT_TRUE(t.table.has_match(slot, m.cls, m.key(), m.mask()));
+                masks.insert({m.cls, m.variant});
+            }
+            ASSERT_EQ(t.table.n_subtables(), masks.size());
+        }
+        for (const auto &[m, e] : model) {
+            t.table.remove(e.slot);
+        }
+        ASSERT_TRUE(nothing_published(t.mem()));
+        ASSERT_EQ(t.table.n_flows(), 0u);
+        ASSERT_EQ(t.table.n_subtables(), 0u);
+    }
+    // Or the sizes above are not tight.
+    EXPECT_GT(n_refused, 0u);
+    EXPECT_GT(n_overflows, 0u);
+}
+
+}  // namespace
+}  // namespace flowxlate::unit

@@ -1,0 +1,1473 @@
+// SPDX-License-Identifier: Apache-2.0
+// decode_match(): attributes in, class and masked key out.
+#include "flowxlate/match.h"
+
+#include <gtest/gtest.h>
+
+#include <bit>
+#include <cerrno>
+#include <optional>
+#include <random>
+#include <set>
+
+#include "tests/unit/attrs.h"
+
+namespace flowxlate::unit {
+namespace {
+
+// From heap blocks of exactly the right size, for ASan.
+Reject decode(Bytes key, Bytes mask, Match *match) {
+    const ByteVector k(key.begin(), key.end());
+    const ByteVector m(mask.begin(), mask.end());
+    std::memset(static_cast<void *>(match), 0xee, sizeof *match);
+    const Reject r = decode_match(k, m, match);
+    if (r) {
+        const bool invalid = std::string_view(r.group) == "malformed";
+        EXPECT_EQ(r.error, invalid ? EINVAL : EOPNOTSUPP) << r.name();
+    } else {
+        for (size_t i = 0; i < XF_KEY_WORDS; i++) {
+            EXPECT_EQ(match->key.word[i] & ~match->mask.word[i], 0u)
+                << "the key is not masked: word " << i;
+            if (i >= xf_class_words(match->cls)) {
+                EXPECT_EQ(match->mask.word[i], 0u)
+                    << "the class does not have word " << i;
+            }
+        }
+    }
+    return r;
+}
+
+Reject decode(const Flow &f, Match *match) {
+    return decode(Flow::encode(f.key).bytes(), Flow::encode(f.mask).bytes(),
+                  match);
+}
+
+// The bytes of struct xf_key, by name; what has no name is padding.
+struct Member {
+    const char *name;
+    size_t offset, size;
+};
+#define MEMBER(NAME) \
+    { #NAME, offsetof(xf_key, NAME), sizeof(xf_key::NAME) }
+constexpr Member kCommonMembers[] = {
+    MEMBER(eth_type), MEMBER(vlan_tci), MEMBER(eth_dst),  MEMBER(tcp_flags),
+    MEMBER(eth_src),  MEMBER(nw_frag),  MEMBER(nw_proto), MEMBER(nw_tos),
+    MEMBER(nw_ttl),   MEMBER(tp_src),   MEMBER(tp_dst),
+};
+constexpr Member kArpMembers[] = {MEMBER(ipv4_src), MEMBER(ipv4_dst),
+                                  MEMBER(arp_sha), MEMBER(arp_tha)};
+constexpr Member kIpv4Members[] = {MEMBER(ipv4_src), MEMBER(ipv4_dst)};
+constexpr Member kIpv6Members[] = {MEMBER(ipv6_src), MEMBER(ipv6_dst)};
+
+std::vector<Member> members_of(xf_class cls) {
+    std::vector<Member> members(std::begin(kCommonMembers),
+                                std::end(kCommonMembers));
+    std::span<const Member> more;
+    if (cls == XF_CLASS_ARP) {
+        more = kArpMembers;
+    } else if (cls == XF_CLASS_IPV4) {
+        more = kIpv4Members;
+    } else if (cls == XF_CLASS_IPV6) {
+        more = kIpv6Members;
+    }
+    members.insert(members.end(), more.begin(), more.end());
+    return members;
+}
+
+// Each byte that is not zero in key or mask, as "member=key/mask", or as
+// "byte<offset>=key/mask" where the class has no member.
+std::string describe(const Match &m) {
+    static constexpr const char *kClasses[] = {"l2", "arp", "ipv4", "ipv6"};
+    std::string s = kClasses[m.cls];
+    s += " port=" + std::to_string(index(m.in_port));
+
+    const Bytes key = bytes_of(m.key), mask = bytes_of(m.mask);
+    std::set<size_t> seen;
+    auto add = [&](const std::string &name, size_t offset, size_t size) {
+        const auto k = to_hex(key.subspan(offset, size));
+        const auto v = to_hex(mask.subspan(offset, size));
+        if ((k + v).find_first_not_of('0') != k.npos) {
+            s += " " + name + "=" + k + "/" + v;
+        }
+        for (size_t i = offset; i < offset + size; i++) {
+            seen.insert(i);
+        }
+    };
+    for (const Member &member : members_of(m.cls)) {
+        add(member.name, member.offset, member.size);
+    }
+    for (size_t i = 0; i < sizeof m.key; i++) {
+        if (!seen.contains(i)) {
+            add("byte" + std::to_string(i), i, 1);
+        }
+    }
+    return s;
+}
+
+std::string describe(const Flow &f) {
+    Match m;
+    if (auto r = decode(f, &m)) {
+        return r.name();
+    }
+    return describe(m);
+}
+
+struct Row {
+    const char *what;
+    Flow flow;
+    std::string expected;
+};
+
+void check(std::span<const Row> rows) {
+    for (const Row &row : rows) {
+        EXPECT_EQ(describe(row.flow), row.expected) << row.what;
+    }
+}
+
+// What every flow of the class matches.
+#define UNTAGGED " vlan_tci=0000/ffff"
+#define L2 "l2 port=1 eth_type=88b5/ffff" UNTAGGED
+#define ARP "arp port=1 eth_type=0806/ffff" UNTAGGED
+#define IPV4 "ipv4 port=1 eth_type=0800/ffff" UNTAGGED
+#define IPV6 "ipv6 port=1 eth_type=86dd/ffff" UNTAGGED
+// ... and of an IP protocol.
+#define TCP4 IPV4 " nw_proto=06/ff"
+#define TCP6 IPV6 " nw_proto=06/ff"
+
+constexpr uint16_t kEthernet = OVS_KEY_ATTR_ETHERNET;
+constexpr uint16_t kEthertype = OVS_KEY_ATTR_ETHERTYPE;
+constexpr uint16_t kInPort = OVS_KEY_ATTR_IN_PORT;
+constexpr uint16_t kVlan = OVS_KEY_ATTR_VLAN;
+constexpr uint16_t kEncap = OVS_KEY_ATTR_ENCAP;
+constexpr uint16_t kArp = OVS_KEY_ATTR_ARP;
+constexpr uint16_t kIpv4 = OVS_KEY_ATTR_IPV4;
+constexpr uint16_t kIpv6 = OVS_KEY_ATTR_IPV6;
+constexpr uint16_t kTcp = OVS_KEY_ATTR_TCP;
+constexpr uint16_t kTcpFlags = OVS_KEY_ATTR_TCP_FLAGS;
+constexpr uint16_t kUdp = OVS_KEY_ATTR_UDP;
+constexpr uint16_t kSctp = OVS_KEY_ATTR_SCTP;
+constexpr uint16_t kIcmp = OVS_KEY_ATTR_ICMP;
+constexpr uint16_t kIcmpv6 = OVS_KEY_ATTR_ICMPV6;
+constexpr uint16_t kTunnel = OVS_KEY_ATTR_TUNNEL;
+
+TEST(DecodeMatch, Classes) {
+    const Row rows[] = {
+        {"experimental Ethernet type", l2(), L2},
+        {"ARP", arp(), ARP},
+        {"IPv4", ipv4(), IPV4},
+        {"IPv6", ipv6(), IPV6},
+        {"RARP is none of ours", on_port1("8035"),
+         "l2 port=1 eth_type=8035/ffff" UNTAGGED},
+        {"MPLS without its label", on_port1("8847"),
+         "l2 port=1 eth_type=8847/ffff" UNTAGGED},
+        {"LLDP", on_port1("88cc"), "l2 port=1 eth_type=88cc/ffff" UNTAGGED},
+        {"another port", l2().match(kInPort, "00010000/ffffffff"),
+         "l2 port=256 eth_type=88b5/ffff" UNTAGGED},
+    };
+    check(rows);
+}
+
+TEST(DecodeMatch, Ethernet) {
+    const auto src = &ovs_key_ethernet::eth_src;
+    const auto dst = &ovs_key_ethernet::eth_dst;
+    const Row rows[] = {
+        {"source", l2().match(kEthernet, src, "020000000001/ffffffffffff"),
+         L2 " eth_src=020000000001/ffffffffffff"},
+        {"destination",
+         arp().match(kEthernet, dst, "020000000002/ffffffffffff"),
+         ARP " eth_dst=020000000002/ffffffffffff"},
+        {"both",
+         ipv4()
+             .match(kEthernet, src, "020000000001/ffffffffffff")
+             .match(kEthernet, dst, "020000000002/ffffffffffff"),
+         IPV4 " eth_dst=020000000002/ffffffffffff"
+              " eth_src=020000000001/ffffffffffff"},
+        {"multicast bit",
+         ipv6().match(kEthernet, dst, "333300000001/010000000000"),
+         IPV6 " eth_dst=010000000000/010000000000"},
+        {"not multicast",
+         ipv6().match(kEthernet, dst, "020000000001/010000000000"),
+         IPV6 " eth_dst=000000000000/010000000000"},
+        {"vendor part of the source",
+         l2().match(kEthernet, src, "020304050607/ffffff000000"),
+         L2 " eth_src=020304000000/ffffff000000"},
+        {"no Ethernet attribute", l2().without(kEthernet), L2},
+    };
+    check(rows);
+}
+
+TEST(DecodeMatch, Vlan) {
+    const auto src = &ovs_key_ipv4::ipv4_src;
+    const Row rows[] = {
+        {"whole tag", l2().in_vlan("1005/ffff"),
+         "l2 port=1 eth_type=88b5/ffff vlan_tci=1005/ffff"},
+        {"VID only", arp().in_vlan("b005/1fff"),
+         "arp port=1 eth_type=0806/ffff vlan_tci=1005/1fff"},
+        {"priority only", ipv4().in_vlan("b005/f000"),
+         "ipv4 port=1 eth_type=0800/ffff vlan_tci=b000/f000"},
+        {"part of the VID", ipv4().in_vlan("1ff5/100f"),
+         "ipv4 port=1 eth_type=0800/ffff vlan_tci=1005/100f"},
+        {"any tag", ipv6().in_vlan("1005/1000"),
+         "ipv6 port=1 eth_type=86dd/ffff vlan_tci=1000/1000"},
+        {"VID 0", ipv6().in_vlan("1000/1fff"),
+         "ipv6 port=1 eth_type=86dd/ffff vlan_tci=1000/1fff"},
+        {"fields behind the tag",
+         ipv4("06")
+             .match(kIpv4, src, "0a000001/ffffff00")
+             .match(kTcp, "00500000/ffff0000")
+             .in_vlan("1005/1fff"),
+         "ipv4 port=1 eth_type=0800/ffff vlan_tci=1005/1fff nw_proto=06/ff"
+         " tp_src=0050/ffff ipv4_src=0a000000/ffffff00"},
+        {"Ethernet addresses stay outside",
+         ipv4("06")
+             .match(kEthernet, &ovs_key_ethernet::eth_dst,
+                    "020000000002/ffffffffffff")
+             .in_vlan("1005/1fff"),
+         "ipv4 port=1 eth_type=0800/ffff vlan_tci=1005/1fff"
+         " eth_dst=020000000002/ffffffffffff nw_proto=06/ff"},
+
+        {"802.1ad", l2().in_vlan("1005/1fff").match(kEthertype, "88a8/ffff"),
+         "match/vlan_tpid"},
+        {"no TPID", l2().in_vlan("1005/1fff").without(kEthertype),
+         "match/vlan_tpid"},
+        {"any TPID", l2().in_vlan("1005/1fff").match(kEthertype, "8100/0000"),
+         "match/vlan_tpid"},
+        {"TPID not in the mask",
+         l2().in_vlan("1005/1fff").key_only(kEthertype, "8100"),
+         "match/vlan_tpid"},
+        {"part of the TPID",
+         l2().in_vlan("1005/1fff").match(kEthertype, "8100/ff00"),
+         "match/vlan_tpid"},
+        {"TCI 0: the tag was cut off", l2().in_vlan("0000/ffff"),
+         "match/vlan_tci"},
+        {"VID without the present bit", l2().in_vlan("0005/0fff"),
+         "match/vlan_tci"},
+        {"present bit not matched", l2().in_vlan("1005/0fff"),
+         "match/vlan_tci"},
+        {"TCI not in the mask",
+         l2().in_vlan("1005/1fff").key_only(kVlan, "1005"), "match/vlan_tci"},
+        {"no ENCAP", l2().in_vlan("1005/1fff").without(kEncap),
+         "match/vlan_tci"},
+        {"no ENCAP in the key",
+         l2().in_vlan("1005/1fff").mask_only(kEncap, ""), "match/vlan_tci"},
+        {"no ENCAP in the mask",
+         l2().in_vlan("1005/1fff").key_only(kEncap, ""), "match/vlan_tci"},
+        {"empty ENCAP", l2().in_vlan("1005/1fff").match(kEncap, ""),
+         "match/eth_type"},
+        {"no Ethernet type in ENCAP",
+         l2().without(kEthertype).in_vlan("1005/1fff"), "match/eth_type"},
+        {"two tags", l2().in_vlan("1005/1fff").in_vlan("1006/1fff"),
+         "match/second_vlan"},
+        {"second tag in the mask only",
+         l2().mask_only(kVlan, "ffff").in_vlan("1005/1fff"),
+         "match/second_vlan"},
+        {"Ethernet type of a second tag",
+         on_port1("8100").in_vlan("1005/1fff"), "match/second_vlan"},
+        {"... of the other kind", on_port1("88a8").in_vlan("1005/1fff"),
+         "match/second_vlan"},
+        {"a tag without its attributes", on_port1("8100"),
+         "match/second_vlan"},
+        {"a tag of the other kind without", on_port1("88a8"),
+         "match/second_vlan"},
+
+        {"untagged: VLAN mask without key is empty",
+         l2().mask_only(kVlan, "0000"), L2},
+        {"VLAN mask without key", l2().mask_only(kVlan, "ffff"), "match/vlan"},
+        {"one bit of it", l2().mask_only(kVlan, "0001"), "match/vlan"},
+        {"ENCAP without VLAN", l2().key_only(kEncap, ""), "match/vlan"},
+        {"ENCAP without VLAN, in both", l2().match(kEncap, ""), "match/vlan"},
+    };
+    check(rows);
+}
+
+// A mask that constrains what is behind a tag, of a flow without a tag: this
+// cannot be expressed, so it has to be refused.
+TEST(DecodeMatch, EncapInTheMaskOnly) {
+    AttrList inner;
+    inner.put_hex(kIpv4, "ffffffff00000000ff000000");
+    const Row rows[] = {
+        {"ENCAP in the mask only",
+         ipv4().mask_only(kEncap, to_hex(inner.bytes())), "match/vlan"},
+    };
+    check(rows);
+}
+
+TEST(DecodeMatch, Arp) {
+    const Row rows[] = {
+        {"request", arp().match(kArp, &ovs_key_arp::arp_op, "0001/ffff"),
+         ARP " nw_proto=01/ff"},
+        {"low byte of the opcode",
+         arp().match(kArp, &ovs_key_arp::arp_op, "0002/00ff"),
+         ARP " nw_proto=02/ff"},
+        {"high byte of the opcode: is always zero",
+         arp().match(kArp, &ovs_key_arp::arp_op, "0002/ff00"), ARP},
+        {"opcode above 255",
+         arp().match(kArp, &ovs_key_arp::arp_op, "0101/ffff"), "match/arp"},
+        {"sender protocol address",
+         arp().match(kArp, &ovs_key_arp::arp_sip, "0a000001/ffffffff"),
+         ARP " ipv4_src=0a000001/ffffffff"},
+        {"target network",
+         arp().match(kArp, &ovs_key_arp::arp_tip, "0a0000fe/ffffff00"),
+         ARP " ipv4_dst=0a000000/ffffff00"},
+        {"sender hardware address",
+         arp().match(kArp, &ovs_key_arp::arp_sha, "020000000001/ffffffffffff"),
+         ARP " arp_sha=020000000001/ffffffffffff"},
+        {"target hardware address",
+         arp().match(kArp, &ovs_key_arp::arp_tha, "020000000002/ffffffffffff"),
+         ARP " arp_tha=020000000002/ffffffffffff"},
+        {"no field", arp().match(kArp, &ovs_key_arp::arp_op, "0001/0000"),
+         ARP},
+        {"ARP fields of RARP",
+         on_port1("8035").match(kArp, &ovs_key_arp::arp_op, "0003/00ff"),
+         "match/arp"},
+        {"ARP fields of IPv4",
+         ipv4().match(kArp, &ovs_key_arp::arp_sip, "0a000001/ffffffff"),
+         "match/arp"},
+        {"IPv4 fields of ARP",
+         arp().match(kIpv4, &ovs_key_ipv4::ipv4_src, "0a000001/ffffffff"),
+         "match/ipv4"},
+        {"mask without key", arp().mask_only(kArp, std::string(48, 'f')),
+         "match/arp"},
+    };
+    check(rows);
+}
+
+TEST(DecodeMatch, Ipv4) {
+    const auto frag = &ovs_key_ipv4::ipv4_frag;
+    const Row rows[] = {
+        {"source",
+         ipv4().match(kIpv4, &ovs_key_ipv4::ipv4_src, "0a000001/ffffffff"),
+         IPV4 " ipv4_src=0a000001/ffffffff"},
+        {"source network",
+         ipv4().match(kIpv4, &ovs_key_ipv4::ipv4_src, "0a0102ff/fffffe00"),
+         IPV4 " ipv4_src=0a010200/fffffe00"},
+        {"destination",
+         ipv4().match(kIpv4, &ovs_key_ipv4::ipv4_dst, "0a000002/ffffffff"),
+         IPV4 " ipv4_dst=0a000002/ffffffff"},
+        {"default route",
+         ipv4().match(kIpv4, &ovs_key_ipv4::ipv4_dst, "0a000002/00000000"),
+         IPV4},
+        {"first bit",
+         ipv4().match(kIpv4, &ovs_key_ipv4::ipv4_dst, "e0000001/80000000"),
+         IPV4 " ipv4_dst=80000000/80000000"},
+        {"protocol", ipv4().match(kIpv4, &ovs_key_ipv4::ipv4_proto, "2f/ff"),
+         IPV4 " nw_proto=2f/ff"},
+        {"protocol 0", ipv4().match(kIpv4, &ovs_key_ipv4::ipv4_proto, "00/ff"),
+         IPV4 " nw_proto=00/ff"},
+        {"part of the protocol",
+         ipv4().match(kIpv4, &ovs_key_ipv4::ipv4_proto, "11/f0"),
+         IPV4 " nw_proto=10/f0"},
+        {"tos", ipv4().match(kIpv4, &ovs_key_ipv4::ipv4_tos, "b8/ff"),
+         IPV4 " nw_tos=b8/ff"},
+        {"dscp", ipv4().match(kIpv4, &ovs_key_ipv4::ipv4_tos, "bb/fc"),
+         IPV4 " nw_tos=b8/fc"},
+        {"ecn", ipv4().match(kIpv4, &ovs_key_ipv4::ipv4_tos, "bb/03"),
+         IPV4 " nw_tos=03/03"},
+        {"ttl", ipv4().match(kIpv4, &ovs_key_ipv4::ipv4_ttl, "40/ff"),
+         IPV4 " nw_ttl=40/ff"},
+
+        {"no fragment", ipv4().match(kIpv4, frag, "00/ff"),
+         IPV4 " nw_frag=00/ff"},
+        {"first fragment", ipv4().match(kIpv4, frag, "01/ff"),
+         IPV4 " nw_frag=01/ff"},
+        {"fragment or not", ipv4().match(kIpv4, frag, "01/00"), IPV4},
+        {"later fragment", ipv4().match(kIpv4, frag, "02/ff"),
+         "match/ip_frag"},
+        {"no such fragment type", ipv4().match(kIpv4, frag, "03/ff"),
+         "match/ip_frag"},
+        {"any fragment", ipv4().match(kIpv4, frag, "01/01"), "match/ip_frag"},
+        {"not a later one", ipv4().match(kIpv4, frag, "00/02"),
+         "match/ip_frag"},
+
+        {"mask without key",
+         ipv4().mask_only(kIpv4, "ffffffff0000000000000000"), "match/ipv4"},
+        {"fragment mask without key",
+         ipv4().mask_only(kIpv4, "0000000000000000000000ff"), "match/ipv4"},
+        {"empty mask without key",
+         ipv4().mask_only(kIpv4, "000000000000000000000000"), IPV4},
+        {"IPv6 fields of IPv4",
+         ipv4().match(kIpv6, &ovs_key_ipv6::ipv6_hlimit, "40/ff"),
+         "match/ipv6_label"},
+        {"Ethernet type in part", ipv4().match(kEthertype, "0800/ff00"),
+         "match/eth_type"},
+        {"Ethernet type not in the mask", ipv4().key_only(kEthertype, "0800"),
+         "match/eth_type"},
+        {"fields without Ethernet type", ipv4("11").without(kEthertype),
+         "match/eth_type"},
+        {"802.2: Ethernet type in the mask only",
+         ipv4().mask_only(kEthertype, "ffff"), "match/eth_type"},
+    };
+    check(rows);
+}
+
+TEST(DecodeMatch, Ipv6) {
+    const auto frag = &ovs_key_ipv6::ipv6_frag;
+    const auto src = &ovs_key_ipv6::ipv6_src;
+    const auto dst = &ovs_key_ipv6::ipv6_dst;
+    const auto label = &ovs_key_ipv6::ipv6_label;
+    const std::string ones(32, 'f'), zeros(32, '0');
+    const std::string a = "20010db8000000000000000000000001";
+    const std::string net = "20010db8000000000000000000000000";
+    const std::string prefix64 = "ffffffffffffffff0000000000000000";
+    const Row rows[] = {
+        {"source", ipv6().match(kIpv6, src, a + "/" + ones),
+         IPV6 " ipv6_src=" + a + "/" + ones},
+        {"destination", ipv6().match(kIpv6, dst, a + "/" + ones),
+         IPV6 " ipv6_dst=" + a + "/" + ones},
+        {"destination network", ipv6().match(kIpv6, dst, a + "/" + prefix64),
+         IPV6 " ipv6_dst=" + net + "/" + prefix64},
+        {"any address", ipv6().match(kIpv6, dst, a + "/" + zeros), IPV6},
+        {"next header",
+         ipv6().match(kIpv6, &ovs_key_ipv6::ipv6_proto, "3b/ff"),
+         IPV6 " nw_proto=3b/ff"},
+        {"traffic class",
+         ipv6().match(kIpv6, &ovs_key_ipv6::ipv6_tclass, "bb/fc"),
+         IPV6 " nw_tos=b8/fc"},
+        {"hop limit", ipv6().match(kIpv6, &ovs_key_ipv6::ipv6_hlimit, "ff/ff"),
+         IPV6 " nw_ttl=ff/ff"},
+        {"label", ipv6().match(kIpv6, label, "00012345/000fffff"),
+         "match/ipv6_label"},
+        {"one bit of the label",
+         ipv6().match(kIpv6, label, "00000000/00000001"), "match/ipv6_label"},
+        {"label not matched", ipv6().match(kIpv6, label, "00012345/00000000"),
+         IPV6},
+
+        {"no fragment", ipv6().match(kIpv6, frag, "00/ff"),
+         IPV6 " nw_frag=00/ff"},
+        {"first fragment: has an extension header",
+         ipv6().match(kIpv6, frag, "01/ff"), "match/ip_frag"},
+        {"later fragment", ipv6().match(kIpv6, frag, "02/ff"),
+         "match/ip_frag"},
+        {"not a later one", ipv6().match(kIpv6, frag, "00/02"),
+         "match/ip_frag"},
+        {"any fragment", ipv6().match(kIpv6, frag, "01/01"), "match/ip_frag"},
+        {"fragment or not", ipv6().match(kIpv6, frag, "01/00"), IPV6},
+        {"IPv4 fields of IPv6",
+         ipv6().match(kIpv4, &ovs_key_ipv4::ipv4_ttl, "40/ff"), "match/ipv4"},
+        {"mask without key", ipv6().mask_only(kIpv6, std::string(80, 'f')),
+         "match/ipv6_label"},
+    };
+    check(rows);
+}
+
+TEST(DecodeMatch, Transport) {
+    const Row rows[] = {
+        {"TCP ports", ipv4("06").match(kTcp, "00501f90/ffffffff"),
+         TCP4 " tp_src=0050/ffff tp_dst=1f90/ffff"},
+        {"TCP source port", ipv6("06").match(kTcp, "00501f90/ffff0000"),
+         TCP6 " tp_src=0050/ffff"},
+        {"range of TCP ports", ipv4("06").match(kTcp, "00501f95/0000fff0"),
+         TCP4 " tp_dst=1f90/fff0"},
+        {"TCP flags", ipv4("06").match(kTcpFlags, "0012/0fff"),
+         IPV4 " tcp_flags=0012/0fff nw_proto=06/ff"},
+        {"TCP SYN, IPv6", ipv6("06").match(kTcpFlags, "0012/0002"),
+         IPV6 " tcp_flags=0002/0002 nw_proto=06/ff"},
+        {"UDP ports", ipv4("11").match(kUdp, "003512b5/ffffffff"),
+         IPV4 " nw_proto=11/ff tp_src=0035/ffff tp_dst=12b5/ffff"},
+        {"UDP destination port", ipv6("11").match(kUdp, "003512b5/0000ffff"),
+         IPV6 " nw_proto=11/ff tp_dst=12b5/ffff"},
+        {"SCTP ports", ipv4("84").match(kSctp, "00010002/ffffffff"),
+         IPV4 " nw_proto=84/ff tp_src=0001/ffff tp_dst=0002/ffff"},
+        {"SCTP ports, IPv6", ipv6("84").match(kSctp, "00010002/ffffffff"),
+         IPV6 " nw_proto=84/ff tp_src=0001/ffff tp_dst=0002/ffff"},
+        {"ICMP type and code", ipv4("01").match(kIcmp, "0301/ffff"),
+         IPV4 " nw_proto=01/ff tp_src=0003/00ff tp_dst=0001/00ff"},
+        {"ICMP type", ipv4("01").match(kIcmp, "0801/ff00"),
+         IPV4 " nw_proto=01/ff tp_src=0008/00ff"},
+        {"ICMPv6 type and code", ipv6("3a").match(kIcmpv6, "8700/ffff"),
+         IPV6 " nw_proto=3a/ff tp_src=0087/00ff tp_dst=0000/00ff"},
+        {"ports not matched", ipv4("06").match(kTcp, "00501f90/00000000"),
+         TCP4},
+
+        {"TCP ports without protocol", ipv4().match(kTcp, "00501f90/ffffffff"),
+         "match/tcp"},
+        {"TCP ports, protocol in part",
+         ipv4()
+             .match(kIpv4, &ovs_key_ipv4::ipv4_proto, "06/fe")
+             .match(kTcp, "00501f90/ffffffff"),
+         "match/tcp"},
+        {"TCP ports, protocol not in the mask",
+         ipv4()
+             .match(kIpv4, &ovs_key_ipv4::ipv4_proto, "06/00")
+             .match(kTcp, "00501f90/0000ffff"),
+         "match/tcp"},
+        {"TCP ports of UDP", ipv4("11").match(kTcp, "00501f90/ffffffff"),
+         "match/tcp"},
+        {"UDP ports of TCP", ipv6("06").match(kUdp, "00501f90/ffffffff"),
+         "match/udp"},
+        {"UDP ports without protocol", ipv6().match(kUdp, "00501f90/ffff0000"),
+         "match/udp"},
+        {"SCTP ports of TCP", ipv4("06").match(kSctp, "00501f90/ffffffff"),
+         "match/sctp"},
+        {"TCP flags without protocol", ipv4().match(kTcpFlags, "0012/0fff"),
+         "match/tcp_flags"},
+        {"TCP flags of UDP", ipv4("11").match(kTcpFlags, "0012/0fff"),
+         "match/tcp_flags"},
+        {"ICMP in IPv6", ipv6("01").match(kIcmp, "0801/ffff"), "match/icmp"},
+        {"ICMPv6 in IPv4", ipv4("3a").match(kIcmpv6, "8000/ffff"),
+         "match/icmpv6"},
+        {"ICMP without protocol", ipv4().match(kIcmp, "0801/ff00"),
+         "match/icmp"},
+        {"ICMPv6 without protocol", ipv6().match(kIcmpv6, "8000/ff00"),
+         "match/icmpv6"},
+        {"TCP ports of ARP",
+         arp()
+             .match(kArp, &ovs_key_arp::arp_op, "0006/ffff")
+             .match(kTcp, "00501f90/ffffffff"),
+         "match/tcp"},
+        {"TCP ports of an L2 frame", l2().match(kTcp, "00501f90/ffffffff"),
+         "match/tcp"},
+        {"ports in the mask only", ipv4("06").mask_only(kTcp, "ffffffff"),
+         "match/tcp"},
+    };
+    check(rows);
+}
+
+// Fields that are decoded apart from the others, where the flow does not have
+// them.
+TEST(DecodeMatch, FieldsOfAnotherClass) {
+    const auto frag4 = &ovs_key_ipv4::ipv4_frag;
+    const auto frag6 = &ovs_key_ipv6::ipv6_frag;
+    Flow outside = ipv4("06").in_vlan("1005/1fff");
+    AttrList inner;
+    inner.put_hex(kEthertype, "0800");
+    outside.key[kEncap].assign(inner.bytes().begin(), inner.bytes().end());
+    inner = {};
+    inner.put_hex(kEthertype, "ffff");
+    outside.mask[kEncap].assign(inner.bytes().begin(), inner.bytes().end());
+    outside.match(kIpv4, frag4, "00/ff");
+    const Row rows[] = {
+        {"IPv4 fragments of L2", l2().match(kIpv4, frag4, "00/ff"),
+         "match/ipv4"},
+        {"IPv4 fragments of ARP", arp().match(kIpv4, frag4, "01/ff"),
+         "match/ipv4"},
+        {"IPv4 fragments of IPv6", ipv6().match(kIpv4, frag4, "00/ff"),
+         "match/ipv4"},
+        {"IPv6 fragments of IPv4", ipv4().match(kIpv6, frag6, "02/ff"),
+         "match/ipv6_label"},
+        {"ARP opcode of IPv4",
+         ipv4().match(kArp, &ovs_key_arp::arp_op, "0001/ff00"), "match/arp"},
+        {"fragments outside of ENCAP", outside, "match/ipv4"},
+    };
+    check(rows);
+}
+
+TEST(DecodeMatch, InPort) {
+    const Row rows[] = {
+        {"none", l2().without(kInPort), "match/in_port"},
+        {"in the key only", l2().key_only(kInPort, "01000000"),
+         "match/in_port"},
+        {"in the mask only", l2().mask_only(kInPort, "ffffffff"),
+         "match/in_port"},
+        {"in part", l2().match(kInPort, "01000000/feffffff"), "match/in_port"},
+        {"any", l2().match(kInPort, "01000000/00000000"), "match/in_port"},
+        {"nothing at all", Flow(), "match/in_port"},
+    };
+    check(rows);
+}
+
+// Fields that the program does not know.
+TEST(DecodeMatch, Refused) {
+    const std::string nd(56, '0'), nd_target(32, 'f');
+    const Row rows[] = {
+        {"MPLS label",
+         on_port1("8847").match(OVS_KEY_ATTR_MPLS, "00064140/fffff000"),
+         "match/mpls"},
+        {"ND target",
+         ipv6("3a").match(OVS_KEY_ATTR_ND,
+                          nd + "/" + nd_target + std::string(24, '0')),
+         "match/nd"},
+        {"ND not matched", ipv6("3a").match(OVS_KEY_ATTR_ND, nd + "/" + nd),
+         IPV6 " nw_proto=3a/ff"},
+        {"ND options",
+         ipv6("3a").match(OVS_KEY_ATTR_ND_EXTENSIONS, "0000000000/ffffffff01"),
+         "match/nd_ext"},
+        {"NSH",
+         on_port1("894f").match(OVS_KEY_ATTR_NSH,
+                                "0c00010000000000/0c000100ff000000"),
+         "match/nsh"},
+        {"tunnel",
+         l2().match(kTunnel,
+                    "0c00000000000000000000ff/"
+                    "0c000000ffffffffffffffff"),
+         "match/tunnel"},
+        {"tunnel in the key only", l2().key_only(kTunnel, "0500040000000000"),
+         L2},
+        {"packet that is not Ethernet",
+         l2().match(OVS_KEY_ATTR_PACKET_TYPE, "00010800/ffffffff"),
+         "match/packet_type"},
+        {"not Ethernet, not matched",
+         l2().key_only(OVS_KEY_ATTR_PACKET_TYPE, "00010800"),
+         "match/packet_type"},
+        {"attribute 0", l2().match(OVS_KEY_ATTR_UNSPEC, "00/01"),
+         "match/unknown_attribute"},
+        {"tunnel info of the kernel",
+         l2().match(OVS_KEY_ATTR_TUNNEL_INFO, "00000000/00000001"),
+         "match/unknown_attribute"},
+        {"IPv6 extension headers",
+         ipv6().match(OVS_KEY_ATTR_IPV6_EXTHDRS, "0000/ffff"),
+         "match/unknown_attribute"},
+    };
+    check(rows);
+}
+
+// What every packet brings as zero: matched on zero is fulfilled, on anything
+// else is refused.
+TEST(DecodeMatch, ZeroAtIngress) {
+    const struct {
+        uint16_t type;
+        size_t size;
+        const char *reason;
+    } rows[] = {
+        {OVS_KEY_ATTR_PRIORITY, 4, "match/skb_priority"},
+        {OVS_KEY_ATTR_SKB_MARK, 4, "match/skb_mark"},
+        {OVS_KEY_ATTR_DP_HASH, 4, "match/dp_hash"},
+        {OVS_KEY_ATTR_RECIRC_ID, 4, "match/recirc_id"},
+        {OVS_KEY_ATTR_CT_STATE, 4, "match/ct_state"},
+        {OVS_KEY_ATTR_CT_ZONE, 2, "match/ct_zone"},
+        {OVS_KEY_ATTR_CT_MARK, 4, "match/ct_mark"},
+        {OVS_KEY_ATTR_CT_LABELS, 16, "match/ct_labels"},
+        {OVS_KEY_ATTR_CT_ORIG_TUPLE_IPV4, sizeof(ovs_key_ct_tuple_ipv4),
+         "match/ct_tuple4"},
+        {OVS_KEY_ATTR_CT_ORIG_TUPLE_IPV6, sizeof(ovs_key_ct_tuple_ipv6),
+         "match/ct_tuple6"},
+    };
+    for (const auto &row : rows) {
+        const std::string zero(2 * row.size, '0'), ones(2 * row.size, 'f');
+        std::string last = zero, first = zero, not_last = ones;
+        last.back() = '1';
+        not_last.back() = 'e';
+        first.front() = '8';
+        auto with = [&](const std::string &s) {
+            return describe(ipv4().match(row.type, s));
+        };
+        EXPECT_EQ(with(zero + "/" + ones), IPV4) << row.reason;
+        EXPECT_EQ(with(zero + "/" + last), IPV4) << row.reason;
+        EXPECT_EQ(with(ones + "/" + zero), IPV4) << row.reason;
+        EXPECT_EQ(with(last + "/" + not_last), IPV4) << row.reason;
+        EXPECT_EQ(with(last + "/" + last), row.reason);
+        EXPECT_EQ(with(last + "/" + ones), row.reason);
+        EXPECT_EQ(with(first + "/" + ones), row.reason);
+        EXPECT_EQ(describe(ipv4().mask_only(row.type, ones)), IPV4)
+            << row.reason;
+        EXPECT_EQ(describe(ipv4().key_only(row.type, ones)), IPV4)
+            << row.reason;
+    }
+    const Row more[] = {
+        {"Ethernet packet type",
+         l2().match(OVS_KEY_ATTR_PACKET_TYPE, "00000000/ffffffff"), L2},
+        {"packet type in the mask only",
+         l2().mask_only(OVS_KEY_ATTR_PACKET_TYPE, "ffffffff"), L2},
+        {"tunnel in the mask only: not from a tunnel",
+         l2().mask_only(kTunnel, "0c000000ffffffffffffffff"), L2},
+        {"empty tunnel in the mask only", l2().mask_only(kTunnel, ""), L2},
+        {"tracked packet",
+         ipv4("06").match(OVS_KEY_ATTR_CT_STATE, "22000000/23000000"),
+         "match/ct_state"},
+        {"untracked packet",
+         ipv4("06").match(OVS_KEY_ATTR_CT_STATE, "00000000/20000000"), TCP4},
+        {"recirculated packet behind a tag",
+         ipv4("06")
+             .match(OVS_KEY_ATTR_RECIRC_ID, "01000000/ffffffff")
+             .in_vlan("1005/1fff"),
+         "match/recirc_id"},
+    };
+    check(more);
+}
+
+// Invariant 1, bit by bit
+// -----------------------
+// The layouts below say once more, in another form than match.cc does, where
+// each byte of each attribute goes in a flow of each kind.  Given them,
+//
+// - each bit of each attribute's mask that is switched on in a minimal flow
+//   either adds exactly the one bit of the encoded mask that the layout names,
+//   and the key's bit with it, or refuses the flow with the field's name,
+// - each bit that is switched off in a flow that matches everything takes away
+//   exactly that one bit, or refuses the flow, and
+// - only bits of 'kZeroAtIngress' attributes, whose key is zero, and the high
+//   byte of an ARP opcode, may be accepted without being encoded.
+//
+// The flow's key holds every attribute there is, also those that make no sense
+// together, so that a field can not be taken from the wrong one.
+
+// Pseudo members.
+constexpr std::string_view kRefuse = "refuse", kZero = "zero", kFrag = "frag";
+
+struct Part {
+    std::string_view member;  // Of struct xf_key.
+    size_t offset, size;      // In the attribute.
+    size_t skip = 0;          // Bytes of the member before.
+};
+using Layout = std::vector<Part>;
+
+const Layout kEthernetLayout = {{"eth_src", 0, 6}, {"eth_dst", 6, 6}};
+const Layout kArpLayout = {{"ipv4_src", 0, 4}, {"ipv4_dst", 4, 4},
+                           {kZero, 8, 1},      {"nw_proto", 9, 1},
+                           {"arp_sha", 10, 6}, {"arp_tha", 16, 6},
+                           {kRefuse, 22, 2}};
+const Layout kIpv4Layout = {{"ipv4_src", 0, 4}, {"ipv4_dst", 4, 4},
+                            {"nw_proto", 8, 1}, {"nw_tos", 9, 1},
+                            {"nw_ttl", 10, 1},  {kFrag, 11, 1}};
+const Layout kIpv6Layout = {{"ipv6_src", 0, 16}, {"ipv6_dst", 16, 16},
+                            {kRefuse, 32, 4},    {"nw_proto", 36, 1},
+                            {"nw_tos", 37, 1},   {"nw_ttl", 38, 1},
+                            {kFrag, 39, 1}};
+const Layout kPortsLayout = {{"tp_src", 0, 2}, {"tp_dst", 2, 2}};
+const Layout kFlagsLayout = {{"tcp_flags", 0, 2}};
+const Layout kIcmpLayout = {{"tp_src", 0, 1, 1}, {"tp_dst", 1, 1, 1}};
+
+// A kind of flow: the attributes that mean something to it.
+struct Kind {
+    const char *name;
+    xf_class cls;
+    const char *eth_type;
+    uint8_t proto;  // 0: any.
+    std::map<uint16_t, Layout> layouts;
+};
+
+std::vector<Kind> kinds() {
+    std::vector<Kind> all = {
+        {"L2", XF_CLASS_L2, "88b5", 0, {}},
+        {"ARP", XF_CLASS_ARP, "0806", 0, {{kArp, kArpLayout}}},
+    };
+    enum { kV4 = 1, kV6 = 2, kBoth = 3 };
+    const struct {
+        const char *name;
+        uint8_t proto;
+        int versions;
+        std::map<uint16_t, Layout> layouts;
+    } protocols[] = {
+        {"any protocol", 0, kBoth, {}},
+        {"TCP", 6, kBoth, {{kTcp, kPortsLayout}, {kTcpFlags, kFlagsLayout}}},
+        {"UDP", 17, kBoth, {{kUdp, kPortsLayout}}},
+        {"SCTP", 132, kBoth, {{kSctp, kPortsLayout}}},
+        {"ICMP", 1, kV4, {{kIcmp, kIcmpLayout}}},
+        {"ICMPv6", 58, kV6, {{kIcmpv6, kIcmpLayout}}},
+        {"ICMP in IPv6", 1, kV6, {}},
+        {"ICMPv6 in IPv4", 58, kV4, {}},
+    };
+    for (const auto &p : protocols) {
+        if (p.versions & kV4) {
+            Kind k{p.name, XF_CLASS_IPV4, "0800", p.proto, p.layouts};
+            k.layouts[kIpv4] = kIpv4Layout;
+            all.push_back(k);
+        }
+        if (p.versions & kV6) {
+            Kind k{p.name, XF_CLASS_IPV6, "86dd", p.proto, p.layouts};
+            k.layouts[kIpv6] = kIpv6Layout;
+            all.push_back(k);
+        }
+    }
+    for (Kind &k : all) {
+        k.layouts[kEthernet] = kEthernetLayout;
+    }
+    return all;
+}
+
+struct AttrInfo {
+    uint16_t type;
+    size_t size;
+    const char *reason;
+};
+// All but the structural ones: IN_PORT, ETHERTYPE, VLAN and ENCAP.
+constexpr AttrInfo kAttrs[] = {
+    {OVS_KEY_ATTR_UNSPEC, 4, "unknown_attribute"},
+    {OVS_KEY_ATTR_PRIORITY, 4, "skb_priority"},
+    {OVS_KEY_ATTR_ETHERNET, 12, "eth"},
+    {OVS_KEY_ATTR_IPV4, 12, "ipv4"},
+    {OVS_KEY_ATTR_IPV6, 40, "ipv6_label"},
+    {OVS_KEY_ATTR_TCP, 4, "tcp"},
+    {OVS_KEY_ATTR_UDP, 4, "udp"},
+    {OVS_KEY_ATTR_ICMP, 2, "icmp"},
+    {OVS_KEY_ATTR_ICMPV6, 2, "icmpv6"},
+    {OVS_KEY_ATTR_ARP, 24, "arp"},
+    {OVS_KEY_ATTR_ND, 28, "nd"},
+    {OVS_KEY_ATTR_SKB_MARK, 4, "skb_mark"},
+    {OVS_KEY_ATTR_TUNNEL, 8, "tunnel"},
+    {OVS_KEY_ATTR_SCTP, 4, "sctp"},
+    {OVS_KEY_ATTR_TCP_FLAGS, 2, "tcp_flags"},
+    {OVS_KEY_ATTR_DP_HASH, 4, "dp_hash"},
+    {OVS_KEY_ATTR_RECIRC_ID, 4, "recirc_id"},
+    {OVS_KEY_ATTR_MPLS, 4, "mpls"},
+    {OVS_KEY_ATTR_CT_STATE, 4, "ct_state"},
+    {OVS_KEY_ATTR_CT_ZONE, 2, "ct_zone"},
+    {OVS_KEY_ATTR_CT_MARK, 4, "ct_mark"},
+    {OVS_KEY_ATTR_CT_LABELS, 16, "ct_labels"},
+    {OVS_KEY_ATTR_CT_ORIG_TUPLE_IPV4, 16, "ct_tuple4"},
+    {OVS_KEY_ATTR_CT_ORIG_TUPLE_IPV6, 40, "ct_tuple6"},
+    {OVS_KEY_ATTR_NSH, 8, "nsh"},
+    {OVS_KEY_ATTR_PACKET_TYPE, 4, "packet_type"},
+    {OVS_KEY_ATTR_ND_EXTENSIONS, 8, "nd_ext"},
+    {OVS_KEY_ATTR_TUNNEL_INFO, 4, "unknown_attribute"},
+    {OVS_KEY_ATTR_IPV6_EXTHDRS, 2, "unknown_attribute"},
+};
+const std::set<uint16_t> kZeroAtIngress = {
+    OVS_KEY_ATTR_PRIORITY,
+    OVS_KEY_ATTR_SKB_MARK,
+    OVS_KEY_ATTR_DP_HASH,
+    OVS_KEY_ATTR_RECIRC_ID,
+    OVS_KEY_ATTR_CT_STATE,
+    OVS_KEY_ATTR_CT_ZONE,
+    OVS_KEY_ATTR_CT_MARK,
+    OVS_KEY_ATTR_CT_LABELS,
+    OVS_KEY_ATTR_CT_ORIG_TUPLE_IPV4,
+    OVS_KEY_ATTR_CT_ORIG_TUPLE_IPV6,
+    OVS_KEY_ATTR_PACKET_TYPE,
+};
+
+// A flow of two levels; 'inner' is ENCAP if 'tci' is not empty.
+struct Levels {
+    Flow outer, inner;
+    std::string tci;
+
+    bool tagged() const { return !tci.empty(); }
+    Flow &level_of(uint16_t type) {
+        return tagged() && !Flow::is_outer(type) ? inner : outer;
+    }
+    Flow joined() const {
+        Flow f = outer;
+        if (tagged()) {
+            auto put = [](Flow::Level *level, const Flow::Level &in) {
+                const AttrList list = Flow::encode(in);
+                const Bytes b = list.bytes();
+                (*level)[kEncap] = ByteVector(b.begin(), b.end());
+            };
+            put(&f.key, inner.key);
+            put(&f.mask, inner.mask);
+            f.match(kVlan, tci).match(kEthertype, "8100/ffff");
+        }
+        return f;
+    }
+};
+
+// The least that a flow of the kind has to match, with every attribute in the
+// key.  'metadata' is what the bytes of the zero-at-ingress ones are.
+Levels minimal(const Kind &kind, bool tagged, std::byte metadata) {
+    Levels levels;
+    levels.tci = tagged ? "1005/1000" : "";
+    levels.outer.match(kInPort, "01000000/ffffffff");
+    levels.level_of(kEthertype)
+        .match(kEthertype, std::string(kind.eth_type) + "/ffff");
+    for (const AttrInfo &a : kAttrs) {
+        ByteVector payload(a.size);
+        for (size_t i = 0; i < a.size; i++) {
+            payload[i] = kZeroAtIngress.contains(a.type)
+                           ? metadata
+                           : std::byte(0x35 + 17 * i + 29 * a.type);
+        }
+        if (a.type == OVS_KEY_ATTR_PACKET_TYPE) {
+            payload.assign(a.size, std::byte{0});
+        }
+        levels.level_of(a.type).key[a.type] = payload;
+    }
+    auto &ip = levels.level_of(kIpv4);
+    ip.key[kArp][offsetof(ovs_key_arp, arp_op)] = std::byte{0};
+    for (auto [type, proto, frag] :
+         {std::tuple{kIpv4, offsetof(ovs_key_ipv4, ipv4_proto),
+                     offsetof(ovs_key_ipv4, ipv4_frag)},
+          std::tuple{kIpv6, offsetof(ovs_key_ipv6, ipv6_proto),
+                     offsetof(ovs_key_ipv6, ipv6_frag)}}) {
+        ip.key[type][proto] = std::byte{kind.proto};
+        ip.key[type][frag] = std::byte{0};
+        if (kind.proto && kind.layouts.contains(type)) {
+            ip.mask[type].resize(ip.key[type].size());
+            ip.mask[type][proto] = std::byte{0xff};
+        }
+    }
+    return levels;
+}
+
+// The byte of struct xf_key where byte 'i' of attribute 'type' goes.
+struct Place {
+    enum { kRefused, kNowhere, kFragment, kByte } what;
+    size_t byte = 0;
+    std::string_view member = {};
+};
+Place place_of(const Kind &kind, uint16_t type, size_t i) {
+    if (kZeroAtIngress.contains(type)) {
+        return {Place::kNowhere};
+    }
+    const auto it = kind.layouts.find(type);
+    if (it == kind.layouts.end()) {
+        return {Place::kRefused};
+    }
+    for (const Part &part : it->second) {
+        if (i < part.offset || i >= part.offset + part.size) {
+            continue;
+        }
+        if (part.member == kRefuse) {
+            break;
+        } else if (part.member == kZero) {
+            return {Place::kNowhere};
+        } else if (part.member == kFrag) {
+            return {Place::kFragment};
+        }
+        for (const Member &m : members_of(kind.cls)) {
+            if (m.name == part.member) {
+                return {Place::kByte, m.offset + part.skip + i - part.offset,
+                        part.member};
+            }
+        }
+        ADD_FAILURE() << "no member " << part.member;
+    }
+    return {Place::kRefused};
+}
+
+// "mask +13.7=1": the bits of the encoded mask that are in 'b' and not in 'a'
+// with their bits of the key, then those that are in 'a' and not in 'b'.
+std::string difference(const Match &a, const Match &b) {
+    std::string s;
+    if (a.cls != b.cls || a.in_port != b.in_port) {
+        s += "class or port ";
+    }
+    auto bit_of = [](const xf_key &k, size_t i) {
+        return std::to_integer<int>(bytes_of(k)[i / 8] >> (i % 8)) & 1;
+    };
+    for (size_t i = 0; i < 8 * sizeof a.mask; i++) {
+        if (a.mask.word[i / 64] == b.mask.word[i / 64]
+            && a.key.word[i / 64] == b.key.word[i / 64]) {
+            continue;
+        }
+        const int was = bit_of(a.mask, i), is = bit_of(b.mask, i);
+        const int key_was = bit_of(a.key, i), key_is = bit_of(b.key, i);
+        const auto name = std::to_string(i / 8) + "." + std::to_string(i % 8);
+        if (was != is) {
+            s += (is ? "+" : "-") + name + "="
+               + std::to_string(is ? key_is : key_was) + " ";
+        } else if (key_was != key_is) {
+            s += "key" + name + " ";
+        }
+    }
+    return s;
+}
+std::string bit_change(char sign, size_t byte, int bit, std::byte key) {
+    return sign + std::to_string(byte) + "." + std::to_string(bit) + "="
+         + std::to_string(std::to_integer<int>(key >> bit) & 1) + " ";
+}
+
+// A flow whose mask is changed bit by bit.
+class Probe {
+public:
+    // Of the attribute 'type', which is inside of ENCAP if 'inner'.
+    Probe(const Flow &flow, uint16_t type, bool inner)
+        : key_(copy(Flow::encode(flow.key))),
+          mask_(copy(Flow::encode(flow.mask))) {
+        Bytes level = mask_;
+        if (inner) {
+            level = payload(level, kEncap);
+        }
+        const Bytes found = payload(level, type);
+        offset_ = found.data() - mask_.data();
+    }
+    bool is_on(size_t bit) const {
+        return (mask_[offset_ + bit / 8] >> bit % 8 & std::byte{1})
+            != std::byte{0};
+    }
+    // What decoding gives with the bit changed: the difference to 'base', or
+    // the reason of the refusal.
+    std::string flip(size_t bit, const Match &base) {
+        mask_[offset_ + bit / 8] ^= std::byte{1} << bit % 8;
+        Match m;
+        const Reject r = decode(key_, mask_, &m);
+        mask_[offset_ + bit / 8] ^= std::byte{1} << bit % 8;
+        return r ? r.name() : difference(base, m);
+    }
+
+private:
+    static ByteVector copy(const AttrList &list) {
+        return {list.bytes().begin(), list.bytes().end()};
+    }
+    static Bytes payload(Bytes level, uint16_t type) {
+        AttrReader reader(level);
+        while (auto a = reader.next()) {
+            if (a->type == type) {
+                return a->payload;
+            }
+        }
+        ADD_FAILURE() << "no attribute " << type;
+        return level;
+    }
+
+    const ByteVector key_;
+    ByteVector mask_;
+    size_t offset_;
+};
+
+// Collects what is wrong: one line per class and byte, not one per bit.
+class Wrong {
+public:
+    void expect(const std::string &got, const std::string &expected,
+                const Kind &kind, bool tagged, uint16_t type, size_t bit) {
+        if (got != expected) {
+            wrong_.try_emplace(std::tuple(kind.cls, tagged, type, bit / 8),
+                               "'" + got + "' instead of '" + expected
+                                   + "', for " + kind.name + ", bit "
+                                   + std::to_string(bit % 8));
+        }
+    }
+    ~Wrong() {
+        static constexpr const char *kClasses[] = {"L2", "ARP", "IPv4",
+                                                   "IPv6"};
+        for (const auto &[where, what] : wrong_) {
+            const auto &[cls, tagged, type, byte] = where;
+            ADD_FAILURE() << kClasses[cls] << (tagged ? " tagged" : "")
+                          << ", attribute " << type << " byte " << byte << ": "
+                          << what;
+        }
+    }
+
+private:
+    std::map<std::tuple<xf_class, bool, uint16_t, size_t>, std::string> wrong_;
+};
+
+TEST(MaskBits, SwitchedOn) {
+    Wrong wrong;
+    for (const Kind &kind : kinds()) {
+        for (const auto &[tagged, metadata] : {std::pair{false, 0x00},
+                                               {false, 0xff},
+                                               {true, 0x00},
+                                               {true, 0xff}}) {
+            const Levels base = minimal(kind, tagged, std::byte(metadata));
+            Match m0;
+            const Reject r0 = decode(base.joined(), &m0);
+            ASSERT_FALSE(r0) << kind.name << ": " << r0.name();
+            ASSERT_EQ(m0.cls, kind.cls);
+
+            for (const AttrInfo &a : kAttrs) {
+                if (metadata && !kZeroAtIngress.contains(a.type)) {
+                    continue;  // Is the same as without.
+                }
+                Levels flow = base;
+                Flow &level = flow.level_of(a.type);
+                level.mask[a.type].resize(a.size);
+                Probe probe(flow.joined(), a.type, &level == &flow.inner);
+                for (size_t i = 0; i < 8 * a.size; i++) {
+                    if (probe.is_on(i)) {
+                        continue;  // The protocol.
+                    }
+                    const std::byte key = level.key[a.type][i / 8];
+                    const Place place = place_of(kind, a.type, i / 8);
+                    const bool key_is_zero =
+                        (key >> i % 8 & std::byte{1}) == std::byte{0};
+                    std::string expected = std::string("match/") + a.reason;
+                    if (place.what == Place::kByte) {
+                        expected = bit_change('+', place.byte, i % 8, key);
+                    } else if (place.what == Place::kFragment) {
+                        expected = "match/ip_frag";
+                    } else if (place.what == Place::kNowhere && key_is_zero) {
+                        expected = "";
+                    }
+                    wrong.expect(probe.flip(i, m0), expected, kind, tagged,
+                                 a.type, i);
+                }
+            }
+        }
+    }
+}
+
+// An attribute at the wrong level of a tagged flow: to encode it or to refuse
+// it, both is safe.  To ignore it is not.
+TEST(MaskBits, AtTheWrongLevel) {
+    Wrong wrong;
+    size_t n_probed = 0;
+    for (const Kind &kind : kinds()) {
+        for (const AttrInfo &a : kAttrs) {
+            if (kZeroAtIngress.contains(a.type)) {
+                continue;
+            }
+            Levels flow = minimal(kind, true, std::byte{0});
+            Flow &from = flow.level_of(a.type);
+            Flow &to = &from == &flow.inner ? flow.outer : flow.inner;
+            from.mask[a.type].resize(a.size);
+            to.key.insert(from.key.extract(a.type));
+            to.mask.insert(from.mask.extract(a.type));
+            Match m0;
+            if (decode(flow.joined(), &m0)) {
+                continue;
+            }
+            Probe probe(flow.joined(), a.type, &to == &flow.inner);
+            for (size_t i = 0; i < 8 * a.size; i++) {
+                if (probe.is_on(i)) {
+                    continue;
+                }
+                const std::string got = probe.flip(i, m0);
+                const Place place = place_of(kind, a.type, i / 8);
+                n_probed++;
+                if (got.starts_with("match/")
+                    || (got.empty() && place.what == Place::kNowhere)) {
+                    continue;
+                }
+                wrong.expect(got,
+                             place.what == Place::kByte
+                                 ? bit_change('+', place.byte, i % 8,
+                                              to.key[a.type][i / 8])
+                                 : std::string("match/") + a.reason,
+                             kind, true, a.type, i);
+            }
+        }
+    }
+    EXPECT_GT(n_probed, 0u);
+}
+
+TEST(MaskBits, SwitchedOff) {
+    Wrong wrong;
+    for (const Kind &kind : kinds()) {
+        for (const bool tagged : {false, true}) {
+            // All bits that can be matched.
+            Levels all = minimal(kind, tagged, std::byte{0});
+            all.tci = tagged ? "b005/ffff" : "";
+            std::string l4_reason;
+            for (const AttrInfo &a : kAttrs) {
+                auto &mask = all.level_of(a.type).mask[a.type];
+                mask.assign(a.size, std::byte{0});
+                for (size_t i = 0; i < a.size; i++) {
+                    if (place_of(kind, a.type, i).what != Place::kRefused) {
+                        mask[i] = std::byte{0xff};
+                    }
+                }
+                const bool l4 = a.type != kEthernet && a.type != kArp
+                             && a.type != kIpv4 && a.type != kIpv6;
+                if (l4 && kind.layouts.contains(a.type) && l4_reason.empty()) {
+                    l4_reason = std::string("match/") + a.reason;
+                }
+            }
+            Match m1;
+            const Reject r1 = decode(all.joined(), &m1);
+            ASSERT_FALSE(r1) << kind.name << ": " << r1.name();
+
+            for (const AttrInfo &a : kAttrs) {
+                Flow &level = all.level_of(a.type);
+                Probe probe(all.joined(), a.type, &level == &all.inner);
+                for (size_t i = 0; i < 8 * a.size; i++) {
+                    const Place place = place_of(kind, a.type, i / 8);
+                    std::string expected;
+                    if (place.what == Place::kRefused) {
+                        continue;  // Is off.
+                    } else if (place.what == Place::kFragment) {
+                        expected = "match/ip_frag";
+                    } else if (place.member == "nw_proto"
+                               && !l4_reason.empty()) {
+                        expected = l4_reason;
+                    } else if (place.what == Place::kByte) {
+                        expected = bit_change('-', place.byte, i % 8,
+                                              level.key[a.type][i / 8]);
+                    }
+                    wrong.expect(probe.flip(i, m1), expected, kind, tagged,
+                                 a.type, i);
+                }
+            }
+
+            // The structural attributes.
+            const Flow flow = all.joined();
+            Probe in_port(flow, kInPort, false);
+            for (size_t i = 0; i < 32; i++) {
+                wrong.expect(in_port.flip(i, m1), "match/in_port", kind,
+                             tagged, kInPort, i);
+            }
+            Probe eth_type(flow, kEthertype, tagged);
+            for (size_t i = 0; i < 16; i++) {
+                wrong.expect(eth_type.flip(i, m1), "match/eth_type", kind,
+                             tagged, kEthertype, i);
+            }
+            if (!tagged) {
+                continue;
+            }
+            Probe tpid(flow, kEthertype, false);
+            Probe tci(flow, kVlan, false);
+            for (size_t i = 0; i < 16; i++) {
+                wrong.expect(tpid.flip(i, m1), "match/vlan_tpid", kind, tagged,
+                             kEthertype, i);
+                const bool present = i == 4;  // 0x1000 in network order.
+                const std::string minus =
+                    bit_change('-', offsetof(xf_key, vlan_tci) + i / 8, i % 8,
+                               flow.key.at(kVlan)[i / 8]);
+                wrong.expect(tci.flip(i, m1),
+                             present ? "match/vlan_tci" : minus, kind, tagged,
+                             kVlan, i);
+            }
+        }
+    }
+}
+
+// Malformed attributes
+// --------------------
+
+bool is_malformed(const Reject &r) {
+    return r && std::string_view(r.group) == "malformed";
+}
+
+std::vector<Flow> samples() {
+    std::vector<Flow> flows = {
+        l2(),
+        arp().match(kArp, &ovs_key_arp::arp_op, "0001/ffff"),
+        ipv4("06")
+            .match(kTcp, "00500000/ffff0000")
+            .match(kTcpFlags, "0002/0fff"),
+        ipv6("3a").match(kIcmpv6, "8700/ffff"),
+        ipv4("11").match(OVS_KEY_ATTR_CT_LABELS,
+                         std::string(32, '0') + "/" + std::string(32, 'f')),
+        ipv4("06").match(kTcp, "00500000/ffff0000").in_vlan("1005/1fff"),
+        ipv6("11").match(kUdp, "00500000/ffff0000").in_vlan("1005/ffff"),
+    };
+    for (const Flow &f : flows) {
+        Match m;
+        EXPECT_FALSE(decode(f, &m));
+    }
+    return flows;
+}
+
+// Cut within an attribute, a flow is malformed.  Between two, it is another
+// flow, which is not to be accepted with more than the whole one has.
+TEST(Malformed, Truncated) {
+    for (const Flow &flow : samples()) {
+        const AttrList key = Flow::encode(flow.key);
+        const AttrList mask = Flow::encode(flow.mask);
+        Match whole;
+        ASSERT_FALSE(decode(key.bytes(), mask.bytes(), &whole));
+        for (const bool cut_key : {true, false}) {
+            const AttrList &list = cut_key ? key : mask;
+            for (size_t n = 0; n < list.bytes().size(); n++) {
+                const Bytes cut = list.bytes().first(n);
+                Match m;
+                const Reject r = cut_key ? decode(cut, mask.bytes(), &m)
+                                         : decode(key.bytes(), cut, &m);
+                // Is 'n' inside of an attribute, not counting its padding?
+                bool inside = false;
+                for (size_t start : list.starts()) {
+                    nlattr a;
+                    std::memcpy(&a, list.bytes().data() + start, sizeof a);
+                    inside |= n > start && n < start + a.nla_len;
+                }
+                if (inside) {
+                    EXPECT_EQ(r ? r.name() : "", "malformed/attribute_length")
+                        << n << " of " << to_hex(list.bytes());
+                } else if (!r) {
+                    for (size_t i = 0; i < XF_KEY_WORDS; i++) {
+                        EXPECT_EQ(m.mask.word[i] & ~whole.mask.word[i], 0u);
+                    }
+                } else {
+                    EXPECT_FALSE(is_malformed(r)) << r.name();
+                }
+            }
+        }
+    }
+}
+
+// The same within ENCAP, whose own length is right.
+TEST(Malformed, TruncatedEncap) {
+    const Flow whole = ipv4("06").match(kTcp, "00500000/ffff0000");
+    for (auto side : {&Flow::key, &Flow::mask}) {
+        Flow flow = whole;
+        flow.in_vlan("1005/1fff");
+        const ByteVector inner = (flow.*side)[kEncap];
+        size_t n_inside = 0;
+        for (size_t n = 0; n < inner.size(); n++) {
+            (flow.*side)[kEncap].assign(inner.begin(), inner.begin() + n);
+            // The attributes, without padding: ETHERTYPE at 0 to 6, IPV4 at 8
+            // to 24, TCP at 24 to 32.
+            const bool inside =
+                (n > 0 && n < 6) || (n > 8 && n < 24) || (n > 24 && n < 32);
+            n_inside += inside;
+            const std::string got = describe(flow);
+            EXPECT_EQ(got == "malformed/attribute_length", inside)
+                << n << ": " << got;
+        }
+        EXPECT_EQ(n_inside, 5u + 15 + 7);
+    }
+}
+
+TEST(Malformed, LengthField) {
+    const AttrList good = Flow::encode(l2().key);
+    const AttrList good_mask = Flow::encode(l2().mask);
+    for (unsigned len = 0; len <= 0xffff; len++) {
+        // The last of the key and of the mask, 4 bytes after its header.
+        AttrList bad;
+        bad.put_raw(static_cast<uint16_t>(len), OVS_KEY_ATTR_CT_MARK,
+                    from_hex("00000000"));
+        const std::string expected = len < 4 || len > 8
+                                       ? "malformed/attribute_length"
+                                   : len < 8 ? "malformed/ct_mark"
+                                             : "";
+        AttrList key = good, mask = good_mask;
+        Match m;
+        key.append(bad.bytes());
+        Reject r = decode(key.bytes(), good_mask.bytes(), &m);
+        ASSERT_EQ(r ? r.name() : "", expected) << "nla_len " << len;
+        mask.append(bad.bytes());
+        r = decode(good.bytes(), mask.bytes(), &m);
+        ASSERT_EQ(r ? r.name() : "", expected) << "nla_len " << len;
+    }
+}
+
+// Attributes of a fixed size, one byte shorter, longer, and empty.
+TEST(Malformed, PayloadSize) {
+    const struct {
+        uint16_t type;
+        size_t size;
+        const char *name;
+    } rows[] = {
+        {OVS_KEY_ATTR_PRIORITY, 4, "malformed/skb_priority"},
+        {OVS_KEY_ATTR_IN_PORT, 4, "malformed/in_port"},
+        {OVS_KEY_ATTR_ETHERNET, 12, "malformed/eth"},
+        {OVS_KEY_ATTR_VLAN, 2, "malformed/vlan"},
+        {OVS_KEY_ATTR_ETHERTYPE, 2, "malformed/eth_type"},
+        {OVS_KEY_ATTR_IPV4, 12, "malformed/ipv4"},
+        {OVS_KEY_ATTR_IPV6, 40, "malformed/ipv6_label"},
+        {OVS_KEY_ATTR_TCP, 4, "malformed/tcp"},
+        {OVS_KEY_ATTR_UDP, 4, "malformed/udp"},
+        {OVS_KEY_ATTR_ICMP, 2, "malformed/icmp"},
+        {OVS_KEY_ATTR_ICMPV6, 2, "malformed/icmpv6"},
+        {OVS_KEY_ATTR_ARP, 24, "malformed/arp"},
+        {OVS_KEY_ATTR_ND, 28, "malformed/nd"},
+        {OVS_KEY_ATTR_SKB_MARK, 4, "malformed/skb_mark"},
+        {OVS_KEY_ATTR_SCTP, 4, "malformed/sctp"},
+        {OVS_KEY_ATTR_TCP_FLAGS, 2, "malformed/tcp_flags"},
+        {OVS_KEY_ATTR_DP_HASH, 4, "malformed/dp_hash"},
+        {OVS_KEY_ATTR_RECIRC_ID, 4, "malformed/recirc_id"},
+        {OVS_KEY_ATTR_CT_STATE, 4, "malformed/ct_state"},
+        {OVS_KEY_ATTR_CT_ZONE, 2, "malformed/ct_zone"},
+        {OVS_KEY_ATTR_CT_MARK, 4, "malformed/ct_mark"},
+        {OVS_KEY_ATTR_CT_LABELS, 16, "malformed/ct_labels"},
+        {OVS_KEY_ATTR_PACKET_TYPE, 4, "malformed/packet_type"},
+    };
+    for (const auto &row : rows) {
+        for (const size_t size : {row.size - 1, row.size + 1, size_t{0}}) {
+            for (auto side : {&Flow::key, &Flow::mask}) {
+                Flow flow = ipv4("06");
+                (flow.*side)[row.type].resize(size);
+                EXPECT_EQ(describe(flow), row.name) << size << " bytes";
+                if (row.type == kVlan) {
+                    continue;
+                }
+                // Behind a tag, too.
+                Flow inner = ipv4("06");
+                (inner.*side)[row.type].resize(size);
+                EXPECT_EQ(describe(inner.in_vlan("1005/1fff")), row.name)
+                    << size << " bytes, behind a tag";
+            }
+        }
+    }
+}
+
+// Those of any size have the same one in key and mask.
+TEST(Malformed, SizesDiffer) {
+    const Row rows[] = {
+        {"MPLS",
+         on_port1("8847").match(OVS_KEY_ATTR_MPLS,
+                                "00064140/0000000000000000"),
+         "malformed/mpls"},
+        {"NSH", l2().match(OVS_KEY_ATTR_NSH, "0000/000000"), "malformed/nsh"},
+        {"ND extensions", l2().match(OVS_KEY_ATTR_ND_EXTENSIONS, "0000/00"),
+         "malformed/nd_ext"},
+        {"original tuple",
+         l2().match(OVS_KEY_ATTR_CT_ORIG_TUPLE_IPV4, "00000000/00000000ff"),
+         "malformed/ct_tuple4"},
+        {"original tuple, IPv6",
+         l2().match(OVS_KEY_ATTR_CT_ORIG_TUPLE_IPV6, "0000/ff"),
+         "malformed/ct_tuple6"},
+        {"empty in the key",
+         l2().match(OVS_KEY_ATTR_CT_ORIG_TUPLE_IPV6, "/ff"),
+         "malformed/ct_tuple6"},
+    };
+    check(rows);
+}
+
+TEST(Malformed, Duplicates) {
+    for (auto side : {&Flow::key, &Flow::mask}) {
+        const Flow flow = ipv4("06").match(kTcp, "00500000/ffff0000");
+        for (const auto &[type, payload] : flow.*side) {
+            // At the outer level.
+            AttrList key = Flow::encode(flow.key);
+            AttrList mask = Flow::encode(flow.mask);
+            (side == &Flow::key ? key : mask).put_bytes(type, payload);
+            Match m;
+            const Reject r = decode(key.bytes(), mask.bytes(), &m);
+            EXPECT_EQ(r ? r.name() : "", "malformed/duplicate_attribute")
+                << type;
+            if (Flow::is_outer(type)) {
+                continue;
+            }
+
+            // In ENCAP.
+            AttrList again;
+            again.put_bytes(type, payload);
+            Flow tagged = flow;
+            ByteVector &encap = (tagged.in_vlan("1005/1fff").*side)[kEncap];
+            for (std::byte b : again.bytes()) {
+                encap.push_back(b);
+            }
+            EXPECT_EQ(describe(tagged), "malformed/duplicate_attribute")
+                << type;
+
+            // At both levels.
+            if (type != kEthertype) {
+                tagged = flow;
+                tagged.in_vlan("1005/1fff");
+                (tagged.*side)[type] = payload;
+                EXPECT_EQ(describe(tagged), "malformed/duplicate_attribute")
+                    << type;
+            }
+        }
+    }
+    // One level in the key, the other in the mask.
+    Flow crossed = ipv4("06").in_vlan("1005/1fff");
+    crossed.mask[kIpv4] = from_hex("ffffffff0000000000000000");
+    EXPECT_EQ(describe(crossed), "malformed/duplicate_attribute");
+}
+
+TEST(Malformed, UnknownAttributes) {
+    for (uint16_t type = OVS_KEY_ATTR_MAX + 1; type <= kMaxAttrType; type++) {
+        for (auto side : {&Flow::key, &Flow::mask}) {
+            Flow flow = l2();
+            (flow.*side)[type] = from_hex(type % 2 ? "00000000" : "");
+            ASSERT_EQ(describe(flow), "match/unknown_attribute") << type;
+            ASSERT_EQ(describe(flow.in_vlan("1005/1fff")),
+                      "match/unknown_attribute")
+                << type;
+        }
+    }
+}
+
+TEST(Malformed, AttributeFlagsAreIgnored) {
+    Flow flow = l2();
+    flow.key[kInPort | NLA_F_NET_BYTEORDER] = flow.key[kInPort];
+    flow.key.erase(kInPort);
+    EXPECT_EQ(describe(flow), L2);
+
+    flow = l2().in_vlan("1005/1fff");
+    for (auto *level : {&flow.key, &flow.mask}) {
+        (*level)[kEncap | NLA_F_NESTED] = (*level)[kEncap];
+        level->erase(kEncap);
+    }
+    EXPECT_EQ(describe(flow),
+              "l2 port=1 eth_type=88b5/ffff vlan_tci=1005/1fff");
+}
+
+// Random changes to good flows: no crash, and decode() above checks what is
+// accepted.
+TEST(Malformed, Garbage) {
+    std::mt19937 random(1);
+    const auto flows = samples();
+    size_t n_accepted = 0;
+    for (int i = 0; i < 100'000; i++) {
+        const Flow &flow = flows[random() % flows.size()];
+        const AttrList lists[] = {Flow::encode(flow.key),
+                                  Flow::encode(flow.mask)};
+        ByteVector bytes[2];
+        for (int side : {0, 1}) {
+            const Bytes b = lists[side].bytes();
+            bytes[side].assign(b.begin(), b.end());
+            for (unsigned n = random() % 3; n; n--) {
+                bytes[side][random() % b.size()] ^= std::byte{1}
+                                                 << random() % 8;
+            }
+        }
+        Match m;
+        n_accepted += !decode(bytes[0], bytes[1], &m);
+    }
+    EXPECT_GT(n_accepted, 1000u);
+}
+
+}  // namespace
+}  // namespace flowxlate::unit

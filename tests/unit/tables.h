@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: Apache-2.0
+// A flow table in heap memory, and a reader of it that does what bpf/lookup.h
+// does.
+#ifndef TESTS_UNIT_TABLES_H
+#define TESTS_UNIT_TABLES_H
+
+#include <arpa/inet.h>
+
+#include <atomic>
+#include <random>
+#include <vector>
+
+#include "flowxlate/flow_table.h"
+
+namespace flowxlate::unit {
+
+struct Sizes {
+    size_t buckets = 64;
+    size_t flows = 128;  // With slot 0, which is not used.
+    size_t subtables = XF_MAX_SUBTABLES;
+    size_t cpus = 2;
+    uint64_t seed = 1;          // 0: a secret of zeros.
+    bool cpus_have_run = true;  // The program, on all of them.
+};
+
+class Tables {
+public:
+    explicit Tables(const Sizes &sizes = {})
+        : buckets_(sizes.buckets),
+          flows_(sizes.flows),
+          subtables_(sizes.subtables),
+          walks_(XF_N_CLASSES),
+          stats_(sizes.cpus * sizes.flows),
+          cpus_(sizes.cpus),
+          table(memory(sizes.seed)) {
+        for (xf_cpu &cpu : cpus_) {
+            cpu.seq = sizes.cpus_have_run ? 2 : 0;
+        }
+    }
+
+private:
+    TableMemory memory(uint64_t seed) {
+        TableMemory m{buckets_, flows_, subtables_, walks_, stats_, cpus_, {}};
+        std::mt19937_64 random(seed);
+        for (uint64_t &word : m.secret) {
+            word = seed ? random() : 0;
+        }
+        return m;
+    }
+
+    std::vector<xf_bucket> buckets_;
+    std::vector<xf_flow> flows_;
+    std::vector<xf_subtable> subtables_;
+    std::vector<xf_walk> walks_;
+    std::vector<xf_stats> stats_;
+    std::vector<xf_cpu> cpus_;
+
+public:
+    FlowTable table;
+
+    const TableMemory &mem() const { return table.memory(); }
+    xf_stats &stats(size_t cpu, FlowSlot slot) {
+        return stats_[cpu * flows_.size() + index(slot)];
+    }
+};
+
+// The reader
+// ----------
+
+template <typename T>
+T load(T &word) {
+    return std::atomic_ref(word).load(std::memory_order_acquire);
+}
+
+inline bool key_matches(const xf_key &packet, xf_class cls, const __u64 *mask,
+                        const __u64 *key) {
+    for (uint32_t i = 0; i < xf_class_words(cls); i++) {
+        if ((packet.word[i] & mask[i]) != key[i]) {
+            return false;
+        }
+    }
+    return true;
+}
+
+inline uint64_t packet_hash(const TableMemory &mem, const xf_key &packet,
+                            xf_class cls, const __u64 *mask,
+                            uint32_t subtable) {
+    uint64_t sum = xf_hash_word(subtable, mem.secret[XF_KEY_WORDS]);
+    for (uint32_t i = 0; i < xf_class_words(cls); i++) {
+        sum += xf_hash_word(packet.word[i] & mask[i], mem.secret[i]);
+    }
+    return xf_hash_finish(sum);
+}
+
+inline FlowSlot find_in_subtable(const TableMemory &mem, xf_class cls,
+                                 const xf_key &packet, uint32_t subtable) {
+    if (subtable >= mem.subtables.size()) {
+        return FlowSlot::kNone;
+    }
+    const __u64 *mask = mem.subtables[subtable].mask;
+    const uint64_t hash = packet_hash(mem, packet, cls, mask, subtable);
+    auto probe = [&](xf_bucket &bucket) {
+        for (__u64 &word : bucket.entry) {
+            const uint64_t entry = load(word);
+            const auto slot = static_cast<uint32_t>(entry);
+            if (entry >> 32 != xf_hash_signature(hash)
+                || slot >= mem.flows.size()) {
+                continue;
+            }
+            const xf_flow &flow = mem.flows[slot];
+            if (flow.subtable == subtable
+                && key_matches(packet, cls, mask, flow.key)) {
+                return FlowSlot{slot};
+            }
+        }
+        return FlowSlot::kNone;
+    };
+    auto bucket = [&](uint32_t i) -> xf_bucket & {
+        return mem.buckets[i & (mem.buckets.size() - 1)];
+    };
+
+    xf_bucket &first = bucket(xf_hash_bucket1(hash));
+    const FlowSlot slot = probe(first);
+    if (slot != FlowSlot::kNone || !load(first.overflow)) {
+        return slot;
+    }
+    return probe(bucket(xf_hash_bucket2(hash)));
+}
+
+// The slot that 'packet' finds.  'predicted' is what the mask cache says.
+inline FlowSlot find(const TableMemory &mem, xf_class cls,
+                     const xf_key &packet, uint32_t predicted = 0) {
+    xf_walk &walk = mem.walks[cls];
+    const uint32_t n = load(walk.n);
+    if (n <= 1) {
+        return n ? find_in_subtable(mem, cls, packet, load(walk.subtable[0]))
+                 : FlowSlot::kNone;
+    }
+    FlowSlot slot = FlowSlot::kNone;
+    if (predicted) {
+        slot = find_in_subtable(mem, cls, packet, predicted);
+    }
+    for (uint32_t i = 0;
+         slot == FlowSlot::kNone && i < n && i < XF_MAX_SUBTABLES; i++) {
+        const uint32_t subtable = load(walk.subtable[i]);
+        if (subtable && subtable != predicted) {
+            slot = find_in_subtable(mem, cls, packet, subtable);
+        }
+    }
+    return slot;
+}
+
+// Megaflows
+// ---------
+// Megaflow (cls, variant, id) has the 'variant'th mask of its class and
+// matches the packets of this id and variant, no others.
+
+struct Megaflow {
+    xf_class cls;
+    uint32_t variant, id;
+
+    auto operator<=>(const Megaflow &) const = default;
+
+    xf_key mask() const {
+        xf_key m{};
+        m.in_port = 0xffffffff;
+        m.eth_type = 0xffff;
+        m.vlan_tci = 0xffff;
+        m.nw_tos = 0xff;                                // The variant.
+        m.eth_dst[5] = static_cast<__u8>(variant + 1);  // 255 variants.
+        if (cls == XF_CLASS_L2 || cls == XF_CLASS_IPV4) {
+            m.ipv4_dst = 0xffffffff;
+        } else if (cls == XF_CLASS_ARP) {
+            std::memset(m.arp_tha, 0xff, sizeof m.arp_tha);  // Word 6.
+        } else {
+            std::memset(m.ipv6_dst, 0xff, sizeof m.ipv6_dst);  // Word 7.
+        }
+        return m;
+    }
+    // The bits that no mask covers are from 'noise'.
+    xf_key packet(uint64_t noise = 0) const {
+        static constexpr uint16_t kTypes[] = {0x88b5, 0x0806, 0x0800, 0x86dd};
+        std::mt19937_64 random(noise);
+        const xf_key m = mask();
+        xf_key k{};
+        for (uint32_t i = 0; i < xf_class_words(cls); i++) {
+            k.word[i] = noise ? random() & ~m.word[i] : 0;
+        }
+        k.in_port = 1;
+        k.eth_type = htons(kTypes[cls]);
+        k.nw_tos = static_cast<__u8>(variant);
+        k.eth_dst[5] |= m.eth_dst[5];
+        if (cls == XF_CLASS_L2 || cls == XF_CLASS_IPV4) {
+            k.ipv4_dst = htonl(id);
+        } else if (cls == XF_CLASS_ARP) {
+            std::memcpy(k.arp_tha + 2, &id, sizeof id);
+        } else {
+            std::memcpy(k.ipv6_dst + 12, &id, sizeof id);
+        }
+        return k;
+    }
+    xf_key key() const {
+        xf_key k = packet();
+        const xf_key m = mask();
+        for (size_t i = 0; i < XF_KEY_WORDS; i++) {
+            k.word[i] &= m.word[i];
+        }
+        return k;
+    }
+};
+
+inline xf_flow output_to(uint32_t port) {
+    xf_flow f{};
+    f.verdict = XF_OUTPUT;
+    f.out_port = port;
+    return f;
+}
+
+inline Reject insert(FlowTable *table, const Megaflow &m, uint32_t port,
+                     FlowSlot *slot) {
+    return table->insert(m.cls, m.key(), m.mask(), output_to(port), slot);
+}
+
+}  // namespace flowxlate::unit
+
+#endif
