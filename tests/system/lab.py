@@ -125,6 +125,26 @@ class Host:
                 'rx_packets': stats['rx']['packets'],
                 'rx_bytes': stats['rx']['bytes']}
 
+    def checksum_errors(self):
+        """TCP and UDP packets that were dropped for their checksum."""
+        errors = 0
+        lines = self.run('cat', '/proc/net/snmp').splitlines()
+        for names, values in zip(lines[::2], lines[1::2]):
+            if names.split()[0] in ('Tcp:', 'Udp:'):
+                errors += int(dict(zip(names.split(), values.split()))
+                              ['InCsumErrors'])
+        for line in self.run('cat', '/proc/net/snmp6').splitlines():
+            if line.startswith('Udp6InCsumErrors'):
+                errors += int(line.split()[1])
+        return errors
+
+    def know(self, *others):
+        """Gives the host permanent neighbour entries for 'others'."""
+        for other in others:
+            for ip in (other.ip4, other.ip6):
+                run('ip', '-n', self.netns, 'neigh', 'replace', ip, 'lladdr',
+                    other.mac, 'dev', 'eth0', 'nud', 'permanent')
+
     def socket(self, family, kind, proto=0):
         with in_netns(self.netns):
             return socket.socket(family, kind, proto)
@@ -188,6 +208,7 @@ class Ovs:
         self.env['OVS_OFFLOAD_PLUGIN_DIR'] = plugin_dir
         self.log = lab.tmp + '/ovs-vswitchd.log'
         self.processes = {}
+        self.wrapper = []  # Runs ovs-vswitchd, if not empty.
 
     def tool(self, name):
         for sub in ('bin', 'sbin'):
@@ -197,8 +218,10 @@ class Ovs:
         raise RuntimeError('no %s in %s' % (name, self.dir))
 
     def spawn(self, name, *args):
-        command = ['ip', 'netns', 'exec', self.lab.switch, self.tool(name),
-                   '--pidfile', '--no-chdir', *args]
+        command = ['ip', 'netns', 'exec', self.lab.switch]
+        if name == 'ovs-vswitchd':
+            command += self.wrapper
+        command += [self.tool(name), '--pidfile', '--no-chdir', *args]
         output = open('%s/%s.out' % (self.lab.tmp, name), 'a')
         self.processes[name] = subprocess.Popen(
             command, env=self.env, stdin=subprocess.DEVNULL, stdout=output,
@@ -236,7 +259,7 @@ class Ovs:
     def kill_vswitchd(self, sig=signal.SIGKILL):
         process = self.processes.pop('ovs-vswitchd')
         process.send_signal(sig)
-        process.wait()
+        return process.wait()
 
     def stop(self):
         for name in ('ovs-vswitchd', 'ovsdb-server'):
@@ -383,12 +406,54 @@ class Lab:
         atexit.unregister(self.remove)
 
 
+# -- Counters -----------------------------------------------------------------
+
+# A veth that feeds XDP counts the frames that it sends without their header.
+ETH_HLEN = 14
+
+
+def counters(lab, hosts):
+    """What everybody has counted of what each of the hosts has sent.
+
+    A dictionary by port: 'sent', 'openflow' and 'xdp' are (packets, bytes),
+    'passed' is the number of packets passed to OVS.
+    """
+    openflow = lab.ovs.openflow_counters()
+    _, ports = lab.ovs.offload_show()
+    result = {}
+    for host in hosts:
+        host_counters = host.counters()
+        packets = host_counters['tx_packets']
+        port = ports[host.port]
+        result[host.port] = {
+            'sent': (packets,
+                     host_counters['tx_bytes'] + ETH_HLEN * packets),
+            'openflow': openflow.get(lab.ovs.of_port(host.port), (0, 0)),
+            'xdp': (port['packets'], port['bytes']),
+            'passed': sum(port['passed'].values())}
+    return result
+
+
+def settled_counters(lab, hosts, interval=0.6, timeout=15):
+    """Waits until nothing moves, so that all counters speak of the same."""
+    last = counters(lab, hosts)
+    deadline = time.monotonic() + timeout
+    while True:
+        time.sleep(interval)
+        now = counters(lab, hosts)
+        if now == last:
+            return now
+        if time.monotonic() > deadline:
+            raise RuntimeError('counters do not settle: %s' % now)
+        last = now
+
+
 # -- Traffic ------------------------------------------------------------------
 
-def ping(src, dst, count=5, version=4, interval=0.05):
+def ping(src, dst, count=5, version=4, interval=0.05, size=56):
     """Returns the number of replies."""
     out = src.run('ping', '-%d' % version, '-n', '-c', str(count),
-                  '-i', str(interval), '-W', '1',
+                  '-i', str(interval), '-W', '1', '-s', str(size),
                   dst.ip4 if version == 4 else dst.ip6, check=False)
     m = re.search(r'(\d+) received', out)
     return int(m[1]) if m else 0
@@ -445,7 +510,7 @@ def udp_echo(src, dst, count=50, version=4, port=6000, size=200, timeout=1.0,
     family, ip = address(dst, version)
     server = dst.socket(family, socket.SOCK_DGRAM)
     server.bind((ip, port))
-    server.settimeout(0.2)
+    server.settimeout(0.02)
     stop = threading.Event()
 
     def serve():
@@ -492,3 +557,168 @@ def vlan_frames(src, dst, vlan=100, count=20, interval=0.01, settle=0.5):
     sender.close()
     receiver.close()
     return arrived
+
+
+def exchange(src, dst, frame, count=50, interval=0.002, settle=0.3):
+    """Sends 'frame' 'count' times.
+
+    Returns the different (frame, TCI) of UDP that arrived at 'dst' from the
+    sender's MAC address, with their number.
+    """
+    sender, receiver = src.raw_socket(), dst.raw_socket()
+    arrived = {}
+    for _ in range(count):
+        sender.send(frame)
+        time.sleep(interval)
+    deadline = time.monotonic() + settle
+    while time.monotonic() < deadline:
+        with contextlib.suppress(socket.timeout):
+            got = receive_frame(receiver, settle)
+            if got[0][6:12] == frame[6:12] and got[0][23:24] == b'\x11':
+                arrived[got] = arrived.get(got, 0) + 1
+    sender.close()
+    receiver.close()
+    return arrived
+
+
+class Stream:
+    """A steady stream of numbered UDP datagrams from one host to another.
+
+        with Stream(a, b, pps=1000) as stream:
+            ...
+        stream.sent, stream.lost, stream.longest_gap
+    """
+
+    def __init__(self, src, dst, pps=1000, port=7000, size=100, version=4):
+        self.sent = 0        # Datagrams that send() has taken.
+        self.refused = 0     # Others: the interface was down or not there.
+        self.received = 0    # Different ones.
+        self.duplicates = 0
+        self.longest_gap = 0.0  # Seconds between two arrivals.
+        self.last_arrival = None
+        self.family, self.ip = address(dst, version)
+        self.port, self.pps, self.size = port, pps, size
+        self.sender = src.socket(self.family, socket.SOCK_DGRAM)
+        self.receiver = dst.socket(self.family, socket.SOCK_DGRAM)
+        self.receiver.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 16 << 20)
+        self.receiver.settimeout(0.1)
+        self.receiver.bind(('', port))
+        self.stop_sending = threading.Event()
+        self.stop_receiving = threading.Event()
+        self.threads = [threading.Thread(target=self.send),
+                        threading.Thread(target=self.receive)]
+
+    def __enter__(self):
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+    def stop(self, settle=0.4):
+        self.stop_sending.set()
+        self.threads[0].join()
+        time.sleep(settle)
+        self.stop_receiving.set()
+        self.threads[1].join()
+        self.sender.close()
+        self.receiver.close()
+
+    @property
+    def lost(self):
+        return self.sent - self.received
+
+    def send(self):
+        begin, n = time.monotonic(), 0
+        payload = b'u' * self.size
+        while not self.stop_sending.is_set():
+            try:
+                self.sender.sendto(n.to_bytes(8, 'big') + payload,
+                                   (self.ip, self.port))
+                self.sent += 1
+            except OSError:
+                self.refused += 1
+            n += 1
+            delay = begin + n / self.pps - time.monotonic()
+            if delay > 0:
+                time.sleep(delay)
+
+    def receive(self):
+        seen = set()
+        while not self.stop_receiving.is_set():
+            try:
+                number = self.receiver.recv(65536)[:8]
+            except OSError:
+                continue
+            now = time.monotonic()
+            if self.last_arrival:
+                self.longest_gap = max(self.longest_gap,
+                                       now - self.last_arrival)
+            self.last_arrival = now
+            if number in seen:
+                self.duplicates += 1
+            else:
+                seen.add(number)
+                self.received += 1
+
+    def __str__(self):
+        return '%d of %d lost, longest gap %.2f s' % (
+            self.lost, self.sent, self.longest_gap)
+
+
+# -- Programs -----------------------------------------------------------------
+
+def attached_program(lab, port):
+    """The id and name of the XDP program on a port's device, or None."""
+    link = json.loads(run('ip', '-n', lab.switch, '-d', '-j', 'link', 'show',
+                          port))[0]
+    if 'xdp' not in link:
+        return None
+    xdp = link['xdp']
+    if 'attached' in xdp and len(xdp['attached']) > 1:
+        raise RuntimeError('several XDP programs on %s: %s' % (port, xdp))
+    prog = xdp.get('prog') or xdp['attached'][0]['prog']
+    return prog['id'], prog.get('name', '')
+
+
+class ForeignProgram:
+    """Somebody else's XDP program, which passes everything."""
+
+    XDP_PASS = 2
+    BPF_PROG_TYPE_XDP = 6
+    BPF_XDP = 37
+    XDP_FLAGS_DRV_MODE = 4
+    name = 'somebody_elses'
+
+    def __init__(self):
+        self.lib = ctypes.CDLL('libbpf.so.1', use_errno=True)
+        self.lib.libbpf_set_print(None)
+        instructions = struct.pack('=BBhiBBhi', 0xb7, 0, 0, self.XDP_PASS,
+                                   0x95, 0, 0, 0)
+        self.fd = self.check(self.lib.bpf_prog_load(
+            self.BPF_PROG_TYPE_XDP, self.name.encode(), b'GPL', instructions,
+            ctypes.c_size_t(2), None))
+        self.links = []
+
+    @staticmethod
+    def check(result):
+        if result < 0:
+            raise OSError(-result, os.strerror(-result))
+        return result
+
+    def attach(self, lab, port, link=False):
+        """Attaches the program by netlink, or by a BPF link."""
+        with in_netns(lab.switch):
+            ifindex = socket.if_nametoindex(port)
+            if link:
+                self.links.append(self.check(self.lib.bpf_link_create(
+                    self.fd, ifindex, self.BPF_XDP, None)))
+            else:
+                self.check(self.lib.bpf_xdp_attach(
+                    ifindex, self.fd, self.XDP_FLAGS_DRV_MODE, None))
+
+    def close(self):
+        for fd in [*self.links, self.fd]:
+            os.close(fd)
+        self.links, self.fd = [], None

@@ -1,0 +1,107 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""System tests: a real Open vSwitch with our plugin and hosts around it.
+
+Needs root.  --ovs is a directory made by ovs-plugin/build-ovs, --plugin the
+one that holds ovs-offload-xdp.so.
+"""
+import argparse
+import os
+import sys
+import time
+import traceback
+
+import test_config
+import test_counters
+import test_ports
+import test_restart
+import test_traffic
+import test_trouble
+from lab import run, wait_for
+from suite import Context, Failed, Skipped
+
+# Of (name, function); the function's text says what is tested.
+TESTS = (test_traffic.TESTS + test_counters.TESTS + test_ports.TESTS
+         + test_config.TESTS + test_restart.TESTS + test_trouble.TESTS)
+
+
+def describe(function):
+    return function.__doc__.splitlines()[0].rstrip('.')
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--ovs', metavar='DIR')
+    parser.add_argument('--plugin', metavar='DIR')
+    parser.add_argument('--filter', metavar='SUBSTRING', default='',
+                        help='run the tests with this in their name')
+    parser.add_argument('--list', action='store_true',
+                        help='print the tests and their numbers')
+    args = parser.parse_args()
+    if not args.list and not (args.ovs and args.plugin):
+        parser.error('--ovs and --plugin are needed')
+    return args
+
+
+def run_test(number, name, function, context):
+    """Returns 'passed', 'failed' or 'skipped'."""
+    begin = time.monotonic()
+    context.notes, context.diagnosis = [], ''
+
+    def report(word, text):
+        print('%s %d %s (%.1f s): %s' % (
+            word, number, name, time.monotonic() - begin,
+            '; '.join([text, *context.notes])), flush=True)
+
+    try:
+        function(context)
+    except Skipped as e:
+        report('skip', str(e))
+        return 'skipped'
+    except Exception as e:
+        report('FAILED', str(e) or type(e).__name__)
+        if not isinstance(e, Failed):
+            print(traceback.format_exc(limit=-4), end='')
+        print(context.diagnosis, end='', flush=True)
+        return 'failed'
+    report('ok', describe(function))
+    return 'passed'
+
+
+def test_nothing_left(context):
+    """No namespace, process, directory or BPF program of these tests is left.
+    """
+    try:
+        # The kernel frees programs some time after their last user is gone.
+        wait_for('clean-up', lambda: not context.leftovers(), timeout=5)
+    except RuntimeError:
+        raise Failed(', '.join(context.leftovers()) + ' left') from None
+    if 'xdp' in run('ip', '-d', 'link') and not context.had_xdp:
+        raise Failed('an XDP program is on a device of the main namespace')
+
+
+def main():
+    args = parse_args()
+    numbered = list(enumerate(TESTS, 1))
+    if args.list:
+        for number, (name, function) in numbered:
+            print('%2d %-18s %s' % (number, name, describe(function)))
+        return 0
+    if os.geteuid():
+        sys.exit('run_tests.py: needs root')
+
+    context = Context(os.path.abspath(args.ovs), os.path.abspath(args.plugin))
+    context.had_xdp = 'xdp' in run('ip', '-d', 'link')
+    results = [run_test(number, name, function, context)
+               for number, (name, function) in numbered if args.filter in name]
+    results.append(run_test(len(TESTS) + 1, 'nothing-left', test_nothing_left,
+                            context))
+    print('%d passed, %d failed, %d skipped' % tuple(
+        results.count(r) for r in ('passed', 'failed', 'skipped')))
+    return 1 if 'failed' in results else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

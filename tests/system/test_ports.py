@@ -1,0 +1,358 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ports come, go and change while packets flow."""
+import contextlib
+import re
+import socket
+import threading
+import time
+
+from lab import (Stream, exchange, ping, run, udp_echo, udp_frame, wait_for)
+from suite import (expect, flows_between, flows_in_tables, passed, ran_in_xdp,
+                   wait_offloaded, xdp_packets)
+
+
+def forward_by_address(lab):
+    """Rules that send each host's frames to it and nowhere else."""
+    lab.ovs.ofctl('del-flows', 'br0')
+    for number, host in enumerate(lab.hosts, 1):
+        lab.ovs.ofctl('add-flow', 'br0', 'dl_dst=%s,actions=output:%d'
+                      % (host.mac, number))
+
+
+def add_port(lab, host, *extra):
+    """Adds a port, after 'extra' in the same transaction."""
+    for _ in range(5):
+        lab.ovs.vsctl(*extra, '--', 'add-port', 'br0', host.port, '--', 'set',
+                      'interface', host.port, 'type=afxdp',
+                      'ofport_request=%d' % host.number)
+        error = lab.ovs.vsctl('get', 'interface', host.port, 'error').strip()
+        if error in ('[]', '""'):
+            return
+        # Under load the kernel frees an AF_XDP socket's queue some time after
+        # close().  Without offload some 6% of such additions fail as well.
+        expect(lab.ovs.log_lines('xsk_socket__create failed .*busy'),
+               'port %s: %s', host.port, error)
+        extra = ('del-port', host.port)
+        time.sleep(0.1)
+    expect(False, 'port %s: %s', host.port, error)
+
+
+class Watch:
+    """Counts the frames for 'victim' that another host receives."""
+
+    def __init__(self, host, victim):
+        self.frames = 0
+        self.socket = host.raw_socket()
+        self.socket.settimeout(0.1)
+        self.mac = bytes.fromhex(victim.mac.replace(':', ''))
+        self.done = threading.Event()
+        self.thread = threading.Thread(target=self.count)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.done.set()
+        self.thread.join()
+        self.socket.close()
+
+    def count(self):
+        while not self.done.is_set():
+            with contextlib.suppress(socket.timeout):
+                self.frames += self.socket.recv(65536)[:6] == self.mac
+
+
+def test_readd(context):
+    """del-port and add-port under traffic: others undisturbed, it recovers."""
+    with context.lab(3) as lab:
+        a, b, c = lab.hosts
+        forward_by_address(lab)
+        with Watch(c, b) as watch, Stream(a, c, port=7001) as other, \
+                Stream(a, b) as own:
+            wait_offloaded(lab, a, b)
+            wait_offloaded(lab, a, c)
+            # Apart, and in one transaction.
+            lab.ovs.vsctl('del-port', b.port)
+            expect(b.port not in lab.ovs.offload_show()[1], 'port still there')
+            time.sleep(0.5)
+            add_port(lab, b)
+            wait_offloaded(lab, a, b)
+            lab.ovs.vsctl('del-port', b.port)
+            add_port(lab, b)
+            wait_offloaded(lab, a, b)
+            last = own.received
+            time.sleep(0.5)
+            expect(own.received - last > 100, 'traffic does not recover')
+            expect(watch.frames == 0, 'port %s received %d frames for %s',
+                   c.port, watch.frames, b.port)
+        lab.ovs.appctl('revalidator/purge')
+        wait_for('all flows to be forgotten',
+                 lambda: flows_in_tables(lab)[1] == 0)
+        context.note('other ports: %s; the port: %s', other, own)
+        expect(other.lost == 0, 'traffic of other ports: %s', other)
+        expect(own.duplicates == 0, '%d duplicates', own.duplicates)
+
+
+def sent_by_xdp(lab, host):
+    """Frames that XDP programs have redirected to the host."""
+    statistics = run('ip', 'netns', 'exec', lab.switch, 'ethtool', '-S',
+                     host.port)
+    return sum(int(n) for n in re.findall(r'tx_queue_\d+_xdp_xmit: (\d+)',
+                                          statistics))
+
+
+def swap_ports(lab, a, b, c, d, stream):
+    """Puts other ports in the place of b's.  Returns what went to each."""
+    with Watch(c, b) as watch_c, Watch(d, b) as watch_d:
+        lab.ovs.vsctl('del-port', b.port)
+        time.sleep(0.3)
+        add_port(lab, c)
+        time.sleep(0.5)
+        alone = watch_c.frames
+        # Now in one transaction.
+        add_port(lab, b, 'del-port', c.port)
+        received = stream.received
+        wait_for('traffic', lambda: stream.received > received + 1000)
+        add_port(lab, d, 'del-port', b.port)
+        time.sleep(0.5)
+        return alone, watch_d.frames
+
+
+def test_slot_reuse(context):
+    """A port in a deleted one's place never gets its packets by XDP."""
+    for offload in (True, False):
+        with context.lab(2, offload=offload) as lab:
+            a, b = lab.hosts
+            c = lab.add_host(port=False)
+            d = lab.add_host(port=False)
+            forward_by_address(lab)
+            with Stream(a, b, pps=3000) as stream:
+                wait_for('traffic', lambda: stream.received > 100)
+                if offload:
+                    slot = find_slot(lab, b)
+                alone, at_once = swap_ports(lab, a, b, c, d, stream)
+                expect(alone == 0, '%d frames for %s went to %s', alone,
+                       b.port, c.port)
+                # Open vSwitch gives d the datapath port number that b had,
+                # some time before it corrects the flows.
+                context.note('offload %s: %d frames went to the successor in '
+                             'the same transaction', 'on' if offload else
+                             'off', at_once)
+                if not offload:
+                    continue
+                expect(find_slot(lab, d) == slot, 'not the same slot again')
+                by_xdp = sent_by_xdp(lab, c), sent_by_xdp(lab, d)
+                expect(by_xdp == (0, 0), 'XDP sent %d and %d frames to the '
+                       'successors', *by_xdp)
+                add_port(lab, b)
+                wait_offloaded(lab, a, b)
+            expect(ran_in_xdp(lab, a, lambda: ping(a, b, 30)) == 30, 'ping')
+            expect(sent_by_xdp(lab, b) > 0, 'nothing tells what XDP sends')
+
+
+def find_slot(lab, host):
+    text = lab.ovs.offload_show()[0]
+    return re.search(r'%s: ifindex .* (slot \d+)' % host.port, text)[1]
+
+
+def test_device_gone(context):
+    """A port's device is deleted and created again under traffic."""
+    with context.lab(3) as lab:
+        a, b, c = lab.hosts
+        forward_by_address(lab)
+        with Watch(c, b) as watch, Stream(a, c, port=7001) as other, \
+                Stream(a, b) as own:
+            wait_offloaded(lab, a, b)
+            wait_offloaded(lab, a, c)
+            run('ip', '-n', lab.switch, 'link', 'del', b.port)
+            time.sleep(1)
+            begin = time.monotonic()
+            b.create_link()
+            b.know(a, c)
+            # The port is made anew, as an operator would do it.
+            lab.ovs.vsctl('del-port', b.port)
+            add_port(lab, b)
+            wait_offloaded(lab, a, b)
+            last = own.received
+            wait_for('traffic', lambda: own.received > last + 100)
+            context.note('back after %.1f s', time.monotonic() - begin)
+            expect(watch.frames == 0, 'port %s received %d frames for %s',
+                   c.port, watch.frames, b.port)
+        context.note('other ports: %s', other)
+        expect(other.lost == 0, 'traffic of other ports: %s', other)
+        expect(ping(b, a) == 5, 'ping from the new device')
+
+
+def test_queues(context):
+    """options:n_rxq from 1 to 2 to 1 under traffic in XDP."""
+    with context.lab(queues=2, n_rxq=1) as lab:
+        a, b = lab.hosts
+        for host in lab.hosts:
+            # One transmit queue for now: OVS does not read from a second one.
+            host.run('ethtool', '-L', 'eth0', 'tx', '1')
+        forward_by_address(lab)
+
+        def new_flows(count):
+            """Flows that OVS has not seen, from many sockets."""
+            lab.ovs.ofctl('add-flow', 'br0', 'priority=1,udp,tp_dst=%d,'
+                          'dl_dst=%s,actions=output:2' % (5000 + count, b.mac))
+            lab.ovs.appctl('revalidator/purge')
+            return sum(udp_echo(a, b, 2, port=port, timeout=0.5)
+                       for port in range(6000 + 20 * count,
+                                         6000 + 20 * count + 20))
+
+        with Stream(a, b) as stream:
+            wait_offloaded(lab, a, b)
+            for n, queues in enumerate((2, 1, 2, 1)):
+                if queues == 1:
+                    for host in lab.hosts:
+                        host.run('ethtool', '-L', 'eth0', 'tx', '1')
+                before = stream.sent, stream.received, xdp_packets(lab, a.port)
+                misses = passed(lab, a.port)
+                for host in lab.hosts:
+                    lab.ovs.vsctl('set', 'interface', host.port,
+                                  'options:n_rxq=%d' % queues)
+                time.sleep(1)
+                sent, received, xdp = (x - y for x, y in zip((
+                    stream.sent, stream.received, xdp_packets(lab, a.port)),
+                    before))
+                misses = passed(lab, a.port) - misses
+                context.note('n_rxq=%d: sent %d, received %d, in XDP %d, '
+                             'passed %d', queues, sent, received, xdp, misses)
+                # The figures are not of the same moment.
+                expect(xdp >= 0.5 * sent and misses <= 0.02 * xdp, 'n_rxq=%d: '
+                       '%d in XDP, %d passed of %d', queues, xdp, misses, sent)
+                if queues == 2:
+                    for host in lab.hosts:
+                        host.run('ethtool', '-L', 'eth0', 'tx', '2')
+                n_back = new_flows(n)
+                expect(n_back == 40, 'n_rxq=%d: %d of 40 packets of new flows '
+                       'came back', queues, n_back)
+                wait_offloaded(lab, a, b)
+        context.note('%s', stream)
+        expect(stream.lost <= stream.sent * 0.01, 'the stream: %s', stream)
+        pmd = lab.ovs.appctl('dpif-netdev/pmd-rxq-show')
+        expect(pmd.count('port: p1') == 1, 'queues are left:\n%s', pmd)
+
+
+def test_gro(context):
+    """GRO off at the receiver: OVS delivers; on and off are followed."""
+    with context.lab() as lab:
+        a, b = lab.hosts
+        b.run('ethtool', '-K', 'eth0', 'gro', 'off')
+        forward_by_address(lab)
+        with Stream(a, b) as stream:
+            time.sleep(1.2)
+            transmit = lab.ovs.offload_show()[1][b.port]['transmit']
+            expect('GRO' in transmit, 'no explanation: %s', transmit)
+            flows = flows_between(lab, a, b)
+            expect(flows and not flows[0]['offloaded']
+                   and 'dp:ovs' in flows[0]['attrs'],
+                   'a flow that is not executed in XDP is said to be: %s',
+                   flows)
+            expect(xdp_packets(lab, a.port) == 0, 'packets ran in XDP')
+            expect(passed(lab, a.port, 'tx-port') > 200, 'no tx-port misses')
+            wait_for('all to arrive with GRO off', lambda:
+                     stream.sent - stream.received <= 5, 3, interval=0.01)
+
+            begin = time.monotonic()
+            b.run('ethtool', '-K', 'eth0', 'gro', 'on')
+            wait_offloaded(lab, a, b, 3)
+            context.note('in XDP %.1f s after gro on',
+                         time.monotonic() - begin)
+            before = xdp_packets(lab, a.port)
+            time.sleep(0.5)
+            expect(xdp_packets(lab, a.port) > before + 100, 'not in XDP')
+
+            b.run('ethtool', '-K', 'eth0', 'gro', 'off')
+            wait_for('fall-back', lambda: not flows_between(lab, a, b, 'xdp'),
+                     3)
+            time.sleep(0.5)
+            flows = flows_between(lab, a, b)
+            expect(flows and not flows[0]['offloaded'], 'flows: %s', flows)
+        context.note('gro off costs: %s', stream)
+        # Events arrive at once; without them it is a second's worth.
+        expect(stream.lost <= 1100, 'the stream: %s', stream)
+        expect(udp_echo(a, b, 50) == 50, 'UDP echo afterwards')
+
+
+def test_link_down(context):
+    """Target's link down: packets go to OVS; up: back in XDP."""
+    with context.lab() as lab:
+        a, b = lab.hosts
+        forward_by_address(lab)
+        with Stream(a, b) as stream:
+            wait_offloaded(lab, a, b)
+            for what, netns, device in (('our end', lab.switch, b.port),
+                                        ('peer', b.netns, 'eth0')):
+                run('ip', '-n', netns, 'link', 'set', device, 'down')
+                time.sleep(1.2)
+                transmit = lab.ovs.offload_show()[1][b.port]['transmit']
+                expect('link is down' in transmit, '%s down: transmit %s',
+                       what, transmit)
+                xdp = xdp_packets(lab, a.port)
+                misses = passed(lab, a.port, 'tx-port')
+                time.sleep(0.5)
+                expect(xdp_packets(lab, a.port) == xdp,
+                       '%s down: XDP executes the flow', what)
+                expect(passed(lab, a.port, 'tx-port') > misses + 100,
+                       '%s down: packets do not go to OVS', what)
+                run('ip', '-n', netns, 'link', 'set', device, 'up')
+                begin, received = time.monotonic(), stream.received
+                wait_offloaded(lab, a, b)
+                wait_for('traffic', lambda: stream.received > received + 100)
+                context.note('%s: back in %.1f s', what,
+                             time.monotonic() - begin)
+                xdp = xdp_packets(lab, a.port)
+                time.sleep(0.3)
+                expect(xdp_packets(lab, a.port) > xdp + 50,
+                       '%s up: not in XDP', what)
+
+
+def test_mtu(context):
+    """Frames longer than the target's or its peer's MTU go to OVS."""
+    with context.lab() as lab:
+        a, b = lab.hosts
+        forward_by_address(lab)
+        ping(a, b, 2)
+        wait_offloaded(lab, a, b)
+
+        def send(size):
+            """Returns how many of 50 frames ran in XDP, and were too long."""
+            frame = udp_frame(a, b, payload=b'l' * (size - 28))
+            before = (xdp_packets(lab, a.port),
+                      passed(lab, a.port, 'tx-length'))
+            arrived = exchange(a, b, frame, 50, interval=0.001)
+            xdp, too_long = (x - y for x, y in zip(
+                (xdp_packets(lab, a.port),
+                 passed(lab, a.port, 'tx-length')), before))
+            return xdp, too_long, sum(arrived.values())
+
+        expect(send(1500) == (50, 0, 50), 'frames of full length: %s',
+               send(1500))
+        for netns, device in ((lab.switch, b.port), (b.netns, 'eth0')):
+            run('ip', '-n', netns, 'link', 'set', device, 'mtu', '1300')
+            wait_for('the new MTU', lambda: '1314' in
+                     lab.ovs.offload_show()[1][b.port]['transmit'], 3)
+            for size, expected in ((1300, (50, 0, 50)), (1301, (0, 50)),
+                                   (1500, (0, 50))):
+                got = send(size)
+                expect(got[:len(expected)] == expected, 'MTU of %s 1300, %d '
+                       'bytes: %d in XDP, %d to OVS, %d arrived', device,
+                       size, *got)
+            run('ip', '-n', netns, 'link', 'set', device, 'mtu', '1500')
+            wait_for('the old MTU', lambda: '1514' in
+                     lab.ovs.offload_show()[1][b.port]['transmit'], 3)
+        expect(send(1500) == (50, 0, 50), 'frames of full length')
+
+
+TESTS = [
+    ('port-readd', test_readd),
+    ('port-slot-reuse', test_slot_reuse),
+    ('port-device-gone', test_device_gone),
+    ('port-queues', test_queues),
+    ('port-gro', test_gro),
+    ('port-link-down', test_link_down),
+    ('port-mtu', test_mtu),
+]
