@@ -60,8 +60,9 @@ Failure BpfMaps::create(const Config &config) {
         return {E2BIG, "too many flows for statistics on each of "
                            + std::to_string(n_cpus_) + " CPUs"};
     }
-    // About one flow in a bucket of seven when all flows are there.  With twice
-    // that, in a few of 100 fillings one flow finds both its buckets full.
+    // About one flow in a bucket of seven when all flows are there.  With
+    // twice that, in a few of 100 fillings one flow finds both its buckets
+    // full.
     n_buckets_ = std::bit_ceil(4 * n_slots_ / XF_BUCKET_ENTRIES + 1);
     if (getrandom(secret_.data(), sizeof secret_, 0)
         != static_cast<ssize_t>(sizeof secret_)) {
