@@ -70,6 +70,23 @@ Fd find_map(int prog_fd, const char *name) {
     return {};
 }
 
+void remove_pins_in(const std::filesystem::path &dir, uint32_t id) {
+    namespace fs = std::filesystem;
+    std::error_code ignored;
+    for (int i = 0; i < kMaxDispatched; i++) {
+        const auto stem = (dir / ("prog" + std::to_string(i))).string();
+        const Fd fd(bpf_obj_get((stem + "-prog").c_str()));
+        bpf_prog_info info{};
+        uint32_t len = sizeof info;
+        if (fd && !bpf_obj_get_info_by_fd(fd.get(), &info, &len)
+            && info.id == id) {
+            fs::remove(stem + "-prog", ignored);
+            fs::remove(stem + "-link", ignored);
+        }
+    }
+    fs::remove(dir, ignored);  // Unless others are in it.
+}
+
 // libxdp pins a dispatcher's programs in the BPF file system, and the pins
 // stay when somebody takes the dispatcher off by netlink, as netdev-afxdp
 // does. Removes those of the program 'id', which would keep it and its maps
@@ -77,23 +94,12 @@ Fd find_map(int prog_fd, const char *name) {
 void remove_pins(Ifindex ifindex, uint32_t id) {
     namespace fs = std::filesystem;
     const auto prefix = "dispatch-" + std::to_string(index(ifindex)) + "-";
-    std::error_code error;
-    for (auto &dir : fs::directory_iterator(kPinDirectory, error)) {
-        if (!dir.path().filename().string().starts_with(prefix)) {
-            continue;
+    std::error_code error;  // Nothing may throw: a destructor calls this.
+    for (fs::directory_iterator dir(kPinDirectory, error), end;
+         !error && dir != end; dir.increment(error)) {
+        if (dir->path().filename().string().starts_with(prefix)) {
+            remove_pins_in(dir->path(), id);
         }
-        for (int i = 0; i < kMaxDispatched; i++) {
-            const auto stem = dir.path() / ("prog" + std::to_string(i));
-            const Fd fd(bpf_obj_get((stem.string() + "-prog").c_str()));
-            bpf_prog_info info{};
-            uint32_t len = sizeof info;
-            if (fd && !bpf_obj_get_info_by_fd(fd.get(), &info, &len)
-                && info.id == id) {
-                fs::remove(stem.string() + "-prog", error);
-                fs::remove(stem.string() + "-link", error);
-            }
-        }
-        fs::remove(dir.path(), error);  // Unless others are in it.
     }
 }
 

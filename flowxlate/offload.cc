@@ -330,7 +330,7 @@ Reject Offload::place(Wanted &w, Flow *flow) {
         return r;
     }
     if (same_match) {
-        n_late_packets_ += !table_->quiesce();
+        n_late_removals_ += !table_->quiesce();
         flow->past += table_->stats(flow->slot);
         wake_worker();
     } else {
@@ -354,7 +354,7 @@ void Offload::park(std::span<Flow *const> flows) {
             table_->remove(flow->slot);
         }
     }
-    n_late_packets_ += !table_->quiesce();
+    n_late_removals_ += !table_->quiesce();
     for (auto *flow : flows) {
         if (is_placed(flow)) {
             flow->past += table_->stats(flow->slot);

@@ -153,7 +153,7 @@ private:
     std::array<bool, XF_MAX_PORTS> slot_used_{};
     Flows flows_;
     std::map<std::pair<std::string, std::string>, RejectCount> rejects_;
-    uint64_t n_late_packets_ = 0;  // quiesce() gave up this often.
+    uint64_t n_late_removals_ = 0;  // quiesce() gave up this often.
 
     Fd wake_fd_;
     bool stop_ = false;  // Guarded by mutex_.

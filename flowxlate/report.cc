@@ -111,9 +111,9 @@ std::string Offload::show() {
     }
     append(&s, "flows refused: %" PRIu64 " (xdp-offload/rejects says why)\n",
            n);
-    if (n_late_packets_) {
+    if (n_late_removals_) {
         append(&s, "removals that did not wait for a busy CPU: %" PRIu64 "\n",
-               n_late_packets_);
+               n_late_removals_);
     }
     return s;
 }

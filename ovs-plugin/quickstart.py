@@ -130,7 +130,7 @@ def compare(before, after, hosts):
 def print_flows(lab):
     print('\n$ ovs-appctl dpctl/dump-flows -m type=offloaded')
     print(lab.ovs.flows('offloaded', raw=True))
-    flows = [f for f in lab.ovs.flows('offloaded')]
+    flows = lab.ovs.flows('offloaded')
     print('%-9s %-24s %9s %12s  %s' % ('in_port', 'flow', 'packets', 'bytes',
                                        'actions'))
     for f in sorted(flows, key=lambda f: -f['packets']):
