@@ -91,10 +91,10 @@ vlan_replace(struct xdp_md *ctx, __be16 tpid, __be16 tci)
     return true;
 }
 
-/* May a packet as 'flow' sends it go out through 'port' now?  Returns XF_PARSED
+/* May a packet as 'act' sends it go out through 'port' now?  Returns XF_PARSED
  * for yes, or an enum xf_miss. */
 static __always_inline int
-check_output(const struct xf_packet *p, const struct xf_flow *flow,
+check_output(const struct xf_packet *p, const struct xf_action *act,
              const struct xf_port *port)
 {
     __u32 len = p->frame_len;
@@ -102,61 +102,61 @@ check_output(const struct xf_packet *p, const struct xf_flow *flow,
 
     if (!(*(const volatile __u32 *)&port->flags & xf_tx_flag))
         return XF_MISS_TX_PORT;
-    if (flow->vlan_op == XF_VLAN_PUSH && !tagged) {
+    if (act->vlan_op == XF_VLAN_PUSH && !tagged) {
         len += XF_VLAN_LEN;
         tagged = true;
-    } else if (flow->vlan_op == XF_VLAN_POP && tagged) {
+    } else if (act->vlan_op == XF_VLAN_POP && tagged) {
         len -= XF_VLAN_LEN;
         tagged = false;
-    } else if (flow->vlan_op == XF_VLAN_PUSH || flow->vlan_op == XF_VLAN_POP
-               || (flow->vlan_op == XF_VLAN_REPLACE && !tagged)) {
+    } else if (act->vlan_op == XF_VLAN_PUSH || act->vlan_op == XF_VLAN_POP
+               || (act->vlan_op == XF_VLAN_REPLACE && !tagged)) {
         return XF_MISS_INTERNAL;     /* The flow does not fit its match. */
     }
     return len > port->max_frame + (tagged ? XF_VLAN_LEN : 0)
            ? XF_MISS_TX_LENGTH : XF_PARSED;
 }
 
-/* Changes the packet as 'flow' says.  False: packet unchanged. */
+/* Changes the packet as 'act' says.  False: packet unchanged. */
 static __always_inline bool
 rewrite(struct xdp_md *ctx, const struct xf_packet *p,
-        const struct xf_flow *flow, bool complete)
+        const struct xf_action *act, bool complete)
 {
     __u32 l4_off = p->l4_off;
 
-    if (flow->vlan_op == XF_VLAN_PUSH) {
-        if (!vlan_push(ctx, flow->vlan_tpid, flow->vlan_tci))
+    if (act->vlan_op == XF_VLAN_PUSH) {
+        if (!vlan_push(ctx, act->vlan_tpid, act->vlan_tci))
             return false;
         l4_off += XF_VLAN_LEN;
     }
     if (complete
         && complete_checksum(ctx, l4_off, p->l4_len,
                              checksum_offset(p->l4_proto))) {
-        if (flow->vlan_op == XF_VLAN_PUSH)
+        if (act->vlan_op == XF_VLAN_PUSH)
             vlan_unpush(ctx);
         return false;
     }
-    if (flow->vlan_op == XF_VLAN_POP)
+    if (act->vlan_op == XF_VLAN_POP)
         return vlan_pop(ctx);
-    if (flow->vlan_op == XF_VLAN_REPLACE)
-        return vlan_replace(ctx, flow->vlan_tpid, flow->vlan_tci);
+    if (act->vlan_op == XF_VLAN_REPLACE)
+        return vlan_replace(ctx, act->vlan_tpid, act->vlan_tci);
     return true;
 }
 
-/* Sends the packet out as 'flow' says.  Returns XF_PARSED and the XDP action in
+/* Sends the packet out as 'act' says.  Returns XF_PARSED and the XDP action in
  * '*action', or an enum xf_miss with the packet unchanged. */
 static __always_inline int
 output(struct xdp_md *ctx, const struct xf_packet *p,
-       const struct xf_flow *flow, int *action)
+       const struct xf_action *act, int *action)
 {
     enum xf_checksum checksum = XF_CHECKSUM_WHOLE;
-    __u32 slot = flow->out_port;
+    __u32 slot = act->out_port;
     struct xf_port *port;
     int miss;
 
     port = bpf_map_lookup_elem(&xf_ports, &slot);
     if (!port)
         return XF_MISS_INTERNAL;
-    miss = check_output(p, flow, port);
+    miss = check_output(p, act, port);
     if (miss != XF_PARSED)
         return miss;
     /* Generic XDP redirects the sk_buff, which remembers its checksum. */
@@ -171,7 +171,7 @@ output(struct xdp_md *ctx, const struct xf_packet *p,
     *action = bpf_redirect_map(&xf_tx_ports, slot, XDP_PASS);
     if (*action != XDP_REDIRECT)
         return XF_MISS_TX_PORT;
-    if (!rewrite(ctx, p, flow, checksum == XF_CHECKSUM_PARTIAL))
+    if (!rewrite(ctx, p, act, checksum == XF_CHECKSUM_PARTIAL))
         return XF_MISS_HEADROOM;
     return XF_PARSED;
 }

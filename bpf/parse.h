@@ -4,6 +4,11 @@
  * The rules are those of OVS's miniflow_extract(), narrowed: whatever is not
  * plainly well-formed is a miss, never a drop and never a guess, so a packet
  * that parses has exactly the header fields that OVS would have found.
+ *
+ * The key is put together in whole words, from loads that are as wide as the
+ * fields allow, and so stays in registers: built member by member it would be
+ * read back wider than it was written, which stalls a CPU once per word.
+ * xdp_flow_abi.h says which field is where; the byte order is x86's.
  */
 #ifndef XF_PARSE_H
 #define XF_PARSE_H 1
@@ -61,7 +66,7 @@ struct xf_icmp {
 struct xf_packet {
     struct xf_key key;
     __u32 cls;                       /* enum xf_class. */
-    __u32 frame_len;
+    __u32 frame_len;                 /* In bytes, as it came. */
 
     /* Transport header and payload, where a checksum may have to be completed
      * (checksum.h).  'l4_off' is 0 where there is none to look at. */
@@ -71,6 +76,23 @@ struct xf_packet {
 };
 
 #define XF_PARSED (-1)
+
+/* Where a word of the key holds a 6-byte address, and what shares it. */
+#define XF_LOW_6_BYTES 0xffffffffffffULL
+#define XF_HIGH_2_BYTES_SHIFT 48
+
+/* Wide loads from wherever a header begins; x86 does not mind. */
+static __always_inline __u32
+load32(const void *p)
+{
+    return *(const __u32 *)p;
+}
+
+static __always_inline __u64
+load64(const void *p)
+{
+    return *(const __u64 *)p;
+}
 
 static __always_inline int
 parse_arp(struct xf_packet *p, void *l3, void *end)
@@ -86,51 +108,55 @@ parse_arp(struct xf_packet *p, void *l3, void *end)
         return XF_MISS_ARP;
 
     p->cls = XF_CLASS_ARP;
-    p->key.nw_proto = op;
-    p->key.ipv4_src = arp->spa;
-    p->key.ipv4_dst = arp->tpa;
-    __builtin_memcpy(p->key.arp_sha, arp->sha, 6);
-    __builtin_memcpy(p->key.arp_tha, arp->tha, 6);
+    p->key.word[3] = op;
+    p->key.word[4] = arp->spa | (__u64)arp->tpa << 32;
+    p->key.word[5] = load64(arp->sha) & XF_LOW_6_BYTES;
+    p->key.word[6] = load64(arp->tha - 2) >> 16;
     return XF_PARSED;
 }
 
+/* The ports are the first four bytes of TCP, UDP and SCTP headers. */
+static __always_inline void
+set_ports(struct xf_packet *p, __u32 ports)
+{
+    p->key.word[3] |= (__u64)ports << 32;
+}
+
 static __always_inline int
-parse_l4(struct xf_packet *p, void *l4, void *end)
+parse_l4(struct xf_packet *p, void *l4, void *end, __u8 proto)
 {
     __u32 len = p->l4_len;
 
-    if (p->key.nw_proto == IPPROTO_TCP) {
+    if (proto == IPPROTO_TCP) {
         struct tcphdr *tcp = l4;
+        __u64 flags;
 
         if ((void *)(tcp + 1) > end || len < sizeof *tcp
             || tcp->doff * 4 < sizeof *tcp || tcp->doff * 4 > len)
             return XF_MISS_TRUNCATED;
-        p->key.tp_src = tcp->source;
-        p->key.tp_dst = tcp->dest;
-        p->key.tcp_flags = ((__be16 *)tcp)[6] & bpf_htons(0x0fff);
-    } else if (p->key.nw_proto == IPPROTO_UDP) {
+        set_ports(p, load32(tcp));
+        flags = ((__be16 *)tcp)[6] & bpf_htons(0x0fff);
+        p->key.word[1] |= flags << XF_HIGH_2_BYTES_SHIFT;
+    } else if (proto == IPPROTO_UDP) {
         struct udphdr *udp = l4;
 
         if ((void *)(udp + 1) > end || len < sizeof *udp)
             return XF_MISS_TRUNCATED;
-        p->key.tp_src = udp->source;
-        p->key.tp_dst = udp->dest;
-    } else if (p->key.nw_proto == XF_IPPROTO_SCTP) {
+        set_ports(p, load32(udp));
+    } else if (proto == XF_IPPROTO_SCTP) {
         struct xf_sctp *sctp = l4;
 
         if ((void *)(sctp + 1) > end || len < sizeof *sctp)
             return XF_MISS_TRUNCATED;
-        p->key.tp_src = sctp->src;
-        p->key.tp_dst = sctp->dst;
-    } else if (p->key.nw_proto
-               == (p->cls == XF_CLASS_IPV4 ? IPPROTO_ICMP
-                                           : XF_IPPROTO_ICMPV6)) {
+        set_ports(p, load32(sctp));
+    } else if (proto == (p->cls == XF_CLASS_IPV4 ? IPPROTO_ICMP
+                                                 : XF_IPPROTO_ICMPV6)) {
         struct xf_icmp *icmp = l4;
 
         if ((void *)(icmp + 1) > end || len < sizeof *icmp)
             return XF_MISS_TRUNCATED;
-        p->key.tp_src = bpf_htons(icmp->type);
-        p->key.tp_dst = bpf_htons(icmp->code);
+        set_ports(p, bpf_htons(icmp->type)
+                         | (__u32)bpf_htons(icmp->code) << 16);
     }
     return XF_PARSED;
 }
@@ -155,25 +181,22 @@ parse_ipv4(struct xf_packet *p, void *l3, void *end, __u32 l3_off)
         return XF_MISS_IP_HEADER;
 
     p->cls = XF_CLASS_IPV4;
-    p->key.ipv4_src = ip->saddr;
-    p->key.ipv4_dst = ip->daddr;
-    p->key.nw_proto = ip->protocol;
-    p->key.nw_tos = ip->tos;
-    p->key.nw_ttl = ip->ttl;
+    p->key.word[3] = ip->protocol | ip->tos << 8 | ip->ttl << 16;
+    p->key.word[4] = load64(&ip->saddr);
     p->l4_len = tot_len - header_len;
 
     frag = bpf_ntohs(ip->frag_off);
     if (frag & XF_IP_OFFSET)
         return XF_MISS_LATER_FRAGMENT;
     if (frag & XF_IP_MF) {
-        p->key.nw_frag = XF_FRAG_FIRST;
+        p->key.word[2] |= (__u64)XF_FRAG_FIRST << XF_HIGH_2_BYTES_SHIFT;
     } else {
         p->l4_off = l3_off + header_len;
         p->l4_proto = ip->protocol;
     }
     if (header_len != sizeof *ip)
         return XF_MISS_IP_OPTIONS;
-    return parse_l4(p, ip + 1, end);
+    return parse_l4(p, ip + 1, end, ip->protocol);
 }
 
 static __always_inline bool
@@ -204,23 +227,22 @@ parse_ipv6(struct xf_packet *p, void *l3, void *end, __u32 l3_off)
         return XF_MISS_IP_OPTIONS;
 
     p->cls = XF_CLASS_IPV6;
-    __builtin_memcpy(p->key.ipv6_src, &ip->saddr, 16);
-    __builtin_memcpy(p->key.ipv6_dst, &ip->daddr, 16);
-    p->key.nw_proto = ip->nexthdr;
-    p->key.nw_tos = bpf_ntohl(*(__be32 *)ip) >> 20;
-    p->key.nw_ttl = ip->hop_limit;
+    p->key.word[3] = ip->nexthdr
+                     | (bpf_ntohl(load32(ip)) >> 20 & 0xff) << 8
+                     | ip->hop_limit << 16;
+    p->key.word[4] = load64(&ip->saddr);
+    p->key.word[5] = load64((void *)&ip->saddr + 8);
+    p->key.word[6] = load64(&ip->daddr);
+    p->key.word[7] = load64((void *)&ip->daddr + 8);
     p->l4_len = tot_len - sizeof *ip;
     p->l4_off = l3_off + sizeof *ip;
     p->l4_proto = ip->nexthdr;
-    return parse_l4(p, ip + 1, end);
+    return parse_l4(p, ip + 1, end, ip->nexthdr);
 }
 
 /* Fills in '*p', which the caller has zeroed, from the packet of 'ctx'.
- * Returns XF_PARSED or an enum xf_miss.
- *
- * A global function, so that the verifier checks it once and on its own rather
- * than everything that follows once per way through it. */
-__noinline int
+ * Returns XF_PARSED or an enum xf_miss. */
+static __always_inline int
 parse_packet(struct xdp_md *ctx, struct xf_packet *p)
 {
     void *end = (void *)(long)ctx->data_end;
@@ -228,16 +250,13 @@ parse_packet(struct xdp_md *ctx, struct xf_packet *p)
     struct ethhdr *eth = data;
     void *l3 = eth + 1;
     __u32 l3_off = sizeof *eth;
-    __be16 type;
+    __be16 type, tci = 0;
 
-    if (!p)                          /* Never; the verifier must see it. */
-        return XF_MISS_INTERNAL;
     p->frame_len = end - data;
     if (l3 > end)
         return XF_MISS_TRUNCATED;
-    p->key.in_port = xf_in_port;
-    __builtin_memcpy(p->key.eth_dst, eth->h_dest, 6);
-    __builtin_memcpy(p->key.eth_src, eth->h_source, 6);
+    p->key.word[1] = load64(eth->h_dest) & XF_LOW_6_BYTES;
+    p->key.word[2] = load64(eth->h_source) & XF_LOW_6_BYTES;
     type = eth->h_proto;
 
     if (type == bpf_htons(ETH_P_8021Q)) {
@@ -247,13 +266,13 @@ parse_packet(struct xdp_md *ctx, struct xf_packet *p)
         l3_off += sizeof *vlan;
         if (l3 > end)
             return XF_MISS_TRUNCATED;
-        p->key.vlan_tci = vlan->tci | bpf_htons(XF_VLAN_PRESENT);
+        tci = vlan->tci | bpf_htons(XF_VLAN_PRESENT);
         type = vlan->type;
     }
     if (type == bpf_htons(ETH_P_8021Q) || type == bpf_htons(ETH_P_8021AD)
         || bpf_ntohs(type) < XF_ETH_P_MIN)
         return XF_MISS_ETHERTYPE;
-    p->key.eth_type = type;
+    p->key.word[0] = xf_in_port | (__u64)type << 32 | (__u64)tci << 48;
 
     if (type == bpf_htons(ETH_P_IP))
         return parse_ipv4(p, l3, end, l3_off);

@@ -50,9 +50,11 @@
 #define XF_KEY_WORDS 8
 #define XF_SHORT_KEY_WORDS 5         /* Of classes L2 and IPv4. */
 #define XF_BUCKET_ENTRIES 7
-#define XF_MAX_SUBTABLES 128         /* Per XDP program; slot 0 is unused. */
+#define XF_MAX_MASKS 128
+#define XF_MAX_SUBTABLES (XF_MAX_MASKS + 1) /* Slot 0 is unused. */
 #define XF_MAX_PORTS 1024            /* Port slots; slot 0 is unused. */
-#define XF_MASK_CACHE_SIZE 8192      /* Entries; a power of 2. */
+#define XF_CACHE_BITS 13
+#define XF_CACHE_SIZE (1 << XF_CACHE_BITS) /* Entries per CPU. */
 #define XF_MAX_FRAME 4096            /* Longest frame whose checksum can be
                                       * completed: a page bounds what a driver
                                       * shows to a program without "frags"
@@ -153,17 +155,23 @@ enum xf_vlan_op {
     XF_VLAN_REPLACE,                 /* Pop, then push. */
 };
 
-/* A megaflow. */
-struct xf_flow {
-    __u64 key[XF_KEY_WORDS];         /* Masked; unused words are 0. */
-    __u32 subtable;                  /* Index into xf_subtables. */
+/* What a megaflow does. */
+struct xf_action {
     __u32 out_port;                  /* Port slot, if XF_OUTPUT. */
     __u8 verdict;                    /* enum xf_verdict. */
     __u8 vlan_op;                    /* enum xf_vlan_op. */
     __be16 vlan_tpid;                /* To push. */
     __be16 vlan_tci;                 /* To push, as on the wire. */
-    __u16 pad0;
-    __u64 pad1[6];
+    __u8 pad[6];
+};
+
+/* A megaflow.  The first cache line has all that classes L2 and IPv4 need. */
+struct xf_flow {
+    __u32 subtable;                  /* Index into xf_subtables. */
+    __u32 live;                      /* May be hit by way of the flow cache. */
+    struct xf_action action;
+    __u64 key[XF_KEY_WORDS];         /* Masked; unused words are 0. */
+    __u64 pad1[5];
 };
 
 /* A mask.  All flows of a subtable are of one class. */
@@ -176,15 +184,29 @@ struct xf_subtable {
 struct xf_walk {
     __u32 n;
     __u32 pad;
-    __u16 subtable[XF_MAX_SUBTABLES];
+    __u16 subtable[XF_MAX_MASKS];
 };
+
+/* An entry of the flow cache: what a packet with this hash hit last.  Low to
+ * high: flow slot, its subtable, and bits of the hash that the index has not
+ * used up.  0 predicts nothing. */
+#define XF_CACHE_SLOT 0xffffffffULL
+#define XF_CACHE_SUBTABLE 0xff
+#define XF_CACHE_SUBTABLE_SHIFT 32
+#define XF_CACHE_TAG 0xffffff0000000000ULL
 
 /* Counters of one flow on one CPU. */
 struct xf_stats {
     __u64 packets;
     __u64 bytes;
-    __u64 used_ns;                   /* CLOCK_MONOTONIC_COARSE; 0 = never. */
+    __u64 used;                      /* The kernel's jiffies; 0 = never. */
     __u64 tcp_flags;                 /* Host order. */
+};
+
+/* One moment on both clocks, what bpf/clock.bpf.c tells. */
+struct xf_time {
+    __u64 jiffies;
+    __u64 monotonic_ns;              /* CLOCK_MONOTONIC. */
 };
 
 /* Bits of struct xf_port's flags. */
@@ -289,11 +311,14 @@ XF_ASSERT(__builtin_offsetof(struct xf_key, ipv6_dst) == 48);
 XF_ASSERT(sizeof(struct xf_bucket) == 64);
 XF_ASSERT(__builtin_offsetof(struct xf_bucket, overflow) == 56);
 XF_ASSERT(sizeof(struct xf_flow) == 128);
-XF_ASSERT(__builtin_offsetof(struct xf_flow, subtable) == 64);
-XF_ASSERT(__builtin_offsetof(struct xf_flow, verdict) == 72);
+XF_ASSERT(sizeof(struct xf_action) == 16);
+XF_ASSERT(__builtin_offsetof(struct xf_flow, action) == 8);
+XF_ASSERT(__builtin_offsetof(struct xf_flow, key) == 24);
+XF_ASSERT(XF_MAX_SUBTABLES <= XF_CACHE_SUBTABLE);
 XF_ASSERT(sizeof(struct xf_subtable) == 128);
-XF_ASSERT(sizeof(struct xf_walk) == 8 + 2 * XF_MAX_SUBTABLES);
+XF_ASSERT(sizeof(struct xf_walk) == 8 + 2 * XF_MAX_MASKS);
 XF_ASSERT(sizeof(struct xf_stats) == 32);
+XF_ASSERT(sizeof(struct xf_time) == 16);
 XF_ASSERT(sizeof(struct xf_port) == 64);
 XF_ASSERT(sizeof(struct xf_cpu) == 64);
 XF_ASSERT(sizeof(struct xf_miss_row) == 128);

@@ -14,8 +14,6 @@
 
 #include <xdp/xdp_helpers.h>
 
-#define barrier() asm volatile("" ::: "memory")
-
 /* Runs before libxdp's AF_XDP program (priority 20) where the kernel lets
  * several programs share a device, and hands it what is left. */
 struct {
@@ -54,31 +52,29 @@ account(struct xf_stats *stats, const struct xf_packet *p)
 
     stats->packets++;
     stats->bytes += p->frame_len;
-    stats->used_ns = bpf_ktime_get_coarse_ns();
+    stats->used = bpf_jiffies64();
     if (flags & ~stats->tcp_flags)
         stats->tcp_flags |= flags;
 }
 
-/* Executes the flow in 'slot'.  Returns XF_PARSED and the XDP action in
+/* Executes the flow that was hit.  Returns XF_PARSED and the XDP action in
  * '*action', or an enum xf_miss with packet and counters unchanged. */
 static __always_inline int
-execute(struct xdp_md *ctx, const struct xf_packet *p, __u32 cpu, __u32 slot,
-        int *action)
+execute(struct xdp_md *ctx, const struct xf_packet *p, __u32 cpu,
+        struct xf_hit hit, int *action)
 {
-    __u32 stats_index = cpu * xf_n_slots + slot;
+    __u32 stats_index = cpu * xf_n_slots + hit.slot;
+    const struct xf_action *act = &hit.flow->action;
     struct xf_stats *stats;
-    struct xf_flow *flow;
     int miss = XF_PARSED;
 
-    flow = bpf_map_lookup_elem(&xf_flows, &slot);
     stats = bpf_map_lookup_elem(&xf_stats, &stats_index);
-    if (!flow || !stats)
+    if (!stats)
         return XF_MISS_INTERNAL;
-
-    if (flow->verdict == XF_DROP)
+    if (act->verdict == XF_DROP)
         *action = XDP_DROP;
-    else if (flow->verdict == XF_OUTPUT)
-        miss = output(ctx, p, flow, action);
+    else if (act->verdict == XF_OUTPUT)
+        miss = output(ctx, p, act, action);
     else
         miss = XF_MISS_INTERNAL;
     if (miss == XF_PARSED)
@@ -95,10 +91,10 @@ run(struct xdp_md *ctx, __u32 cpu)
 
     miss = parse_packet(ctx, &packet);
     if (miss == XF_PARSED) {
-        __u32 slot = find_flow(&packet);
+        struct xf_hit hit = find_flow(&packet, cpu);
 
-        miss = slot ? execute(ctx, &packet, cpu, slot, &action)
-                    : XF_MISS_NO_FLOW;
+        miss = hit.flow ? execute(ctx, &packet, cpu, hit, &action)
+                        : XF_MISS_NO_FLOW;
     }
     if (miss == XF_PARSED)
         return action;

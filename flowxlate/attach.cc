@@ -27,11 +27,6 @@ constexpr int kMaxDispatched = 10;
 // Only our programs use a map of this name.
 constexpr const char *kFlowMapName = "xf_flows";
 
-Failure failure(int error, const std::string &what) {
-    error = std::abs(error);
-    return {error, what + ": " + std::strerror(error)};
-}
-
 struct MultiprogCloser {
     void operator()(xdp_multiprog *mp) const { xdp_multiprog__close(mp); }
 };

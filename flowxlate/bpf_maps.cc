@@ -17,22 +17,13 @@
 namespace flowxlate {
 namespace {
 
-Failure failure(int error, const std::string &what) {
-    error = std::abs(error);
-    std::string message = what + ": " + std::strerror(error);
-    if (error == EPERM || error == EACCES) {
-        message += " (needs CAP_BPF and CAP_NET_ADMIN, or root)";
-    }
-    return {error, message};
-}
-
 // The skeletons' maps, but for xsks_map, which every port has its own of.
 template <typename Fn>
 void for_each_shared_map(xdp_offload_bpf *s, Fn fn) {
     for (auto map :
          {&s->maps.xf_buckets, &s->maps.xf_flows, &s->maps.xf_subtables,
           &s->maps.xf_walks, &s->maps.xf_stats, &s->maps.xf_ports,
-          &s->maps.xf_cpus, &s->maps.xf_misses, &s->maps.xf_mask_cache,
+          &s->maps.xf_cpus, &s->maps.xf_misses, &s->maps.xf_flow_cache,
           &s->maps.xf_tx_ports}) {
         fn(*map);
     }
@@ -94,6 +85,7 @@ void BpfMaps::size_maps() {
     bpf_map__set_max_entries(m.xf_ports, XF_MAX_PORTS);
     bpf_map__set_max_entries(m.xf_cpus, n_cpus_);
     bpf_map__set_max_entries(m.xf_misses, XF_MAX_PORTS * n_cpus_);
+    bpf_map__set_max_entries(m.xf_flow_cache, XF_CACHE_SIZE * n_cpus_);
 }
 
 void BpfMaps::set_constants(xdp_offload_bpf *s) const {

@@ -3,7 +3,8 @@
 //
 // BpfMaps creates the maps once and maps the arrays into memory.  load_port()
 // makes a program for one port: its own copy of the code with its port's
-// constants, on the shared maps.  Only this file and attach.cc know libbpf.
+// constants, on the shared maps.  Only this file, attach.cc and clock.cc
+// know libbpf.
 #ifndef FLOWXLATE_BPF_MAPS_H
 #define FLOWXLATE_BPF_MAPS_H
 
@@ -23,13 +24,6 @@ struct SkeletonDeleter {
     void operator()(xdp_offload_bpf *) const;
 };
 using Skeleton = std::unique_ptr<xdp_offload_bpf, SkeletonDeleter>;
-
-// What went wrong in words, with the errno value.
-struct [[nodiscard]] Failure {
-    int error = 0;
-    std::string message;
-    explicit operator bool() const { return error != 0; }
-};
 
 class BpfMaps {
 public:

@@ -41,10 +41,6 @@ constexpr uint64_t kXdpFeatureNdoXmit = 4;
 constexpr size_t kBufferSize = 32768;
 constexpr int kNoNetns = -1;
 
-Failure failure(const char *what) {
-    return {errno, std::string(what) + ": " + std::strerror(errno)};
-}
-
 using Handler = std::function<void(const nlmsghdr *)>;
 
 int run_handler(const nlmsghdr *nlh, void *handler) {
@@ -186,7 +182,7 @@ void Devices::SocketCloser::operator()(mnl_socket *s) const {
 Failure Devices::open_socket(int bus, Socket *out) {
     out->reset(mnl_socket_open2(bus, SOCK_CLOEXEC));
     if (!*out || mnl_socket_bind(out->get(), 0, MNL_SOCKET_AUTOPID)) {
-        return failure("cannot open a netlink socket");
+        return failure(errno, "cannot open a netlink socket");
     }
     return {};
 }
@@ -206,7 +202,7 @@ Failure Devices::open() {
     int group = RTNLGRP_LINK;
     if (mnl_socket_setsockopt(route_events_.get(), NETLINK_ADD_MEMBERSHIP,
                               &group, sizeof group)) {
-        return failure("cannot listen to changes of devices");
+        return failure(errno, "cannot listen to changes of devices");
     }
     // Changes of veth peers.  Without, the regular query finds them later.
     int on = 1;
@@ -220,7 +216,7 @@ Failure Devices::open() {
         if (mnl_socket_setsockopt(generic_events_.get(),
                                   NETLINK_ADD_MEMBERSHIP, &group,
                                   sizeof group)) {
-            return failure("cannot listen to changes of XDP features");
+            return failure(errno, "cannot listen to changes of XDP features");
         }
     }
     return {};

@@ -32,7 +32,7 @@ uint64_t entry_of(uint64_t hash, FlowSlot slot) {
 FlowStats &FlowStats::operator+=(const FlowStats &o) {
     packets += o.packets;
     bytes += o.bytes;
-    used_ns = std::max(used_ns, o.used_ns);
+    used = std::max(used, o.used);
     tcp_flags |= o.tcp_flags;
     return *this;
 }
@@ -130,7 +130,7 @@ void FlowTable::put_subtable(SubtableSlot slot) {
 
 // Takes a free slot, which the caller knows to exist, and fills it in.
 FlowSlot FlowTable::fill_slot(SubtableSlot subtable, const xf_key &key,
-                              const xf_flow &action) {
+                              const xf_action &action) {
     const FlowSlot slot = free_flows_.back();
     free_flows_.pop_back();
 
@@ -140,10 +140,14 @@ FlowSlot FlowTable::fill_slot(SubtableSlot subtable, const xf_key &key,
         }
     }
     xf_flow &flow = mem_.flows[index(slot)];
-    flow = action;
-    std::copy(std::begin(key.word), std::end(key.word), flow.key);
     flow.subtable = index(subtable);
+    flow.action = action;
+    std::copy(std::begin(key.word), std::end(key.word), flow.key);
     return slot;
+}
+
+void FlowTable::set_live(FlowSlot slot, bool live) {
+    publish(mem_.flows[index(slot)].live, live);
 }
 
 bool FlowTable::publish_entry(uint64_t hash, FlowSlot slot) {
@@ -178,7 +182,7 @@ __u64 *FlowTable::find_entry(uint64_t hash, FlowSlot slot, bool *overflowed) {
 }
 
 Reject FlowTable::insert(xf_class cls, const xf_key &key, const xf_key &mask,
-                         const xf_flow &action, FlowSlot *slot) {
+                         const xf_action &action, FlowSlot *slot) {
     SubtableSlot subtable;
     bool is_new;
 
@@ -200,13 +204,14 @@ Reject FlowTable::insert(xf_class cls, const xf_key &key, const xf_key &mask,
     if (is_new) {
         publish_subtable(subtable);
     }
+    set_live(filled, true);
     subtables_[index(subtable)].n_flows++;
     n_flows_++;
     *slot = filled;
     return {};
 }
 
-Reject FlowTable::replace(FlowSlot *slot, const xf_flow &action) {
+Reject FlowTable::replace(FlowSlot *slot, const xf_action &action) {
     const xf_flow &old = mem_.flows[index(*slot)];
     const SubtableSlot subtable{old.subtable};
     xf_key key;
@@ -221,6 +226,8 @@ Reject FlowTable::replace(FlowSlot *slot, const xf_flow &action) {
     if (auto *entry = find_entry(h, *slot, &overflowed)) {
         publish(*entry, entry_of(h, filled));
     }
+    set_live(filled, true);
+    set_live(*slot, false);
     retired_.flows.push_back(*slot);
     *slot = filled;
     return {};
@@ -232,6 +239,7 @@ void FlowTable::remove(FlowSlot slot) {
     xf_key key;
     bool overflowed;
 
+    set_live(slot, false);
     if (--subtables_[index(subtable)].n_flows == 0) {
         put_subtable(subtable);
     }
@@ -255,13 +263,9 @@ bool FlowTable::has_match(FlowSlot slot, xf_class cls, const xf_key &key,
         && std::equal(std::begin(flow.key), std::end(flow.key), key.word);
 }
 
-bool FlowTable::has_action(FlowSlot slot, const xf_flow &action) const {
-    constexpr size_t from = offsetof(xf_flow, out_port);
-    auto bytes = [](const xf_flow &f) {
-        return reinterpret_cast<const std::byte *>(&f) + from;
-    };
-    return !std::memcmp(bytes(mem_.flows[index(slot)]), bytes(action),
-                        sizeof(xf_flow) - from);
+bool FlowTable::has_action(FlowSlot slot, const xf_action &action) const {
+    return !std::memcmp(&mem_.flows[index(slot)].action, &action,
+                        sizeof action);
 }
 
 bool FlowTable::quiesce() const {
@@ -301,7 +305,7 @@ FlowStats FlowTable::stats(FlowSlot slot) const {
             continue;
         }
         auto &s = mem_.stats[cpu * mem_.flows.size() + index(slot)];
-        sum += {peek(s.packets), peek(s.bytes), peek(s.used_ns),
+        sum += {peek(s.packets), peek(s.bytes), peek(s.used),
                 static_cast<uint16_t>(peek(s.tcp_flags))};
     }
     return sum;

@@ -12,10 +12,12 @@
 // Order of stores (invariant 3)
 // -----------------------------
 // insert():  statistics zeroed, slot filled in, then the bucket entry with one
-//            release store, then, for a new mask, its subtable in the walk.
+//            release store, then, for a new mask, its subtable in the walk;
+//            then the slot is "live": programs that remember it (the flow
+//            cache) do not ask the bucket.
 // replace(): another slot filled in, then the same bucket entry overwritten
-//            with one release store: a reader sees the old flow or the new
-//            one.
+//            with one release store, then the new slot live and the old one
+//            not: a reader sees the old flow or the new one.
 // remove():  the reverse of insert().
 //
 // Reclamation
@@ -54,7 +56,7 @@ struct TableMemory {
 struct FlowStats {
     uint64_t packets = 0;
     uint64_t bytes = 0;
-    uint64_t used_ns = 0;    // CLOCK_MONOTONIC, 0 = never.
+    uint64_t used = 0;       // The kernel's jiffies (clock.h), 0 = never.
     uint16_t tcp_flags = 0;  // Host order.
 
     FlowStats &operator+=(const FlowStats &);
@@ -72,16 +74,16 @@ public:
     explicit FlowTable(TableMemory memory);
 
     // Publishes a flow that matches 'key' under 'mask' (the key is masked
-    // already) and does what 'action' says; only its members from 'out_port'
-    // on are used.  Stores its slot in '*slot'.  Refuses, changing nothing, if
-    // there is no room: table/flows, table/buckets or table/masks (ENOSPC).
+    // already) and does what 'action' says.  Stores its slot in '*slot'.
+    // Refuses, changing nothing, if there is no room: table/flows,
+    // table/buckets or table/masks (ENOSPC).
     Reject insert(xf_class cls, const xf_key &key, const xf_key &mask,
-                  const xf_flow &action, FlowSlot *slot);
+                  const xf_action &action, FlowSlot *slot);
 
     // Replaces what the flow in '*slot' does.  Its counters start from 0 in
     // the new slot, which is stored in '*slot'; those of the old one stay
     // readable until release().
-    Reject replace(FlowSlot *slot, const xf_flow &action);
+    Reject replace(FlowSlot *slot, const xf_action &action);
 
     void remove(FlowSlot slot);
 
@@ -90,7 +92,7 @@ public:
                    const xf_key &mask) const;
 
     // Whether the flow in 'slot' does what 'action' says.
-    bool has_action(FlowSlot slot, const xf_flow &action) const;
+    bool has_action(FlowSlot slot, const xf_action &action) const;
 
     // Waits until no program that may have seen what was published before this
     // call is still running: then the counters of a removed flow are final.
@@ -135,7 +137,8 @@ private:
     Reject get_subtable(const MaskId &, SubtableSlot *, bool *is_new);
     void put_subtable(SubtableSlot);
     void publish_subtable(SubtableSlot);
-    FlowSlot fill_slot(SubtableSlot, const xf_key &, const xf_flow &action);
+    FlowSlot fill_slot(SubtableSlot, const xf_key &, const xf_action &action);
+    void set_live(FlowSlot, bool);
     bool publish_entry(uint64_t hash, FlowSlot);
     __u64 *find_entry(uint64_t hash, FlowSlot, bool *overflowed);
     xf_bucket &bucket1(uint64_t hash);

@@ -23,13 +23,6 @@ Bytes bytes(const void *p, size_t n) {
     return {static_cast<const std::byte *>(p), n};
 }
 
-void to_abi(const FlowStats &from, ovs_offload_stats *to) {
-    to->n_packets = from.packets;
-    to->n_bytes = from.bytes;
-    to->used_ms = static_cast<int64_t>(from.used_ns / 1'000'000);
-    to->tcp_flags = from.tcp_flags;
-}
-
 bool is_afxdp(const std::string &type) {
     return type == "afxdp" || type == "afxdp-nonpmd";
 }
@@ -67,6 +60,9 @@ Failure Offload::init(std::span<const ovs_offload_option> options) {
         return f;
     }
     if (auto f = maps_.create(config)) {
+        return f;
+    }
+    if (auto f = clock_.open()) {
         return f;
     }
     table_ = std::make_unique<FlowTable>(maps_.tables());
@@ -308,12 +304,12 @@ Reject Offload::place(Wanted &w, Flow *flow) {
         return {"output", "not_an_xdp_port", EOPNOTSUPP};
     }
 
-    xf_flow action{};
+    xf_action action{};
+    action.out_port = out ? index(out->slot) : 0;
     action.verdict = w.actions.verdict;
     action.vlan_op = w.actions.vlan_op;
     action.vlan_tpid = w.actions.vlan_tpid;
     action.vlan_tci = w.actions.vlan_tci;
-    action.out_port = out ? index(out->slot) : 0;
     w.match.key.in_port = index(in->slot);
     w.match.mask.in_port = UINT32_MAX;
 
@@ -388,6 +384,14 @@ int Offload::flow_put(const ovs_offload_flow &f) {
         }
     }
     return refused.error;
+}
+
+void Offload::to_abi(const FlowStats &from, ovs_offload_stats *to) {
+    to->n_packets = from.packets;
+    to->n_bytes = from.bytes;
+    to->used_ms =
+        static_cast<int64_t>(clock_.monotonic_ns(from.used) / 1'000'000);
+    to->tcp_flags = from.tcp_flags;
 }
 
 FlowStats Offload::total(const Flow &flow) const {

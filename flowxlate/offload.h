@@ -36,6 +36,7 @@
 #include "actions.h"
 #include "attach.h"
 #include "bpf_maps.h"
+#include "clock.h"
 #include "devices.h"
 #include "flow_table.h"
 #include "match.h"
@@ -110,6 +111,7 @@ private:
     void count_reject(const Reject &, const Ufid &);
     bool in_fast_path(const Flow &) const;
     FlowStats total(const Flow &) const;
+    void to_abi(const FlowStats &, ovs_offload_stats *);
 
     bool wants(const ovs_offload_port &) const;
     Port *find_port(Ifindex);
@@ -146,6 +148,7 @@ private:
 
     std::mutex attach_mutex_;
     mutable std::mutex mutex_;
+    Clock clock_;
     std::unique_ptr<FlowTable> table_;
     std::array<std::unique_ptr<Port>, XF_MAX_PORTS> ports_;  // By slot.
     boost::container::flat_map<Ifindex, Port *> by_ifindex_;

@@ -96,7 +96,7 @@ std::string Offload::show() {
         table_->n_flows(), table_->max_flows(),
         flows_.size() - table_->n_flows());
     append(&s, "  subtables: %zu of %d (", table_->n_subtables(),
-           XF_MAX_SUBTABLES - 1);
+           XF_MAX_MASKS);
     for (int cls = 0; cls < XF_N_CLASSES; cls++) {
         append(&s, "%s%s %u", cls ? ", " : "", kClassNames[cls],
                mem.walks[cls].n);

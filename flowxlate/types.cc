@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "types.h"
 
+#include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 
 namespace flowxlate {
 
@@ -13,6 +15,15 @@ std::string Ufid::to_string() const {
     std::snprintf(s, sizeof s, "%08x-%04x-%04x-%04x-%04x%08x", w[0],
                   w[1] >> 16, w[1] & 0xffff, w[2] >> 16, w[2] & 0xffff, w[3]);
     return s;
+}
+
+Failure failure(int error, const std::string &what) {
+    error = std::abs(error);
+    std::string message = what + ": " + std::strerror(error);
+    if (error == EPERM || error == EACCES) {
+        message += " (needs CAP_BPF and CAP_NET_ADMIN, or root)";
+    }
+    return {error, message};
 }
 
 }  // namespace flowxlate

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The vocabulary of flowxlate: names for numbers that must not be mixed up,
-// and the reason for which a flow is refused.
+// the reason for which a flow is refused, and what a failed system call says.
 #ifndef FLOWXLATE_TYPES_H
 #define FLOWXLATE_TYPES_H
 
@@ -53,6 +53,17 @@ struct UfidHash {
         return h;
     }
 };
+
+// What went wrong in words, with the positive errno value.
+struct [[nodiscard]] Failure {
+    int error = 0;
+    std::string message;
+    explicit operator bool() const { return error != 0; }
+};
+
+// "WHAT: why", for an errno value of either sign, with what to do about
+// missing privileges.
+Failure failure(int error, const std::string &what);
 
 // Why something was refused.  'group' and 'what' point to string literals and
 // together are the reason's stable name, "match/ipv6_label".  A default one

@@ -13,10 +13,13 @@
 #include <bpf/libbpf.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <cstring>
 #include <random>
+#include <thread>
 
+#include "flowxlate/clock.h"
 #include "flowxlate/resource.h"
 #include "program.h"
 
@@ -261,11 +264,11 @@ TEST(Lookup, FindsFlowsThatOverflowTheirBucket) {
     }
 }
 
-// Every mask is found, first by the walk, then by the mask cache's prediction,
+// Every mask is found, first by the walk, then by the flow cache's prediction,
 // also when the prediction is wrong.
 TEST(Lookup, FindsEveryOneOfManyMasks) {
     auto &p = program();
-    constexpr int kMasks = XF_MAX_SUBTABLES - 1;
+    constexpr int kMasks = XF_MAX_MASKS;
     std::vector<FlowSlot> slots;
     auto packet = [](int i) { return udp4().poke(26, i).bytes(); };
     for (int i = 0; i < kMasks; i++) {
@@ -290,7 +293,7 @@ TEST(Lookup, RemovedAndReplacedFlows) {
     EXPECT_EQ(p.run(udp4().bytes()).verdict, XDP_REDIRECT);
 
     const auto old = slot;
-    xf_flow drop{};
+    xf_action drop{};
     drop.verdict = XF_DROP;
     ASSERT_FALSE(p.table().replace(&slot, drop));
     EXPECT_EQ(p.run(udp4().bytes()).verdict, XDP_DROP);
@@ -302,6 +305,32 @@ TEST(Lookup, RemovedAndReplacedFlows) {
     EXPECT_TRUE(p.table().quiesce());
     EXPECT_EQ(p.table().stats(slot).packets, 1U);
     p.forget(old);
+}
+
+// -- Last use ---------------------------------------------------------------
+
+// The program's jiffies, converted, are the time of the packet.
+TEST(LastUse, IsTheTimeOfThePacket) {
+    using namespace std::chrono;
+    constexpr auto kTicks = milliseconds(30);  // Some, at 100 Hz.
+    auto now = [] { return steady_clock::now().time_since_epoch(); };
+    auto &p = program();
+    const auto slot = p.add(FlowSpec::ipv4().drop());
+    flowxlate::Clock clock;
+    ASSERT_FALSE(clock.open());
+    EXPECT_EQ(clock.monotonic_ns(p.table().stats(slot).used), 0u) << "never";
+
+    for (int pause : {0, 5, 20, 50, 200}) {
+        std::this_thread::sleep_for(milliseconds(pause));
+        const auto before = now();
+        ASSERT_EQ(p.run(udp4().bytes()).verdict, XDP_DROP);
+        const auto after = now();
+        std::this_thread::sleep_for(milliseconds(pause));
+        const nanoseconds used(
+            clock.monotonic_ns(p.table().stats(slot).used));
+        EXPECT_GE(used, before - kTicks) << "pause " << pause;
+        EXPECT_LE(used, after + kTicks) << "pause " << pause;
+    }
 }
 
 // -- Cost -------------------------------------------------------------------
@@ -320,12 +349,14 @@ Fd bare_redirect(int devmap) {
                             std::size(code), nullptr));
 }
 
+constexpr uint32_t kMaxVerified = 30000;
+
 uint32_t median(std::vector<uint32_t> v) {
     std::nth_element(v.begin(), v.begin() + v.size() / 2, v.end());
     return v[v.size() / 2];
 }
 
-// The mask cache makes the cost of a packet independent of the number of masks.
+// The flow cache makes the cost of a packet independent of the number of masks.
 // A walk over all of them costs tens of times as much, so the bound is far from
 // noise on both sides.
 TEST(Cost, DoesNotGrowWithMasks) {
@@ -334,7 +365,7 @@ TEST(Cost, DoesNotGrowWithMasks) {
     Program one, many;
     const auto hit = FlowSpec::ipv4().proto(17).tp_dst(53).to(kOut);
     one.add(hit);
-    for (int i = 1; i < XF_MAX_SUBTABLES - 1; i++) {
+    for (int i = 1; i < XF_MAX_MASKS; i++) {
         auto f = FlowSpec::ipv4().proto(IPPROTO_TCP);
         f.mask.ipv4_src = i;
         many.add(f);
@@ -350,78 +381,113 @@ TEST(Cost, DoesNotGrowWithMasks) {
         many_ns.push_back(time_program(many.fd(), in, kRepeat));
     }
     std::printf("ns per packet: bare redirect %u, 1 mask %u, %d masks %u\n",
-                median(bare_ns), median(one_ns), XF_MAX_SUBTABLES - 1,
+                median(bare_ns), median(one_ns), XF_MAX_MASKS,
                 median(many_ns));
     EXPECT_LT(median(many_ns), 3 * median(one_ns));
+}
+
+// What the verifier has to walk through, each time a port is added.  Without
+// bounds on what it tracks, this number explodes: it doubles with a branch.
+TEST(Cost, Verification) {
+    Program p;
+    bpf_prog_info info{};
+    __u32 len = sizeof info;
+    ASSERT_FALSE(bpf_obj_get_info_by_fd(p.fd(), &info, &len));
+    std::printf("instructions: %u verified, %u bytes of machine code\n",
+                info.verified_insns, info.jited_prog_len);
+    EXPECT_LT(info.verified_insns, kMaxVerified);
 }
 
 // -- Maps that hold nonsense ------------------------------------------------
 
 // A corrupted entry or a foreign writer leads to the miss path.
-TEST(Corruption, LeadsToTheMissPath) {
-    auto &p = program();
-    const auto spec = FlowSpec::ipv4().proto(17).tp_dst(53).to(kOut);
-    const auto slot = p.add(spec);
-    const auto &mem = p.table().memory();
-    auto &flow = mem.flows[index(slot)];
-    auto &walk = mem.walks[XF_CLASS_IPV4];
-    const Frame in = udp4().bytes();
-    auto expect_miss = [&](const char *what) {
-        const flowxlate::test::Run run = p.run(in);
+class CorruptedTables : public ::testing::Test {
+protected:
+    // A packet that the flow matches and the flow cache does not know.
+    Frame fresh() {
+        return Packet().eth(kIpv4).ipv4(IPPROTO_UDP).udp(++source_port_, 53)
+            .payload(22).bytes();
+    }
+
+    void expect_miss(const Frame &in, const char *what) {
+        const flowxlate::test::Run run = p_.run(in);
         EXPECT_EQ(run.verdict, XDP_PASS) << what;
         EXPECT_EQ(run.out, in) << what;
+    }
+
+    Program &p_ = program();
+    const FlowSlot slot_ =
+        p_.add(FlowSpec::ipv4().proto(17).tp_dst(53).to(kOut));
+    const TableMemory &mem_ = p_.table().memory();
+    xf_flow &flow_ = mem_.flows[index(slot_)];
+
+private:
+    static inline uint16_t source_port_ = 1000;
+};
+
+TEST_F(CorruptedTables, Flow) {
+    const struct {
+        const char *what;
+        void (*corrupt)(xf_flow *);
+    } rows[] = {
+        {"unknown verdict", [](xf_flow *f) { f->action.verdict = 77; }},
+        {"port out of bounds", [](xf_flow *f) { f->action.out_port = ~0U; }},
+        {"pop without a tag",
+         [](xf_flow *f) { f->action.vlan_op = XF_VLAN_POP; }},
+        {"another subtable", [](xf_flow *f) { f->subtable = 5; }},
+        {"subtable out of bounds", [](xf_flow *f) { f->subtable = ~0U; }},
+        {"another key", [](xf_flow *f) { f->key[3] ^= 1; }},
     };
-    const auto good_flow = flow;
-    const auto good_walk = walk;
-    ASSERT_EQ(p.run(in).verdict, XDP_REDIRECT);
+    const Frame known = fresh();
+    const auto good = flow_;
+    for (auto &row : rows) {
+        ASSERT_EQ(p_.run(known).verdict, XDP_REDIRECT) << row.what;
+        row.corrupt(&flow_);
+        expect_miss(known, row.what);
+        expect_miss(fresh(), row.what);
+        flow_ = good;
+    }
+}
 
-    flow.verdict = 77;
-    expect_miss("unknown verdict");
-    flow = good_flow;
-    flow.out_port = 0xffffffff;
-    expect_miss("port out of bounds");
-    flow = good_flow;
-    flow.vlan_op = XF_VLAN_POP;
-    expect_miss("pop without a tag");
-    flow = good_flow;
-    flow.subtable = 5;
-    expect_miss("flow of another subtable");
-    flow = good_flow;
-    flow.key[3] ^= 1;
-    expect_miss("flow with another key");
-    flow = good_flow;
-
+TEST_F(CorruptedTables, Walk) {
+    auto &walk = mem_.walks[XF_CLASS_IPV4];
+    const auto good = walk;
     walk.n = 0;
-    expect_miss("empty walk");
+    expect_miss(fresh(), "empty walk");
     walk.n = 0xffffffff;
     walk.subtable[0] = 0xffff;
-    expect_miss("subtable out of bounds, endless walk");
-    walk = good_walk;
+    expect_miss(fresh(), "subtable out of bounds, endless walk");
+    walk = good;
+    EXPECT_EQ(p_.run(fresh()).verdict, XDP_REDIRECT) << "restored";
+}
 
-    for (auto &b : mem.buckets) {
+TEST_F(CorruptedTables, Buckets) {
+    const Frame known = fresh();
+    ASSERT_EQ(p_.run(known).verdict, XDP_REDIRECT);
+    for (auto &b : mem_.buckets) {
         for (auto &e : b.entry) {
             e = e ? e | 0xffffffff : 0;
         }
     }
-    expect_miss("flow slot out of bounds");
-    for (auto &b : mem.buckets) {
+    expect_miss(fresh(), "flow slot out of bounds");
+    EXPECT_EQ(p_.run(known).verdict, XDP_REDIRECT) << "from the flow cache";
+    flow_.live = 0;
+    expect_miss(known, "neither in a bucket nor live");
+    for (auto &b : mem_.buckets) {
         for (auto &e : b.entry) {
-            e = e ? (e & ~0xffffffffULL) | index(slot) : 0;
+            e = e ? (e & ~0xffffffffULL) | index(slot_) : 0;
         }
     }
-    EXPECT_EQ(p.run(in).verdict, XDP_REDIRECT) << "restored";
+    EXPECT_EQ(p_.run(known).verdict, XDP_REDIRECT) << "restored";
 }
 
 // Any bytes at all in the tables: whatever the verdict, the packet that leaves
 // the miss path is the one that came.
-TEST(Corruption, RandomTables) {
-    auto &p = program();
+TEST_F(CorruptedTables, RandomBytes) {
     const uint32_t seed = std::random_device{}();
     SCOPED_TRACE("seed " + std::to_string(seed));
     std::mt19937_64 random(seed);
-    p.add(FlowSpec::ipv4().proto(17).tp_dst(53).to(kOut));
-    const auto &mem = p.table().memory();
-    const Frame in = udp4().bytes();
+    const auto &mem = mem_;
     std::vector<xf_flow> flows(mem.flows.begin(), mem.flows.begin() + 8);
     std::vector<xf_walk> walks(mem.walks.begin(), mem.walks.end());
 
@@ -430,7 +496,8 @@ TEST(Corruption, RandomTables) {
         auto *walk = reinterpret_cast<uint8_t *>(&mem.walks[0]);
         bytes[random() % (8 * sizeof(xf_flow))] = random();
         walk[random() % (XF_N_CLASSES * sizeof(xf_walk))] = random();
-        const flowxlate::test::Run run = p.run(in);
+        const Frame in = i % 2 ? udp4().bytes() : fresh();
+        const flowxlate::test::Run run = p_.run(in);
         if (run.verdict == XDP_PASS) {
             ASSERT_EQ(run.out, in);
         } else {

@@ -47,7 +47,7 @@ public:
 
     xf_class cls;
     xf_key key{}, mask{};
-    xf_flow action{};
+    xf_action action{};
 };
 
 struct Run {

@@ -57,7 +57,7 @@ void check(Program &p, const Row &row) {
         const bool hit = i == row.hit;
         EXPECT_EQ(stats.packets, hit ? 1U : 0U) << "flow " << i;
         EXPECT_EQ(stats.bytes, hit ? in.size() : 0U) << "flow " << i;
-        EXPECT_EQ(stats.used_ns != 0, hit) << "flow " << i;
+        EXPECT_EQ(stats.used != 0, hit) << "flow " << i;
         EXPECT_EQ(stats.tcp_flags, hit ? row.tcp_flags : 0) << "flow " << i;
     }
     for (int r = 0; r < XF_N_MISSES; r++) {

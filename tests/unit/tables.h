@@ -107,7 +107,7 @@ inline FlowSlot find_in_subtable(const TableMemory &mem, xf_class cls,
                 || slot >= mem.flows.size()) {
                 continue;
             }
-            const xf_flow &flow = mem.flows[slot];
+            xf_flow &flow = mem.flows[slot];
             if (flow.subtable == subtable
                 && key_matches(packet, cls, mask, flow.key)) {
                 return FlowSlot{slot};
@@ -127,23 +127,28 @@ inline FlowSlot find_in_subtable(const TableMemory &mem, xf_class cls,
     return probe(bucket(xf_hash_bucket2(hash)));
 }
 
-// The slot that 'packet' finds.  'predicted' is what the mask cache says.
+// Whether 'packet' hits the flow in 'slot', which the flow cache predicts.
+inline bool prediction_hits(const TableMemory &mem, xf_class cls,
+                            const xf_key &packet, FlowSlot slot) {
+    xf_flow &flow = mem.flows[index(slot)];
+    return load(flow.live)
+        && key_matches(packet, cls, mem.subtables[flow.subtable].mask,
+                       flow.key);
+}
+
+// The slot that 'packet' finds.
 inline FlowSlot find(const TableMemory &mem, xf_class cls,
-                     const xf_key &packet, uint32_t predicted = 0) {
+                     const xf_key &packet,
+                     FlowSlot predicted = FlowSlot::kNone) {
+    if (prediction_hits(mem, cls, packet, predicted)) {
+        return predicted;
+    }
     xf_walk &walk = mem.walks[cls];
     const uint32_t n = load(walk.n);
-    if (n <= 1) {
-        return n ? find_in_subtable(mem, cls, packet, load(walk.subtable[0]))
-                 : FlowSlot::kNone;
-    }
     FlowSlot slot = FlowSlot::kNone;
-    if (predicted) {
-        slot = find_in_subtable(mem, cls, packet, predicted);
-    }
-    for (uint32_t i = 0;
-         slot == FlowSlot::kNone && i < n && i < XF_MAX_SUBTABLES; i++) {
-        const uint32_t subtable = load(walk.subtable[i]);
-        if (subtable && subtable != predicted) {
+    for (uint32_t i = 0; slot == FlowSlot::kNone && i < n && i < XF_MAX_MASKS;
+         i++) {
+        if (const uint32_t subtable = load(walk.subtable[i])) {
             slot = find_in_subtable(mem, cls, packet, subtable);
         }
     }
@@ -209,11 +214,11 @@ struct Megaflow {
     }
 };
 
-inline xf_flow output_to(uint32_t port) {
-    xf_flow f{};
-    f.verdict = XF_OUTPUT;
-    f.out_port = port;
-    return f;
+inline xf_action output_to(uint32_t port) {
+    xf_action a{};
+    a.verdict = XF_OUTPUT;
+    a.out_port = port;
+    return a;
 }
 
 inline Reject insert(FlowTable *table, const Megaflow &m, uint32_t port,
