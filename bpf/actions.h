@@ -148,7 +148,7 @@ static __always_inline int
 output(struct xdp_md *ctx, const struct xf_packet *p,
        const struct xf_action *act, int *action)
 {
-    enum xf_checksum checksum = XF_CHECKSUM_WHOLE;
+    bool partial = false;
     __u32 slot = act->out_port;
     struct xf_port *port;
     int miss;
@@ -161,17 +161,17 @@ output(struct xdp_md *ctx, const struct xf_packet *p,
         return miss;
     /* Generic XDP redirects the sk_buff, which remembers its checksum. */
     if (xf_tx_flag == XF_PORT_TX_NATIVE) {
-        checksum = checksum_state(ctx, p);
-        if (checksum == XF_CHECKSUM_HOPELESS)
+        if (p->l4_check == XF_NO_CRC)
             return XF_MISS_TX_CHECKSUM;
-        if (checksum == XF_CHECKSUM_PARTIAL && p->frame_len > XF_MAX_FRAME)
+        partial = is_partial(p);
+        if (partial && p->frame_len > XF_MAX_FRAME)
             return XF_MISS_FRAME_SIZE;
     }
     /* Finds the device; nothing moves before the program returns. */
     *action = bpf_redirect_map(&xf_tx_ports, slot, XDP_PASS);
     if (*action != XDP_REDIRECT)
         return XF_MISS_TX_PORT;
-    if (!rewrite(ctx, p, act, checksum == XF_CHECKSUM_PARTIAL))
+    if (!rewrite(ctx, p, act, partial))
         return XF_MISS_HEADROOM;
     return XF_PARSED;
 }

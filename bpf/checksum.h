@@ -21,12 +21,6 @@
 #include "maps.h"
 #include "parse.h"
 
-enum xf_checksum {
-    XF_CHECKSUM_WHOLE,               /* Nothing to do. */
-    XF_CHECKSUM_PARTIAL,
-    XF_CHECKSUM_HOPELESS,            /* Missing, and not computed here. */
-};
-
 static __always_inline __u16
 fold(__u64 sum)
 {
@@ -57,39 +51,11 @@ pseudo_header_sum(const struct xf_packet *p)
     return fold(sum);
 }
 
-/* Says what the checksum of the packet, still as it arrived, needs. */
-static __always_inline enum xf_checksum
-checksum_state(struct xdp_md *ctx, const struct xf_packet *p)
+/* Does a packet that parses have a partial checksum? */
+static __always_inline bool
+is_partial(const struct xf_packet *p)
 {
-    void *end = (void *)(long)ctx->data_end;
-    void *l4 = (void *)(long)ctx->data + (p->l4_off & 0xff);
-    __u16 sum;
-
-    if (!p->l4_off)
-        return XF_CHECKSUM_WHOLE;
-    if (p->l4_proto == XF_IPPROTO_SCTP) {
-        struct xf_sctp *sctp = l4;
-
-        /* veth leaves the CRC32c zero as well. */
-        return (void *)(sctp + 1) <= end && !sctp->crc ? XF_CHECKSUM_HOPELESS
-                                                       : XF_CHECKSUM_WHOLE;
-    } else if (p->l4_proto == IPPROTO_TCP) {
-        struct tcphdr *tcp = l4;
-
-        if ((void *)(tcp + 1) > end)
-            return XF_CHECKSUM_WHOLE;
-        sum = tcp->check;
-    } else if (p->l4_proto == IPPROTO_UDP) {
-        struct udphdr *udp = l4;
-
-        if ((void *)(udp + 1) > end)
-            return XF_CHECKSUM_WHOLE;
-        sum = udp->check;
-    } else {
-        return XF_CHECKSUM_WHOLE;
-    }
-    return sum == pseudo_header_sum(p) ? XF_CHECKSUM_PARTIAL
-                                       : XF_CHECKSUM_WHOLE;
+    return p->l4_check == pseudo_header_sum(p);
 }
 
 /* Adds 'SIZE' bytes at 'pos' to 'sum' and moves on.  'pos' is masked so that
@@ -158,6 +124,25 @@ complete_checksum(struct xdp_md *ctx, __u32 pos, __u32 len, __u32 offset)
         return -1;
     *(__u16 *)data = result;
     return 0;
+}
+
+/* Completes a partial checksum of any packet, also of one that does not parse,
+ * as far as it goes.  A global function for the verifier's sake, too. */
+__noinline int
+complete_if_partial(struct xdp_md *ctx, const struct xf_packet *p)
+{
+    void *end = (void *)(long)ctx->data_end;
+    void *field = (void *)(long)ctx->data;
+    __u32 offset;
+
+    if (!p || !p->l4_off
+        || (p->l4_proto != IPPROTO_TCP && p->l4_proto != IPPROTO_UDP))
+        return 0;
+    offset = checksum_offset(p->l4_proto);
+    field += (p->l4_off & 0xff) + offset;
+    if (field + 2 > end || *(__u16 *)field != pseudo_header_sum(p))
+        return 0;
+    return complete_checksum(ctx, p->l4_off, p->l4_len, offset);
 }
 
 #endif /* checksum.h */

@@ -65,6 +65,8 @@ struct xf_icmp {
 
 struct xf_packet {
     struct xf_key key;
+    __u64 digest;                    /* Of the words that only long keys have,
+                                      * for the flow cache. */
     __u32 cls;                       /* enum xf_class. */
     __u32 frame_len;                 /* In bytes, as it came. */
 
@@ -73,7 +75,13 @@ struct xf_packet {
     __u32 l4_off;                    /* From the begin of the frame. */
     __u32 l4_len;                    /* In bytes, as IP says. */
     __u32 l4_proto;
+    __u32 l4_check;                  /* The checksum field as it came, or
+                                      * XF_NO_CHECK or XF_NO_CRC.  Only of
+                                      * packets that parse. */
 };
+
+#define XF_NO_CHECK 0x10000          /* Nothing that could be partial. */
+#define XF_NO_CRC 0x20000            /* SCTP, and its CRC32c is missing. */
 
 #define XF_PARSED (-1)
 
@@ -112,6 +120,7 @@ parse_arp(struct xf_packet *p, void *l3, void *end)
     p->key.word[4] = arp->spa | (__u64)arp->tpa << 32;
     p->key.word[5] = load64(arp->sha) & XF_LOW_6_BYTES;
     p->key.word[6] = load64(arp->tha - 2) >> 16;
+    p->digest = p->key.word[5] + p->key.word[6];
     return XF_PARSED;
 }
 
@@ -137,18 +146,22 @@ parse_l4(struct xf_packet *p, void *l4, void *end, __u8 proto)
         set_ports(p, load32(tcp));
         flags = ((__be16 *)tcp)[6] & bpf_htons(0x0fff);
         p->key.word[1] |= flags << XF_HIGH_2_BYTES_SHIFT;
+        p->l4_check = tcp->check;
     } else if (proto == IPPROTO_UDP) {
         struct udphdr *udp = l4;
 
         if ((void *)(udp + 1) > end || len < sizeof *udp)
             return XF_MISS_TRUNCATED;
         set_ports(p, load32(udp));
+        p->l4_check = udp->check;
     } else if (proto == XF_IPPROTO_SCTP) {
         struct xf_sctp *sctp = l4;
 
         if ((void *)(sctp + 1) > end || len < sizeof *sctp)
             return XF_MISS_TRUNCATED;
         set_ports(p, load32(sctp));
+        if (!sctp->crc)
+            p->l4_check = XF_NO_CRC;
     } else if (proto == (p->cls == XF_CLASS_IPV4 ? IPPROTO_ICMP
                                                  : XF_IPPROTO_ICMPV6)) {
         struct xf_icmp *icmp = l4;
@@ -168,6 +181,7 @@ parse_ipv4(struct xf_packet *p, void *l3, void *end, __u32 l3_off)
     struct iphdr *ip = l3;
     __u32 tot_len, header_len;
     __u16 frag;
+    int miss;
 
     if ((void *)(ip + 1) > end)
         return XF_MISS_TRUNCATED;
@@ -196,7 +210,10 @@ parse_ipv4(struct xf_packet *p, void *l3, void *end, __u32 l3_off)
     }
     if (header_len != sizeof *ip)
         return XF_MISS_IP_OPTIONS;
-    return parse_l4(p, ip + 1, end, ip->protocol);
+    miss = parse_l4(p, ip + 1, end, ip->protocol);
+    if (frag & XF_IP_MF)
+        p->l4_check = XF_NO_CHECK;   /* Fragments are never partial. */
+    return miss;
 }
 
 static __always_inline bool
@@ -234,6 +251,7 @@ parse_ipv6(struct xf_packet *p, void *l3, void *end, __u32 l3_off)
     p->key.word[5] = load64((void *)&ip->saddr + 8);
     p->key.word[6] = load64(&ip->daddr);
     p->key.word[7] = load64((void *)&ip->daddr + 8);
+    p->digest = p->key.word[5] + p->key.word[6] + (p->key.word[7] << 1);
     p->l4_len = tot_len - sizeof *ip;
     p->l4_off = l3_off + sizeof *ip;
     p->l4_proto = ip->nexthdr;
@@ -251,13 +269,15 @@ parse_packet(struct xdp_md *ctx, struct xf_packet *p)
     void *l3 = eth + 1;
     __u32 l3_off = sizeof *eth;
     __be16 type, tci = 0;
+    __u64 source_and_type;
 
     p->frame_len = end - data;
     if (l3 > end)
         return XF_MISS_TRUNCATED;
+    source_and_type = load64(eth->h_source);
     p->key.word[1] = load64(eth->h_dest) & XF_LOW_6_BYTES;
-    p->key.word[2] = load64(eth->h_source) & XF_LOW_6_BYTES;
-    type = eth->h_proto;
+    p->key.word[2] = source_and_type & XF_LOW_6_BYTES;
+    type = source_and_type >> XF_HIGH_2_BYTES_SHIFT;
 
     if (type == bpf_htons(ETH_P_8021Q)) {
         struct xf_vlan_header *vlan = l3;
@@ -274,6 +294,7 @@ parse_packet(struct xdp_md *ctx, struct xf_packet *p)
         return XF_MISS_ETHERTYPE;
     p->key.word[0] = xf_in_port | (__u64)type << 32 | (__u64)tci << 48;
 
+    p->l4_check = XF_NO_CHECK;
     if (type == bpf_htons(ETH_P_IP))
         return parse_ipv4(p, l3, end, l3_off);
     if (type == bpf_htons(ETH_P_IPV6))

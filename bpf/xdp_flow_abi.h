@@ -177,7 +177,9 @@ struct xf_flow {
 /* A mask.  All flows of a subtable are of one class. */
 struct xf_subtable {
     __u64 mask[XF_KEY_WORDS];
-    __u64 pad[8];
+    __u32 n_words;                   /* xf_class_words(). */
+    __u32 pad0;
+    __u64 pad1[7];
 };
 
 /* The subtables of one class, in the order in which they are tried. */
@@ -225,6 +227,7 @@ struct xf_cpu {
     __u64 seq;                       /* Incremented when the program begins
                                       * and when it ends: odd = in progress. */
     __u64 pad[7];
+    __u64 cache[XF_CACHE_SIZE];      /* The flow cache, by hash. */
 };
 
 /* Why a packet took the miss path.  In this order, because the names in
@@ -320,7 +323,7 @@ XF_ASSERT(sizeof(struct xf_walk) == 8 + 2 * XF_MAX_MASKS);
 XF_ASSERT(sizeof(struct xf_stats) == 32);
 XF_ASSERT(sizeof(struct xf_time) == 16);
 XF_ASSERT(sizeof(struct xf_port) == 64);
-XF_ASSERT(sizeof(struct xf_cpu) == 64);
+XF_ASSERT(sizeof(struct xf_cpu) == 64 + 8 * XF_CACHE_SIZE);
 XF_ASSERT(sizeof(struct xf_miss_row) == 128);
 XF_ASSERT(XF_N_MISSES <= 16);
 

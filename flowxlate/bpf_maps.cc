@@ -23,8 +23,7 @@ void for_each_shared_map(xdp_offload_bpf *s, Fn fn) {
     for (auto map :
          {&s->maps.xf_buckets, &s->maps.xf_flows, &s->maps.xf_subtables,
           &s->maps.xf_walks, &s->maps.xf_stats, &s->maps.xf_ports,
-          &s->maps.xf_cpus, &s->maps.xf_misses, &s->maps.xf_flow_cache,
-          &s->maps.xf_tx_ports}) {
+          &s->maps.xf_cpus, &s->maps.xf_misses, &s->maps.xf_tx_ports}) {
         fn(*map);
     }
 }
@@ -85,7 +84,6 @@ void BpfMaps::size_maps() {
     bpf_map__set_max_entries(m.xf_ports, XF_MAX_PORTS);
     bpf_map__set_max_entries(m.xf_cpus, n_cpus_);
     bpf_map__set_max_entries(m.xf_misses, XF_MAX_PORTS * n_cpus_);
-    bpf_map__set_max_entries(m.xf_flow_cache, XF_CACHE_SIZE * n_cpus_);
 }
 
 void BpfMaps::set_constants(xdp_offload_bpf *s) const {

@@ -102,6 +102,7 @@ Reject FlowTable::get_subtable(const MaskId &id, SubtableSlot *slot,
     subtables_[index(*slot)] = {id, 0};
     std::copy(id.mask.begin(), id.mask.end(),
               mem_.subtables[index(*slot)].mask);
+    mem_.subtables[index(*slot)].n_words = xf_class_words(id.cls);
     return {};
 }
 
