@@ -18,6 +18,8 @@ struct xf_hit {
     __u32 slot;
 };
 
+#define XF_WALK_STRIDE 4             /* Subtables per call of the callback. */
+
 struct xf_walk_state {
     const struct xf_key *key;
     const struct xf_walk *walk;
@@ -25,25 +27,38 @@ struct xf_walk_state {
     __u32 slot;                      /* The flow, 0 = none. */
 };
 
-/* True if 'key' under the subtable's mask is the key of 'flow'.  How many words
- * count is the subtable's to say, not the packet's class: the verifier then
- * need not follow each class on its own.  Those that a packet does not have are
- * zero, and its Ethernet type in word 0 is compared always. */
+/* True if 'key' under the subtable's mask is the key of the flow in 'slot'.  How
+ * many words count is the subtable's to say, not the packet's class: the
+ * verifier then need not follow each class on its own.  Those that a packet
+ * does not have are zero, and its Ethernet type in word 0 is compared always. */
 static __always_inline bool
 key_matches(const struct xf_key *key, const struct xf_subtable *st,
-            const struct xf_flow *flow)
+            const struct xf_flow *flow, __u32 slot)
 {
+    const struct xf_long_key *rest;
     __u64 diff = 0;
 
 #pragma unroll
     for (int i = 0; i < XF_SHORT_KEY_WORDS; i++)
         diff |= (key->word[i] & st->mask[i]) ^ flow->key[i];
-    if (st->n_words > XF_SHORT_KEY_WORDS) {
+    if (diff || st->n_words <= XF_SHORT_KEY_WORDS)
+        return !diff;
+
+    rest = bpf_map_lookup_elem(&xf_long_keys, &slot);
+    if (!rest)
+        return false;
 #pragma unroll
-        for (int i = XF_SHORT_KEY_WORDS; i < XF_KEY_WORDS; i++)
-            diff |= (key->word[i] & st->mask[i]) ^ flow->key[i];
-    }
+    for (int i = XF_SHORT_KEY_WORDS; i < XF_KEY_WORDS; i++)
+        diff |= (key->word[i] & st->mask[i])
+                ^ rest->word[i - XF_SHORT_KEY_WORDS];
     return !diff;
+}
+
+/* Does an entry of a bucket or of the flow cache have this signature? */
+static __always_inline bool
+has_signature(__u32 entry, __u32 signature)
+{
+    return !((entry ^ signature) & ~xf_slot_mask);
 }
 
 /* Must compute what FlowTable::hash() computes. */
@@ -64,71 +79,94 @@ masked_hash(const struct xf_key *key, const struct xf_subtable *st,
     return xf_hash_finish(sum);
 }
 
-static __always_inline __u32
-probe_bucket(const struct xf_key *key, const struct xf_subtable *st,
-             __u32 subtable, const struct xf_bucket *bucket, __u32 signature)
+/* Returns the slot of the flow of 'subtable' in the bucket that 'key' matches,
+ * 0 = none.
+ *
+ * A global function, as those below: the verifier checks it once and on its own
+ * rather than once per subtable and way through the parser. */
+__noinline __u32
+probe_bucket(const struct xf_key *key, __u32 subtable, __u32 index,
+             __u32 signature)
 {
+    const struct xf_bucket *bucket = bpf_map_lookup_elem(&xf_buckets, &index);
+    const struct xf_subtable *st = bpf_map_lookup_elem(&xf_subtables,
+                                                       &subtable);
+
+    if (!key || !bucket || !st)      /* Never null; the verifier must see it. */
+        return 0;
     for (int i = 0; i < XF_BUCKET_ENTRIES; i++) {
-        __u64 entry = *(const volatile __u64 *)&bucket->entry[i];
-        __u32 slot = entry;
+        __u32 entry = *(const volatile __u32 *)&bucket->entry[i];
+        __u32 slot = entry & xf_slot_mask;
         struct xf_flow *flow;
 
-        if (entry >> 32 != signature)
+        /* Read anew each time, or the verifier remembers what it was compared
+         * with, and follows each number of entries on its own. */
+        if (i >= *(const volatile __u16 *)&bucket->used)
+            break;
+        if (!has_signature(entry, signature))
             continue;
         flow = bpf_map_lookup_elem(&xf_flows, &slot);
         if (flow && flow->subtable == subtable
-            && key_matches(key, st, flow))
+            && key_matches(key, st, flow, slot))
             return slot;
     }
     return 0;
 }
 
-/* Returns the slot of the flow of 'subtable' that 'key' matches, 0 = none.
- *
- * This and walk_subtables() are global functions: the verifier checks them once
- * and on their own rather than once per way through the parser. */
-__noinline __u32
-find_in_subtable(const struct xf_key *key, __u32 subtable)
+/* Returns the slot of the flow of 'subtable' that 'key' matches, 0 = none. */
+static __always_inline __u32
+search_subtable(const struct xf_key *key, __u32 subtable)
 {
+    __u32 signature, index, slot = 0;
     const struct xf_bucket *bucket;
     const struct xf_subtable *st;
-    __u32 signature, index, slot;
     __u64 hash;
 
     st = bpf_map_lookup_elem(&xf_subtables, &subtable);
-    if (!st || !key)                 /* Never null; the verifier must see it. */
+    if (!st)
         return 0;
     hash = masked_hash(key, st, subtable);
     signature = xf_hash_signature(hash);
-
     index = xf_hash_bucket1(hash) & xf_bucket_mask;
     bucket = bpf_map_lookup_elem(&xf_buckets, &index);
     if (!bucket)
         return 0;
-    slot = probe_bucket(key, st, subtable, bucket, signature);
-    if (slot || !*(const volatile __u32 *)&bucket->overflow)
-        return slot;
-
-    index = xf_hash_bucket2(hash) & xf_bucket_mask;
-    bucket = bpf_map_lookup_elem(&xf_buckets, &index);
-    if (!bucket)
-        return 0;
-    return probe_bucket(key, st, subtable, bucket, signature);
+    if (*(const volatile __u16 *)&bucket->used)
+        slot = probe_bucket(key, subtable, index, signature);
+    if (!slot && *(const volatile __u16 *)&bucket->overflow)
+        slot = probe_bucket(key, subtable,
+                            xf_hash_bucket2(hash) & xf_bucket_mask, signature);
+    return slot;
 }
 
-/* bpf_loop() callback: tries the 'i'th subtable; 1 ends the walk. */
-static long
-walk_step(__u32 i, struct xf_walk_state *state)
+/* The same as a global function. */
+__noinline __u32
+find_in_subtable(const struct xf_key *key, __u32 subtable)
 {
-    __u32 subtable;
+    return key ? search_subtable(key, subtable) : 0; /* Never null. */
+}
 
-    if (i >= XF_MAX_MASKS)
-        return 1;
-    subtable = state->walk->subtable[i];
-    if (!subtable || subtable == state->tried)
-        return 0;
-    state->slot = find_in_subtable(state->key, subtable);
-    return state->slot != 0;
+/* bpf_loop() callback: tries the next few subtables; 1 ends the walk.  A few,
+ * because on many CPUs a call costs as much as a look-up. */
+static long
+walk_step(__u32 step, struct xf_walk_state *state)
+{
+    for (__u32 i = 0; i < XF_WALK_STRIDE; i++) {
+        __u32 index = step * XF_WALK_STRIDE + i, subtable;
+
+        /* Or clang 14 adds up the address without what is checked here
+         * ("unbounded memory access", all kernels). */
+        asm volatile("" : "+r"(index));
+        if (index >= XF_MAX_MASKS)
+            return 1;
+        subtable = state->walk->subtable[index];
+        if (!subtable || subtable == state->tried)
+            continue;
+        state->slot = search_subtable(state->key, subtable);
+        if (state->slot)
+            return 1;
+    }
+    return 0;
 }
 
 /* Returns the slot of the flow that 'key' of class 'cls' matches, 0 = none:
@@ -137,18 +175,20 @@ __noinline __u32
 walk_subtables(const struct xf_key *key, __u32 cls, __u32 tried)
 {
     struct xf_walk_state state = { .key = key, .tried = tried };
+    __u32 n;
 
     if (!key)
         return 0;
     state.walk = bpf_map_lookup_elem(&xf_walks, &cls);
     if (!state.walk)
         return 0;
-    bpf_loop(*(const volatile __u32 *)&state.walk->n, walk_step, &state, 0);
+    n = *(const volatile __u32 *)&state.walk->n;
+    bpf_loop((n + XF_WALK_STRIDE - 1) / XF_WALK_STRIDE, walk_step, &state, 0);
     return state.slot;
 }
 
 /* Spreads the fields that tell one packet of a flow from those of another flow
- * over the upper bits.  Cheap rather than good: a collision costs a look-up.
+ * over the upper bits, the highest best.  Cheap rather than good: a collision costs a look-up.
  * TCP flags (the upper bytes of word 1) differ within a flow and are left out.
  * The constants are 2^64 / golden ratio and 2^64 * (sqrt(2) - 1), both odd. */
 static __always_inline __u64
@@ -160,51 +200,80 @@ cache_hash(const struct xf_packet *p)
            + (w[4] + (w[1] << 16)) * 0x6a09e667f3bcc909ULL;
 }
 
-/* The flow that the cache entry predicts for 'p', if 'p' matches it.  The slot
- * may be any flow's by now, or no flow's: that of a flow which was removed is
- * not written again before this program ends. */
-static __always_inline struct xf_hit
-check_prediction(const struct xf_packet *p, __u64 entry)
+/* The entry of the set that has the signature; any one if none has.  Without a
+ * branch, which could not be predicted. */
+static __always_inline __u32
+choose_way(__u64 set, __u32 signature)
 {
-    struct xf_hit hit = { .slot = entry };
+    __u32 newer = set, older = set >> XF_CACHE_WAY_BITS;
+    __u64 differs = (newer ^ signature) & ~xf_slot_mask;
+
+    return newer ^ ((newer ^ older) & -(__u32)(-differs >> 63));
+}
+
+/* The flow that the cache predicts for 'p', if 'p' matches it.  The slot may be
+ * any flow's by now, or no flow's: that of a flow which was removed is not
+ * written again before this program ends. */
+static __always_inline struct xf_hit
+check_prediction(const struct xf_packet *p, __u32 slot)
+{
+    struct xf_hit hit = { .slot = slot };
     const struct xf_subtable *st;
     struct xf_flow *flow;
     __u32 subtable;
 
-    flow = bpf_map_lookup_elem(&xf_flows, &hit.slot);
+    flow = bpf_map_lookup_elem(&xf_flows, &slot);
     if (!flow || !*(const volatile __u32 *)&flow->live)
         return hit;
     barrier();                       /* The rest is read after 'live'. */
     subtable = flow->subtable;
     st = bpf_map_lookup_elem(&xf_subtables, &subtable);
-    if (st && key_matches(&p->key, st, flow))
+    if (st && key_matches(&p->key, st, flow, slot))
         hit.flow = flow;
+    return hit;
+}
+
+/* Finds the flow that 'p' matches where it was not predicted. */
+static __always_inline struct xf_hit
+search(const struct xf_packet *p, __u8 *guess)
+{
+    __u32 tried = *guess;
+    struct xf_hit hit = {};
+
+    if (tried)
+        hit.slot = find_in_subtable(&p->key, tried);
+    if (!hit.slot)
+        hit.slot = walk_subtables(&p->key, p->cls, tried);
+    if (!hit.slot)
+        return hit;
+    hit.flow = bpf_map_lookup_elem(&xf_flows, &hit.slot);
+    if (hit.flow)
+        *guess = hit.flow->subtable;
     return hit;
 }
 
 /* Finds the flow that 'p' matches. */
 static __always_inline struct xf_hit
-find_flow(const struct xf_packet *p, struct xf_cpu *self)
+find_flow(const struct xf_packet *p, struct xf_cpu *self, __u32 cpu)
 {
-    __u64 hash = cache_hash(p), tag = hash & XF_CACHE_TAG;
-    __u64 *cached = &self->cache[hash >> (64 - XF_CACHE_BITS)];
+    __u64 hash = cache_hash(p), *set;
+    __u32 index = (cpu << xf_cache_bits) + (hash >> (64 - xf_cache_bits));
+    __u32 signature = hash << xf_cache_bits >> 32, entry;
     struct xf_hit hit = {};
-    __u32 subtable;
 
-    if ((*cached & XF_CACHE_TAG) == tag) {
-        hit = check_prediction(p, *cached);
+    set = bpf_map_lookup_elem(&xf_flow_cache, &index);
+    if (!set)
+        return hit;
+    entry = choose_way(*set, signature);
+    if (has_signature(entry, signature)) {
+        hit = check_prediction(p, entry & xf_slot_mask);
         if (hit.flow)
             return hit;
     }
-    subtable = *cached >> XF_CACHE_SUBTABLE_SHIFT & XF_CACHE_SUBTABLE;
-    hit.slot = subtable ? find_in_subtable(&p->key, subtable) : 0;
-    if (!hit.slot)
-        hit.slot = walk_subtables(&p->key, p->cls, subtable);
-    hit.flow = bpf_map_lookup_elem(&xf_flows, &hit.slot);
-    if (!hit.slot || !hit.flow)
-        return (struct xf_hit){};
-    *cached = tag | hit.slot
-              | (__u64)hit.flow->subtable << XF_CACHE_SUBTABLE_SHIFT;
+    hit = search(p, &self->guess[hash >> (64 - XF_GUESS_BITS)]);
+    if (hit.flow)
+        *set = *set << XF_CACHE_WAY_BITS
+               | ((signature & ~xf_slot_mask) | hit.slot);
     return hit;
 }
 

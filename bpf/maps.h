@@ -28,12 +28,21 @@
 
 XF_ARRAY(xf_buckets, struct xf_bucket);
 XF_ARRAY(xf_flows, struct xf_flow);         /* By flow slot. */
+XF_ARRAY(xf_long_keys, struct xf_long_key); /* By flow slot. */
 XF_ARRAY(xf_subtables, struct xf_subtable);
 XF_ARRAY(xf_walks, struct xf_walk);         /* By enum xf_class. */
 XF_ARRAY(xf_stats, struct xf_stats);        /* [cpu][flow slot]. */
 XF_ARRAY(xf_ports, struct xf_port);         /* By port slot. */
 XF_ARRAY(xf_cpus, struct xf_cpu);           /* By CPU number. */
 XF_ARRAY(xf_misses, struct xf_miss_row);    /* [cpu][port slot]. */
+
+/* The flow cache, [cpu][hash]: sets of two flows. */
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, 1);
+    __type(key, __u32);
+    __type(value, __u64);
+} xf_flow_cache SEC(".maps");
 
 /* Devices by port slot. */
 struct {
@@ -58,6 +67,8 @@ const volatile __u32 xf_tx_flag = XF_PORT_TX_NATIVE; /* XF_PORT_TX_* that a
                                              * target of this port needs. */
 const volatile __u32 xf_bucket_mask = 0;    /* Number of buckets - 1. */
 const volatile __u32 xf_n_slots = 1;        /* Flow slots, slot 0 included. */
+const volatile __u32 xf_slot_mask = 0;      /* Bits of an entry for a slot. */
+const volatile __u32 xf_cache_bits = 1;     /* log2 of its sets per CPU. */
 const volatile __u64 xf_secret[XF_KEY_WORDS + 1] = {0};
 
 #endif /* maps.h */

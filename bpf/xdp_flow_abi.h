@@ -13,31 +13,41 @@
  * of which a packet class uses the first xf_class_words().  A megaflow is a
  * masked key plus what to do.  Megaflows with the same class and mask form a
  * subtable (struct xf_subtable).  For a subtable the key is masked and hashed;
- * the hash names a bucket, one cache line of XF_BUCKET_ENTRIES (signature, flow
- * slot) pairs; and the flow slot holds the masked key to compare with.
+ * the hash names a bucket, one cache line of XF_BUCKET_ENTRIES 32-bit entries;
+ * an entry has a flow slot in its low bits and a signature, more bits of the
+ * hash, above them; and the flow slot holds the masked key to compare with.
  *
  * All megaflows live in one bucket array.  An entry whose bucket is full goes
  * to a second bucket, and 'overflow' of the first counts those entries, so a
  * look-up reads a second cache line only where that can help.
  *
- * The mask cache (hash of the unmasked key -> subtable) predicts which subtable
- * will hit, so that the cost of a packet does not grow with the number of
- * masks.  A prediction is never trusted: only a full comparison hits.
+ * In front of all that are two predictions, which each CPU keeps for itself.
+ * The flow cache (hash of the unmasked key -> flow slot) leads to the flow
+ * without hashing under a mask and without a bucket, so that the cost of a
+ * packet grows neither with the number of masks nor, as long as the flows fit
+ * the CPU's caches, with that of flows.  The subtable guess (the same hash ->
+ * subtable) helps where the flow cache does not.  Neither is ever trusted: only
+ * a full comparison with the key of a live flow hits.
+ *
+ * What a packet touches is kept small and dense, since with many flows every
+ * cache line and every page costs: 64 bytes of a flow, 32 of its statistics, 8
+ * of the flow cache.
  *
  * Who writes what, and in which order
  * ===================================
  *
  * User space has one writer (it holds a lock); the program on every CPU reads.
- * All but 'xf_stats', 'xf_cpu', 'xf_miss' and the mask cache is written by user
+ * All but 'xf_stats', 'xf_cpu', 'xf_miss' and the flow cache is written by user
  * space alone, with plain stores into mmap()ed arrays.
  *
  * - To publish a flow: zero its statistics, fill its slot, store the bucket
- *   entry (one 64-bit store), then make the subtable known.  To remove it: the
- *   reverse.  To modify it: fill another slot, then overwrite the bucket entry.
+ *   entry (one 32-bit store) and raise 'used' if need be, make the subtable known, then set 'live', which
+ *   lets the flow cache lead to it.  To remove it: the reverse.  To modify it:
+ *   fill another slot, then overwrite the bucket entry, then switch 'live'.
  * - A slot or subtable that was published is written again only after a grace
  *   period, when every CPU has left the program.
  * - An entry of 0 is empty, so flow slot 0 is never used; neither is
- *   subtable 0, which the mask cache takes for "no prediction".
+ *   subtable 0, which as a guess means "none".
  *
  * The program checks every index it reads from a map, whatever it holds: a
  * corrupted entry leads to the miss path.
@@ -49,12 +59,13 @@
 
 #define XF_KEY_WORDS 8
 #define XF_SHORT_KEY_WORDS 5         /* Of classes L2 and IPv4. */
-#define XF_BUCKET_ENTRIES 7
+#define XF_LONG_KEY_WORDS (XF_KEY_WORDS - XF_SHORT_KEY_WORDS)
+#define XF_BUCKET_ENTRIES 15
 #define XF_MAX_MASKS 128
 #define XF_MAX_SUBTABLES (XF_MAX_MASKS + 1) /* Slot 0 is unused. */
 #define XF_MAX_PORTS 1024            /* Port slots; slot 0 is unused. */
-#define XF_CACHE_BITS 13
-#define XF_CACHE_SIZE (1 << XF_CACHE_BITS) /* Entries per CPU. */
+#define XF_GUESS_BITS 16
+#define XF_GUESSES (1 << XF_GUESS_BITS) /* Subtable guesses per CPU. */
 #define XF_MAX_FRAME 4096            /* Longest frame whose checksum can be
                                       * completed: a page bounds what a driver
                                       * shows to a program without "frags"
@@ -134,12 +145,13 @@ static inline __u32 xf_class_words(__u32 cls)
                                                        : XF_SHORT_KEY_WORDS;
 }
 
-/* A bucket: one cache line.  'entry' is signature << 32 | flow slot. */
+/* A bucket: one cache line.  The low bits of an entry, as many as the highest
+ * slot needs ('xf_slot_mask'), are a flow slot, the others its signature. */
 struct xf_bucket {
-    __u64 entry[XF_BUCKET_ENTRIES];
-    __u32 overflow;                  /* Entries of this bucket that live in
+    __u32 entry[XF_BUCKET_ENTRIES];
+    __u16 used;                      /* Entries from here on are 0. */
+    __u16 overflow;                  /* Entries of this bucket that live in
                                       * their second one. */
-    __u32 pad;
 };
 
 enum xf_verdict {
@@ -165,13 +177,18 @@ struct xf_action {
     __u8 pad[6];
 };
 
-/* A megaflow.  The first cache line has all that classes L2 and IPv4 need. */
+/* A megaflow: one cache line. */
 struct xf_flow {
     __u32 subtable;                  /* Index into xf_subtables. */
     __u32 live;                      /* May be hit by way of the flow cache. */
     struct xf_action action;
-    __u64 key[XF_KEY_WORDS];         /* Masked; unused words are 0. */
-    __u64 pad1[5];
+    __u64 key[XF_SHORT_KEY_WORDS];   /* Masked. */
+};
+
+/* The other words of a megaflow's masked key, if its class has them. */
+struct xf_long_key {
+    __u64 word[XF_LONG_KEY_WORDS];
+    __u64 pad;
 };
 
 /* A mask.  All flows of a subtable are of one class. */
@@ -189,13 +206,10 @@ struct xf_walk {
     __u16 subtable[XF_MAX_MASKS];
 };
 
-/* An entry of the flow cache: what a packet with this hash hit last.  Low to
- * high: flow slot, its subtable, and bits of the hash that the index has not
- * used up.  0 predicts nothing. */
-#define XF_CACHE_SLOT 0xffffffffULL
-#define XF_CACHE_SUBTABLE 0xff
-#define XF_CACHE_SUBTABLE_SHIFT 32
-#define XF_CACHE_TAG 0xffffff0000000000ULL
+/* A set of the flow cache is a 64-bit word: the two flows that packets with this
+ * hash have hit last, the newer one in the low half.  Each is like a bucket's
+ * entry, with a signature of the hash of the unmasked key. */
+#define XF_CACHE_WAY_BITS 32
 
 /* Counters of one flow on one CPU. */
 struct xf_stats {
@@ -227,7 +241,8 @@ struct xf_cpu {
     __u64 seq;                       /* Incremented when the program begins
                                       * and when it ends: odd = in progress. */
     __u64 pad[7];
-    __u64 cache[XF_CACHE_SIZE];      /* The flow cache, by hash. */
+    __u8 guess[XF_GUESSES];          /* Subtable that a packet with this hash
+                                      * hit last; 0 = none. */
 };
 
 /* Why a packet took the miss path.  In this order, because the names in
@@ -280,11 +295,12 @@ static inline __u64 xf_hash_finish(__u64 sum)
     return sum ^ (sum >> 29);
 }
 
-/* The parts of a masked key's hash: signature (never 0), first and second
- * bucket, each to be masked with the number of buckets - 1. */
+/* The parts of a masked key's hash: signature (its upper bits, as many as an
+ * entry has), first and second bucket, each to be masked with the number of
+ * buckets - 1. */
 static inline __u32 xf_hash_signature(__u64 hash)
 {
-    return (__u32)(hash >> 32) | 1;
+    return (__u32)(hash >> 32);
 }
 
 static inline __u32 xf_hash_bucket1(__u64 hash)
@@ -312,18 +328,19 @@ XF_ASSERT(__builtin_offsetof(struct xf_key, ipv4_src) == 32);
 XF_ASSERT(__builtin_offsetof(struct xf_key, arp_tha) == 48);
 XF_ASSERT(__builtin_offsetof(struct xf_key, ipv6_dst) == 48);
 XF_ASSERT(sizeof(struct xf_bucket) == 64);
-XF_ASSERT(__builtin_offsetof(struct xf_bucket, overflow) == 56);
-XF_ASSERT(sizeof(struct xf_flow) == 128);
+XF_ASSERT(__builtin_offsetof(struct xf_bucket, used) == 60);
+XF_ASSERT(sizeof(struct xf_flow) == 64);
+XF_ASSERT(sizeof(struct xf_long_key) == 32);
 XF_ASSERT(sizeof(struct xf_action) == 16);
 XF_ASSERT(__builtin_offsetof(struct xf_flow, action) == 8);
 XF_ASSERT(__builtin_offsetof(struct xf_flow, key) == 24);
-XF_ASSERT(XF_MAX_SUBTABLES <= XF_CACHE_SUBTABLE);
+XF_ASSERT(XF_MAX_SUBTABLES <= 0x100); /* A guess is a byte. */
 XF_ASSERT(sizeof(struct xf_subtable) == 128);
 XF_ASSERT(sizeof(struct xf_walk) == 8 + 2 * XF_MAX_MASKS);
 XF_ASSERT(sizeof(struct xf_stats) == 32);
 XF_ASSERT(sizeof(struct xf_time) == 16);
 XF_ASSERT(sizeof(struct xf_port) == 64);
-XF_ASSERT(sizeof(struct xf_cpu) == 64 + 8 * XF_CACHE_SIZE);
+XF_ASSERT(sizeof(struct xf_cpu) == 64 + XF_GUESSES);
 XF_ASSERT(sizeof(struct xf_miss_row) == 128);
 XF_ASSERT(XF_N_MISSES <= 16);
 

@@ -89,7 +89,7 @@ run(struct xdp_md *ctx, struct xf_cpu *self, __u32 cpu)
 
     miss = parse_packet(ctx, &packet);
     if (miss == XF_PARSED) {
-        struct xf_hit hit = find_flow(&packet, self);
+        struct xf_hit hit = find_flow(&packet, self, cpu);
 
         miss = hit.flow ? execute(ctx, &packet, cpu, hit, &action)
                         : XF_MISS_NO_FLOW;

@@ -21,12 +21,15 @@ namespace {
 template <typename Fn>
 void for_each_shared_map(xdp_offload_bpf *s, Fn fn) {
     for (auto map :
-         {&s->maps.xf_buckets, &s->maps.xf_flows, &s->maps.xf_subtables,
-          &s->maps.xf_walks, &s->maps.xf_stats, &s->maps.xf_ports,
-          &s->maps.xf_cpus, &s->maps.xf_misses, &s->maps.xf_tx_ports}) {
+         {&s->maps.xf_buckets, &s->maps.xf_flows, &s->maps.xf_long_keys,
+          &s->maps.xf_subtables, &s->maps.xf_flow_cache, &s->maps.xf_walks,
+          &s->maps.xf_stats, &s->maps.xf_ports, &s->maps.xf_cpus,
+          &s->maps.xf_misses, &s->maps.xf_tx_ports}) {
         fn(*map);
     }
 }
+
+constexpr uint32_t kMinCacheBits = 10;
 
 size_t round_to_page(size_t n) {
     const size_t page = sysconf(_SC_PAGESIZE);
@@ -46,14 +49,16 @@ Failure BpfMaps::create(const Config &config) {
     }
     n_cpus_ = cpus;
     n_slots_ = config.max_flows + 1;
-    if (uint64_t{n_slots_} * n_cpus_ > UINT32_MAX) {
+    // Two to four flows in a bucket of 15 when all are there, so that hardly
+    // any overflows.
+    n_buckets_ = std::bit_ceil(n_slots_ / 4 + 1);
+    cache_bits_ = std::max<uint32_t>(kMinCacheBits,
+                                     std::bit_width(config.max_flows - 1));
+    if (uint64_t{std::max(n_slots_, 1U << cache_bits_)} * n_cpus_
+        > UINT32_MAX) {
         return {E2BIG, "too many flows for statistics on each of "
                            + std::to_string(n_cpus_) + " CPUs"};
     }
-    // About one flow in a bucket of seven when all flows are there.  With
-    // twice that, in a few of 100 fillings one flow finds both its buckets
-    // full.
-    n_buckets_ = std::bit_ceil(4 * n_slots_ / XF_BUCKET_ENTRIES + 1);
     if (getrandom(secret_.data(), sizeof secret_, 0)
         != static_cast<ssize_t>(sizeof secret_)) {
         return failure(errno, "cannot draw random numbers");
@@ -78,6 +83,8 @@ void BpfMaps::size_maps() {
     auto &m = template_->maps;
     bpf_map__set_max_entries(m.xf_buckets, n_buckets_);
     bpf_map__set_max_entries(m.xf_flows, n_slots_);
+    bpf_map__set_max_entries(m.xf_long_keys, n_slots_);
+    bpf_map__set_max_entries(m.xf_flow_cache, n_cpus_ << cache_bits_);
     bpf_map__set_max_entries(m.xf_subtables, XF_MAX_SUBTABLES);
     bpf_map__set_max_entries(m.xf_walks, XF_N_CLASSES);
     bpf_map__set_max_entries(m.xf_stats, n_slots_ * n_cpus_);
@@ -89,6 +96,8 @@ void BpfMaps::size_maps() {
 void BpfMaps::set_constants(xdp_offload_bpf *s) const {
     s->rodata->xf_bucket_mask = n_buckets_ - 1;
     s->rodata->xf_n_slots = n_slots_;
+    s->rodata->xf_slot_mask = slot_mask(n_slots_);
+    s->rodata->xf_cache_bits = cache_bits_;
     std::copy(
         secret_.begin(), secret_.end(),
         const_cast<uint64_t *>(reinterpret_cast<const volatile uint64_t *>(
@@ -111,6 +120,7 @@ Failure BpfMaps::map_arrays() {
     auto &m = template_->maps;
     map(m.xf_buckets, &tables_.buckets);
     map(m.xf_flows, &tables_.flows);
+    map(m.xf_long_keys, &tables_.long_keys);
     map(m.xf_subtables, &tables_.subtables);
     map(m.xf_walks, &tables_.walks);
     map(m.xf_stats, &tables_.stats);

@@ -66,6 +66,7 @@ private:
     uint32_t n_cpus_ = 0;
     uint32_t n_slots_ = 0;
     uint32_t n_buckets_ = 0;
+    uint32_t cache_bits_ = 0;  // log2 of the flow cache's sets per CPU.
     std::array<uint64_t, XF_KEY_WORDS + 1> secret_{};
     std::vector<Mapping> mappings_;
     TableMemory tables_;

@@ -23,10 +23,6 @@ T peek(T &word) {
     return std::atomic_ref(word).load(std::memory_order_acquire);
 }
 
-uint64_t entry_of(uint64_t hash, FlowSlot slot) {
-    return uint64_t{xf_hash_signature(hash)} << 32 | index(slot);
-}
-
 }  // namespace
 
 FlowStats &FlowStats::operator+=(const FlowStats &o) {
@@ -39,6 +35,7 @@ FlowStats &FlowStats::operator+=(const FlowStats &o) {
 
 FlowTable::FlowTable(TableMemory memory)
     : mem_(memory),
+      slot_mask_(slot_mask(memory.flows.size())),
       n_cpus_(memory.cpus.size()),
       subtables_(memory.subtables.size()) {
     // Downwards, so that the low slots, close together, are used first.
@@ -143,43 +140,89 @@ FlowSlot FlowTable::fill_slot(SubtableSlot subtable, const xf_key &key,
     xf_flow &flow = mem_.flows[index(slot)];
     flow.subtable = index(subtable);
     flow.action = action;
-    std::copy(std::begin(key.word), std::end(key.word), flow.key);
+    const auto *rest = key.word + XF_SHORT_KEY_WORDS;
+    std::copy(key.word, rest, flow.key);
+    std::copy(rest, std::end(key.word), mem_.long_keys[index(slot)].word);
     return slot;
+}
+
+xf_key FlowTable::key_in(FlowSlot slot) const {
+    const auto &begin = mem_.flows[index(slot)].key;
+    const auto &rest = mem_.long_keys[index(slot)].word;
+    xf_key key;
+    auto *next = std::copy(std::begin(begin), std::end(begin), key.word);
+    std::copy(std::begin(rest), std::end(rest), next);
+    return key;
+}
+
+uint32_t FlowTable::entry_of(uint64_t hash, FlowSlot slot) const {
+    return (xf_hash_signature(hash) & ~slot_mask_) | index(slot);
 }
 
 void FlowTable::set_live(FlowSlot slot, bool live) {
     publish(mem_.flows[index(slot)].live, live);
 }
 
+// Stores an entry in a free place of the bucket, if there is one.
+bool FlowTable::publish_in(xf_bucket &bucket, uint32_t entry) {
+    auto *end = std::end(bucket.entry);
+    auto *place = std::find(bucket.entry, end, 0);
+
+    if (place == end) {
+        return false;
+    }
+    publish(*place, entry);
+    if (place - bucket.entry >= bucket.used) {
+        publish(bucket.used, place - bucket.entry + 1);
+    }
+    return true;
+}
+
 bool FlowTable::publish_entry(uint64_t hash, FlowSlot slot) {
     auto &first = bucket1(hash);
     auto &second = bucket2(hash);
+    const uint32_t entry = entry_of(hash, slot);
 
-    for (auto &entry : first.entry) {
-        if (!entry) {
-            publish(entry, entry_of(hash, slot));
-            return true;
-        }
+    if (publish_in(first, entry)) {
+        return true;
     }
-    for (auto &entry : second.entry) {
-        if (!entry && &first != &second) {
-            publish(first.overflow, first.overflow + 1);
-            publish(entry, entry_of(hash, slot));
-            return true;
-        }
+    if (&first == &second) {
+        return false;
     }
+    publish(first.overflow, first.overflow + 1);
+    if (publish_in(second, entry)) {
+        return true;
+    }
+    publish(first.overflow, first.overflow - 1);
     return false;
 }
 
-__u64 *FlowTable::find_entry(uint64_t hash, FlowSlot slot, bool *overflowed) {
-    auto find_in = [&](xf_bucket &b) {
-        auto *end = std::end(b.entry);
-        auto *e = std::find(std::begin(b.entry), end, entry_of(hash, slot));
-        return e == end ? nullptr : e;
-    };
-    auto *e = find_in(bucket1(hash));
-    *overflowed = !e;
-    return e ? e : find_in(bucket2(hash));
+FlowTable::Place FlowTable::find_entry(uint64_t hash, FlowSlot slot) {
+    for (auto *bucket : {&bucket1(hash), &bucket2(hash)}) {
+        auto *end = std::end(bucket->entry);
+        auto *e = std::find(bucket->entry, end, entry_of(hash, slot));
+        if (e != end) {
+            return {bucket, e};
+        }
+    }
+    return {};  // Not there: somebody else has written to the bucket.
+}
+
+void FlowTable::clear_entry(uint64_t hash, FlowSlot slot) {
+    const Place place = find_entry(hash, slot);
+    if (!place.entry) {
+        return;
+    }
+    publish(*place.entry, 0);
+    auto used = place.bucket->used;
+    while (used && !place.bucket->entry[used - 1]) {
+        used--;
+    }
+    publish(place.bucket->used, used);
+    auto &first = bucket1(hash);
+    if (place.bucket != &first) {
+        publish(first.overflow, first.overflow - 1);
+    }
 }
 
 Reject FlowTable::insert(xf_class cls, const xf_key &key, const xf_key &mask,
@@ -213,18 +256,15 @@ Reject FlowTable::insert(xf_class cls, const xf_key &key, const xf_key &mask,
 }
 
 Reject FlowTable::replace(FlowSlot *slot, const xf_action &action) {
-    const xf_flow &old = mem_.flows[index(*slot)];
-    const SubtableSlot subtable{old.subtable};
-    xf_key key;
-    bool overflowed;
+    const SubtableSlot subtable{mem_.flows[index(*slot)].subtable};
+    const xf_key key = key_in(*slot);
 
     if (free_flows_.empty()) {
         return full("flows");
     }
-    std::copy(std::begin(old.key), std::end(old.key), key.word);
     const uint64_t h = hash(subtable, key);
     const FlowSlot filled = fill_slot(subtable, key, action);
-    if (auto *entry = find_entry(h, *slot, &overflowed)) {
+    if (auto *entry = find_entry(h, *slot).entry) {
         publish(*entry, entry_of(h, filled));
     }
     set_live(filled, true);
@@ -235,33 +275,23 @@ Reject FlowTable::replace(FlowSlot *slot, const xf_action &action) {
 }
 
 void FlowTable::remove(FlowSlot slot) {
-    const xf_flow &flow = mem_.flows[index(slot)];
-    const SubtableSlot subtable{flow.subtable};
-    xf_key key;
-    bool overflowed;
+    const SubtableSlot subtable{mem_.flows[index(slot)].subtable};
 
     set_live(slot, false);
     if (--subtables_[index(subtable)].n_flows == 0) {
         put_subtable(subtable);
     }
-    std::copy(std::begin(flow.key), std::end(flow.key), key.word);
-    const uint64_t h = hash(subtable, key);
-    if (auto *entry = find_entry(h, slot, &overflowed)) {
-        publish(*entry, 0);
-        if (overflowed) {
-            auto &first = bucket1(h);
-            publish(first.overflow, first.overflow - 1);
-        }
-    }
+    clear_entry(hash(subtable, key_in(slot)), slot);
     retired_.flows.push_back(slot);
     n_flows_--;
 }
 
 bool FlowTable::has_match(FlowSlot slot, xf_class cls, const xf_key &key,
                           const xf_key &mask) const {
-    const xf_flow &flow = mem_.flows[index(slot)];
-    return subtables_[flow.subtable].id == mask_id(cls, mask)
-        && std::equal(std::begin(flow.key), std::end(flow.key), key.word);
+    const xf_key mine = key_in(slot);
+    return subtables_[mem_.flows[index(slot)].subtable].id
+            == mask_id(cls, mask)
+        && std::equal(std::begin(key.word), std::end(key.word), mine.word);
 }
 
 bool FlowTable::has_action(FlowSlot slot, const xf_action &action) const {

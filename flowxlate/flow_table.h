@@ -30,6 +30,7 @@
 #define FLOWXLATE_FLOW_TABLE_H
 
 #include <array>
+#include <bit>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -45,12 +46,18 @@ namespace flowxlate {
 struct TableMemory {
     std::span<xf_bucket> buckets;                     // A power of 2 of them.
     std::span<xf_flow> flows;                         // Slot 0 is not used.
+    std::span<xf_long_key> long_keys;                 // By flow slot.
     std::span<xf_subtable> subtables;                 // Slot 0 is not used.
     std::span<xf_walk> walks;                         // XF_N_CLASSES of them.
     std::span<xf_stats> stats;                        // [cpu][flow slot].
     std::span<xf_cpu> cpus;                           // By CPU number.
     std::array<uint64_t, XF_KEY_WORDS + 1> secret{};  // For xf_hash_word().
 };
+
+// The bits of a bucket's entry that are its flow slot.
+constexpr uint32_t slot_mask(size_t n_slots) {
+    return std::bit_ceil(static_cast<uint32_t>(n_slots)) - 1;
+}
 
 // A flow's counters, summed over all CPUs.
 struct FlowStats {
@@ -139,12 +146,21 @@ private:
     void publish_subtable(SubtableSlot);
     FlowSlot fill_slot(SubtableSlot, const xf_key &, const xf_action &action);
     void set_live(FlowSlot, bool);
+    xf_key key_in(FlowSlot) const;
+    uint32_t entry_of(uint64_t hash, FlowSlot) const;
     bool publish_entry(uint64_t hash, FlowSlot);
-    __u64 *find_entry(uint64_t hash, FlowSlot, bool *overflowed);
+    static bool publish_in(xf_bucket &, uint32_t entry);
+    struct Place {
+        xf_bucket *bucket = nullptr;
+        __u32 *entry = nullptr;
+    };
+    Place find_entry(uint64_t hash, FlowSlot);
+    void clear_entry(uint64_t hash, FlowSlot);
     xf_bucket &bucket1(uint64_t hash);
     xf_bucket &bucket2(uint64_t hash);
 
     TableMemory mem_;
+    uint32_t slot_mask_;
     size_t n_cpus_;
     size_t n_flows_ = 0;
     std::vector<FlowSlot> free_flows_;  // Last in, first out.

@@ -464,9 +464,10 @@ TEST_F(CorruptedTables, Walk) {
 TEST_F(CorruptedTables, Buckets) {
     const Frame known = fresh();
     ASSERT_EQ(p_.run(known).verdict, XDP_REDIRECT);
+    const uint32_t slots = slot_mask(mem_.flows.size());
     for (auto &b : mem_.buckets) {
         for (auto &e : b.entry) {
-            e = e ? e | 0xffffffff : 0;
+            e = e ? e | slots : 0;
         }
     }
     expect_miss(fresh(), "flow slot out of bounds");
@@ -475,7 +476,7 @@ TEST_F(CorruptedTables, Buckets) {
     expect_miss(known, "neither in a bucket nor live");
     for (auto &b : mem_.buckets) {
         for (auto &e : b.entry) {
-            e = e ? (e & ~0xffffffffULL) | index(slot_) : 0;
+            e = e ? (e & ~slots) | index(slot_) : 0;
         }
     }
     EXPECT_EQ(p_.run(known).verdict, XDP_REDIRECT) << "restored";

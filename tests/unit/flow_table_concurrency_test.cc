@@ -138,9 +138,12 @@ private:
         Reader &me = readers_[cpu];
         const xf_flow &flow = t_.mem().flows[index(slot)];
         const xf_key key = subjects_[i].flow.key();
-
-        if (!std::equal(std::begin(flow.key), std::end(flow.key), key.word)
-            || flow.action.out_port >> 20 != i || flow.action.verdict != XF_OUTPUT) {
+        bool same_key = true;
+        for (uint32_t w = 0; w < XF_KEY_WORDS; w++) {
+            same_key = same_key
+                    && key.word[w] == key_word(t_.mem(), index(slot), w);
+        }
+        if (!same_key || flow.action.out_port >> 20 != i || flow.action.verdict != XF_OUTPUT) {
             me.error = "finds a recycled slot for flow " + std::to_string(i);
         } else if ((flow.action.out_port & 0xfffff) + 1 < *version) {
             // The one before the newest may be predicted for an instant more.
@@ -262,7 +265,7 @@ private:
         bool final;
     };
 
-    Tables t_{{.buckets = 16,
+    Tables t_{{.buckets = 8,
                .flows = 256,
                .subtables = 12,
                .cpus = kReaders,

@@ -46,9 +46,10 @@ ByteVector visible(const TableMemory &mem) {
     add(std::as_bytes(mem.buckets));
     add(std::as_bytes(mem.walks));
     for (const xf_bucket &bucket : mem.buckets) {
-        for (const __u64 entry : bucket.entry) {
-            if (const auto slot = static_cast<uint32_t>(entry)) {
+        for (const __u32 entry : bucket.entry) {
+            if (const auto slot = entry & slot_mask(mem.flows.size())) {
                 add(bytes_of(mem.flows[slot]));
+                add(bytes_of(mem.long_keys[slot]));
                 for (size_t cpu = 0; cpu < mem.cpus.size(); cpu++) {
                     add(bytes_of(mem.stats[cpu * mem.flows.size() + slot]));
                 }
@@ -256,7 +257,7 @@ TEST(FlowTable, ManyFlows) {
 // Two buckets: each flow has both of them, so the first XF_BUCKET_ENTRIES of
 // one fill it and the next ones overflow.
 TEST(FlowTable, Overflow) {
-    Tables t({.buckets = 2, .flows = 32});
+    Tables t({.buckets = 2, .flows = 64});
     std::map<uint32_t, FlowSlot> slots;
     uint32_t id = 0;
     for (; slots.size() < 2 * XF_BUCKET_ENTRIES; id++) {
@@ -341,15 +342,17 @@ TEST(FlowTable, OverflowCountsEntries) {
 
         std::vector<uint32_t> expected(t.mem().buckets.size());
         for (size_t b = 0; b < t.mem().buckets.size(); b++) {
-            for (const __u64 entry : t.mem().buckets[b].entry) {
+            for (const __u32 entry : t.mem().buckets[b].entry) {
                 if (!entry) {
                     continue;
                 }
-                const xf_flow &f = t.mem().flows[static_cast<uint32_t>(entry)];
+                const uint32_t slot = entry & slot_mask(t.mem().flows.size());
                 xf_key key;
-                std::copy(std::begin(f.key), std::end(f.key), key.word);
-                const uint64_t hash =
-                    t.table.hash(SubtableSlot{f.subtable}, key);
+                for (uint32_t i = 0; i < XF_KEY_WORDS; i++) {
+                    key.word[i] = key_word(t.mem(), slot, i);
+                }
+                const uint64_t hash = t.table.hash(
+                    SubtableSlot{t.mem().flows[slot].subtable}, key);
                 const size_t first = xf_hash_bucket1(hash) & 3;
                 if (first != b) {
                     EXPECT_EQ(xf_hash_bucket2(hash) & 3, b);
@@ -381,6 +384,10 @@ TEST(FlowTable, OneBucketHasNoSecond) {
 // A refused insert() or replace() changes nothing that is visible, takes no
 // slot, and leaves its argument alone.
 TEST(FlowTable, FullChangesNothing) {
+    std::vector<Megaflow> full_bucket;
+    for (uint32_t i = 1; i <= XF_BUCKET_ENTRIES; i++) {
+        full_bucket.push_back({XF_CLASS_L2, 0, i});
+    }
     const struct {
         const char *what;
         Sizes sizes;
@@ -410,25 +417,13 @@ TEST(FlowTable, FullChangesNothing) {
          "table/masks"},
         {"no room in the bucket, known mask",
          {.buckets = 1},
-         {{XF_CLASS_L2, 0, 1},
-          {XF_CLASS_L2, 0, 2},
-          {XF_CLASS_L2, 0, 3},
-          {XF_CLASS_L2, 0, 4},
-          {XF_CLASS_L2, 0, 5},
-          {XF_CLASS_L2, 0, 6},
-          {XF_CLASS_L2, 0, 7}},
-         {XF_CLASS_L2, 0, 8},
+         full_bucket,
+         {XF_CLASS_L2, 0, 80},
          "table/buckets"},
         {"no room in the bucket, new mask",
          {.buckets = 1},
-         {{XF_CLASS_L2, 0, 1},
-          {XF_CLASS_L2, 0, 2},
-          {XF_CLASS_L2, 0, 3},
-          {XF_CLASS_L2, 0, 4},
-          {XF_CLASS_L2, 0, 5},
-          {XF_CLASS_L2, 0, 6},
-          {XF_CLASS_L2, 0, 7}},
-         {XF_CLASS_L2, 1, 8},
+         full_bucket,
+         {XF_CLASS_L2, 1, 80},
          "table/buckets"},
     };
     for (const auto &row : rows) {
@@ -859,7 +854,7 @@ TEST(FlowTableModel, RandomOperations) {
     size_t n_refused = 0, n_overflows = 0;
     for (int round = 0; round < 8; round++) {
         // Tight in different ways.
-        const Sizes sizes = {.buckets = size_t{8} << random() % 4,
+        const Sizes sizes = {.buckets = size_t{4} << random() % 4,
                              .flows = 32 + random() % 256,
                              .subtables = 4 + random() % 20,
                              .cpus = 1 + random() % 3,

@@ -28,6 +28,7 @@ public:
     explicit Tables(const Sizes &sizes = {})
         : buckets_(sizes.buckets),
           flows_(sizes.flows),
+          long_keys_(sizes.flows),
           subtables_(sizes.subtables),
           walks_(XF_N_CLASSES),
           stats_(sizes.cpus * sizes.flows),
@@ -40,7 +41,8 @@ public:
 
 private:
     TableMemory memory(uint64_t seed) {
-        TableMemory m{buckets_, flows_, subtables_, walks_, stats_, cpus_, {}};
+        TableMemory m{buckets_, flows_, long_keys_, subtables_,
+                      walks_,   stats_, cpus_,      {}};
         std::mt19937_64 random(seed);
         for (uint64_t &word : m.secret) {
             word = seed ? random() : 0;
@@ -50,6 +52,7 @@ private:
 
     std::vector<xf_bucket> buckets_;
     std::vector<xf_flow> flows_;
+    std::vector<xf_long_key> long_keys_;
     std::vector<xf_subtable> subtables_;
     std::vector<xf_walk> walks_;
     std::vector<xf_stats> stats_;
@@ -72,10 +75,16 @@ T load(T &word) {
     return std::atomic_ref(word).load(std::memory_order_acquire);
 }
 
-inline bool key_matches(const xf_key &packet, xf_class cls, const __u64 *mask,
-                        const __u64 *key) {
+inline __u64 key_word(const TableMemory &mem, uint32_t slot, uint32_t i) {
+    return i < XF_SHORT_KEY_WORDS
+             ? mem.flows[slot].key[i]
+             : mem.long_keys[slot].word[i - XF_SHORT_KEY_WORDS];
+}
+
+inline bool key_matches(const TableMemory &mem, const xf_key &packet,
+                        xf_class cls, const __u64 *mask, uint32_t slot) {
     for (uint32_t i = 0; i < xf_class_words(cls); i++) {
-        if ((packet.word[i] & mask[i]) != key[i]) {
+        if ((packet.word[i] & mask[i]) != key_word(mem, slot, i)) {
             return false;
         }
     }
@@ -99,17 +108,17 @@ inline FlowSlot find_in_subtable(const TableMemory &mem, xf_class cls,
     }
     const __u64 *mask = mem.subtables[subtable].mask;
     const uint64_t hash = packet_hash(mem, packet, cls, mask, subtable);
+    const uint32_t slots = slot_mask(mem.flows.size());
     auto probe = [&](xf_bucket &bucket) {
-        for (__u64 &word : bucket.entry) {
-            const uint64_t entry = load(word);
-            const auto slot = static_cast<uint32_t>(entry);
-            if (entry >> 32 != xf_hash_signature(hash)
+        const uint32_t used = load(bucket.used);
+        for (uint32_t i = 0; i < used; i++) {
+            const uint32_t entry = load(bucket.entry[i]), slot = entry & slots;
+            if (((entry ^ xf_hash_signature(hash)) & ~slots)
                 || slot >= mem.flows.size()) {
                 continue;
             }
-            xf_flow &flow = mem.flows[slot];
-            if (flow.subtable == subtable
-                && key_matches(packet, cls, mask, flow.key)) {
+            if (mem.flows[slot].subtable == subtable
+                && key_matches(mem, packet, cls, mask, slot)) {
                 return FlowSlot{slot};
             }
         }
@@ -132,8 +141,8 @@ inline bool prediction_hits(const TableMemory &mem, xf_class cls,
                             const xf_key &packet, FlowSlot slot) {
     xf_flow &flow = mem.flows[index(slot)];
     return load(flow.live)
-        && key_matches(packet, cls, mem.subtables[flow.subtable].mask,
-                       flow.key);
+        && key_matches(mem, packet, cls, mem.subtables[flow.subtable].mask,
+                       index(slot));
 }
 
 // The slot that 'packet' finds.
