@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+// The programs of rivals.bpf.c, and the work that they and ours get.
+//
+// All of them redirect into one device map, that of a test::Program or another
+// one of XF_MAX_PORTS devices, and ports are those of tests/bpf/program.h.
+#ifndef TESTS_BENCH_RIVALS_H
+#define TESTS_BENCH_RIVALS_H
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "flowxlate/resource.h"
+#include "tests/bpf/program.h"
+
+struct rivals_bpf;  // The skeleton of rivals.bpf.c.
+
+namespace flowxlate::bench {
+
+using test::FlowSpec;
+using test::Frame;
+
+struct RivalsDeleter {
+    void operator()(rivals_bpf *) const;
+};
+using Rivals = std::unique_ptr<rivals_bpf, RivalsDeleter>;
+
+// Only redirects, to test::kOut.
+class Bare {
+public:
+    explicit Bare(int devmap);
+    int fd() const;
+
+private:
+    Rivals rivals_;
+};
+
+// A hash map per mask, and a walk over the masks in the order in which they
+// were first used.
+class HashWalk {
+public:
+    HashWalk(int devmap, uint32_t max_flows_per_mask);
+
+    void add(const FlowSpec &);
+    int fd() const;
+
+    // The hash map of the 'n'th mask, and a value for it: from a masked struct
+    // xf_key to a struct rival_flow.
+    int map_fd(size_t n) const { return maps_[n].get(); }
+    std::vector<uint8_t> value(PortSlot out) const;
+
+private:
+    size_t map_of(const xf_key &mask);
+
+    Rivals rivals_;
+    uint32_t max_flows_per_mask_;
+    uint32_t value_size_;
+    std::vector<Fd> maps_;
+};
+
+// Runs a program on packets of many flows: each is varied_packet() with the
+// source of the next flow in 'sequence'.
+class Vary {
+public:
+    explicit Vary(const std::vector<uint32_t> &sequence);
+    // What is run next by fd().
+    void set_program(int fd);
+    int fd() const;
+
+private:
+    Rivals rivals_;
+};
+
+// -- The work ---------------------------------------------------------------
+
+// The largest number of masks that is measured.
+constexpr int kMostMasks =
+    XF_MAX_SUBTABLES - 1 < 128 ? XF_MAX_SUBTABLES - 1 : 128;
+
+// One flow each of 'n' masks, of which hit_packet() matches the last and
+// miss_packet() none.
+std::vector<FlowSpec> specs_of_masks(int n);
+Frame hit_packet();
+Frame miss_packet();
+
+// The flow with number 'i' of one mask, IPv4 and UDP, and its packet.
+FlowSpec flow_spec(uint32_t i);
+Frame varied_packet(uint32_t i = 0);
+
+// As many flow numbers below 'n' as Vary takes.  Uniform: each flow as often
+// as every other, in random order.  Zipf: the k-th most frequent one k times
+// as seldom as the most frequent.  The same for every call.
+std::vector<uint32_t> uniform_sequence(uint32_t n);
+std::vector<uint32_t> zipf_sequence(uint32_t n);
+
+}  // namespace flowxlate::bench
+
+#endif
