@@ -139,13 +139,6 @@ search_subtable(const struct xf_key *key, __u32 subtable)
     return slot;
 }
 
-/* The same as a global function. */
-__noinline __u32
-find_in_subtable(const struct xf_key *key, __u32 subtable)
-{
-    return key ? search_subtable(key, subtable) : 0; /* Never null. */
-}
-
 /* bpf_loop() callback: tries the next few subtables; 1 ends the walk.  A few,
  * because on many CPUs a call costs as much as a look-up. */
 static long
@@ -169,16 +162,20 @@ walk_step(__u32 step, struct xf_walk_state *state)
     return 0;
 }
 
-/* Returns the slot of the flow that 'key' of class 'cls' matches, 0 = none:
- * tries all subtables in turn, except 'tried'. */
+/* Returns the slot of the flow that 'key' of class 'cls' matches, 0 = none.
+ * Tries the guessed subtable, if there is one, then the others in turn. */
 __noinline __u32
-walk_subtables(const struct xf_key *key, __u32 cls, __u32 tried)
+search(const struct xf_key *key, __u32 cls, __u32 guess)
 {
-    struct xf_walk_state state = { .key = key, .tried = tried };
+    struct xf_walk_state state = { .key = key, .tried = guess };
     __u32 n;
 
     if (!key)
         return 0;
+    if (guess)
+        state.slot = search_subtable(key, guess);
+    if (state.slot)
+        return state.slot;
     state.walk = bpf_map_lookup_elem(&xf_walks, &cls);
     if (!state.walk)
         return 0;
@@ -233,25 +230,6 @@ check_prediction(const struct xf_packet *p, __u32 slot)
     return hit;
 }
 
-/* Finds the flow that 'p' matches where it was not predicted. */
-static __always_inline struct xf_hit
-search(const struct xf_packet *p, __u8 *guess)
-{
-    __u32 tried = *guess;
-    struct xf_hit hit = {};
-
-    if (tried)
-        hit.slot = find_in_subtable(&p->key, tried);
-    if (!hit.slot)
-        hit.slot = walk_subtables(&p->key, p->cls, tried);
-    if (!hit.slot)
-        return hit;
-    hit.flow = bpf_map_lookup_elem(&xf_flows, &hit.slot);
-    if (hit.flow)
-        *guess = hit.flow->subtable;
-    return hit;
-}
-
 /* Finds the flow that 'p' matches. */
 static __always_inline struct xf_hit
 find_flow(const struct xf_packet *p, struct xf_cpu *self, __u32 cpu)
@@ -259,6 +237,7 @@ find_flow(const struct xf_packet *p, struct xf_cpu *self, __u32 cpu)
     __u64 hash = cache_hash(p), *set;
     __u32 index = (cpu << xf_cache_bits) + (hash >> (64 - xf_cache_bits));
     __u32 signature = hash << xf_cache_bits >> 32, entry;
+    __u8 *guess = &self->guess[hash >> (64 - XF_GUESS_BITS)];
     struct xf_hit hit = {};
 
     set = bpf_map_lookup_elem(&xf_flow_cache, &index);
@@ -270,10 +249,13 @@ find_flow(const struct xf_packet *p, struct xf_cpu *self, __u32 cpu)
         if (hit.flow)
             return hit;
     }
-    hit = search(p, &self->guess[hash >> (64 - XF_GUESS_BITS)]);
-    if (hit.flow)
-        *set = *set << XF_CACHE_WAY_BITS
-               | ((signature & ~xf_slot_mask) | hit.slot);
+    hit.slot = search(&p->key, p->cls, *guess);
+    hit.flow = bpf_map_lookup_elem(&xf_flows, &hit.slot);
+    if (!hit.slot || !hit.flow)
+        return (struct xf_hit){};
+    *guess = hit.flow->subtable;
+    *set = *set << XF_CACHE_WAY_BITS
+           | ((signature & ~xf_slot_mask) | hit.slot);
     return hit;
 }
 

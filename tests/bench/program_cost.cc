@@ -8,6 +8,7 @@
 //
 //   masks    1 to as many as fit, the packet hits the one that came last, or
 //            none of them (..._miss)
+//   stages   of ours: it ends after its first, second, ... step
 //   classes  of packets, with one mask
 //   flows    of one mask, every packet another flow's.  The program that
 //            chooses the flow is part of the figure; bare_flows has it too.
@@ -19,6 +20,7 @@
 #include "measure.h"
 #include "rivals.h"
 #include "rivals_abi.h"
+#include "stages.h"
 
 namespace flowxlate::bench {
 namespace {
@@ -40,6 +42,7 @@ private:
     Program &new_ours(const std::vector<FlowSpec> &);
     HashWalk &new_hash_walk(const std::vector<FlowSpec> &);
     void add(const std::string &name, int fd, const Frame &, uint32_t verdict);
+    void add_stages();
     void add_masks(int n);
     void add_class(const std::string &name, const FlowSpec &, const Frame &);
     void add_flows(uint32_t n);
@@ -50,6 +53,7 @@ private:
     Program devmap_owner_;
     Bare bare_{devmap()};
     std::vector<std::unique_ptr<Program>> ours_;
+    std::unique_ptr<Stages> stages_;
     std::vector<std::unique_ptr<HashWalk>> hash_walks_;
     std::vector<std::unique_ptr<Vary>> varies_;
     std::vector<Case> cases_;
@@ -80,6 +84,18 @@ void ProgramCost::add(const std::string &name, int fd, const Frame &in,
     const ProgramTimer timer(fd, in);
     const auto repeat = timer.runs_in(options_.quick ? 5ms : 30ms);
     cases_.push_back({metric, "ns", [=] { return timer.ns_per_run(repeat); }});
+}
+
+void ProgramCost::add_stages() {
+    stages_ = std::make_unique<Stages>(new_ours(specs_of_masks(1)));
+    const std::pair<const char *, int> stages[] = {
+        {"enter", stages_->enter_fd()},
+        {"parse", stages_->parse_fd()},
+        {"hash", stages_->hash_fd()},
+        {"find", stages_->find_fd()}};
+    for (auto [name, fd] : stages) {
+        add(std::string("stage.") + name, fd, hit_packet(), XDP_REDIRECT);
+    }
 }
 
 void ProgramCost::add_masks(int n) {
@@ -139,6 +155,7 @@ void ProgramCost::add_flows(uint32_t n) {
 
 void ProgramCost::run(Results *results) {
     add("bare", bare_.fd(), hit_packet(), XDP_REDIRECT);
+    add_stages();
     for (int n : kMasks) {
         add_masks(n);
     }

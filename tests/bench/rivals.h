@@ -75,8 +75,7 @@ private:
 // -- The work ---------------------------------------------------------------
 
 // The largest number of masks that is measured.
-constexpr int kMostMasks =
-    XF_MAX_SUBTABLES - 1 < 128 ? XF_MAX_SUBTABLES - 1 : 128;
+constexpr int kMostMasks = XF_MAX_MASKS;
 
 // One flow each of 'n' masks, of which hit_packet() matches the last and
 // miss_packet() none.

@@ -6,7 +6,7 @@
 #include "bpf/xdp_flow_abi.h"
 
 #define RIVAL_MAX_MASKS 128
-#define RIVAL_SEQUENCE 131072        /* Packets; a power of 2. */
+#define RIVAL_SEQUENCE 131072         /* Packets; a power of 2. */
 #define RIVAL_FLOW_ADDRESS 0x0a010000 /* nw_src of flow 0: 10.1.0.0. */
 
 struct rival_stats {
@@ -19,7 +19,7 @@ struct rival_stats {
 struct rival_flow {
     __u32 out_port;
     __u32 pad;
-    struct rival_stats stats[];      /* As many as there are CPUs. */
+    struct rival_stats stats[]; /* As many as there are CPUs. */
 };
 
 #endif /* rivals_abi.h */

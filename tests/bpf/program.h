@@ -73,6 +73,7 @@ public:
     BpfMaps &maps() { return maps_; }
     uint64_t misses(xf_miss reason) const { return maps_.misses(kIn, reason); }
     uint64_t total_misses() const;
+    const xdp_offload_bpf &skeleton() const { return *skeleton_; }
     int fd() const;
     int socket_map_fd() const;
     int tx_ports_fd() const;

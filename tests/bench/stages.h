@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+// The program cut off after each of its steps (stages.bpf.c), on the tables of
+// a test::Program.
+#ifndef TESTS_BENCH_STAGES_H
+#define TESTS_BENCH_STAGES_H
+
+#include <memory>
+
+#include "tests/bpf/program.h"
+
+struct stages_bpf;  // The skeleton of stages.bpf.c.
+
+namespace flowxlate::bench {
+
+class Stages {
+public:
+    // 'program' must outlive this.
+    explicit Stages(const test::Program &program);
+    ~Stages();
+
+    int enter_fd() const;  // Finds its CPU's state, and redirects.
+    int parse_fd() const;  // Parses before that,
+    int hash_fd() const;   // and hashes the key for the flow cache,
+    int find_fd() const;   // and looks the flow up.
+
+private:
+    struct Deleter {
+        void operator()(stages_bpf *) const;
+    };
+    std::unique_ptr<stages_bpf, Deleter> skeleton_;
+};
+
+}  // namespace flowxlate::bench
+
+#endif
