@@ -127,22 +127,33 @@ complete_checksum(struct xdp_md *ctx, __u32 pos, __u32 len, __u32 offset)
 }
 
 /* Completes a partial checksum of any packet, also of one that does not parse,
- * as far as it goes.  A global function for the verifier's sake, too. */
+ * if its TCP or UDP header is whole.  A global function for the verifier's sake,
+ * too. */
 __noinline int
 complete_if_partial(struct xdp_md *ctx, const struct xf_packet *p)
 {
     void *end = (void *)(long)ctx->data_end;
-    void *field = (void *)(long)ctx->data;
-    __u32 offset;
+    void *l4 = (void *)(long)ctx->data;
+    __u16 sum;
 
-    if (!p || !p->l4_off
-        || (p->l4_proto != IPPROTO_TCP && p->l4_proto != IPPROTO_UDP))
+    if (!p || !p->l4_off)
         return 0;
-    offset = checksum_offset(p->l4_proto);
-    field += (p->l4_off & 0xff) + offset;
-    if (field + 2 > end || *(__u16 *)field != pseudo_header_sum(p))
+    l4 += p->l4_off & 0xff;
+    if (p->l4_proto == IPPROTO_TCP) {
+        if (l4 + sizeof(struct tcphdr) > end)
+            return 0;
+        sum = ((struct tcphdr *)l4)->check;
+    } else if (p->l4_proto == IPPROTO_UDP) {
+        if (l4 + sizeof(struct udphdr) > end)
+            return 0;
+        sum = ((struct udphdr *)l4)->check;
+    } else {
         return 0;
-    return complete_checksum(ctx, p->l4_off, p->l4_len, offset);
+    }
+    if (sum != pseudo_header_sum(p))
+        return 0;
+    return complete_checksum(ctx, p->l4_off, p->l4_len,
+                             checksum_offset(p->l4_proto));
 }
 
 #endif /* checksum.h */

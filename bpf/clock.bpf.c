@@ -10,8 +10,13 @@
 SEC("syscall")
 int xf_read_clock(struct xf_time *now)
 {
-    now->jiffies = bpf_jiffies64();
-    now->monotonic_ns = bpf_ktime_get_ns();
+    /* Whoever interrupts this between the two readings spoils them. */
+    for (int i = 0; i < 8; i++) {
+        now->jiffies = bpf_jiffies64();
+        now->monotonic_ns = bpf_ktime_get_ns();
+        if (bpf_jiffies64() == now->jiffies)
+            break;
+    }
     return 0;
 }
 

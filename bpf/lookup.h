@@ -23,6 +23,7 @@ struct xf_hit {
 struct xf_walk_state {
     const struct xf_key *key;
     const struct xf_walk *walk;
+    __u32 n;                         /* Subtables in the walk. */
     __u32 tried;                     /* Subtable that has been tried. */
     __u32 slot;                      /* The flow, 0 = none. */
 };
@@ -140,19 +141,23 @@ search_subtable(const struct xf_key *key, __u32 subtable)
 }
 
 /* bpf_loop() callback: tries the next few subtables; 1 ends the walk.  A few,
- * because on many CPUs a call costs as much as a look-up. */
+ * because on many CPUs a call costs as much as a look-up.
+ *
+ * The walk goes from the end to the begin: where a subtable is removed the last
+ * one is first copied to its place and then cleared at the end, so a reader that
+ * comes from there meets it once at least. */
 static long
 walk_step(__u32 step, struct xf_walk_state *state)
 {
     for (__u32 i = 0; i < XF_WALK_STRIDE; i++) {
-        __u32 index = step * XF_WALK_STRIDE + i, subtable;
+        __u32 index = state->n - 1 - step * XF_WALK_STRIDE - i, subtable;
 
         /* Or clang 14 adds up the address without what is checked here
          * ("unbounded memory access", all kernels). */
         asm volatile("" : "+r"(index));
-        if (index >= XF_MAX_MASKS)
+        if (index >= XF_MAX_MASKS)   /* Also past the begin. */
             return 1;
-        subtable = state->walk->subtable[index];
+        subtable = *(const volatile __u16 *)&state->walk->subtable[index];
         if (!subtable || subtable == state->tried)
             continue;
         state->slot = search_subtable(state->key, subtable);
@@ -168,7 +173,6 @@ __noinline __u32
 search(const struct xf_key *key, __u32 cls, __u32 guess)
 {
     struct xf_walk_state state = { .key = key, .tried = guess };
-    __u32 n;
 
     if (!key)
         return 0;
@@ -179,22 +183,24 @@ search(const struct xf_key *key, __u32 cls, __u32 guess)
     state.walk = bpf_map_lookup_elem(&xf_walks, &cls);
     if (!state.walk)
         return 0;
-    n = *(const volatile __u32 *)&state.walk->n;
-    bpf_loop((n + XF_WALK_STRIDE - 1) / XF_WALK_STRIDE, walk_step, &state, 0);
+    state.n = *(const volatile __u32 *)&state.walk->n;
+    bpf_loop(XF_MAX_MASKS / XF_WALK_STRIDE, walk_step, &state, 0);
     return state.slot;
 }
 
-/* Spreads the fields that tell one packet of a flow from those of another flow
- * over the upper bits, the highest best.  Cheap rather than good: a collision costs a look-up.
- * TCP flags (the upper bytes of word 1) differ within a flow and are left out.
- * The constants are 2^64 / golden ratio and 2^64 * (sqrt(2) - 1), both odd. */
+/* The hash of the fields that tell one packet of a flow from those of another
+ * flow, well mixed in its upper bits.  TCP flags (the upper bytes of word 1)
+ * differ within a flow and are left out.  With secrets, or a sender could have
+ * the flow cache predict wrongly all the time. */
 static __always_inline __u64
 cache_hash(const struct xf_packet *p)
 {
     const __u64 *w = p->key.word;
+    __u64 sum = p->digest + xf_hash_word(w[3] + w[0], xf_secret[3])
+                + xf_hash_word(w[4], xf_secret[4])
+                + xf_hash_word(w[2] + (w[1] << 16), xf_secret[2]);
 
-    return (w[3] + w[0] + w[2] + p->digest) * 0x9e3779b97f4a7c15ULL
-           + (w[4] + (w[1] << 16)) * 0x6a09e667f3bcc909ULL;
+    return (sum ^ sum >> 32) * 0x9e3779b97f4a7c15ULL;
 }
 
 /* The entry of the set that has the signature; any one if none has.  Without a
@@ -232,13 +238,14 @@ check_prediction(const struct xf_packet *p, __u32 slot)
 
 /* Finds the flow that 'p' matches. */
 static __always_inline struct xf_hit
-find_flow(const struct xf_packet *p, struct xf_cpu *self, __u32 cpu)
+find_flow(const struct xf_packet *p, __u32 cpu)
 {
     __u64 hash = cache_hash(p), *set;
     __u32 index = (cpu << xf_cache_bits) + (hash >> (64 - xf_cache_bits));
     __u32 signature = hash << xf_cache_bits >> 32, entry;
-    __u8 *guess = &self->guess[hash >> (64 - XF_GUESS_BITS)];
+    struct xf_guesses *guesses;
     struct xf_hit hit = {};
+    __u8 *guess;
 
     set = bpf_map_lookup_elem(&xf_flow_cache, &index);
     if (!set)
@@ -249,6 +256,10 @@ find_flow(const struct xf_packet *p, struct xf_cpu *self, __u32 cpu)
         if (hit.flow)
             return hit;
     }
+    guesses = bpf_map_lookup_elem(&xf_guesses, &cpu);
+    if (!guesses)
+        return hit;
+    guess = &guesses->subtable[hash >> (64 - XF_GUESS_BITS)];
     hit.slot = search(&p->key, p->cls, *guess);
     hit.flow = bpf_map_lookup_elem(&xf_flows, &hit.slot);
     if (!hit.slot || !hit.flow)

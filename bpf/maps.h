@@ -44,6 +44,14 @@ struct {
     __type(value, __u64);
 } xf_flow_cache SEC(".maps");
 
+/* Subtable guesses by CPU. */
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, 1);
+    __type(key, __u32);
+    __type(value, struct xf_guesses);
+} xf_guesses SEC(".maps");
+
 /* Devices by port slot. */
 struct {
     __uint(type, BPF_MAP_TYPE_DEVMAP);

@@ -65,8 +65,9 @@ struct xf_icmp {
 
 struct xf_packet {
     struct xf_key key;
-    __u64 digest;                    /* Of the words that only long keys have,
-                                      * for the flow cache. */
+    __u64 digest;                    /* Sum of xf_hash_word() of the words that
+                                      * only long keys have: for the flow
+                                      * cache. */
     __u32 cls;                       /* enum xf_class. */
     __u32 frame_len;                 /* In bytes, as it came. */
 
@@ -120,7 +121,8 @@ parse_arp(struct xf_packet *p, void *l3, void *end)
     p->key.word[4] = arp->spa | (__u64)arp->tpa << 32;
     p->key.word[5] = load64(arp->sha) & XF_LOW_6_BYTES;
     p->key.word[6] = load64(arp->tha - 2) >> 16;
-    p->digest = p->key.word[5] + p->key.word[6];
+    p->digest = xf_hash_word(p->key.word[5], xf_secret[5])
+                + xf_hash_word(p->key.word[6], xf_secret[6]);
     return XF_PARSED;
 }
 
@@ -251,7 +253,9 @@ parse_ipv6(struct xf_packet *p, void *l3, void *end, __u32 l3_off)
     p->key.word[5] = load64((void *)&ip->saddr + 8);
     p->key.word[6] = load64(&ip->daddr);
     p->key.word[7] = load64((void *)&ip->daddr + 8);
-    p->digest = p->key.word[5] + p->key.word[6] + (p->key.word[7] << 1);
+    p->digest = xf_hash_word(p->key.word[5], xf_secret[5])
+                + xf_hash_word(p->key.word[6], xf_secret[6])
+                + xf_hash_word(p->key.word[7], xf_secret[7]);
     p->l4_len = tot_len - sizeof *ip;
     p->l4_off = l3_off + sizeof *ip;
     p->l4_proto = ip->nexthdr;

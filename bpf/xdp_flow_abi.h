@@ -64,8 +64,7 @@
 #define XF_MAX_MASKS 128
 #define XF_MAX_SUBTABLES (XF_MAX_MASKS + 1) /* Slot 0 is unused. */
 #define XF_MAX_PORTS 1024            /* Port slots; slot 0 is unused. */
-#define XF_GUESS_BITS 16
-#define XF_GUESSES (1 << XF_GUESS_BITS) /* Subtable guesses per CPU. */
+#define XF_GUESS_BITS 16             /* Subtable guesses per CPU, as log2. */
 #define XF_MAX_FRAME 4096            /* Longest frame whose checksum can be
                                       * completed: a page bounds what a driver
                                       * shows to a program without "frags"
@@ -241,8 +240,12 @@ struct xf_cpu {
     __u64 seq;                       /* Incremented when the program begins
                                       * and when it ends: odd = in progress. */
     __u64 pad[7];
-    __u8 guess[XF_GUESSES];          /* Subtable that a packet with this hash
-                                      * hit last; 0 = none. */
+};
+
+/* Per-CPU predictions: the subtable that a packet with this hash hit last; 0 =
+ * none. */
+struct xf_guesses {
+    __u8 subtable[1 << XF_GUESS_BITS];
 };
 
 /* Why a packet took the miss path.  In this order, because the names in
@@ -340,7 +343,7 @@ XF_ASSERT(sizeof(struct xf_walk) == 8 + 2 * XF_MAX_MASKS);
 XF_ASSERT(sizeof(struct xf_stats) == 32);
 XF_ASSERT(sizeof(struct xf_time) == 16);
 XF_ASSERT(sizeof(struct xf_port) == 64);
-XF_ASSERT(sizeof(struct xf_cpu) == 64 + XF_GUESSES);
+XF_ASSERT(sizeof(struct xf_cpu) == 64);
 XF_ASSERT(sizeof(struct xf_miss_row) == 128);
 XF_ASSERT(XF_N_MISSES <= 16);
 

@@ -81,7 +81,7 @@ execute(struct xdp_md *ctx, const struct xf_packet *p, __u32 cpu,
 }
 
 static __always_inline int
-run(struct xdp_md *ctx, struct xf_cpu *self, __u32 cpu)
+run(struct xdp_md *ctx, __u32 cpu)
 {
     struct xf_packet packet = {0};
     int action = XDP_PASS;
@@ -89,7 +89,7 @@ run(struct xdp_md *ctx, struct xf_cpu *self, __u32 cpu)
 
     miss = parse_packet(ctx, &packet);
     if (miss == XF_PARSED) {
-        struct xf_hit hit = find_flow(&packet, self, cpu);
+        struct xf_hit hit = find_flow(&packet, cpu);
 
         miss = hit.flow ? execute(ctx, &packet, cpu, hit, &action)
                         : XF_MISS_NO_FLOW;
@@ -113,7 +113,7 @@ int xsk_def_prog(struct xdp_md *ctx)
         return bpf_redirect_map(&xsks_map, ctx->rx_queue_index, XDP_PASS);
     self->seq++;
     barrier();
-    action = run(ctx, self, cpu);
+    action = run(ctx, cpu);
     barrier();
     self->seq++;
     return action;

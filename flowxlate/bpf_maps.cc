@@ -22,9 +22,9 @@ template <typename Fn>
 void for_each_shared_map(xdp_offload_bpf *s, Fn fn) {
     for (auto map :
          {&s->maps.xf_buckets, &s->maps.xf_flows, &s->maps.xf_long_keys,
-          &s->maps.xf_subtables, &s->maps.xf_flow_cache, &s->maps.xf_walks,
-          &s->maps.xf_stats, &s->maps.xf_ports, &s->maps.xf_cpus,
-          &s->maps.xf_misses, &s->maps.xf_tx_ports}) {
+          &s->maps.xf_subtables, &s->maps.xf_flow_cache, &s->maps.xf_guesses,
+          &s->maps.xf_walks, &s->maps.xf_stats, &s->maps.xf_ports,
+          &s->maps.xf_cpus, &s->maps.xf_misses, &s->maps.xf_tx_ports}) {
         fn(*map);
     }
 }
@@ -84,6 +84,7 @@ void BpfMaps::size_maps() {
     bpf_map__set_max_entries(m.xf_buckets, n_buckets_);
     bpf_map__set_max_entries(m.xf_flows, n_slots_);
     bpf_map__set_max_entries(m.xf_long_keys, n_slots_);
+    bpf_map__set_max_entries(m.xf_guesses, n_cpus_);
     bpf_map__set_max_entries(m.xf_flow_cache, n_cpus_ << cache_bits_);
     bpf_map__set_max_entries(m.xf_subtables, XF_MAX_SUBTABLES);
     bpf_map__set_max_entries(m.xf_walks, XF_N_CLASSES);
@@ -225,6 +226,7 @@ size_t BpfMaps::memory_bytes() const {
     for (auto &m : mappings_) {
         sum += m.size();
     }
+    sum += n_cpus_ * ((sizeof(uint64_t) << cache_bits_) + sizeof(xf_guesses));
     return sum;
 }
 

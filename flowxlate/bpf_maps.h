@@ -53,7 +53,7 @@ public:
     uint64_t misses(PortSlot slot, xf_miss reason) const;
     void clear_misses(PortSlot slot);
 
-    // Bytes of memory that the mapped arrays take.
+    // Bytes of memory that the arrays take.
     size_t memory_bytes() const;
 
 private:

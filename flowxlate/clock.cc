@@ -5,6 +5,7 @@
 #include <bpf/libbpf.h>
 
 #include <cerrno>
+#include <chrono>
 
 #include "clock.skel.h"
 
@@ -55,8 +56,12 @@ uint64_t Clock::monotonic_ns(uint64_t jiffies) {
     if (!jiffies) {
         return 0;
     }
-    if (jiffies > latest_.jiffies) {
-        (void)read(&latest_);  // Else the last one will do.
+    if (jiffies > latest_.jiffies && read(&latest_)) {
+        // It cannot be told how long ago, but later than all that is known:
+        // a flow in use must not seem idle.
+        return std::chrono::nanoseconds(
+                   std::chrono::steady_clock::now().time_since_epoch())
+            .count();
     }
     return flowxlate::monotonic_ns(first_, latest_, jiffies);
 }

@@ -109,8 +109,9 @@ void FlowTable::publish_subtable(SubtableSlot slot) {
     publish(walk.n, walk.n + 1);
 }
 
-// Takes an empty subtable away.  Its place in the walk goes to the last one; a
-// reader that is between the two places misses that one once, which is safe.
+// Takes an empty subtable away.  Its place in the walk goes to the last one,
+// before the end is cleared: readers walk from the end to the begin, so they
+// meet that one at least once.
 void FlowTable::put_subtable(SubtableSlot slot) {
     const auto &id = subtables_[index(slot)].id;
     auto &walk = mem_.walks[id.cls];

@@ -330,7 +330,11 @@ Reject Offload::place(Wanted &w, Flow *flow) {
         flow->past += table_->stats(flow->slot);
         wake_worker();
     } else {
-        park({{flow}});  // If its match has changed.
+        if (flow->slot != FlowSlot::kNone) {  // Its match has changed.
+            // Programs that have not seen the new one find the old one still.
+            n_late_removals_ += !table_->quiesce();
+            park({{flow}});
+        }
         ports_[index(in->slot)]->n_flows++;
     }
     flow->slot = slot;

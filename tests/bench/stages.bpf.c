@@ -34,7 +34,7 @@ run_until(struct xdp_md *ctx, int stage)
 
         KEEP(hash);
     }
-    if (stage >= FIND && !find_flow(&packet, self, cpu).flow)
+    if (stage >= FIND && !find_flow(&packet, cpu).flow)
         return XDP_ABORTED;
     action = bpf_redirect_map(&xf_tx_ports, OUT_PORT, XDP_PASS);
     self->seq++;

@@ -6,6 +6,7 @@
 #include <linux/if_ether.h>
 #include <linux/if_xdp.h>
 #include <net/if.h>
+#include <sched.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 
@@ -13,6 +14,7 @@
 #include <bpf/libbpf.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstdio>
 #include <cstring>
@@ -285,6 +287,133 @@ TEST(Lookup, FindsEveryOneOfManyMasks) {
             ASSERT_EQ(p.run(packet(i)).verdict, XDP_REDIRECT) << i;
             ASSERT_EQ(p.table().stats(slots[i]).packets, round) << i;
         }
+    }
+}
+
+// Keeps the calling thread on the 'n'th CPU that it may use, while this lives.
+class OnCpu {
+public:
+    explicit OnCpu(int n) {
+        sched_getaffinity(0, sizeof all_, &all_);
+        const int count = CPU_COUNT(&all_);
+        cpu_set_t one;
+        CPU_ZERO(&one);
+        for (int cpu = 0, seen = 0; cpu < CPU_SETSIZE; cpu++) {
+            if (CPU_ISSET(cpu, &all_) && seen++ == n % count) {
+                CPU_SET(cpu, &one);
+            }
+        }
+        sched_setaffinity(0, sizeof one, &one);
+    }
+    ~OnCpu() { sched_setaffinity(0, sizeof all_, &all_); }
+
+private:
+    cpu_set_t all_;
+};
+
+// A mask that moves to the place of one that is removed is found at any time.
+TEST(Lookup, FindsAFlowWhileItsMaskMoves) {
+    constexpr int kRounds = 150;
+    auto &p = program();
+    auto other = [](int i) {
+        auto f = FlowSpec::ipv4().proto(IPPROTO_TCP);
+        f.mask.ipv4_src = i + 1;
+        return f;
+    };
+    std::atomic<bool> stop = false;
+    std::atomic<uint64_t> n_packets = 0;
+    std::thread sender([&] {
+        const OnCpu cpu(1);
+        // A source each time that neither the flow cache nor a guess knows.
+        for (Frame in = udp4().bytes(); !stop; n_packets++) {
+            const auto source = static_cast<uint32_t>(n_packets);
+            std::memcpy(&in[26], &source, sizeof source);
+            time_program(p.fd(), in, 1);
+        }
+    });
+    const OnCpu cpu(0);
+    uint64_t n_lost = 0, n_seen = 0;
+    for (int round = 0; round < kRounds; round++) {
+        const auto first = p.add(other(0));
+        for (int i = 1; i < 60 + round % 40; i++) {
+            p.add(other(i));
+        }
+        p.add(FlowSpec::ipv4().proto(17).to(kOut));  // The last mask.
+        EXPECT_TRUE(p.table().quiesce());
+        const uint64_t misses = p.misses(XF_MISS_NO_FLOW), n = n_packets;
+        while (n_packets < n + 2 + round % 3) {
+        }
+        p.table().remove(first);
+        while (n_packets < n + 8) {
+        }
+        EXPECT_TRUE(p.table().quiesce());
+        n_lost += p.misses(XF_MISS_NO_FLOW) - misses;
+        n_seen += n_packets - n;
+        p.forget(first);
+        p.remove_all();
+    }
+    stop = true;
+    sender.join();
+    EXPECT_EQ(n_lost, 0U) << "of " << n_seen;
+}
+
+// -- Flow cache -------------------------------------------------------------
+
+// A map of the program by its name.
+Fd map_named(int program_fd, std::string_view name) {
+    __u32 ids[32];
+    bpf_prog_info info{};
+    info.nr_map_ids = std::size(ids);
+    info.map_ids = reinterpret_cast<uintptr_t>(ids);
+    __u32 len = sizeof info;
+    bpf_obj_get_info_by_fd(program_fd, &info, &len);
+    for (__u32 i = 0; i < info.nr_map_ids; i++) {
+        Fd fd(bpf_map_get_fd_by_id(ids[i]));
+        bpf_map_info map{};
+        len = sizeof map;
+        if (!bpf_obj_get_info_by_fd(fd.get(), &map, &len)
+            && name == map.name) {
+            return fd;
+        }
+    }
+    return {};
+}
+
+// Packets that differ as those of neighbouring hosts do find places of their
+// own: of as many sets as packets, 63 % are used if the hash is as good as
+// random.
+TEST(FlowCache, SpreadsWhatNeighbouringHostsSend) {
+    const OnCpu cpu(0);
+    const struct {
+        const char *what;
+        Frame (*packet)(uint32_t i);
+    } rows[] = {
+        {"IPv6, 256 hosts to 256 hosts, one pair of ports",
+         [](uint32_t i) {
+             return Packet().eth(kIpv6).ipv6(17).udp(2152, 2152).payload(9)
+                 .poke(37, i).poke(53, i >> 8).bytes();
+         }},
+        {"IPv4, 64 hosts, 1024 source ports each",
+         [](uint32_t i) {
+             return Packet().eth(kIpv4).ipv4(17).udp(32768 + i / 64, 443)
+                 .payload(9).poke(29, i % 64).bytes();
+         }},
+    };
+    for (auto &row : rows) {
+        constexpr uint32_t kPackets = 65536;
+        Program p;
+        p.add(FlowSpec::ipv4().to(kOut));
+        p.add(FlowSpec::ipv6().to(kOut));
+        for (uint32_t i = 0; i < kPackets; i++) {
+            ASSERT_EQ(p.run(row.packet(i)).verdict, XDP_REDIRECT);
+        }
+        const Fd cache = map_named(p.fd(), "xf_flow_cache");
+        uint32_t n_used = 0;
+        uint64_t set;
+        for (uint32_t i = 0; !bpf_map_lookup_elem(cache.get(), &i, &set); i++) {
+            n_used += set != 0;
+        }
+        EXPECT_GT(n_used, kPackets / 2) << row.what;
     }
 }
 

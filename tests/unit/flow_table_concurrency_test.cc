@@ -6,9 +6,9 @@
 // The grace period is one that the C++ memory model knows: the writer raises
 // 'grace' after it has retired something, and each reader repeats the value
 // between two look-ups.  So all that it read before happens before the reuse,
-// and all that it reads after sees the removal.  (Predictions of the mask
-// cache are left out: a stale one reads a mask that is being written, which is
-// harmless for the program but a data race in C++.)
+// and all that it reads after sees the removal.  (Subtable guesses are left
+// out: a stale one reads a mask that is being written, which is harmless for
+// the program but a data race in C++.)
 #include <gtest/gtest.h>
 
 #include <chrono>
@@ -31,9 +31,7 @@ uint32_t port_of(uint32_t flow_number, uint32_t version) {
 
 struct Subject {
     Megaflow flow;
-    // Is always there: a reader has to find it.  Its class must be one whose
-    // walk does not change, see FlowTable::put_subtable().
-    bool stable;
+    bool stable;  // Is always there: a reader has to find it.
 };
 
 std::vector<Subject> subjects() {
@@ -43,8 +41,9 @@ std::vector<Subject> subjects() {
         for (uint32_t variant = 0; variant < 3; variant++) {
             all.push_back({{XF_CLASS_IPV4, variant, id}, id % 2 == 0});
         }
-        // Subtables that come and go, of two classes, so that a slot changes
-        // from one to the other.
+        // Subtables that come and go, in the walk of those that stay and in
+        // two other classes, so that a slot changes from one to the other.
+        all.push_back({{XF_CLASS_IPV4, 3 + id % 3, id}, false});
         all.push_back({{XF_CLASS_ARP, id % 5, id}, false});
         all.push_back({{XF_CLASS_IPV6, id % 4, id}, false});
     }
@@ -267,7 +266,7 @@ private:
 
     Tables t_{{.buckets = 8,
                .flows = 256,
-               .subtables = 12,
+               .subtables = 14,
                .cpus = kReaders,
                .cpus_have_run = false}};
     const std::vector<Subject> subjects_;

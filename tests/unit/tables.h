@@ -110,9 +110,11 @@ inline FlowSlot find_in_subtable(const TableMemory &mem, xf_class cls,
     const uint64_t hash = packet_hash(mem, packet, cls, mask, subtable);
     const uint32_t slots = slot_mask(mem.flows.size());
     auto probe = [&](xf_bucket &bucket) {
-        const uint32_t used = load(bucket.used);
-        for (uint32_t i = 0; i < used; i++) {
+        for (uint32_t i = 0; i < XF_BUCKET_ENTRIES; i++) {
             const uint32_t entry = load(bucket.entry[i]), slot = entry & slots;
+            if (i >= load(bucket.used)) {
+                break;
+            }
             if (((entry ^ xf_hash_signature(hash)) & ~slots)
                 || slot >= mem.flows.size()) {
                 continue;
@@ -155,8 +157,7 @@ inline FlowSlot find(const TableMemory &mem, xf_class cls,
     xf_walk &walk = mem.walks[cls];
     const uint32_t n = load(walk.n);
     FlowSlot slot = FlowSlot::kNone;
-    for (uint32_t i = 0; slot == FlowSlot::kNone && i < n && i < XF_MAX_MASKS;
-         i++) {
+    for (uint32_t i = n; slot == FlowSlot::kNone && i-- > 0;) {
         if (const uint32_t subtable = load(walk.subtable[i])) {
             slot = find_in_subtable(mem, cls, packet, subtable);
         }
