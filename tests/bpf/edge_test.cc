@@ -42,6 +42,27 @@ Program &program() {
     return p;
 }
 
+// Keeps the calling thread on the 'n'th CPU that it may use, while this lives.
+class OnCpu {
+public:
+    explicit OnCpu(int n) {
+        sched_getaffinity(0, sizeof all_, &all_);
+        const int count = CPU_COUNT(&all_);
+        cpu_set_t one;
+        CPU_ZERO(&one);
+        for (int cpu = 0, seen = 0; cpu < CPU_SETSIZE; cpu++) {
+            if (CPU_ISSET(cpu, &all_) && seen++ == n % count) {
+                CPU_SET(cpu, &one);
+            }
+        }
+        sched_setaffinity(0, sizeof one, &one);
+    }
+    ~OnCpu() { sched_setaffinity(0, sizeof all_, &all_); }
+
+private:
+    cpu_set_t all_;
+};
+
 // -- Truncation -------------------------------------------------------------
 
 struct Truncation {
@@ -290,27 +311,6 @@ TEST(Lookup, FindsEveryOneOfManyMasks) {
     }
 }
 
-// Keeps the calling thread on the 'n'th CPU that it may use, while this lives.
-class OnCpu {
-public:
-    explicit OnCpu(int n) {
-        sched_getaffinity(0, sizeof all_, &all_);
-        const int count = CPU_COUNT(&all_);
-        cpu_set_t one;
-        CPU_ZERO(&one);
-        for (int cpu = 0, seen = 0; cpu < CPU_SETSIZE; cpu++) {
-            if (CPU_ISSET(cpu, &all_) && seen++ == n % count) {
-                CPU_SET(cpu, &one);
-            }
-        }
-        sched_setaffinity(0, sizeof one, &one);
-    }
-    ~OnCpu() { sched_setaffinity(0, sizeof all_, &all_); }
-
-private:
-    cpu_set_t all_;
-};
-
 // A mask that moves to the place of one that is removed is found at any time.
 TEST(Lookup, FindsAFlowWhileItsMaskMoves) {
     constexpr int kRounds = 150;
@@ -479,7 +479,8 @@ Fd bare_redirect(int devmap) {
                             std::size(code), nullptr));
 }
 
-constexpr uint32_t kMaxVerified = 30000;
+// Older kernels prune less: docs/kernels.md has their figures.
+constexpr uint32_t kMaxVerified = 50000;
 
 uint32_t median(std::vector<uint32_t> v) {
     std::nth_element(v.begin(), v.begin() + v.size() / 2, v.end());
@@ -552,6 +553,7 @@ protected:
         EXPECT_EQ(run.out, in) << what;
     }
 
+    const OnCpu cpu_{0};  // Each CPU has a flow cache of its own.
     Program &p_ = program();
     const FlowSlot slot_ =
         p_.add(FlowSpec::ipv4().proto(17).tp_dst(53).to(kOut));

@@ -1,0 +1,345 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""The tests of the XDP program and the quickstart, under other kernels.
+
+For each kernel, in an emulated machine of its own (tests/vm/run): all of
+tests/bpf, and the quickstart.  Needs root.  --ovs is a directory made by
+ovs-plugin/build-ovs, --build one made by cmake.
+
+A kernel that cannot be had is skipped; the oldest that the project promises
+to run on must be there.
+"""
+import argparse
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+TOP = os.path.dirname(os.path.dirname(HERE))
+
+KERNELS = ('6.1', '6.12', 'newest')     # As tests/vm/get-kernel takes them.
+REQUIRED = '6.1'
+CANNOT_BE_HAD = 3                       # What get-kernel exits with then.
+
+# In seconds; several times what it takes on two slow cores.
+INSTALL_LIMIT = 600
+GET_LIMIT = 600
+BOOT_LIMIT = 120
+BPF_LIMIT = 300
+QUICKSTART_LIMIT = 400
+TIDY_LIMIT = 10
+
+# In the machine: says when it has booted, and in the end what the kernel has to
+# complain about and what the command has written.  A processor that the
+# emulator does not run for a while is a lockup to the kernel, and no complaint.
+BOOTED, RESULT = '@booted', '@result'
+COMPLAINT = 'kernel log: '
+RESULT_FILE = '/tmp/result.json'
+INSIDE = '''
+echo %s
+"$@"
+status=$?
+dmesg | grep -E 'BUG:|WARNING:|Oops' | grep -v 'soft lockup' | sed 's/^/%s/'
+echo %s
+cat %s
+exit $status
+''' % (BOOTED, COMPLAINT, RESULT, RESULT_FILE)
+
+NOISE = 'libbpf: elf: skipping unrecognized'
+COLUMNS = ('kernel', 'bpf tests', 'instructions verified',
+           'bytes of machine code', 'load, ms', 'quickstart', 'seconds')
+
+
+class Failed(Exception):
+    pass
+
+
+class Process:
+    """A process with its children, whose phases must not take too long.
+
+    It is not waited for before nobody can send it a signal any more: until
+    then, its number is nobody else's.
+    """
+
+    def __init__(self, command, phase, limit):
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, start_new_session=True)
+        self.timer = None
+        self.late = None
+        self.phase(phase, limit)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop_timer()
+        if self.process.returncode is None:
+            self.end()
+            self.process.wait()
+        self.process.stdout.close()
+
+    def phase(self, name, limit):
+        """From now on, 'limit' seconds are left; the phase before is over."""
+        self.stop_timer()
+        self.timer = threading.Timer(limit, self.expire, (name, limit))
+        self.timer.start()
+
+    def stop_timer(self):
+        if self.timer:
+            self.timer.cancel()
+            self.timer.join()
+
+    def expire(self, name, limit):
+        self.late = '%s: not done after %d s, ended' % (name, limit)
+        self.end()
+
+    def exited(self, flags=os.WNOHANG):
+        return os.waitid(os.P_PID, self.process.pid,
+                         os.WEXITED | os.WNOWAIT | flags) is not None
+
+    def end(self):
+        """Ends all that is left, first with an opportunity to tidy up."""
+        os.killpg(self.process.pid, signal.SIGTERM)
+        deadline = time.monotonic() + TIDY_LIMIT
+        while not self.exited() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        os.killpg(self.process.pid, signal.SIGKILL)
+
+    def lines(self):
+        for line in self.process.stdout:
+            yield line.decode(errors='replace').rstrip('\r\n')
+
+    def status(self):
+        """Waits for the end; raises Failed if that came by a time limit."""
+        self.exited(flags=0)
+        self.stop_timer()
+        if self.late:
+            raise Failed(self.late)
+        return self.process.wait()
+
+
+class Kernel:
+    """One kernel: what is done with it, and what has come out."""
+
+    def __init__(self, version):
+        self.version = version
+        self.row = dict.fromkeys(COLUMNS, '-')
+        self.row['kernel'] = version
+        self.passed, self.failed, self.skipped = 0, [], []
+
+    def say(self, text):
+        print('[%s] %s' % (self.version, text), flush=True)
+
+    def fail(self, text):
+        self.say('FAILED: ' + text)
+        self.failed.append(text)
+
+    def get(self):
+        """Returns the kernel's directory, or None if it cannot be had."""
+        last = ''
+        with Process([HERE + '/get-kernel', self.version],
+                     'getting the kernel', GET_LIMIT) as process:
+            for last in process.lines():
+                self.say(last)
+            status = process.status()
+        if status == CANNOT_BE_HAD:
+            return None
+        if status:
+            raise Failed('get-kernel exited with %d' % status)
+        return last
+
+    def run(self, name, directory, limit, command):
+        """Runs a command in the machine; returns its status, the lines of its
+        output and what it has written to RESULT_FILE."""
+        lines, result, written = [], [], False
+        machine = [HERE + '/run', '--kernel', directory,
+                   '--timeout', str(BOOT_LIMIT + limit + 60),
+                   'sh', '-c', INSIDE, 'sh', *command]
+        with Process(machine, name + ': boot', BOOT_LIMIT) as process:
+            for line in process.lines():
+                if line == BOOTED:
+                    process.phase(name, limit)
+                    self.say('%s: booted' % name)
+                elif line == RESULT:
+                    written = True
+                elif written:
+                    result.append(line)
+                elif not line.startswith(NOISE):
+                    lines.append(line)
+                    self.say(line)
+            status = process.status()
+        for line in lines:
+            if line.startswith(COMPLAINT):
+                self.fail('%s: %s' % (name, line))
+        return status, lines, parse('\n'.join(result))
+
+    def test_bpf(self, directory, build):
+        self.row['bpf tests'] = 'FAILED'
+        status, lines, report = self.run(
+            'bpf tests', directory, BPF_LIMIT,
+            [build + '/tests/bpf/bpf_tests', '--gtest_brief=1',
+             '--gtest_output=json:' + RESULT_FILE])
+        tests = [(suite['name'] + '.' + test['name'], test)
+                 for suite in report.get('testsuites', ())
+                 for test in suite['testsuite']]
+        failed = [name for name, test in tests if 'failures' in test]
+        skipped = [name for name, test in tests if test['result'] == 'SKIPPED']
+        for name in failed:
+            self.fail('bpf tests: ' + name)
+        if not tests or bool(status) != bool(failed):
+            self.fail('bpf tests: exited with %d' % status)
+        for name in skipped:
+            self.say('skipped: ' + name)
+        good = len(tests) - len(failed) - len(skipped)
+        self.passed += good
+        self.skipped += skipped
+        if tests:
+            self.row['bpf tests'] = '%d of %d' % (good, len(tests))
+        self.note_verification(lines, dict(tests))
+
+    def note_verification(self, lines, tests):
+        """Picks what the test Cost.Verification prints, and what it takes,
+        which is to load the program and to make its maps."""
+        for line in lines:
+            if line.startswith('instructions: '):
+                words = line.split()
+                self.row['instructions verified'] = words[1]
+                self.row['bytes of machine code'] = words[3]
+        if 'Cost.Verification' in tests:
+            seconds = float(tests['Cost.Verification']['time'].rstrip('s'))
+            self.row['load, ms'] = '%d' % (1000 * seconds)
+
+    def test_quickstart(self, directory, build, ovs):
+        self.row['quickstart'] = 'FAILED'
+        status, _, result = self.run(
+            'quickstart', directory, QUICKSTART_LIMIT,
+            ['/usr/bin/python3', TOP + '/ovs-plugin/quickstart.py',
+             '--ovs', ovs, '--plugin', build + '/flowxlate',
+             '--json', RESULT_FILE])
+        wrong = untrue(result)
+        if status or wrong or not result:
+            self.fail('quickstart: exited with %d; not true: %s'
+                      % (status, ', '.join(wrong) or 'nothing'))
+        else:
+            self.row['quickstart'] = 'ok'
+            self.passed += 1
+
+    def test(self, args):
+        begin = time.monotonic()
+        directory = None
+        with self.failures_noted():
+            directory = self.get()
+            if not directory:
+                self.miss()
+        if directory:
+            self.row['kernel'] = directory.rpartition('_')[2]
+            with self.failures_noted():
+                self.test_bpf(directory, args.build)
+            with self.failures_noted():
+                self.test_quickstart(directory, args.build, args.ovs)
+        self.row['seconds'] = '%d' % (time.monotonic() - begin)
+
+    @contextlib.contextmanager
+    def failures_noted(self):
+        try:
+            yield
+        except Failed as e:
+            self.fail(str(e))
+
+    def miss(self):
+        text = 'kernel %s cannot be had' % self.version
+        if self.version == REQUIRED:
+            self.fail(text + ', and must not be left out')
+        else:
+            self.say('skipped: ' + text)
+            self.skipped.append(text)
+
+
+def parse(text):
+    try:
+        return json.loads(text)
+    except ValueError:
+        return {}
+
+
+def untrue(values):
+    """Names what is false or zero; packets to OVS may well be."""
+    wrong = []
+    for key, value in values.items():
+        if isinstance(value, dict):
+            wrong += untrue(value)
+        elif not value and key != 'upcall_packets':
+            wrong.append(key)
+    return wrong
+
+
+def print_table(kernels):
+    """As docs/kernels.md holds it."""
+    rows = [COLUMNS] + [[k.row[c] for c in COLUMNS] for k in kernels]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(COLUMNS))]
+    rows.insert(1, ['-' * width for width in widths])
+    print()
+    for row in rows:
+        print('| %s |' % ' | '.join(
+            cell.ljust(width) for cell, width in zip(row, widths)))
+    print()
+
+
+def install():
+    """Installs what the emulated machine needs, so that no boot waits for it.
+    """
+    with Process([HERE + '/run', '--install'], 'installing packages',
+                 INSTALL_LIMIT) as process:
+        for line in process.lines():
+            print(line, flush=True)
+        if process.status():
+            raise Failed('packages cannot be installed')
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--ovs', metavar='DIR', required=True)
+    parser.add_argument('--build', metavar='DIR', required=True)
+    parser.add_argument('--kernel', metavar='VERSION', action='append',
+                        help='"newest" or a series; may be repeated (default: '
+                        '%s)' % ', '.join(KERNELS))
+    args = parser.parse_args()
+    args.ovs, args.build = map(os.path.abspath, (args.ovs, args.build))
+    return args
+
+
+def main():
+    args = parse_args()
+    # As an exception, so that machines are ended.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    try:
+        install()
+    except Failed as e:
+        sys.exit('vm/run_tests.py: %s' % e)
+    kernels = [Kernel(version) for version in args.kernel or KERNELS]
+    for kernel in kernels:
+        kernel.test(args)
+    print_table(kernels)
+    for kernel in kernels:
+        for text in kernel.failed:
+            print('FAILED: [%s] %s' % (kernel.version, text))
+        for text in kernel.skipped:
+            print('skipped: [%s] %s' % (kernel.version, text))
+    failed = sum(len(k.failed) for k in kernels)
+    print('%d passed, %d failed, %d skipped' % (
+        sum(k.passed for k in kernels), failed,
+        sum(len(k.skipped) for k in kernels)))
+    return 1 if failed else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
