@@ -203,12 +203,12 @@ cache_hash(const struct xf_packet *p)
     return (sum ^ sum >> 32) * 0x9e3779b97f4a7c15ULL;
 }
 
-/* The entry of the set that has the signature; any one if none has.  Without a
+/* The one of two entries that has the signature; any one if none has.  Without a
  * branch, which could not be predicted. */
 static __always_inline __u32
-choose_way(__u64 set, __u32 signature)
+choose_way(__u64 ways, __u32 signature)
 {
-    __u32 newer = set, older = set >> XF_CACHE_WAY_BITS;
+    __u32 newer = ways, older = ways >> XF_CACHE_WAY_BITS;
     __u64 differs = (newer ^ signature) & ~xf_slot_mask;
 
     return newer ^ ((newer ^ older) & -(__u32)(-differs >> 63));
@@ -236,11 +236,21 @@ check_prediction(const struct xf_packet *p, __u32 slot)
     return hit;
 }
 
+/* Puts an entry in place of the set's oldest one. */
+static __always_inline void
+remember(struct xf_cache_set *set, __u32 entry)
+{
+    set->ways[1] = set->ways[1] << XF_CACHE_WAY_BITS
+                   | set->ways[0] >> XF_CACHE_WAY_BITS;
+    set->ways[0] = set->ways[0] << XF_CACHE_WAY_BITS | entry;
+}
+
 /* Finds the flow that 'p' matches. */
 static __always_inline struct xf_hit
 find_flow(const struct xf_packet *p, __u32 cpu)
 {
-    __u64 hash = cache_hash(p), *set;
+    struct xf_cache_set *set;
+    __u64 hash = cache_hash(p);
     __u32 index = (cpu << xf_cache_bits) + (hash >> (64 - xf_cache_bits));
     __u32 signature = hash << xf_cache_bits >> 32, entry;
     struct xf_guesses *guesses;
@@ -250,7 +260,9 @@ find_flow(const struct xf_packet *p, __u32 cpu)
     set = bpf_map_lookup_elem(&xf_flow_cache, &index);
     if (!set)
         return hit;
-    entry = choose_way(*set, signature);
+    entry = choose_way(set->ways[0], signature);
+    if (!has_signature(entry, signature))
+        entry = choose_way(set->ways[1], signature);
     if (has_signature(entry, signature)) {
         hit = check_prediction(p, entry & xf_slot_mask);
         if (hit.flow)
@@ -265,8 +277,7 @@ find_flow(const struct xf_packet *p, __u32 cpu)
     if (!hit.slot || !hit.flow)
         return (struct xf_hit){};
     *guess = hit.flow->subtable;
-    *set = *set << XF_CACHE_WAY_BITS
-           | ((signature & ~xf_slot_mask) | hit.slot);
+    remember(set, (signature & ~xf_slot_mask) | hit.slot);
     return hit;
 }
 

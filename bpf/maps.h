@@ -36,12 +36,12 @@ XF_ARRAY(xf_ports, struct xf_port);         /* By port slot. */
 XF_ARRAY(xf_cpus, struct xf_cpu);           /* By CPU number. */
 XF_ARRAY(xf_misses, struct xf_miss_row);    /* [cpu][port slot]. */
 
-/* The flow cache, [cpu][hash]: sets of two flows. */
+/* The flow cache, [cpu][hash]. */
 struct {
     __uint(type, BPF_MAP_TYPE_ARRAY);
     __uint(max_entries, 1);
     __type(key, __u32);
-    __type(value, __u64);
+    __type(value, struct xf_cache_set);
 } xf_flow_cache SEC(".maps");
 
 /* Subtable guesses by CPU. */

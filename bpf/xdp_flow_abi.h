@@ -30,7 +30,7 @@
  * a full comparison with the key of a live flow hits.
  *
  * What a packet touches is kept small and dense, since with many flows every
- * cache line and every page costs: 64 bytes of a flow, 32 of its statistics, 8
+ * cache line and every page costs: 64 bytes of a flow, 32 of its statistics, 16
  * of the flow cache.
  *
  * Who writes what, and in which order
@@ -205,9 +205,13 @@ struct xf_walk {
     __u16 subtable[XF_MAX_MASKS];
 };
 
-/* A set of the flow cache is a 64-bit word: the two flows that packets with this
- * hash have hit last, the newer one in the low half.  Each is like a bucket's
- * entry, with a signature of the hash of the unmasked key. */
+/* A set of the flow cache: the four flows that packets with this hash have hit
+ * last, from the low half of the first word to the high half of the second.
+ * Each is like a bucket's entry, with a signature of the hash of the unmasked
+ * key. */
+struct xf_cache_set {
+    __u64 ways[2];
+};
 #define XF_CACHE_WAY_BITS 32
 
 /* Counters of one flow on one CPU. */
@@ -340,6 +344,7 @@ XF_ASSERT(__builtin_offsetof(struct xf_flow, key) == 24);
 XF_ASSERT(XF_MAX_SUBTABLES <= 0x100); /* A guess is a byte. */
 XF_ASSERT(sizeof(struct xf_subtable) == 128);
 XF_ASSERT(sizeof(struct xf_walk) == 8 + 2 * XF_MAX_MASKS);
+XF_ASSERT(sizeof(struct xf_cache_set) == 16);
 XF_ASSERT(sizeof(struct xf_stats) == 32);
 XF_ASSERT(sizeof(struct xf_time) == 16);
 XF_ASSERT(sizeof(struct xf_port) == 64);

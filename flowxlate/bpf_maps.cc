@@ -52,8 +52,11 @@ Failure BpfMaps::create(const Config &config) {
     // Two to four flows in a bucket of 15 when all are there, so that hardly
     // any overflows.
     n_buckets_ = std::bit_ceil(n_slots_ / 4 + 1);
+    // Two of the flow cache's entries per flow: with twice as many, the sets
+    // that are asked for more than they hold get rare, but the cache is then
+    // too large for a CPU's own.
     cache_bits_ = std::max<uint32_t>(kMinCacheBits,
-                                     std::bit_width(config.max_flows - 1));
+                                     std::bit_width(config.max_flows - 1) - 1);
     if (uint64_t{std::max(n_slots_, 1U << cache_bits_)} * n_cpus_
         > UINT32_MAX) {
         return {E2BIG, "too many flows for statistics on each of "
@@ -226,7 +229,8 @@ size_t BpfMaps::memory_bytes() const {
     for (auto &m : mappings_) {
         sum += m.size();
     }
-    sum += n_cpus_ * ((sizeof(uint64_t) << cache_bits_) + sizeof(xf_guesses));
+    sum +=
+        n_cpus_ * ((sizeof(xf_cache_set) << cache_bits_) + sizeof(xf_guesses));
     return sum;
 }
 

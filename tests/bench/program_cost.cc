@@ -12,11 +12,15 @@
 //   classes  of packets, with one mask
 //   flows    of one mask, every packet another flow's.  The program that
 //            chooses the flow is part of the figure; bare_flows has it too.
+//
+// memory_ns is what reading one cache line after the other costs, in random
+// order, in as much memory: what the many flows' tables cannot go below.
 #include <memory>
 #include <vector>
 
 #include <linux/bpf.h>
 
+#include "chase.h"
 #include "measure.h"
 #include "rivals.h"
 #include "rivals_abi.h"
@@ -46,6 +50,7 @@ private:
     void add_masks(int n);
     void add_class(const std::string &name, const FlowSpec &, const Frame &);
     void add_flows(uint32_t n);
+    void add_memory();
     void add_varied(const std::string &name, Vary *, int fd);
     int devmap() const { return devmap_owner_.tx_ports_fd(); }
 
@@ -153,6 +158,14 @@ void ProgramCost::add_flows(uint32_t n) {
     }
 }
 
+void ProgramCost::add_memory() {
+    for (size_t kib : {512, 2048, 4096, 8192}) {
+        auto chase = std::make_shared<Chase>(kib * 1024);
+        cases_.push_back({"memory_ns." + std::to_string(kib) + "_kib", "ns",
+                          [=] { return chase->ns_per_step(); }});
+    }
+}
+
 void ProgramCost::run(Results *results) {
     add("bare", bare_.fd(), hit_packet(), XDP_REDIRECT);
     add_stages();
@@ -173,6 +186,7 @@ void ProgramCost::run(Results *results) {
     for (uint32_t n : kFlows) {
         add_flows(n);
     }
+    add_memory();
     interleave(cases_, options_.rounds, results);
 }
 

@@ -311,6 +311,12 @@ TEST(Lookup, FindsEveryOneOfManyMasks) {
     }
 }
 
+// quiesce() gives up where a CPU is slow, say an emulated one.
+void wait_until_quiet(Program &p) {
+    while (!p.table().quiesce()) {
+    }
+}
+
 // A mask that moves to the place of one that is removed is found at any time.
 TEST(Lookup, FindsAFlowWhileItsMaskMoves) {
     constexpr int kRounds = 150;
@@ -339,14 +345,14 @@ TEST(Lookup, FindsAFlowWhileItsMaskMoves) {
             p.add(other(i));
         }
         p.add(FlowSpec::ipv4().proto(17).to(kOut));  // The last mask.
-        EXPECT_TRUE(p.table().quiesce());
+        wait_until_quiet(p);
         const uint64_t misses = p.misses(XF_MISS_NO_FLOW), n = n_packets;
         while (n_packets < n + 2 + round % 3) {
         }
         p.table().remove(first);
         while (n_packets < n + 8) {
         }
-        EXPECT_TRUE(p.table().quiesce());
+        wait_until_quiet(p);
         n_lost += p.misses(XF_MISS_NO_FLOW) - misses;
         n_seen += n_packets - n;
         p.forget(first);
@@ -380,8 +386,8 @@ Fd map_named(int program_fd, std::string_view name) {
 }
 
 // Packets that differ as those of neighbouring hosts do find places of their
-// own: of as many sets as packets, 63 % are used if the hash is as good as
-// random.
+// own: of as many entries as there are packets, 93 % are used if the hash is as
+// good as random (sets of four that are asked for two on average).
 TEST(FlowCache, SpreadsWhatNeighbouringHostsSend) {
     const OnCpu cpu(0);
     const struct {
@@ -409,11 +415,14 @@ TEST(FlowCache, SpreadsWhatNeighbouringHostsSend) {
         }
         const Fd cache = map_named(p.fd(), "xf_flow_cache");
         uint32_t n_used = 0;
-        uint64_t set;
+        xf_cache_set set;
         for (uint32_t i = 0; !bpf_map_lookup_elem(cache.get(), &i, &set); i++) {
-            n_used += set != 0;
+            for (uint64_t ways : set.ways) {
+                n_used += (ways & UINT32_MAX) != 0;
+                n_used += ways >> XF_CACHE_WAY_BITS != 0;
+            }
         }
-        EXPECT_GT(n_used, kPackets / 2) << row.what;
+        EXPECT_GT(n_used, kPackets * 9 / 10) << row.what;
     }
 }
 
