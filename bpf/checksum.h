@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Completing transport checksums.
+/* Completing transport checksums, and following what changes under them.
  *
  * A veth peer (or a tap's user) may send TCP and UDP with a "partial" checksum:
  * the field holds only the sum of the pseudo-header, and the kernel remembers
@@ -14,6 +14,9 @@
  *
  * XDP_PASS must not complete: the kernel still knows, and would add the payload
  * a second time.
+ *
+ * Where header fields change, checksums follow by the difference (RFC 1624), so
+ * one that was wrong stays wrong.  What is partial is completed first.
  */
 #ifndef XF_CHECKSUM_H
 #define XF_CHECKSUM_H 1
@@ -29,6 +32,21 @@ fold(__u64 sum)
     sum = (sum & 0xffff) + (sum >> 16);
     sum = (sum & 0xffff) + (sum >> 16);
     return sum;
+}
+
+/* What a sum of 16-bit words grows by when they change: RFC 1624's ~m + m', for
+ * four of them at once. */
+static __always_inline __u64
+sum_change(__u64 from, __u64 to)
+{
+    return (__u32)~from + (~from >> 32) + (__u32)to + (to >> 32);
+}
+
+/* RFC 1624, equation 3. */
+static __always_inline __u16
+update_checksum(__u16 checksum, __u64 change)
+{
+    return ~fold((__u16)~checksum + change);
 }
 
 /* Offset of a TCP or UDP checksum in its header. */

@@ -46,8 +46,12 @@
  *   fill another slot, then overwrite the bucket entry, then switch 'live'.
  * - A slot or subtable that was published is written again only after a grace
  *   period, when every CPU has left the program.
+ * - Flows that rewrite header fields in the same way share a struct xf_rewrite,
+ *   which is filled before the first of them is published, and written again
+ *   only a grace period after the last of them is gone.
  * - An entry of 0 is empty, so flow slot 0 is never used; neither is
- *   subtable 0, which as a guess means "none".
+ *   subtable 0, which as a guess means "none", nor rewrite 0, which means that
+ *   no field is rewritten.
  *
  * The program checks every index it reads from a map, whatever it holds: a
  * corrupted entry leads to the miss path.
@@ -64,6 +68,7 @@
 #define XF_MAX_MASKS 128
 #define XF_MAX_SUBTABLES (XF_MAX_MASKS + 1) /* Slot 0 is unused. */
 #define XF_MAX_PORTS 1024            /* Port slots; slot 0 is unused. */
+#define XF_MAX_REWRITES 4096         /* Slot 0 is unused. */
 #define XF_GUESS_BITS 16             /* Subtable guesses per CPU, as log2. */
 #define XF_MAX_FRAME 4096            /* Longest frame whose checksum can be
                                       * completed: a page bounds what a driver
@@ -173,7 +178,16 @@ struct xf_action {
     __u8 vlan_op;                    /* enum xf_vlan_op. */
     __be16 vlan_tpid;                /* To push. */
     __be16 vlan_tci;                 /* To push, as on the wire. */
-    __u8 pad[6];
+    __u16 rewrite;                   /* Index into xf_rewrites; 0 = none. */
+    __u8 pad[4];
+};
+
+/* Header fields to be written before output: in the layout of struct xf_key,
+ * the bits of 'mask' become those of 'value', which has no others.  Only the
+ * Ethernet addresses, IP addresses, TOS, TTL, and TCP and UDP ports count. */
+struct xf_rewrite {
+    __u64 value[XF_KEY_WORDS];
+    __u64 mask[XF_KEY_WORDS];
 };
 
 /* A megaflow: one cache line. */
@@ -339,6 +353,8 @@ XF_ASSERT(__builtin_offsetof(struct xf_bucket, used) == 60);
 XF_ASSERT(sizeof(struct xf_flow) == 64);
 XF_ASSERT(sizeof(struct xf_long_key) == 32);
 XF_ASSERT(sizeof(struct xf_action) == 16);
+XF_ASSERT(sizeof(struct xf_rewrite) == 128);
+XF_ASSERT(XF_MAX_REWRITES <= 0x10000); /* struct xf_action's is 16 bits. */
 XF_ASSERT(__builtin_offsetof(struct xf_flow, action) == 8);
 XF_ASSERT(__builtin_offsetof(struct xf_flow, key) == 24);
 XF_ASSERT(XF_MAX_SUBTABLES <= 0x100); /* A guess is a byte. */

@@ -23,8 +23,9 @@ void for_each_shared_map(xdp_offload_bpf *s, Fn fn) {
     for (auto map :
          {&s->maps.xf_buckets, &s->maps.xf_flows, &s->maps.xf_long_keys,
           &s->maps.xf_subtables, &s->maps.xf_flow_cache, &s->maps.xf_guesses,
-          &s->maps.xf_walks, &s->maps.xf_stats, &s->maps.xf_ports,
-          &s->maps.xf_cpus, &s->maps.xf_misses, &s->maps.xf_tx_ports}) {
+          &s->maps.xf_walks, &s->maps.xf_rewrites, &s->maps.xf_stats,
+          &s->maps.xf_ports, &s->maps.xf_cpus, &s->maps.xf_misses,
+          &s->maps.xf_tx_ports}) {
         fn(*map);
     }
 }
@@ -91,6 +92,7 @@ void BpfMaps::size_maps() {
     bpf_map__set_max_entries(m.xf_flow_cache, n_cpus_ << cache_bits_);
     bpf_map__set_max_entries(m.xf_subtables, XF_MAX_SUBTABLES);
     bpf_map__set_max_entries(m.xf_walks, XF_N_CLASSES);
+    bpf_map__set_max_entries(m.xf_rewrites, XF_MAX_REWRITES);
     bpf_map__set_max_entries(m.xf_stats, n_slots_ * n_cpus_);
     bpf_map__set_max_entries(m.xf_ports, XF_MAX_PORTS);
     bpf_map__set_max_entries(m.xf_cpus, n_cpus_);
@@ -127,6 +129,7 @@ Failure BpfMaps::map_arrays() {
     map(m.xf_long_keys, &tables_.long_keys);
     map(m.xf_subtables, &tables_.subtables);
     map(m.xf_walks, &tables_.walks);
+    map(m.xf_rewrites, &tables_.rewrites);
     map(m.xf_stats, &tables_.stats);
     map(m.xf_cpus, &tables_.cpus);
     map(m.xf_ports, &ports_);

@@ -23,7 +23,20 @@ T peek(T &word) {
     return std::atomic_ref(word).load(std::memory_order_acquire);
 }
 
+bool is_less(const xf_rewrite &a, const xf_rewrite &b) {
+    return std::memcmp(&a, &b, sizeof a) < 0;
+}
+
+bool is_equal(const xf_rewrite &a, const xf_rewrite &b) {
+    return !std::memcmp(&a, &b, sizeof a);
+}
+
 }  // namespace
+
+bool FlowAction::rewrites() const {
+    return std::any_of(std::begin(rewrite.mask), std::end(rewrite.mask),
+                       [](uint64_t word) { return word != 0; });
+}
 
 FlowStats &FlowStats::operator+=(const FlowStats &o) {
     packets += o.packets;
@@ -37,7 +50,8 @@ FlowTable::FlowTable(TableMemory memory)
     : mem_(memory),
       slot_mask_(slot_mask(memory.flows.size())),
       n_cpus_(memory.cpus.size()),
-      subtables_(memory.subtables.size()) {
+      subtables_(memory.subtables.size()),
+      rewrite_users_(memory.rewrites.size()) {
     // Downwards, so that the low slots, close together, are used first.
     for (size_t i = mem_.flows.size(); --i > 0;) {
         free_flows_.push_back(FlowSlot{static_cast<uint32_t>(i)});
@@ -45,15 +59,21 @@ FlowTable::FlowTable(TableMemory memory)
     for (size_t i = mem_.subtables.size(); --i > 0;) {
         free_subtables_.push_back(SubtableSlot{static_cast<uint32_t>(i)});
     }
+    for (size_t i = mem_.rewrites.size(); --i > 0;) {
+        free_rewrites_.push_back(RewriteSlot{static_cast<uint16_t>(i)});
+    }
     by_mask_.reserve(mem_.subtables.size());
+    by_rewrite_.reserve(mem_.rewrites.size());
     retired_.flows.reserve(mem_.flows.size());
     retired_.subtables.reserve(mem_.subtables.size());
+    retired_.rewrites.reserve(mem_.rewrites.size());
 }
 
 FlowTable::Retired FlowTable::take_retired() {
     Retired batch = retired_;
     retired_.flows.clear();
     retired_.subtables.clear();
+    retired_.rewrites.clear();
     return batch;
 }
 
@@ -127,9 +147,44 @@ void FlowTable::put_subtable(SubtableSlot slot) {
     }
 }
 
+// Adds a user to the entry of these contents, which is a new one if need be.
+Reject FlowTable::get_rewrite(const FlowAction &action, RewriteSlot *slot) {
+    *slot = RewriteSlot::kNone;
+    if (!action.rewrites()) {
+        return {};
+    }
+    const xf_rewrite &wanted = action.rewrite;
+    auto place =
+        std::lower_bound(by_rewrite_.begin(), by_rewrite_.end(), wanted,
+                         [this](RewriteSlot s, const xf_rewrite &r) {
+                             return is_less(mem_.rewrites[index(s)], r);
+                         });
+    if (place == by_rewrite_.end()
+        || !is_equal(mem_.rewrites[index(*place)], wanted)) {
+        if (free_rewrites_.empty()) {
+            return full("rewrites");
+        }
+        const RewriteSlot taken = free_rewrites_.back();
+        free_rewrites_.pop_back();
+        mem_.rewrites[index(taken)] = wanted;
+        place = by_rewrite_.insert(place, taken);
+    }
+    *slot = *place;
+    rewrite_users_[index(*slot)]++;
+    return {};
+}
+
+void FlowTable::put_rewrite(RewriteSlot slot) {
+    if (slot == RewriteSlot::kNone || --rewrite_users_[index(slot)]) {
+        return;
+    }
+    retired_.rewrites.push_back(slot);
+    std::erase(by_rewrite_, slot);
+}
+
 // Takes a free slot, which the caller knows to exist, and fills it in.
 FlowSlot FlowTable::fill_slot(SubtableSlot subtable, const xf_key &key,
-                              const xf_action &action) {
+                              const xf_action &action, RewriteSlot rewrite) {
     const FlowSlot slot = free_flows_.back();
     free_flows_.pop_back();
 
@@ -141,6 +196,7 @@ FlowSlot FlowTable::fill_slot(SubtableSlot subtable, const xf_key &key,
     xf_flow &flow = mem_.flows[index(slot)];
     flow.subtable = index(subtable);
     flow.action = action;
+    flow.action.rewrite = index(rewrite);
     const auto *rest = key.word + XF_SHORT_KEY_WORDS;
     std::copy(key.word, rest, flow.key);
     std::copy(rest, std::end(key.word), mem_.long_keys[index(slot)].word);
@@ -227,8 +283,9 @@ void FlowTable::clear_entry(uint64_t hash, FlowSlot slot) {
 }
 
 Reject FlowTable::insert(xf_class cls, const xf_key &key, const xf_key &mask,
-                         const xf_action &action, FlowSlot *slot) {
+                         const FlowAction &action, FlowSlot *slot) {
     SubtableSlot subtable;
+    RewriteSlot rewrite;
     bool is_new;
 
     if (free_flows_.empty()) {
@@ -237,10 +294,17 @@ Reject FlowTable::insert(xf_class cls, const xf_key &key, const xf_key &mask,
     if (auto r = get_subtable(mask_id(cls, mask), &subtable, &is_new)) {
         return r;
     }
+    if (auto r = get_rewrite(action, &rewrite)) {
+        if (is_new) {
+            put_subtable(subtable);
+        }
+        return r;
+    }
 
-    const FlowSlot filled = fill_slot(subtable, key, action);
+    const FlowSlot filled = fill_slot(subtable, key, action.action, rewrite);
     if (!publish_entry(hash(subtable, key), filled)) {
         free_flows_.push_back(filled);
+        put_rewrite(rewrite);
         if (is_new) {
             put_subtable(subtable);
         }
@@ -256,20 +320,26 @@ Reject FlowTable::insert(xf_class cls, const xf_key &key, const xf_key &mask,
     return {};
 }
 
-Reject FlowTable::replace(FlowSlot *slot, const xf_action &action) {
+Reject FlowTable::replace(FlowSlot *slot, const FlowAction &action) {
+    const RewriteSlot old{mem_.flows[index(*slot)].action.rewrite};
+    RewriteSlot rewrite;
     const SubtableSlot subtable{mem_.flows[index(*slot)].subtable};
     const xf_key key = key_in(*slot);
 
     if (free_flows_.empty()) {
         return full("flows");
     }
+    if (auto r = get_rewrite(action, &rewrite)) {
+        return r;
+    }
     const uint64_t h = hash(subtable, key);
-    const FlowSlot filled = fill_slot(subtable, key, action);
+    const FlowSlot filled = fill_slot(subtable, key, action.action, rewrite);
     if (auto *entry = find_entry(h, *slot).entry) {
         publish(*entry, entry_of(h, filled));
     }
     set_live(filled, true);
     set_live(*slot, false);
+    put_rewrite(old);
     retired_.flows.push_back(*slot);
     *slot = filled;
     return {};
@@ -283,6 +353,7 @@ void FlowTable::remove(FlowSlot slot) {
         put_subtable(subtable);
     }
     clear_entry(hash(subtable, key_in(slot)), slot);
+    put_rewrite(RewriteSlot{mem_.flows[index(slot)].action.rewrite});
     retired_.flows.push_back(slot);
     n_flows_--;
 }
@@ -295,9 +366,14 @@ bool FlowTable::has_match(FlowSlot slot, xf_class cls, const xf_key &key,
         && std::equal(std::begin(key.word), std::end(key.word), mine.word);
 }
 
-bool FlowTable::has_action(FlowSlot slot, const xf_action &action) const {
-    return !std::memcmp(&mem_.flows[index(slot)].action, &action,
-                        sizeof action);
+bool FlowTable::has_action(FlowSlot slot, const FlowAction &action) const {
+    const xf_action &mine = mem_.flows[index(slot)].action;
+    xf_action wanted = action.action;
+    wanted.rewrite = mine.rewrite;
+    return !std::memcmp(&mine, &wanted, sizeof mine)
+        && (mine.rewrite
+                ? is_equal(mem_.rewrites[mine.rewrite], action.rewrite)
+                : !action.rewrites());
 }
 
 bool FlowTable::quiesce() const {
@@ -348,12 +424,16 @@ void FlowTable::retire_again(const Retired &r) {
                           r.flows.end());
     retired_.subtables.insert(retired_.subtables.end(), r.subtables.begin(),
                               r.subtables.end());
+    retired_.rewrites.insert(retired_.rewrites.end(), r.rewrites.begin(),
+                             r.rewrites.end());
 }
 
 void FlowTable::release(const Retired &r) {
     free_flows_.insert(free_flows_.end(), r.flows.begin(), r.flows.end());
     free_subtables_.insert(free_subtables_.end(), r.subtables.begin(),
                            r.subtables.end());
+    free_rewrites_.insert(free_rewrites_.end(), r.rewrites.begin(),
+                          r.rewrites.end());
 }
 
 }  // namespace flowxlate

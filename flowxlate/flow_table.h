@@ -20,12 +20,19 @@
 //            not: a reader sees the old flow or the new one.
 // remove():  the reverse of insert().
 //
+// Header fields to rewrite
+// ------------------------
+// Flows that write the same bits share one entry of 'rewrites', which is found
+// by its contents ('by_rewrite_', sorted by them) and counts its users.  It is
+// filled before the flow is published and retired with its last user.
+//
 // Reclamation
 // -----------
-// A reader may hold on to a slot or subtable for as long as it runs.  remove()
-// and replace() therefore only retire them.  The caller takes what is retired
-// with take_retired(), waits until every CPU has left the program once, and
-// gives it back with release().  What is retired is not reused before.
+// A reader may hold on to a slot, subtable or rewrite for as long as it runs.
+// remove() and replace() therefore only retire them.  The caller takes what is
+// retired with take_retired(), waits until every CPU has left the program
+// once, and gives it back with release().  What is retired is not reused
+// before.
 #ifndef FLOWXLATE_FLOW_TABLE_H
 #define FLOWXLATE_FLOW_TABLE_H
 
@@ -49,6 +56,7 @@ struct TableMemory {
     std::span<xf_long_key> long_keys;                 // By flow slot.
     std::span<xf_subtable> subtables;                 // Slot 0 is not used.
     std::span<xf_walk> walks;                         // XF_N_CLASSES of them.
+    std::span<xf_rewrite> rewrites;                   // Slot 0 is not used.
     std::span<xf_stats> stats;                        // [cpu][flow slot].
     std::span<xf_cpu> cpus;                           // By CPU number.
     std::array<uint64_t, XF_KEY_WORDS + 1> secret{};  // For xf_hash_word().
@@ -58,6 +66,21 @@ struct TableMemory {
 constexpr uint32_t slot_mask(size_t n_slots) {
     return std::bit_ceil(static_cast<uint32_t>(n_slots)) - 1;
 }
+
+// Index of an entry in xf_rewrites.
+enum class RewriteSlot : uint16_t { kNone = 0 };
+
+// What a flow does.  'action.rewrite' is the table's to fill in.
+struct FlowAction {
+    // Without a mask bit in 'r', nothing is rewritten.
+    FlowAction(const xf_action &a, const xf_rewrite &r = {})  // NOLINT
+        : action(a), rewrite(r) {}
+
+    bool rewrites() const;
+
+    xf_action action;
+    xf_rewrite rewrite;
+};
 
 // A flow's counters, summed over all CPUs.
 struct FlowStats {
@@ -74,7 +97,10 @@ public:
     struct Retired {
         std::vector<FlowSlot> flows;
         std::vector<SubtableSlot> subtables;
-        bool empty() const { return flows.empty() && subtables.empty(); }
+        std::vector<RewriteSlot> rewrites;
+        bool empty() const {
+            return flows.empty() && subtables.empty() && rewrites.empty();
+        }
     };
 
     // 'memory' is zeroed and must outlive the table.
@@ -83,14 +109,14 @@ public:
     // Publishes a flow that matches 'key' under 'mask' (the key is masked
     // already) and does what 'action' says.  Stores its slot in '*slot'.
     // Refuses, changing nothing, if there is no room: table/flows,
-    // table/buckets or table/masks (ENOSPC).
+    // table/buckets, table/masks or table/rewrites (ENOSPC).
     Reject insert(xf_class cls, const xf_key &key, const xf_key &mask,
-                  const xf_action &action, FlowSlot *slot);
+                  const FlowAction &action, FlowSlot *slot);
 
     // Replaces what the flow in '*slot' does.  Its counters start from 0 in
     // the new slot, which is stored in '*slot'; those of the old one stay
     // readable until release().
-    Reject replace(FlowSlot *slot, const xf_action &action);
+    Reject replace(FlowSlot *slot, const FlowAction &action);
 
     void remove(FlowSlot slot);
 
@@ -99,7 +125,7 @@ public:
                    const xf_key &mask) const;
 
     // Whether the flow in 'slot' does what 'action' says.
-    bool has_action(FlowSlot slot, const xf_action &action) const;
+    bool has_action(FlowSlot slot, const FlowAction &action) const;
 
     // Waits until no program that may have seen what was published before this
     // call is still running: then the counters of a removed flow are final.
@@ -124,6 +150,7 @@ public:
     size_t n_flows() const { return n_flows_; }
     size_t max_flows() const { return mem_.flows.size() - 1; }
     size_t n_subtables() const { return by_mask_.size(); }
+    size_t n_rewrites() const { return by_rewrite_.size(); }
     const TableMemory &memory() const { return mem_; }
 
 private:
@@ -144,7 +171,10 @@ private:
     Reject get_subtable(const MaskId &, SubtableSlot *, bool *is_new);
     void put_subtable(SubtableSlot);
     void publish_subtable(SubtableSlot);
-    FlowSlot fill_slot(SubtableSlot, const xf_key &, const xf_action &action);
+    Reject get_rewrite(const FlowAction &, RewriteSlot *);
+    void put_rewrite(RewriteSlot);
+    FlowSlot fill_slot(SubtableSlot, const xf_key &, const xf_action &,
+                       RewriteSlot);
     void set_live(FlowSlot, bool);
     xf_key key_in(FlowSlot) const;
     uint32_t entry_of(uint64_t hash, FlowSlot) const;
@@ -167,6 +197,9 @@ private:
     std::vector<SubtableSlot> free_subtables_;
     std::vector<Subtable> subtables_;  // By slot.
     boost::container::flat_map<MaskId, SubtableSlot> by_mask_;
+    std::vector<RewriteSlot> free_rewrites_;
+    std::vector<RewriteSlot> by_rewrite_;  // Those in use, by contents.
+    std::vector<uint32_t> rewrite_users_;  // By slot.
     Retired retired_;  // Never has to allocate, so that remove() cannot fail.
 };
 

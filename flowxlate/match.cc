@@ -201,6 +201,13 @@ struct Attrs {
     }
 };
 
+// Is 'f' a field that every packet which 'm' can match has?
+bool applies(const Field &f, const Match &m) {
+    return (f.classes & bit(m.cls))
+        && (!f.proto
+            || (m.mask.nw_proto == 0xff && m.key.nw_proto == f.proto));
+}
+
 class Decoder {
 public:
     explicit Decoder(Match *match) : m_(*match) { m_ = {}; }
@@ -214,7 +221,6 @@ private:
     Reject decode_level(const Attrs &key, const Attrs &mask);
     Reject decode_attr(uint16_t type, Bytes key, Bytes mask);
     void clear_special_bits(uint16_t type, Bytes key, std::byte *left) const;
-    bool applies(const Field &f) const;
 
     Match &m_;
     Attrs key_, mask_;              // Outer level.
@@ -379,13 +385,6 @@ Reject Decoder::decode_level(const Attrs &key, const Attrs &mask) {
     return {};
 }
 
-// Is 'f' a field that every packet which this flow can match has?
-bool Decoder::applies(const Field &f) const {
-    return (f.classes & bit(m_.cls))
-        && (!f.proto
-            || (m_.mask.nw_proto == 0xff && m_.key.nw_proto == f.proto));
-}
-
 // Clears from 'left' what is not a plain field: the fragment type, if
 // decode_frag() has encoded this very one, and the high byte of an ARP opcode,
 // which is zero in every packet of the class.
@@ -409,21 +408,10 @@ void Decoder::clear_special_bits(uint16_t type, Bytes key,
 Reject Decoder::decode_attr(uint16_t type, Bytes key, Bytes mask) {
     boost::container::small_vector<std::byte, 64> left(mask.begin(),
                                                        mask.end());
-    auto *key_bytes = reinterpret_cast<std::byte *>(&m_.key);
-    auto *mask_bytes = reinterpret_cast<std::byte *>(&m_.mask);
 
-    for (const Field &f : kFields) {
-        if (f.attr != type || key.empty() || !applies(f)) {
-            continue;
-        }
-        for (uint16_t i = 0; i < f.size; i++) {
-            mask_bytes[f.key_off + i] = mask[f.attr_off + i];
-            key_bytes[f.key_off + i] =
-                key[f.attr_off + i] & mask[f.attr_off + i];
-            left[f.attr_off + i] = std::byte{0};
-        }
-    }
     if (!key.empty()) {
+        encode_fields(m_, type, key, mask, &m_.key, &m_.mask,
+                      {left.data(), left.size()});
         clear_special_bits(type, key, left.data());
     }
 
@@ -444,6 +432,25 @@ Reject Decoder::decode_attr(uint16_t type, Bytes key, Bytes mask) {
 }
 
 }  // namespace
+
+void encode_fields(const Match &match, uint16_t attr, Bytes key, Bytes mask,
+                   xf_key *to_key, xf_key *to_mask,
+                   std::span<std::byte> left) {
+    auto *key_bytes = reinterpret_cast<std::byte *>(to_key);
+    auto *mask_bytes = reinterpret_cast<std::byte *>(to_mask);
+
+    for (const Field &f : kFields) {
+        if (f.attr != attr || !applies(f, match)) {
+            continue;
+        }
+        for (uint16_t i = 0; i < f.size; i++) {
+            mask_bytes[f.key_off + i] = mask[f.attr_off + i];
+            key_bytes[f.key_off + i] =
+                key[f.attr_off + i] & mask[f.attr_off + i];
+            left[f.attr_off + i] = std::byte{0};
+        }
+    }
+}
 
 Reject decode_match(Bytes key, Bytes mask, Match *match) {
     return Decoder(match).decode(key, mask);

@@ -32,6 +32,12 @@ struct Match {
 // its contents are unspecified.
 Reject decode_match(Bytes key, Bytes mask, Match *match);
 
+// Encodes those bytes of one attribute that are plain fields of every packet
+// which 'match' matches into '*to_key' and '*to_mask', and clears them in
+// 'left', a copy of the attribute's mask.
+void encode_fields(const Match &match, uint16_t attr, Bytes key, Bytes mask,
+                   xf_key *to_key, xf_key *to_mask, std::span<std::byte> left);
+
 }  // namespace flowxlate
 
 #endif

@@ -281,7 +281,7 @@ Reject Offload::translate(const ovs_offload_flow &flow, Wanted *w) {
         return r;
     }
     if (auto r = decode_actions(bytes(flow.actions, flow.actions_len),
-                                w->match.tagged(), &w->actions)) {
+                                w->match, &w->actions)) {
         return r;
     }
     w->in =
@@ -310,6 +310,7 @@ Reject Offload::place(Wanted &w, Flow *flow) {
     action.vlan_op = w.actions.vlan_op;
     action.vlan_tpid = w.actions.vlan_tpid;
     action.vlan_tci = w.actions.vlan_tci;
+    const FlowAction does(action, w.actions.rewrite);
     w.match.key.in_port = index(in->slot);
     w.match.mask.in_port = UINT32_MAX;
 
@@ -317,12 +318,12 @@ Reject Offload::place(Wanted &w, Flow *flow) {
     const bool same_match =
         slot != FlowSlot::kNone
         && table_->has_match(slot, w.match.cls, w.match.key, w.match.mask);
-    if (same_match && table_->has_action(slot, action)) {
+    if (same_match && table_->has_action(slot, does)) {
         return {};  // OVS offers each PMD thread's copy of a megaflow.
     }
-    if (auto r = same_match ? table_->replace(&slot, action)
+    if (auto r = same_match ? table_->replace(&slot, does)
                             : table_->insert(w.match.cls, w.match.key,
-                                             w.match.mask, action, &slot)) {
+                                             w.match.mask, does, &slot)) {
         return r;
     }
     if (same_match) {

@@ -127,6 +127,16 @@ FlowSpec &FlowSpec::replace(uint16_t tci) {
     return *this;
 }
 
+FlowSpec &FlowSpec::set(size_t key_at, const Frame &value, const Frame &m) {
+    auto *values = reinterpret_cast<uint8_t *>(rewrite.value) + key_at;
+    auto *masks = reinterpret_cast<uint8_t *>(rewrite.mask) + key_at;
+    for (size_t i = 0; i < value.size(); i++) {
+        masks[i] = m.at(i);
+        values[i] = value[i] & m[i];
+    }
+    return *this;
+}
+
 // -- Program ----------------------------------------------------------------
 
 Program::Program(uint32_t tx_flag) {
@@ -154,8 +164,8 @@ Program::Program(uint32_t tx_flag) {
 
 FlowSlot Program::add(const FlowSpec &spec) {
     FlowSlot slot;
-    if (auto r = table_->insert(spec.cls, spec.key, spec.mask, spec.action,
-                                &slot)) {
+    if (auto r = table_->insert(spec.cls, spec.key, spec.mask,
+                                {spec.action, spec.rewrite}, &slot)) {
         throw std::runtime_error(r.name());
     }
     flows_.push_back(slot);

@@ -44,10 +44,13 @@ public:
     FlowSpec &push(uint16_t tci, uint16_t tpid = 0x8100);
     FlowSpec &pop();
     FlowSpec &replace(uint16_t tci);
+    // Sets bits of the field that begins 'key_at' bytes into struct xf_key.
+    FlowSpec &set(size_t key_at, const Frame &value, const Frame &mask);
 
     xf_class cls;
     xf_key key{}, mask{};
     xf_action action{};
+    xf_rewrite rewrite{};
 };
 
 struct Run {

@@ -3,11 +3,13 @@
 //
 // A model carries out the list on a packet's stack of tags.  What is accepted
 // must leave the packet like that; and everything that the program can do must
-// be accepted.
+// be accepted.  Of lists that set fields the model does not say whether they
+// are, only what the result may touch.
 #include "flowxlate/actions.h"
 
 #include <arpa/inet.h>
 #include <linux/if_ether.h>
+#include <netinet/in.h>
 
 #include <cerrno>
 #include <optional>
@@ -42,6 +44,11 @@ public:
         if (sent_) {
             return false;
         }
+        if (type == OVS_ACTION_ATTR_SET
+            || type == OVS_ACTION_ATTR_SET_MASKED) {
+            sets_ = true;
+            return true;
+        }
         if (type == OVS_ACTION_ATTR_OUTPUT) {
             sent_ = Sent{tags_, 0};
             return read_exactly(payload, &sent_->port);
@@ -57,6 +64,7 @@ public:
     }
 
     const std::optional<Sent> &sent() const { return sent_; }
+    bool sets() const { return sets_; }
 
 private:
     bool push(Bytes payload) {
@@ -74,6 +82,7 @@ private:
 
     Tags tags_;
     std::optional<Sent> sent_;
+    bool sets_ = false;
 };
 
 // What the program sends for 'a'; nothing if it drops the packet.
@@ -93,7 +102,36 @@ std::optional<Sent> carry_out(const Actions &a, bool tagged) {
         tags.push_back({ntohs(a.vlan_tpid), ntohs(a.vlan_tci)});
     }
     CHECK(a.vlan_op <= XF_VLAN_REPLACE);
+    CHECK(tags != tags_before(tagged) || (!a.vlan_tpid && !a.vlan_tci));
     return Sent{tags, index(a.out_port)};
+}
+
+// A flow of IPv4 and UDP: Ethernet and IP addresses, TOS, TTL and ports may be
+// set.
+Match match_of(bool tagged) {
+    Match m;
+    m.cls = XF_CLASS_IPV4;
+    m.key.eth_type = htons(ETH_P_IP);
+    m.mask.eth_type = 0xffff;
+    m.key.nw_proto = IPPROTO_UDP;
+    m.mask.nw_proto = 0xff;
+    m.mask.vlan_tci = 0xffff;
+    m.key.vlan_tci = tagged ? htons(XF_VLAN_PRESENT) : 0;
+    return m;
+}
+
+void check_rewrite(const Actions &a) {
+    xf_key may{};
+    std::memset(may.eth_dst, 0xff, sizeof may.eth_dst);
+    std::memset(may.eth_src, 0xff, sizeof may.eth_src);
+    may.nw_tos = may.nw_ttl = 0xff;
+    may.tp_src = may.tp_dst = 0xffff;
+    may.ipv4_src = may.ipv4_dst = 0xffffffff;
+    for (int i = 0; i < XF_KEY_WORDS; i++) {
+        CHECK(!(a.rewrite.value[i] & ~a.rewrite.mask[i]));
+        CHECK(!(a.rewrite.mask[i] & ~may.word[i]));
+        CHECK(a.verdict == XF_OUTPUT || !a.rewrite.mask[i]);
+    }
 }
 
 void check(const ByteVector &list, bool tagged) {
@@ -108,21 +146,46 @@ void check(const ByteVector &list, bool tagged) {
     Actions out, again;
     // Whatever was there before must not shine through.
     std::memset(static_cast<void *>(&out), 0xee, sizeof out);
-    const Reject r = decode_actions(list, tagged, &out);
-    const Reject r2 = decode_actions(list, tagged, &again);
+    const Match match = match_of(tagged);
+    const Reject r = decode_actions(list, match, &out);
+    const Reject r2 = decode_actions(list, match, &again);
     CHECK(r.error == r2.error && r.group == r2.group && r.what == r2.what);
-    CHECK(!r == possible);
+    CHECK(model.sets() ? r || possible : !r == possible);
     if (r) {
-        const bool invalid = std::string_view(r.group) == "malformed";
-        CHECK(invalid || std::string_view(r.group) == "action");
+        const std::string_view group = r.group;
+        const bool invalid = group == "malformed";
+        CHECK(invalid || group == "action" || group == "set");
         CHECK(r.error == (invalid ? EINVAL : EOPNOTSUPP));
     } else {
         CHECK(carry_out(out, tagged) == model.sent());
         CHECK(carry_out(again, tagged) == model.sent());
+        check_rewrite(out);
+        CHECK(!std::memcmp(&out.rewrite, &again.rewrite, sizeof out.rewrite));
     }
 }
 
 // -- Mutations: half of them of whole actions, the others of bytes. ----------
+
+// A set of any field of an attribute; of others, too.
+void put_set(unit::AttrList *list, std::minstd_rand *random) {
+    constexpr struct {
+        uint16_t type;
+        size_t size;
+    } kAttrs[] = {{OVS_KEY_ATTR_ETHERNET, 12},
+                  {OVS_KEY_ATTR_IPV4, 12},
+                  {OVS_KEY_ATTR_UDP, 4},
+                  {OVS_KEY_ATTR_TCP, 4}};
+    const auto &attr = kAttrs[(*random)() % std::size(kAttrs)];
+    const bool masked = (*random)() % 4;
+    ByteVector payload(attr.size * (1 + masked));
+    for (auto &byte : payload) {
+        byte = static_cast<std::byte>((*random)() % 3 ? 0 : (*random)());
+    }
+    unit::AttrList nested;
+    nested.put_bytes(attr.type, payload);
+    list->put_bytes(masked ? OVS_ACTION_ATTR_SET_MASKED : OVS_ACTION_ATTR_SET,
+                    nested.bytes());
+}
 
 void put_any(unit::AttrList *list, std::minstd_rand *random) {
     const auto word = static_cast<uint32_t>((*random)());
@@ -141,8 +204,10 @@ void put_any(unit::AttrList *list, std::minstd_rand *random) {
                           htons(static_cast<uint16_t>(word >> 12))});
             break;
         case 4:
-        case 5:
             list->put_bytes(OVS_ACTION_ATTR_POP_VLAN, {});
+            break;
+        case 5:
+            put_set(list, random);
             break;
         default:
             list->put_raw(fits ? 8 : word >> 28, (word >> 16) % 32,

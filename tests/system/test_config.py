@@ -179,8 +179,8 @@ def test_rejects(context):
         cases = [
             ('action/second_output', out + ',output:%d'
              % lab.ovs.of_port(c.port)),
-            ('action/set', 'dec_ttl,' + out),
-            ('action/set', 'mod_nw_tos:32,' + out),
+            ('set/skb_mark', 'set_field:5->pkt_mark,' + out),
+            ('set/skb_priority', 'set_queue:1,' + out),
             ('action/meter', 'meter:1,' + out),
             ('action/ct', 'ct(commit),' + out),
             ('action/userspace', 'controller(max_len=32),' + out)]

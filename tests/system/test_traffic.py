@@ -1,9 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Traffic of all kinds gets through unharmed, and does so in XDP."""
+import contextlib
+import os
+import socket
+import struct
+import threading
 import time
 
-from lab import (attached_program, exchange, ping, tcp_transfer, udp_echo, udp_frame,
-                 vlan_frames)
+from lab import (address, attached_program, exchange, ping, receive_frame, run,
+                 tcp_transfer, udp_echo, udp_frame, vlan_frames)
 from suite import (expect, introduce, passed, ran_in_xdp, wait_offloaded)
 
 MIB = 1 << 20
@@ -190,6 +195,211 @@ def test_system_ports_off(context):
         expect(ping(a, b, 3) == 3, 'ping')
 
 
+# The router and the service that OpenFlow makes hosts believe in.
+ROUTER = '02:00:00:00:00:fe'
+SERVICE = {4: '10.77.0.99', 6: 'fd77::99'}
+SERVICE_PORT, REAL_PORT = 5000, 5001
+
+
+def ipv6_frame(src, dst, proto, segment):
+    """A frame whose transport header and payload are 'segment'."""
+    return (bytes.fromhex((dst.mac + src.mac).replace(':', '')) + b'\x86\xdd'
+            + struct.pack('!IHBB', 6 << 28 | 0x5a12345, len(segment), proto, 64)
+            + socket.inet_pton(socket.AF_INET6, src.ip6)
+            + socket.inet_pton(socket.AF_INET6, dst.ip6) + segment)
+
+
+def set_field_cases(a, b):
+    """(what, match, actions, frame), for frames from 'a' to 'b'.
+
+    Transport checksums are arbitrary: they have to change by the difference.
+    """
+    text = b'x' * 61
+    tcp = struct.pack('!HHIIHHHH', 4000, 4001, 1, 2, 0x5010, 1000, 0x1234, 0)
+    udp = struct.pack('!HHHH', 4000, 4001, 8 + len(text), 0x4321)
+    icmp = struct.pack('!BBHI', 128, 0, 0x2345, 7)
+    sctp = struct.pack('!HHII', 4000, 4001, 7, 0x34567890)
+    frame = udp_frame(a, b, payload=text)
+
+    def ipv4_of(proto, header):
+        # The protocol changes the sum of IP's header, and its length, too.
+        ip = bytearray(frame[14:34])
+        ip[9] = proto
+        ip[2:4] = struct.pack('!H', 20 + len(header + text))
+        return frame[:14] + bytes(ip) + header + text
+
+    macs = 'dec_ttl,mod_dl_src:%s,mod_dl_dst:%s,' % (ROUTER, b.mac)
+    ip4 = macs + 'mod_nw_src:192.168.255.1,mod_nw_dst:10.1.2.3,mod_nw_tos:184,'
+    ip6 = (macs + 'mod_nw_tos:184,set_field:fd00:1234::ffff->ipv6_src,'
+           'set_field:2001:db8::1:2:3->ipv6_dst,')
+    ports = 'mod_tp_src:65535,mod_tp_dst:1,'
+    tagged = frame[:12] + b'\x81\x00\x60\x05' + frame[12:]
+    return [
+        ('routed', 'ip', macs, frame),
+        ('routed, not IP', 'dl_type=0x88b5', macs[8:],
+         frame[:12] + b'\x88\xb5' + text),
+        ('UDP', 'udp', ip4 + ports, frame),
+        ('UDP, no checksum', 'udp', ip4 + ports,
+         frame[:40] + b'\0\0' + frame[42:]),
+        ('TCP', 'tcp', ip4 + ports, ipv4_of(6, tcp)),
+        ('ICMP', 'icmp', ip4, ipv4_of(1, struct.pack('!BBHI', 8, 0, 1, 7))),
+        ('SCTP', 'sctp', ip4, ipv4_of(132, sctp)),
+        ('UDP/IPv6', 'udp6', ip6 + ports, ipv6_frame(a, b, 17, udp + text)),
+        ('TCP/IPv6', 'tcp6', ip6 + ports, ipv6_frame(a, b, 6, tcp + text)),
+        ('ICMPv6', 'icmp6', ip6, ipv6_frame(a, b, 58, icmp + text)),
+        ('UDP in a VLAN', 'udp', ip4 + ports + 'mod_vlan_vid:9,', tagged),
+        ('UDP out of a VLAN', 'udp', 'strip_vlan,' + ip4 + ports, tagged),
+        ('UDP into a VLAN', 'udp', ip4 + ports + 'mod_vlan_vid:9,', frame)]
+
+
+def routed(src, dst, frame, count):
+    """Sends 'frame'; returns what arrives from the router, with its number."""
+    arrived = {}
+    with (contextlib.closing(src.raw_socket()) as sender,
+          contextlib.closing(dst.raw_socket()) as receiver):
+        for _ in range(count):
+            sender.send(frame)
+            time.sleep(0.002)
+        deadline = time.monotonic() + 0.3
+        while time.monotonic() < deadline:
+            with contextlib.suppress(socket.timeout):
+                got = receive_frame(receiver, 0.3)
+                if got[0][6:12].hex(':') == ROUTER:
+                    arrived[got] = arrived.get(got, 0) + 1
+    return arrived
+
+
+def delivered(context, offload):
+    """What arrives of each of set_field_cases(), by what it is."""
+    results = {}
+    with context.lab(offload=offload) as lab:
+        a, b = lab.hosts
+        for what, match, actions, frame in set_field_cases(a, b):
+            lab.ovs.ofctl('del-flows', 'br0')
+            lab.ovs.ofctl('add-flow', 'br0', 'in_port=%d,%s,actions=%soutput:%d'
+                          % (lab.ovs.of_port(a.port), match, actions,
+                             lab.ovs.of_port(b.port)))
+            time.sleep(0.1)
+            routed(a, b, frame, 2)
+
+            def action(frame=frame):
+                return routed(a, b, frame, 50)
+
+            arrived = ran_in_xdp(lab, a, action) if offload else action()
+            expect(list(arrived.values()) == [50], '%s: %s arrived', what,
+                   {f.hex(): n for (f, _), n in arrived.items()})
+            results[what] = next(iter(arrived))
+            expect(results[what][0] != frame, '%s: nothing was set', what)
+    return results
+
+
+def test_set_fields(context):
+    """Headers that XDP rewrites arrive bit by bit as OVS writes them."""
+    in_xdp, in_ovs = delivered(context, True), delivered(context, False)
+    for what, (frame, tci) in in_ovs.items():
+        got, got_tci = in_xdp[what]
+        expect(got == frame and got_tci == tci, '%s: %s (TCI %s) instead of %s '
+               '(TCI %s)', what, got.hex(), got_tci, frame.hex(), tci)
+    context.note('%d kinds of packets', len(in_ovs))
+
+
+def translate(lab, a, b, version):
+    """Makes 'b' the service, as 'a' sees it."""
+    run('ip', '-n', a.netns, 'neigh', 'replace', SERVICE[version], 'lladdr',
+        ROUTER, 'dev', 'eth0', 'nud', 'permanent')
+    real = address(b, version)[1]
+    for proto in ('tcp', 'udp'):
+        names = {'proto': proto + ('' if version == 4 else '6'),
+                 'tp': proto, 'ip': 'ip' if version == 4 else 'ipv6',
+                 'a': lab.ovs.of_port(a.port), 'b': lab.ovs.of_port(b.port),
+                 'a_mac': a.mac, 'b_mac': b.mac, 'router': ROUTER,
+                 'service': SERVICE[version], 'real': real,
+                 'port': SERVICE_PORT, 'real_port': REAL_PORT}
+        for flow in (
+                'in_port=%(a)d,%(proto)s,%(ip)s_dst=%(service)s,'
+                'tp_dst=%(port)d,actions=dec_ttl,'
+                'set_field:%(router)s->eth_src,set_field:%(b_mac)s->eth_dst,'
+                'set_field:%(real)s->%(ip)s_dst,'
+                'set_field:%(real_port)d->%(tp)s_dst,output:%(b)d',
+                'in_port=%(b)d,%(proto)s,%(ip)s_src=%(real)s,'
+                'tp_src=%(real_port)d,actions=dec_ttl,'
+                'set_field:%(router)s->eth_src,set_field:%(a_mac)s->eth_dst,'
+                'set_field:%(service)s->%(ip)s_src,'
+                'set_field:%(port)d->%(tp)s_src,output:%(a)d'):
+            lab.ovs.ofctl('-OOpenFlow13', 'add-flow', 'br0', flow % names)
+
+
+def tcp_to_service(a, b, version, data):
+    """True if 'data' arrives at the service as 'a' sends it over TCP."""
+    family, real = address(b, version)
+    with (b.socket(family, socket.SOCK_STREAM) as listener,
+          a.socket(family, socket.SOCK_STREAM) as client):
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((real, REAL_PORT))
+        listener.listen(1)
+        listener.settimeout(20)
+        client.settimeout(20)
+
+        def send():
+            with contextlib.suppress(OSError):
+                client.connect((SERVICE[version], SERVICE_PORT))
+                client.sendall(data)
+                client.shutdown(socket.SHUT_WR)
+
+        thread = threading.Thread(target=send)
+        thread.start()
+        got = b''
+        with contextlib.suppress(OSError):
+            connection, _ = listener.accept()
+            with connection:
+                connection.settimeout(20)
+                got = b''.join(iter(lambda: connection.recv(1 << 16), b''))
+        thread.join()
+    return got == data
+
+
+def udp_to_service(a, b, version, count):
+    """Returns how many datagrams the service has sent back to 'a'."""
+    family, real = address(b, version)
+    back = 0
+    with (b.socket(family, socket.SOCK_DGRAM) as server,
+          a.socket(family, socket.SOCK_DGRAM) as client):
+        server.bind((real, REAL_PORT))
+        client.connect((SERVICE[version], SERVICE_PORT))
+        for s in (server, client):
+            s.settimeout(1)
+        for i in range(count):
+            data = os.urandom(1 + i * 7 % 1400)
+            with contextlib.suppress(OSError):
+                client.send(data)
+                request, peer = server.recvfrom(65536)
+                server.sendto(request, peer)
+                back += client.recv(65536) == data
+    return back
+
+
+def test_translated(context):
+    """TCP and UDP with default checksum offloads to a translated service."""
+    with context.lab() as lab:
+        a, b = lab.hosts
+        lab.ovs.ofctl('del-flows', 'br0')
+        for version in (4, 6):
+            translate(lab, a, b, version)
+            kinds = {
+                'TCP': lambda: tcp_to_service(a, b, version,
+                                              os.urandom(10 * MIB)),
+                'UDP': lambda: udp_to_service(a, b, version, 300) == 300}
+            tcp_to_service(a, b, version, b'hello')
+            udp_to_service(a, b, version, 2)
+            time.sleep(0.3)
+            for name, action in kinds.items():
+                worked = ran_in_xdp(lab, a, lambda: ran_in_xdp(lab, b, action))
+                expect(worked, '%s over IPv%d does not work', name, version)
+        for host in (a, b):
+            expect(host.checksum_errors() == 0, '%d bad checksums at %s',
+                   host.checksum_errors(), host.port)
+
+
 TESTS = [
     ('traffic', test_traffic),
     ('slow-path', test_slow_path),
@@ -198,4 +408,6 @@ TESTS = [
     ('access-ports', test_access_ports),
     ('system-ports', test_system_ports),
     ('system-ports-off', test_system_ports_off),
+    ('set-fields', test_set_fields),
+    ('translated', test_translated),
 ]

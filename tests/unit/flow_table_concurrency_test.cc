@@ -29,6 +29,12 @@ uint32_t port_of(uint32_t flow_number, uint32_t version) {
     return flow_number << 20 | (version & 0xfffff);
 }
 
+// A few rewrites, which come and go with the ports.
+uint32_t rewrite_of(uint32_t port) { return 1 + port % 61; }
+FlowAction action_for(uint32_t port) {
+    return rewriting(port, rewrite_of(port));
+}
+
 struct Subject {
     Megaflow flow;
     bool stable;  // Is always there: a reader has to find it.
@@ -147,6 +153,9 @@ private:
         } else if ((flow.action.out_port & 0xfffff) + 1 < *version) {
             // The one before the newest may be predicted for an instant more.
             me.error = "goes back to an old flow " + std::to_string(i);
+        } else if (t_.mem().rewrites[flow.action.rewrite].value[4]
+                   != rewrite_of(flow.action.out_port)) {
+            me.error = "finds a recycled rewrite in " + std::to_string(i);
         } else {
             *version =
                 std::max(*version, uint32_t{flow.action.out_port & 0xfffff});
@@ -160,8 +169,11 @@ private:
     bool put(size_t i) {
         FlowSlot slot;
         const uint32_t version = ++versions_[i];
-        if (insert(&t_.table, subjects_[i].flow,
-                   port_of(static_cast<uint32_t>(i), version), &slot)) {
+        const Megaflow &m = subjects_[i].flow;
+        if (t_.table.insert(
+                m.cls, m.key(), m.mask(),
+                action_for(port_of(static_cast<uint32_t>(i), version)),
+                &slot)) {
             return false;
         }
         live_[i] = {slot, version};
@@ -183,7 +195,7 @@ private:
                     const uint32_t version = ++versions_[i];
                     if (!t_.table.replace(
                             &live.slot,
-                            output_to(
+                            action_for(
                                 port_of(static_cast<uint32_t>(i), version)))) {
                         retired_.push_back({i, old, 0, false});
                         n_replaced_++;
@@ -267,6 +279,7 @@ private:
     Tables t_{{.buckets = 8,
                .flows = 256,
                .subtables = 14,
+               .rewrites = 512,
                .cpus = kReaders,
                .cpus_have_run = false}};
     const std::vector<Subject> subjects_;

@@ -25,7 +25,9 @@ constexpr xf_class kAllClasses[] = {XF_CLASS_L2, XF_CLASS_ARP, XF_CLASS_IPV4,
 // What a packet of 'm' finds: the flow's output port, or 0.
 uint32_t port_of(const Tables &t, const Megaflow &m, uint64_t noise = 0) {
     const FlowSlot slot = find(t.mem(), m.cls, m.packet(noise));
-    return slot == FlowSlot::kNone ? 0 : t.mem().flows[index(slot)].action.out_port;
+    return slot == FlowSlot::kNone
+             ? 0
+             : t.mem().flows[index(slot)].action.out_port;
 }
 
 std::string put(Tables *t, const Megaflow &m, uint32_t port, FlowSlot *slot) {
@@ -50,6 +52,7 @@ ByteVector visible(const TableMemory &mem) {
             if (const auto slot = entry & slot_mask(mem.flows.size())) {
                 add(bytes_of(mem.flows[slot]));
                 add(bytes_of(mem.long_keys[slot]));
+                add(bytes_of(mem.rewrites[mem.flows[slot].action.rewrite]));
                 for (size_t cpu = 0; cpu < mem.cpus.size(); cpu++) {
                     add(bytes_of(mem.stats[cpu * mem.flows.size() + slot]));
                 }
@@ -515,8 +518,8 @@ TEST(FlowTable, AllocationFails) {
             Reject r;
             try {
                 FailAllocation fail(nth);
-                r = t.table.insert(m.cls, m.key(), m.mask(), output_to(i + 1),
-                                   &slots[i]);
+                r = t.table.insert(m.cls, m.key(), m.mask(),
+                                   rewriting(i + 1, 1 + i % 15), &slots[i]);
             } catch (const std::bad_alloc &) {
                 threw = true;
             }
@@ -719,6 +722,191 @@ TEST(FlowTable, SubtablesAreReusedOnlyAfterRelease) {
     EXPECT_EQ(put(&t, b, 2), "");
     EXPECT_EQ(port_of(t, b), 2u);
     EXPECT_EQ(t.mem().walks[XF_CLASS_ARP].subtable[0], index(st));
+}
+
+// Rewrites
+// --------
+
+Reject put(Tables *t, uint32_t id, const FlowAction &a, FlowSlot *slot) {
+    const Megaflow m{XF_CLASS_IPV4, 0, id};
+    return t->table.insert(m.cls, m.key(), m.mask(), a, slot);
+}
+
+// What a program finds written to do in 'slot'; 0: nothing.
+uint64_t rewritten(const Tables &t, FlowSlot slot) {
+    const auto i = t.mem().flows[index(slot)].action.rewrite;
+    return i ? t.mem().rewrites[i].value[4] : 0;
+}
+
+TEST(FlowTableRewrites, EqualOnesAreShared) {
+    Tables t;
+    FlowSlot plain, a, b, c;
+    ASSERT_FALSE(put(&t, 1, output_to(1), &plain));
+    EXPECT_EQ(t.table.n_rewrites(), 0u);
+    EXPECT_EQ(t.mem().flows[index(plain)].action.rewrite, 0);
+    ASSERT_FALSE(put(&t, 2, rewriting(1, 7), &a));
+    ASSERT_FALSE(put(&t, 3, rewriting(2, 7), &b));
+    ASSERT_FALSE(put(&t, 4, rewriting(1, 8), &c));
+    EXPECT_EQ(t.table.n_rewrites(), 2u);
+    EXPECT_EQ(rewritten(t, a), 7u);
+    EXPECT_EQ(rewritten(t, c), 8u);
+    auto number = [&](FlowSlot s) {
+        return t.mem().flows[index(s)].action.rewrite;
+    };
+    EXPECT_EQ(number(a), number(b));
+    EXPECT_NE(number(a), number(c));
+    EXPECT_EQ(t.mem().rewrites[0].mask[4], 0u);
+
+    // It stays as long as there is a flow that has it.
+    t.table.remove(a);
+    EXPECT_TRUE(t.table.take_retired().rewrites.empty());
+    EXPECT_EQ(rewritten(t, b), 7u);
+    const RewriteSlot of_b{number(b)};
+    t.table.remove(b);
+    EXPECT_EQ(t.table.take_retired().rewrites, std::vector{of_b});
+    EXPECT_EQ(t.table.n_rewrites(), 1u);
+    t.table.remove(c);
+    EXPECT_EQ(t.table.n_rewrites(), 0u);
+}
+
+// In whichever order they come and go.
+TEST(FlowTableRewrites, FoundByContents) {
+    Tables t({.flows = 1024, .rewrites = 300});
+    std::mt19937 random(1);
+    std::map<uint32_t, FlowSlot> slots;  // By rewrite.
+    std::vector<FlowSlot> others;
+    for (uint32_t i = 0; i < 3000; i++) {
+        const uint32_t id = 1 + random() % 200;
+        if (const auto it = slots.find(id); it != slots.end()) {
+            FlowSlot second;
+            ASSERT_FALSE(put(&t, 10'000, rewriting(1, id), &second));
+            EXPECT_EQ(t.mem().flows[index(second)].action.rewrite,
+                      t.mem().flows[index(it->second)].action.rewrite);
+            t.table.remove(second);
+            if (random() % 2) {
+                t.table.remove(it->second);
+                slots.erase(it);
+            }
+        } else {
+            ASSERT_FALSE(put(&t, id, rewriting(1, id), &slots[id]));
+        }
+        t.table.release(t.table.take_retired());
+        ASSERT_EQ(t.table.n_rewrites(), slots.size());
+    }
+    for (auto [id, slot] : slots) {
+        EXPECT_EQ(rewritten(t, slot), id);
+    }
+}
+
+TEST(FlowTableRewrites, HasAction) {
+    Tables t;
+    FlowSlot plain, slot;
+    ASSERT_FALSE(put(&t, 1, output_to(1), &plain));
+    ASSERT_FALSE(put(&t, 2, rewriting(1, 7), &slot));
+    FlowAction bit = rewriting(1, 7), word = rewriting(1, 7);
+    bit.rewrite.mask[4] = 0x7fffffff;
+    word.rewrite.mask[3] = 1;
+    const struct {
+        const char *what;
+        FlowAction action;
+        bool plain, slot;
+    } rows[] = {
+        {"nothing", output_to(1), true, false},
+        {"the same", rewriting(1, 7), false, true},
+        {"another value", rewriting(1, 6), false, false},
+        {"another port", rewriting(2, 7), false, false},
+        {"one bit less", bit, false, false},
+        {"one field more", word, false, false},
+    };
+    for (const auto &row : rows) {
+        EXPECT_EQ(t.table.has_action(plain, row.action), row.plain)
+            << row.what;
+        EXPECT_EQ(t.table.has_action(slot, row.action), row.slot) << row.what;
+    }
+}
+
+TEST(FlowTableRewrites, AreReusedOnlyAfterRelease) {
+    for (const bool by_replace : {false, true}) {
+        SCOPED_TRACE(by_replace);
+        Tables t({.rewrites = 2});
+        FlowSlot slot, other;
+        ASSERT_FALSE(put(&t, 1, rewriting(1, 7), &slot));
+        const RewriteSlot taken{t.mem().flows[index(slot)].action.rewrite};
+        if (by_replace) {
+            ASSERT_FALSE(t.table.replace(&slot, output_to(2)));
+            EXPECT_EQ(rewritten(t, slot), 0u);
+        } else {
+            t.table.remove(slot);
+        }
+        // As it was, for programs that still use it.
+        const xf_rewrite &entry = t.mem().rewrites[index(taken)];
+        EXPECT_EQ(put(&t, 2, rewriting(1, 8), &other).name(),
+                  "table/rewrites");
+        EXPECT_EQ(put(&t, 2, rewriting(1, 7), &other).name(),
+                  "table/rewrites");
+        EXPECT_EQ(entry.value[4], 7u);
+        auto retired = t.table.take_retired();
+        EXPECT_EQ(retired.rewrites, std::vector{taken});
+        t.table.retire_again(retired);
+        retired = t.table.take_retired();
+        EXPECT_EQ(retired.rewrites, std::vector{taken});
+        EXPECT_EQ(put(&t, 2, rewriting(1, 8), &other).name(),
+                  "table/rewrites");
+        EXPECT_EQ(entry.value[4], 7u);
+        t.table.release(retired);
+        ASSERT_FALSE(put(&t, 2, rewriting(1, 8), &other));
+        EXPECT_EQ(entry.value[4], 8u);
+    }
+}
+
+// A rewrite that both the old and the new action have stays where it is.
+TEST(FlowTableRewrites, ReplaceKeepsWhatIsTheSame) {
+    Tables t({.rewrites = 2});
+    FlowSlot slot;
+    ASSERT_FALSE(put(&t, 1, rewriting(1, 7), &slot));
+    ASSERT_FALSE(t.table.replace(&slot, rewriting(2, 7)));
+    EXPECT_EQ(rewritten(t, slot), 7u);
+    EXPECT_TRUE(t.table.take_retired().rewrites.empty());
+    EXPECT_EQ(t.table.replace(&slot, rewriting(2, 8)).name(),
+              "table/rewrites");
+    EXPECT_EQ(rewritten(t, slot), 7u);
+    t.table.remove(slot);
+    EXPECT_EQ(t.table.n_rewrites(), 0u);
+}
+
+// A refused insert() or replace() changes nothing, and leaves no user behind.
+TEST(FlowTableRewrites, FullChangesNothing) {
+    Tables t({.buckets = 1, .flows = 32, .subtables = 3, .rewrites = 3});
+    FlowSlot a, b, slot{4711};
+    ASSERT_FALSE(put(&t, 1, rewriting(1, 7), &a));
+    ASSERT_FALSE(put(&t, 2, rewriting(1, 8), &b));
+    const Megaflow new_mask{XF_CLASS_IPV4, 1, 3};
+    const ByteVector before = visible(t.mem());
+    for (int i = 0; i < 300; i++) {
+        ASSERT_EQ(put(&t, 3, rewriting(1, 9), &slot).error, ENOSPC);
+        ASSERT_EQ(t.table
+                      .insert(new_mask.cls, new_mask.key(), new_mask.mask(),
+                              rewriting(1, 9), &slot)
+                      .name(),
+                  "table/rewrites");
+        ASSERT_EQ(t.table.replace(&a, rewriting(1, 9)).name(),
+                  "table/rewrites");
+        ASSERT_EQ(index(slot), 4711u);
+        ASSERT_EQ(visible(t.mem()), before);
+        t.table.release(t.table.take_retired());
+    }
+    // Refused for another reason.
+    t.table.remove(b);
+    for (uint32_t id = 10; put(&t, id, output_to(1), &slot).error == 0; id++) {
+    }
+    t.table.release(t.table.take_retired());
+    for (int i = 0; i < 300; i++) {
+        ASSERT_EQ(put(&t, 3, rewriting(1, 9), &slot).name(), "table/buckets");
+        ASSERT_EQ(t.table.n_rewrites(), 1u);
+        t.table.release(t.table.take_retired());
+    }
+    ASSERT_FALSE(t.table.replace(&a, rewriting(1, 9)));
+    EXPECT_EQ(rewritten(t, a), 9u);
 }
 
 // The walk holds each of the class's subtables once, whichever is removed.

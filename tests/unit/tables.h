@@ -18,6 +18,7 @@ struct Sizes {
     size_t buckets = 64;
     size_t flows = 128;  // With slot 0, which is not used.
     size_t subtables = XF_MAX_SUBTABLES;
+    size_t rewrites = 16;  // With slot 0, which is not used.
     size_t cpus = 2;
     uint64_t seed = 1;          // 0: a secret of zeros.
     bool cpus_have_run = true;  // The program, on all of them.
@@ -31,6 +32,7 @@ public:
           long_keys_(sizes.flows),
           subtables_(sizes.subtables),
           walks_(XF_N_CLASSES),
+          rewrites_(sizes.rewrites),
           stats_(sizes.cpus * sizes.flows),
           cpus_(sizes.cpus),
           table(memory(sizes.seed)) {
@@ -41,8 +43,8 @@ public:
 
 private:
     TableMemory memory(uint64_t seed) {
-        TableMemory m{buckets_, flows_, long_keys_, subtables_,
-                      walks_,   stats_, cpus_,      {}};
+        TableMemory m{buckets_,  flows_, long_keys_, subtables_, walks_,
+                      rewrites_, stats_, cpus_,      {}};
         std::mt19937_64 random(seed);
         for (uint64_t &word : m.secret) {
             word = seed ? random() : 0;
@@ -55,6 +57,7 @@ private:
     std::vector<xf_long_key> long_keys_;
     std::vector<xf_subtable> subtables_;
     std::vector<xf_walk> walks_;
+    std::vector<xf_rewrite> rewrites_;
     std::vector<xf_stats> stats_;
     std::vector<xf_cpu> cpus_;
 
@@ -228,6 +231,14 @@ inline xf_action output_to(uint32_t port) {
     xf_action a{};
     a.verdict = XF_OUTPUT;
     a.out_port = port;
+    return a;
+}
+
+// Writes header fields as well: 'id' of them.
+inline FlowAction rewriting(uint32_t port, uint32_t id) {
+    FlowAction a(output_to(port));
+    a.rewrite.mask[4] = 0xffffffff;
+    a.rewrite.value[4] = id;
     return a;
 }
 
