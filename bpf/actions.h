@@ -304,10 +304,7 @@ output(struct xdp_md *ctx, const struct xf_packet *p,
     if (xf_tx_flag == XF_PORT_TX_NATIVE) {
         if (p->l4_check == XF_NO_CRC)
             return XF_MISS_TX_CHECKSUM;
-        /* is_partial(), but not as a branch: the verifier would follow both
-         * ways to the end. */
-        partial = ((__u64)(p->l4_check ^ pseudo_header_sum(p)) - 1) >> 63;
-        asm volatile("" : "+r"(partial));
+        partial = is_partial(p);
         if (p->frame_len * partial > XF_MAX_FRAME)
             return XF_MISS_FRAME_SIZE;
     }

@@ -69,11 +69,15 @@ pseudo_header_sum(const struct xf_packet *p)
     return fold(sum);
 }
 
-/* Does a packet that parses have a partial checksum? */
-static __always_inline bool
+/* 1 if a packet that parses has a partial checksum, else 0.  Not as a branch: the
+ * verifier would follow both ways to the end. */
+static __always_inline __u32
 is_partial(const struct xf_packet *p)
 {
-    return p->l4_check == pseudo_header_sum(p);
+    __u32 partial = ((__u64)(p->l4_check ^ pseudo_header_sum(p)) - 1) >> 63;
+
+    asm volatile("" : "+r"(partial));
+    return partial;
 }
 
 /* Adds 'SIZE' bytes at 'pos' to 'sum' and moves on.  'pos' is masked so that

@@ -68,7 +68,7 @@ Failure Offload::init(std::span<const ovs_offload_option> options) {
     table_ = std::make_unique<FlowTable>(maps_.tables());
     wake_fd_ = Fd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
     if (!wake_fd_) {
-        return {errno, std::string("eventfd: ") + std::strerror(errno)};
+        return failure(errno, "eventfd");
     }
     start_worker();
     return {};
