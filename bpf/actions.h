@@ -6,7 +6,9 @@
  *
  * Fields are set from a key: the packet's own one with the bits of the flow's
  * struct xf_rewrite put in.  The difference of the two keys is also that of the
- * checksums, and it does not matter in which order fields are written.
+ * checksums, and it does not matter in which order fields are written.  The
+ * Ethernet addresses and new VLAN tags come last; they are written where the
+ * frame begins then.
  */
 #ifndef XF_ACTIONS_H
 #define XF_ACTIONS_H 1
@@ -15,126 +17,118 @@
 #include "maps.h"
 #include "parse.h"
 
-#define XF_VLAN_LEN 4
+#define XF_TAG_LEN 4
 #define XF_MACS_LEN 12
 #define XF_ICMP_CHECKSUM 2           /* Its offset in the header. */
 
-struct xf_tagged {
-    __u8 macs[XF_MACS_LEN];
-    __be16 tpid;
-    __be16 tci;
-};
-
-/* Makes room and pushes a tag.  False: no room, packet unchanged. */
-static __always_inline bool
-vlan_push(struct xdp_md *ctx, __be16 tpid, __be16 tci)
+/* By how much the frame becomes longer at its begin, in bytes. */
+static __always_inline int
+growth(const struct xf_action *act)
 {
-    struct xf_tagged *eth;
-    __u8 macs[XF_MACS_LEN];
-
-    eth = (void *)(long)ctx->data;
-    if ((void *)(eth + 1) > (void *)(long)ctx->data_end)
-        return false;
-    __builtin_memcpy(macs, eth->macs, sizeof macs);
-    if (bpf_xdp_adjust_head(ctx, -XF_VLAN_LEN))
-        return false;
-
-    eth = (void *)(long)ctx->data;
-    if ((void *)(eth + 1) > (void *)(long)ctx->data_end)
-        return false;                /* Not reached; for the verifier. */
-    __builtin_memcpy(eth->macs, macs, sizeof macs);
-    eth->tpid = tpid;
-    eth->tci = tci;
-    return true;
+    return ((int)act->n_push - (int)act->n_pop) * XF_TAG_LEN;
 }
 
-/* Takes back a push that is not to be. */
-static __always_inline void
-vlan_unpush(struct xdp_md *ctx)
-{
-    struct xf_tagged *eth = (void *)(long)ctx->data;
-    __u8 macs[XF_MACS_LEN];
-
-    if ((void *)(eth + 1) > (void *)(long)ctx->data_end)
-        return;
-    __builtin_memcpy(macs, eth->macs, sizeof macs);
-    bpf_xdp_adjust_head(ctx, XF_VLAN_LEN);
-    eth = (void *)(long)ctx->data;
-    if ((void *)(eth + 1) <= (void *)(long)ctx->data_end)
-        __builtin_memcpy(eth->macs, macs, sizeof macs);
-}
-
-static __always_inline bool
-vlan_pop(struct xdp_md *ctx)
-{
-    struct xf_tagged *eth;
-    __u8 macs[XF_MACS_LEN];
-
-    eth = (void *)(long)ctx->data;
-    if ((void *)(eth + 1) > (void *)(long)ctx->data_end)
-        return false;
-    __builtin_memcpy(macs, eth->macs, sizeof macs);
-    if (bpf_xdp_adjust_head(ctx, XF_VLAN_LEN))
-        return false;
-
-    eth = (void *)(long)ctx->data;
-    if ((void *)eth + XF_MACS_LEN > (void *)(long)ctx->data_end)
-        return false;                /* Not reached; for the verifier. */
-    __builtin_memcpy(eth->macs, macs, sizeof macs);
-    return true;
-}
-
-static __always_inline bool
-vlan_replace(struct xdp_md *ctx, __be16 tpid, __be16 tci)
-{
-    struct xf_tagged *eth = (void *)(long)ctx->data;
-
-    if ((void *)(eth + 1) > (void *)(long)ctx->data_end)
-        return false;
-    eth->tpid = tpid;
-    eth->tci = tci;
-    return true;
-}
-
-/* May a packet as 'act' sends it go out through 'port' now?  Returns XF_PARSED
- * for yes, or an enum xf_miss. */
+/* May a packet as 'act' sends it, cut to 'max_len' bytes if that is not 0, go
+ * out through 'port' now?  Returns XF_PARSED for yes, or an enum xf_miss. */
 static __always_inline int
 check_output(const struct xf_packet *p, const struct xf_action *act,
-             const struct xf_port *port)
+             __u32 max_len, const struct xf_port *port)
 {
-    __u32 len = p->frame_len;
-    bool tagged = p->key.vlan_tci;
+    __u32 n_tags = p->n_tags - act->n_pop + act->n_push;
+    __u32 len = p->frame_len + growth(act);
 
     if (!(*(const volatile __u32 *)&port->flags & xf_tx_flag))
         return XF_MISS_TX_PORT;
-    if (act->vlan_op == XF_VLAN_PUSH && !tagged) {
-        len += XF_VLAN_LEN;
-        tagged = true;
-    } else if (act->vlan_op == XF_VLAN_POP && tagged) {
-        len -= XF_VLAN_LEN;
-        tagged = false;
-    } else if (act->vlan_op == XF_VLAN_PUSH || act->vlan_op == XF_VLAN_POP
-               || (act->vlan_op == XF_VLAN_REPLACE && !tagged)) {
+    if (act->n_pop > p->n_tags || act->n_push > XF_MAX_TAGS)
         return XF_MISS_INTERNAL;     /* The flow does not fit its match. */
-    }
-    return len > port->max_frame + (tagged ? XF_VLAN_LEN : 0)
+    if (max_len && len > max_len)
+        len = max_len;
+    return len > port->max_frame + (n_tags ? XF_TAG_LEN : 0)
            ? XF_MISS_TX_LENGTH : XF_PARSED;
 }
 
-/* Where the transport header of an IP packet has the checksum that covers its
- * addresses, 0 = it has none. */
+/* Where the transport header of an IP packet has its checksum, 0 = nowhere, or
+ * as SCTP does: without the addresses. */
 static __always_inline __u32
-covering_checksum(const struct xf_packet *p)
+transport_checksum(const struct xf_packet *p)
 {
     __u8 proto = p->key.nw_proto;
 
+    if (p->key.nw_frag == XF_FRAG_LATER)
+        return 0;
     if (proto == IPPROTO_TCP || proto == IPPROTO_UDP)
         return checksum_offset(proto);
-    return proto == XF_IPPROTO_ICMPV6 && p->cls == XF_CLASS_IPV6
+    return proto == (p->cls == XF_CLASS_IPV4 ? IPPROTO_ICMP
+                                             : XF_IPPROTO_ICMPV6)
            ? XF_ICMP_CHECKSUM : 0;
 }
 
-/* Writes the ports of 'key', and the checksum that covers them and the
+/* The begin of a transport header: two ports, or the type and code of ICMP, as
+ * they are on the wire. */
+static __always_inline __u32
+transport_begin(const struct xf_key *key, bool is_icmp)
+{
+    __u32 ports = key->word[3] >> 32;
+
+    return is_icmp ? (ports >> 8 & 0xff) | (ports >> 24) << 8 : ports;
+}
+
+/* What the fields that the checksum at 'offset' covers add to its sum. */
+static __always_inline __u64
+covered_change(const struct xf_packet *p, const struct xf_key *to,
+               __u32 offset)
+{
+    bool is_icmp = offset == XF_ICMP_CHECKSUM;
+    __u64 change = sum_change(transport_begin(&p->key, is_icmp),
+                              transport_begin(to, is_icmp));
+
+    if (is_icmp && p->cls == XF_CLASS_IPV4)
+        return change;               /* No pseudo-header. */
+#pragma unroll
+    for (int i = 5; i < XF_KEY_WORDS; i++)
+        change += sum_change(p->key.word[i], to->word[i]);
+    return change;
+}
+
+/* Is anything different that the checksum at 'offset' covers? */
+static __always_inline bool
+covered_differs(const struct xf_packet *p, const struct xf_key *to,
+                __u32 offset)
+{
+    __u64 differs = (p->key.word[3] ^ to->word[3]) >> 32;
+
+#pragma unroll
+    for (int i = 5; i < XF_KEY_WORDS; i++)
+        differs |= p->key.word[i] ^ to->word[i];
+    if (offset == XF_ICMP_CHECKSUM && p->cls == XF_CLASS_IPV4)
+        differs = (p->key.word[3] ^ to->word[3]) >> 32;
+    return differs;
+}
+
+/* Writes the fields of a Neighbour Discovery message at 'nd', if that is what
+ * it is: other packets have zeros there in both keys. */
+static __always_inline void
+set_nd(struct xf_nd *nd, void *end, const struct xf_packet *p,
+       const struct xf_key *to)
+{
+    struct xf_nd_option *option = (void *)(nd + 1);
+    __u64 differs = 0;
+
+#pragma unroll
+    for (int i = XF_LONG_KEY_WORDS; i < XF_KEY_WORDS; i++)
+        differs |= p->key.word[i] ^ to->word[i];
+    if (!differs || (void *)(nd + 1) > end)
+        return;
+    __builtin_memcpy(nd->target, to->nd_target, sizeof nd->target);
+    if ((void *)(option + 1) > end)
+        return;
+    if (p->nd_option == XF_ND_OPTION_SOURCE)
+        __builtin_memcpy(option->mac, to->nd_sll, sizeof option->mac);
+    else if (p->nd_option == XF_ND_OPTION_TARGET)
+        __builtin_memcpy(option->mac, to->nd_tll, sizeof option->mac);
+}
+
+/* Writes the transport fields of 'to', and the checksum that covers them and the
  * addresses.  Returns XF_PARSED, or an enum xf_miss with the packet unchanged.
  *
  * In generic mode, a field that may be partial cannot follow: if the sk_buff
@@ -142,38 +136,34 @@ covering_checksum(const struct xf_packet *p)
  * not see which.  Completing it is no way out, see checksum.h. */
 static __always_inline int
 set_transport(struct xdp_md *ctx, const struct xf_packet *p,
-              const struct xf_key *key, __u32 l4_off, bool complete)
+              const struct xf_key *to, __u32 l4_off, bool complete)
 {
     void *end = (void *)(long)ctx->data_end, *data = (void *)(long)ctx->data;
-    __u32 offset = covering_checksum(p), ports = key->word[3] >> 32;
-    __u32 old_ports = p->key.word[3] >> 32;
-    __u64 differs = 0, change = 0;
-    __u32 *l4 = data + (l4_off & 0x3f);
+    __u32 offset = transport_checksum(p);
+    bool differs = covered_differs(p, to, offset);
+    void *l4 = data + (l4_off & 0x7f);
     __u16 *sum = data + ((l4_off + offset) & 0x7f);
 
-#pragma unroll
-    for (int i = 4; i < XF_KEY_WORDS; i++) {
-        differs |= p->key.word[i] ^ key->word[i];
-        change += sum_change(p->key.word[i], key->word[i]);
-    }
-    if (offset != XF_ICMP_CHECKSUM) {
-        differs |= old_ports ^ ports;
-        change += sum_change(old_ports, ports);
-    }
     if (!offset)
         return XF_PARSED;
     if (differs && xf_tx_flag == XF_PORT_TX_GENERIC && is_partial(p))
         return XF_MISS_TX_CHECKSUM;
-    if ((void *)(l4 + 1) > end || (void *)(sum + 1) > end)
+    if (l4 + sizeof(__u32) > end || (void *)(sum + 1) > end)
         return XF_MISS_INTERNAL;     /* Not reached; for the verifier. */
     if (complete && complete_checksum(ctx, l4_off, p->l4_len, offset))
         return XF_MISS_FRAME_SIZE;
+    if (!differs)
+        return XF_PARSED;
 
-    if (offset != XF_ICMP_CHECKSUM)
-        *l4 = ports;
+    if (offset == XF_ICMP_CHECKSUM)
+        *(__u16 *)l4 = transport_begin(to, true);
+    else
+        *(__u32 *)l4 = transport_begin(to, false);
+    if (offset == XF_ICMP_CHECKSUM)
+        set_nd(l4, end, p, to);
     /* UDP: zero means "none", and one that is computed is sent as all ones. */
-    if (differs && (*sum || p->key.nw_proto != IPPROTO_UDP)) {
-        __u16 result = update_checksum(*sum, change);
+    if (*sum || p->key.nw_proto != IPPROTO_UDP) {
+        __u16 result = update_checksum(*sum, covered_change(p, to, offset));
 
         *sum = result || p->key.nw_proto != IPPROTO_UDP ? result : 0xffff;
     }
@@ -183,121 +173,146 @@ set_transport(struct xdp_md *ctx, const struct xf_packet *p,
 /* The key has TOS and TTL where they are even or odd bytes as in the header, so
  * they change its sum by as much. */
 static __always_inline void
-set_ipv4(struct iphdr *ip, const struct xf_key *old, const struct xf_key *key)
+set_ipv4(struct iphdr *ip, const struct xf_key *old, const struct xf_key *to)
 {
-    __u64 change = sum_change((__u32)old->word[3], (__u32)key->word[3])
-                   + sum_change(old->word[4], key->word[4]);
+    const __u64 tos_and_ttl = 0xffff00;
+    __u64 change = sum_change(old->word[3] & tos_and_ttl,
+                              to->word[3] & tos_and_ttl)
+                   + sum_change(old->word[5], to->word[5]);
 
-    if (!((__u32)(old->word[3] ^ key->word[3])
-          | (old->word[4] ^ key->word[4])))
+    if (!(((old->word[3] ^ to->word[3]) & tos_and_ttl)
+          | (old->word[5] ^ to->word[5])))
         return;
     ip->check = update_checksum(ip->check, change);
-    ip->tos = key->nw_tos;
-    ip->ttl = key->nw_ttl;
-    __builtin_memcpy(&ip->saddr, &key->word[4], 8);
+    ip->tos = to->nw_tos;
+    ip->ttl = to->nw_ttl;
+    __builtin_memcpy(&ip->saddr, &to->word[5], 8);
 }
 
 static __always_inline void
-set_ipv6(struct ipv6hdr *ip, const struct xf_key *key)
+set_ipv6(struct ipv6hdr *ip, const struct xf_key *to)
 {
-    __u8 *begin = (__u8 *)ip;
-
-    begin[0] = 6 << 4 | key->nw_tos >> 4;
-    begin[1] = (key->nw_tos & 0xf) << 4 | (begin[1] & 0xf);
-    ip->hop_limit = key->nw_ttl;
-    __builtin_memcpy(&ip->saddr, &key->word[4], 32);
+    *(__be32 *)ip = bpf_htonl(6U << 28 | (__u32)to->nw_tos << 20)
+                    | to->ipv6_label;
+    ip->hop_limit = to->nw_ttl;
+    __builtin_memcpy(&ip->saddr, to->ipv6_src, 32);
 }
 
-/* Writes the fields of xf_rewrites' entry 'index' into a packet of whose VLAN tag
- * 'pushed' bytes are new, and completes its checksum if asked to.  Returns
+static __always_inline void
+set_arp(struct xf_arp *arp, const struct xf_key *to)
+{
+    arp->op = bpf_htons(to->nw_proto);
+    __builtin_memcpy(arp->sha, to->arp_sha, 6);
+    arp->spa = to->ipv4_src;
+    __builtin_memcpy(arp->tha, to->arp_tha, 6);
+    arp->tpa = to->ipv4_dst;
+}
+
+/* Writes the fields of 'to' above Ethernet into a packet that has 'grown' at
+ * its begin by so many bytes, and completes its checksum if asked to.  Returns
  * XF_PARSED, or an enum xf_miss with the packet unchanged.
  *
  * A global function, so that the verifier checks it once and on its own. */
 __noinline int
-set_fields(struct xdp_md *ctx, const struct xf_packet *p, __u32 index,
-           __u32 pushed, __u32 complete)
+set_fields(struct xdp_md *ctx, const struct xf_packet *p,
+           const struct xf_key *to, __u32 grown, __u32 complete)
 {
-    const struct xf_rewrite *rewrite = bpf_map_lookup_elem(&xf_rewrites,
-                                                           &index);
     void *end = (void *)(long)ctx->data_end, *data = (void *)(long)ctx->data;
-    struct xf_key key;
-    __u32 l3_off;
     void *l3;
+    int miss;
 
-    if (!p || !rewrite || data + XF_MACS_LEN > end)
-        return XF_MISS_INTERNAL;
-#pragma unroll
-    for (int i = 0; i < XF_KEY_WORDS; i++)
-        key.word[i] = (p->key.word[i] & ~rewrite->mask[i])
-                      | rewrite->value[i];
-
-    l3_off = sizeof(struct ethhdr) + pushed
-             + (p->key.vlan_tci ? sizeof(struct xf_vlan_header) : 0);
-    l3 = data + (l3_off & 0x1f);
+    if (!p || !to)
+        return XF_MISS_INTERNAL;     /* Never null; the verifier must see it. */
+    l3 = data + ((p->l3_off + grown) & 0x1f);
     if (p->cls == XF_CLASS_IPV4 || p->cls == XF_CLASS_IPV6) {
-        __u32 ip_len = sizeof(struct iphdr) << (p->cls == XF_CLASS_IPV6);
-        int miss = set_transport(ctx, p, &key, l3_off + ip_len, complete);
-
+        miss = set_transport(ctx, p, to, p->l4_off + grown, complete);
         if (miss != XF_PARSED)
             return miss;
     }
     /* The parser has seen the headers; the verifier has not. */
     if (p->cls == XF_CLASS_IPV4 && l3 + sizeof(struct iphdr) <= end)
-        set_ipv4(l3, &p->key, &key);
+        set_ipv4(l3, &p->key, to);
     else if (p->cls == XF_CLASS_IPV6 && l3 + sizeof(struct ipv6hdr) <= end)
-        set_ipv6(l3, &key);
-    __builtin_memcpy(data, key.eth_dst, 6);
-    __builtin_memcpy(data + 6, key.eth_src, 6);
+        set_ipv6(l3, to);
+    else if (p->cls == XF_CLASS_ARP && l3 + sizeof(struct xf_arp) <= end)
+        set_arp(l3, to);
     return XF_PARSED;
 }
 
-/* Changes the packet as 'act' says.  Returns XF_PARSED, or an enum xf_miss with
- * the packet unchanged. */
+/* Writes the Ethernet addresses of 'to' and the new tags, where tags that go
+ * have been cut off.  Cannot fail: the parser has seen what is there. */
 static __always_inline int
-rewrite(struct xdp_md *ctx, const struct xf_packet *p,
-        const struct xf_action *act, __u32 complete)
+set_head(struct xdp_md *ctx, const struct xf_key *to,
+         const struct xf_action *act)
 {
-    __u32 pushed = 0;
-    int miss = XF_PARSED;
+    struct xf_tag *tag;
+    void *data, *end;
 
-    if (act->vlan_op == XF_VLAN_PUSH) {
-        if (!vlan_push(ctx, act->vlan_tpid, act->vlan_tci))
+    if (growth(act) < 0 && bpf_xdp_adjust_head(ctx, -growth(act)))
+        return XF_MISS_INTERNAL;
+    data = (void *)(long)ctx->data;
+    end = (void *)(long)ctx->data_end;
+    tag = data + XF_MACS_LEN;
+    if ((void *)tag > end)
+        return XF_MISS_INTERNAL;
+    __builtin_memcpy(data, to->eth_dst, 6);
+    __builtin_memcpy(data + 6, to->eth_src, 6);
+    if (act->n_push >= 1 && (void *)(tag + 1) <= end)
+        tag[0] = act->tag[0];
+    if (act->n_push >= 2 && (void *)(tag + 2) <= end)
+        tag[1] = act->tag[1];
+    return XF_PARSED;
+}
+
+/* Changes the packet: VLAN tags as 'act' says, and the fields of 'to', unless
+ * that is the packet's own key.  Returns XF_PARSED, or an enum xf_miss with the
+ * packet unchanged. */
+static __always_inline int
+change_packet(struct xdp_md *ctx, const struct xf_packet *p,
+              const struct xf_action *act, const struct xf_key *to,
+              __u32 complete)
+{
+    int grown = growth(act), miss = XF_PARSED;
+
+    if (grown > 0) {
+        if (bpf_xdp_adjust_head(ctx, -grown))
             return XF_MISS_HEADROOM;
-        pushed = XF_VLAN_LEN;
+    } else {
+        grown = 0;
     }
-    if (act->rewrite)
-        miss = set_fields(ctx, p, act->rewrite, pushed, complete);
+    if (to != &p->key)
+        miss = set_fields(ctx, p, to, grown, complete);
     else if (complete
-             && complete_checksum(ctx, p->l4_off + pushed, p->l4_len,
+             && complete_checksum(ctx, p->l4_off + grown, p->l4_len,
                                   checksum_offset(p->l4_proto)))
         miss = XF_MISS_FRAME_SIZE;
     if (miss != XF_PARSED) {
-        if (pushed)
-            vlan_unpush(ctx);
+        if (grown)
+            bpf_xdp_adjust_head(ctx, grown);
         return miss;
     }
-    if ((act->vlan_op == XF_VLAN_POP && !vlan_pop(ctx))
-        || (act->vlan_op == XF_VLAN_REPLACE
-            && !vlan_replace(ctx, act->vlan_tpid, act->vlan_tci)))
-        return XF_MISS_INTERNAL;     /* Not reached: the tag was parsed. */
-    return XF_PARSED;
+    if (to == &p->key && !act->n_pop && !act->n_push)
+        return XF_PARSED;
+    return set_head(ctx, to, act);
 }
 
-/* Sends the packet out as 'act' says.  Returns XF_PARSED and the XDP action in
- * '*action', or an enum xf_miss with the packet unchanged. */
+/* Sends the packet out as 'act' says, with the fields of 'to'.  Returns
+ * XF_PARSED and the XDP action in '*action', or an enum xf_miss with the packet
+ * unchanged. */
 static __always_inline int
 output(struct xdp_md *ctx, const struct xf_packet *p,
-       const struct xf_action *act, int *action)
+       const struct xf_action *act, const struct xf_key *to, __u32 max_len,
+       int *action)
 {
     __u32 partial = 0;
-    __u32 slot = act->out_port;
+    __u32 slot = act->to;
     struct xf_port *port;
     int miss;
 
     port = bpf_map_lookup_elem(&xf_ports, &slot);
     if (!port)
         return XF_MISS_INTERNAL;
-    miss = check_output(p, act, port);
+    miss = check_output(p, act, max_len, port);
     if (miss != XF_PARSED)
         return miss;
     /* Generic XDP redirects the sk_buff, which remembers its checksum. */
@@ -312,7 +327,7 @@ output(struct xdp_md *ctx, const struct xf_packet *p,
     *action = bpf_redirect_map(&xf_tx_ports, slot, XDP_PASS);
     if (*action != XDP_REDIRECT)
         return XF_MISS_TX_PORT;
-    return rewrite(ctx, p, act, partial);
+    return change_packet(ctx, p, act, to, partial);
 }
 
 #endif /* actions.h */

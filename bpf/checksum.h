@@ -60,7 +60,7 @@ checksum_offset(__u32 proto)
 static __always_inline __u16
 pseudo_header_sum(const struct xf_packet *p)
 {
-    const __u32 *ip = (const __u32 *)&p->key.word[4];
+    const __u32 *ip = (const __u32 *)&p->key.word[5];
     __u64 sum = bpf_htons(p->l4_len) + bpf_htons(p->l4_proto);
 
     sum += (__u64)ip[0] + ip[1];
@@ -158,7 +158,7 @@ complete_if_partial(struct xdp_md *ctx, const struct xf_packet *p)
     void *l4 = (void *)(long)ctx->data;
     __u16 sum;
 
-    if (!p || !p->l4_off)
+    if (!p)
         return 0;
     l4 += p->l4_off & 0xff;
     if (p->l4_proto == IPPROTO_TCP) {

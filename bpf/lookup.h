@@ -28,15 +28,13 @@ struct xf_walk_state {
     __u32 slot;                      /* The flow, 0 = none. */
 };
 
-/* True if 'key' under the subtable's mask is the key of the flow in 'slot'.  How
- * many words count is the subtable's to say, not the packet's class: the
- * verifier then need not follow each class on its own.  Those that a packet
- * does not have are zero, and its Ethernet type in word 0 is compared always. */
+/* True if 'key' under the subtable's mask is the key of the flow in 'slot'.  The
+ * mask's other words, behind those that the subtable says count, are zero. */
 static __always_inline bool
 key_matches(const struct xf_key *key, const struct xf_subtable *st,
             const struct xf_flow *flow, __u32 slot)
 {
-    const struct xf_long_key *rest;
+    const struct xf_key_rest *rest;
     __u64 diff = 0;
 
 #pragma unroll
@@ -45,11 +43,17 @@ key_matches(const struct xf_key *key, const struct xf_subtable *st,
     if (diff || st->n_words <= XF_SHORT_KEY_WORDS)
         return !diff;
 
-    rest = bpf_map_lookup_elem(&xf_long_keys, &slot);
+    rest = bpf_map_lookup_elem(&xf_key_rests, &slot);
     if (!rest)
         return false;
 #pragma unroll
-    for (int i = XF_SHORT_KEY_WORDS; i < XF_KEY_WORDS; i++)
+    for (int i = XF_SHORT_KEY_WORDS; i < XF_LONG_KEY_WORDS; i++)
+        diff |= (key->word[i] & st->mask[i])
+                ^ rest->word[i - XF_SHORT_KEY_WORDS];
+    if (diff || st->n_words <= XF_LONG_KEY_WORDS)
+        return !diff;
+#pragma unroll
+    for (int i = XF_LONG_KEY_WORDS; i < XF_KEY_WORDS; i++)
         diff |= (key->word[i] & st->mask[i])
                 ^ rest->word[i - XF_SHORT_KEY_WORDS];
     return !diff;
@@ -74,7 +78,12 @@ masked_hash(const struct xf_key *key, const struct xf_subtable *st,
         sum += xf_hash_word(key->word[i] & st->mask[i], xf_secret[i]);
     if (st->n_words > XF_SHORT_KEY_WORDS) {
 #pragma unroll
-        for (int i = XF_SHORT_KEY_WORDS; i < XF_KEY_WORDS; i++)
+        for (int i = XF_SHORT_KEY_WORDS; i < XF_LONG_KEY_WORDS; i++)
+            sum += xf_hash_word(key->word[i] & st->mask[i], xf_secret[i]);
+    }
+    if (st->n_words > XF_LONG_KEY_WORDS) {
+#pragma unroll
+        for (int i = XF_LONG_KEY_WORDS; i < XF_KEY_WORDS; i++)
             sum += xf_hash_word(key->word[i] & st->mask[i], xf_secret[i]);
     }
     return xf_hash_finish(sum);
@@ -197,7 +206,7 @@ cache_hash(const struct xf_packet *p)
 {
     const __u64 *w = p->key.word;
     __u64 sum = p->digest + xf_hash_word(w[3] + w[0], xf_secret[3])
-                + xf_hash_word(w[4], xf_secret[4])
+                + xf_hash_word(w[5] + w[4], xf_secret[5])
                 + xf_hash_word(w[2] + (w[1] << 16), xf_secret[2]);
 
     return (sum ^ sum >> 32) * 0x9e3779b97f4a7c15ULL;
@@ -226,7 +235,7 @@ check_prediction(const struct xf_packet *p, __u32 slot)
     __u32 subtable;
 
     flow = bpf_map_lookup_elem(&xf_flows, &slot);
-    if (!flow || !*(const volatile __u32 *)&flow->live)
+    if (!flow || !*(const volatile __u8 *)&flow->live)
         return hit;
     barrier();                       /* The rest is read after 'live'. */
     subtable = flow->subtable;

@@ -28,7 +28,7 @@
 
 XF_ARRAY(xf_buckets, struct xf_bucket);
 XF_ARRAY(xf_flows, struct xf_flow);         /* By flow slot. */
-XF_ARRAY(xf_long_keys, struct xf_long_key); /* By flow slot. */
+XF_ARRAY(xf_key_rests, struct xf_key_rest); /* By flow slot. */
 XF_ARRAY(xf_subtables, struct xf_subtable);
 XF_ARRAY(xf_walks, struct xf_walk);         /* By enum xf_class. */
 XF_ARRAY(xf_rewrites, struct xf_rewrite);
@@ -36,6 +36,7 @@ XF_ARRAY(xf_stats, struct xf_stats);        /* [cpu][flow slot]. */
 XF_ARRAY(xf_ports, struct xf_port);         /* By port slot. */
 XF_ARRAY(xf_cpus, struct xf_cpu);           /* By CPU number. */
 XF_ARRAY(xf_misses, struct xf_miss_row);    /* [cpu][port slot]. */
+XF_ARRAY(xf_settings, struct xf_settings);
 
 /* The flow cache, [cpu][hash]. */
 struct {

@@ -26,6 +26,8 @@
 #define XF_MAX_PADDING 255           /* Behind the IP packet, as in OVS. */
 #define XF_IP_MF 0x2000
 #define XF_IP_OFFSET 0x1fff
+#define XF_IP6_MF 0x0001             /* RFC 8200 section 4.5. */
+#define XF_IP6_OFFSET 0xfff8
 
 /* <linux/in.h> and RFC 8200 section 4; the list is OVS's. */
 #define XF_NEXTHDR_HOPOPTS 0
@@ -63,6 +65,32 @@ struct xf_icmp {
     __be32 rest;
 };
 
+/* RFC 8200 section 4.5. */
+struct xf_ip6_fragment {
+    __u8 nexthdr, reserved;
+    __be16 offset;
+    __be32 id;
+};
+
+/* RFC 4861: the two messages with a target, and what follows the target. */
+#define XF_ND_SOLICIT 135
+#define XF_ND_ADVERT 136
+#define XF_ND_LEN 24                 /* Without options. */
+#define XF_ND_OPTION_LEN 8           /* A link-layer address of Ethernet. */
+#define XF_ND_OPTION_SOURCE 1
+#define XF_ND_OPTION_TARGET 2
+
+struct xf_nd {
+    __u8 type, code;
+    __be16 checksum;
+    __be32 flags;
+    __u8 target[16];
+};
+struct xf_nd_option {
+    __u8 type, len;                  /* In units of 8 bytes. */
+    __u8 mac[6];
+};
+
 struct xf_packet {
     struct xf_key key;
     __u64 digest;                    /* Sum of xf_hash_word() of the words that
@@ -71,11 +99,14 @@ struct xf_packet {
     __u32 cls;                       /* enum xf_class. */
     __u32 frame_len;                 /* In bytes, as it came. */
 
-    /* Transport header and payload, where a checksum may have to be completed
-     * (checksum.h).  'l4_off' is 0 where there is none to look at. */
-    __u32 l4_off;                    /* From the begin of the frame. */
+    __u32 n_tags;                    /* VLAN tags that the key tells of. */
+    __u32 l3_off;                    /* From the begin of the frame. */
+    __u32 l4_off;                    /* Where the IP payload begins. */
     __u32 l4_len;                    /* In bytes, as IP says. */
-    __u32 l4_proto;
+    __u32 l4_proto;                  /* Where a checksum may have to be
+                                      * completed (checksum.h), else 0:
+                                      * fragments never are partial. */
+    __u32 nd_option;                 /* Type of the one there is, or 0. */
     __u32 l4_check;                  /* The checksum field as it came, or
                                       * XF_NO_CHECK or XF_NO_CRC.  Only of
                                       * packets that parse. */
@@ -89,6 +120,7 @@ struct xf_packet {
 /* Where a word of the key holds a 6-byte address, and what shares it. */
 #define XF_LOW_6_BYTES 0xffffffffffffULL
 #define XF_HIGH_2_BYTES_SHIFT 48
+#define XF_TPIDS_SHIFT 24            /* In word 3. */
 
 /* Wide loads from wherever a header begins; x86 does not mind. */
 static __always_inline __u32
@@ -117,12 +149,51 @@ parse_arp(struct xf_packet *p, void *l3, void *end)
         return XF_MISS_ARP;
 
     p->cls = XF_CLASS_ARP;
-    p->key.word[3] = op;
-    p->key.word[4] = arp->spa | (__u64)arp->tpa << 32;
-    p->key.word[5] = load64(arp->sha) & XF_LOW_6_BYTES;
-    p->key.word[6] = load64(arp->tha - 2) >> 16;
-    p->digest = xf_hash_word(p->key.word[5], xf_secret[5])
-                + xf_hash_word(p->key.word[6], xf_secret[6]);
+    p->key.word[3] |= op;
+    p->key.word[5] = arp->spa | (__u64)arp->tpa << 32;
+    p->key.word[6] = load64(arp->sha) & XF_LOW_6_BYTES;
+    p->key.word[7] = load64(arp->tha - 2) >> 16;
+    p->digest = xf_hash_word(p->key.word[6], xf_secret[6])
+                + xf_hash_word(p->key.word[7], xf_secret[7]);
+    return XF_PARSED;
+}
+
+/* OVS matches up to three entries; this one is all that is encoded. */
+static __always_inline int
+parse_mpls(struct xf_packet *p, void *mpls, void *end)
+{
+    if (mpls + sizeof(__be32) > end)
+        return XF_MISS_TRUNCATED;
+    p->cls = XF_CLASS_MPLS;
+    p->key.word[5] = load32(mpls);
+    return XF_PARSED;
+}
+
+/* A message with one option that is not a link-layer address has none for OVS
+ * either; what has more is left to it. */
+static __always_inline int
+parse_nd(struct xf_packet *p, struct xf_nd *nd, void *end)
+{
+    struct xf_nd_option *option = (void *)(nd + 1);
+    __u64 mac;
+
+    if (p->key.nw_frag)
+        return XF_MISS_ND_OPTIONS;   /* Options may be anywhere. */
+    if ((void *)(nd + 1) > end || p->l4_len < XF_ND_LEN)
+        return XF_MISS_TRUNCATED;
+    p->key.word[9] = load64(nd->target);
+    p->key.word[10] = load64(nd->target + 8);
+    if (p->l4_len == XF_ND_LEN)
+        return XF_PARSED;
+    if ((void *)(option + 1) > end
+        || p->l4_len != XF_ND_LEN + XF_ND_OPTION_LEN || option->len != 1)
+        return XF_MISS_ND_OPTIONS;
+    mac = load64(option) >> 16;
+    p->nd_option = option->type;
+    if (option->type == XF_ND_OPTION_SOURCE)
+        p->key.word[11] = mac;
+    else if (option->type == XF_ND_OPTION_TARGET)
+        p->key.word[12] = mac;
     return XF_PARSED;
 }
 
@@ -172,14 +243,23 @@ parse_l4(struct xf_packet *p, void *l4, void *end, __u8 proto)
             return XF_MISS_TRUNCATED;
         set_ports(p, bpf_htons(icmp->type)
                          | (__u32)bpf_htons(icmp->code) << 16);
+        if (proto == XF_IPPROTO_ICMPV6 && !icmp->code
+            && (icmp->type == XF_ND_SOLICIT || icmp->type == XF_ND_ADVERT))
+            return parse_nd(p, l4, end);
     }
     return XF_PARSED;
 }
 
-static __always_inline int
-parse_ipv4(struct xf_packet *p, void *l3, void *end, __u32 l3_off)
+static __always_inline void
+set_frag(struct xf_packet *p, __u64 frag)
 {
-    __u32 l3_len = p->frame_len - l3_off;
+    p->key.word[2] |= frag << XF_HIGH_2_BYTES_SHIFT;
+}
+
+static __always_inline int
+parse_ipv4(struct xf_packet *p, void *l3, void *end)
+{
+    __u32 l3_len = p->frame_len - p->l3_off;
     struct iphdr *ip = l3;
     __u32 tot_len, header_len;
     __u16 frag;
@@ -197,24 +277,25 @@ parse_ipv4(struct xf_packet *p, void *l3, void *end, __u32 l3_off)
         return XF_MISS_IP_HEADER;
 
     p->cls = XF_CLASS_IPV4;
-    p->key.word[3] = ip->protocol | ip->tos << 8 | ip->ttl << 16;
-    p->key.word[4] = load64(&ip->saddr);
+    p->key.word[3] |= ip->protocol | ip->tos << 8 | ip->ttl << 16;
+    p->key.word[5] = load64(&ip->saddr);
+    p->l4_off = p->l3_off + header_len;
     p->l4_len = tot_len - header_len;
 
-    frag = bpf_ntohs(ip->frag_off);
-    if (frag & XF_IP_OFFSET)
-        return XF_MISS_LATER_FRAGMENT;
-    if (frag & XF_IP_MF) {
-        p->key.word[2] |= (__u64)XF_FRAG_FIRST << XF_HIGH_2_BYTES_SHIFT;
-    } else {
-        p->l4_off = l3_off + header_len;
+    frag = bpf_ntohs(ip->frag_off) & (XF_IP_MF | XF_IP_OFFSET);
+    if (!frag)
         p->l4_proto = ip->protocol;
-    }
     if (header_len != sizeof *ip)
         return XF_MISS_IP_OPTIONS;
+    if (frag & XF_IP_OFFSET) {
+        set_frag(p, XF_FRAG_LATER);
+        return XF_PARSED;
+    }
+    if (frag)
+        set_frag(p, XF_FRAG_FIRST);
     miss = parse_l4(p, ip + 1, end, ip->protocol);
-    if (frag & XF_IP_MF)
-        p->l4_check = XF_NO_CHECK;   /* Fragments are never partial. */
+    if (frag)
+        p->l4_check = XF_NO_CHECK;
     return miss;
 }
 
@@ -226,10 +307,36 @@ is_ipv6_extension(__u8 nexthdr)
            || nexthdr == XF_NEXTHDR_DSTOPTS;
 }
 
+/* One that says that the packet is whole after all is an option. */
 static __always_inline int
-parse_ipv6(struct xf_packet *p, void *l3, void *end, __u32 l3_off)
+parse_ipv6_fragment(struct xf_packet *p, struct xf_ip6_fragment *f, void *end)
 {
-    __u32 l3_len = p->frame_len - l3_off;
+    __u16 offset;
+    int miss;
+
+    if ((void *)(f + 1) > end || p->l4_len < sizeof *f)
+        return XF_MISS_TRUNCATED;
+    offset = bpf_ntohs(f->offset);
+    p->l4_off += sizeof *f;
+    p->l4_len -= sizeof *f;
+    if (offset & XF_IP6_OFFSET) {
+        p->key.word[3] |= XF_NEXTHDR_FRAGMENT;
+        set_frag(p, XF_FRAG_LATER);
+        return XF_PARSED;
+    }
+    if (!(offset & XF_IP6_MF) || is_ipv6_extension(f->nexthdr))
+        return XF_MISS_IP_OPTIONS;
+    p->key.word[3] |= f->nexthdr;
+    set_frag(p, XF_FRAG_FIRST);
+    miss = parse_l4(p, f + 1, end, f->nexthdr);
+    p->l4_check = XF_NO_CHECK;
+    return miss;
+}
+
+static __always_inline int
+parse_ipv6(struct xf_packet *p, void *l3, void *end)
+{
+    __u32 l3_len = p->frame_len - p->l3_off;
     struct ipv6hdr *ip = l3;
     __u32 tot_len;
 
@@ -242,24 +349,61 @@ parse_ipv6(struct xf_packet *p, void *l3, void *end, __u32 l3_off)
         return XF_MISS_TRUNCATED;
     if (l3_len - tot_len > XF_MAX_PADDING)
         return XF_MISS_IP_HEADER;
-    if (is_ipv6_extension(ip->nexthdr))
-        return XF_MISS_IP_OPTIONS;
 
     p->cls = XF_CLASS_IPV6;
-    p->key.word[3] = ip->nexthdr
-                     | (bpf_ntohl(load32(ip)) >> 20 & 0xff) << 8
-                     | ip->hop_limit << 16;
-    p->key.word[4] = load64(&ip->saddr);
-    p->key.word[5] = load64((void *)&ip->saddr + 8);
-    p->key.word[6] = load64(&ip->daddr);
-    p->key.word[7] = load64((void *)&ip->daddr + 8);
-    p->digest = xf_hash_word(p->key.word[5], xf_secret[5])
-                + xf_hash_word(p->key.word[6], xf_secret[6])
-                + xf_hash_word(p->key.word[7], xf_secret[7]);
+    p->key.word[3] |= (bpf_ntohl(load32(ip)) >> 20 & 0xff) << 8
+                      | ip->hop_limit << 16;
+    p->key.word[4] |= (__u64)(load32(ip) & bpf_htonl(0xfffff)) << 32;
+    p->key.word[5] = load64(&ip->saddr);
+    p->key.word[6] = load64((void *)&ip->saddr + 8);
+    p->key.word[7] = load64(&ip->daddr);
+    p->key.word[8] = load64((void *)&ip->daddr + 8);
+    p->digest = xf_hash_word(p->key.word[6], xf_secret[6])
+                + xf_hash_word(p->key.word[7], xf_secret[7])
+                + xf_hash_word(p->key.word[8], xf_secret[8]);
     p->l4_len = tot_len - sizeof *ip;
-    p->l4_off = l3_off + sizeof *ip;
+    p->l4_off = p->l3_off + sizeof *ip;
+    if (ip->nexthdr == XF_NEXTHDR_FRAGMENT)
+        return parse_ipv6_fragment(p, (void *)(ip + 1), end);
+    if (is_ipv6_extension(ip->nexthdr))
+        return XF_MISS_IP_OPTIONS;
+    p->key.word[3] |= ip->nexthdr;
     p->l4_proto = ip->nexthdr;
     return parse_l4(p, ip + 1, end, ip->nexthdr);
+}
+
+static __always_inline bool
+is_vlan(__be16 type)
+{
+    return type == bpf_htons(ETH_P_8021Q) || type == bpf_htons(ETH_P_8021AD);
+}
+
+/* Takes a tag off 'l3' and its Ethernet type, '*type', and puts its TCI in
+ * '*tci'.  Returns where the next header begins, or null if the frame ends
+ * before. */
+static __always_inline void *
+parse_tag(struct xf_vlan_header *vlan, void *end, __be16 *type, __be16 *tci)
+{
+    if ((void *)(vlan + 1) > end)
+        return NULL;
+    *type = vlan->type;
+    *tci = vlan->tci | bpf_htons(XF_VLAN_PRESENT);
+    return vlan + 1;
+}
+
+/* Is a second tag looked behind, or is it payload?  Read only for packets that
+ * have one. */
+static __always_inline bool
+has_second_tag(__be16 type)
+{
+    const struct xf_settings *settings;
+    __u32 zero = 0;
+
+    if (!is_vlan(type))
+        return false;
+    settings = bpf_map_lookup_elem(&xf_settings, &zero);
+    return settings
+           && *(const volatile __u32 *)&settings->max_tags >= XF_MAX_TAGS;
 }
 
 /* Fills in '*p', which the caller has zeroed, from the packet of 'ctx'.
@@ -271,9 +415,8 @@ parse_packet(struct xdp_md *ctx, struct xf_packet *p)
     void *data = (void *)(long)ctx->data;
     struct ethhdr *eth = data;
     void *l3 = eth + 1;
-    __u32 l3_off = sizeof *eth;
-    __be16 type, tci = 0;
-    __u64 source_and_type;
+    __be16 type, tci = 0, tci2 = 0;
+    __u64 source_and_type, tpids = 0;
 
     p->frame_len = end - data;
     if (l3 > end)
@@ -282,29 +425,39 @@ parse_packet(struct xdp_md *ctx, struct xf_packet *p)
     p->key.word[1] = load64(eth->h_dest) & XF_LOW_6_BYTES;
     p->key.word[2] = source_and_type & XF_LOW_6_BYTES;
     type = source_and_type >> XF_HIGH_2_BYTES_SHIFT;
+    p->l3_off = sizeof *eth;
 
-    if (type == bpf_htons(ETH_P_8021Q)) {
-        struct xf_vlan_header *vlan = l3;
-
-        l3 = vlan + 1;
-        l3_off += sizeof *vlan;
-        if (l3 > end)
+    if (is_vlan(type)) {
+        tpids = type == bpf_htons(ETH_P_8021AD) ? XF_TPID_OUTER_AD : 0;
+        l3 = parse_tag(l3, end, &type, &tci);
+        if (!l3)
             return XF_MISS_TRUNCATED;
-        tci = vlan->tci | bpf_htons(XF_VLAN_PRESENT);
-        type = vlan->type;
+        p->n_tags = 1;
+        p->l3_off += sizeof(struct xf_vlan_header);
+        if (has_second_tag(type)) {
+            tpids |= type == bpf_htons(ETH_P_8021AD) ? XF_TPID_INNER_AD : 0;
+            l3 = parse_tag(l3, end, &type, &tci2);
+            if (!l3)
+                return XF_MISS_TRUNCATED;
+            p->n_tags = 2;
+            p->l3_off += sizeof(struct xf_vlan_header);
+        }
     }
-    if (type == bpf_htons(ETH_P_8021Q) || type == bpf_htons(ETH_P_8021AD)
-        || bpf_ntohs(type) < XF_ETH_P_MIN)
+    if (bpf_ntohs(type) < XF_ETH_P_MIN)
         return XF_MISS_ETHERTYPE;
     p->key.word[0] = xf_in_port | (__u64)type << 32 | (__u64)tci << 48;
+    p->key.word[3] = tpids << XF_TPIDS_SHIFT;
+    p->key.word[4] = tci2;
 
     p->l4_check = XF_NO_CHECK;
     if (type == bpf_htons(ETH_P_IP))
-        return parse_ipv4(p, l3, end, l3_off);
+        return parse_ipv4(p, l3, end);
     if (type == bpf_htons(ETH_P_IPV6))
-        return parse_ipv6(p, l3, end, l3_off);
+        return parse_ipv6(p, l3, end);
     if (type == bpf_htons(ETH_P_ARP))
         return parse_arp(p, l3, end);
+    if (type == bpf_htons(ETH_P_MPLS_UC) || type == bpf_htons(ETH_P_MPLS_MC))
+        return parse_mpls(p, l3, end);
     p->cls = XF_CLASS_L2;
     return XF_PARSED;
 }

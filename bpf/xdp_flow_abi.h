@@ -10,12 +10,12 @@
  * ===========================
  *
  * The program parses a packet into a 'struct xf_key': XF_KEY_WORDS 64-bit words
- * of which a packet class uses the first xf_class_words().  A megaflow is a
- * masked key plus what to do.  Megaflows with the same class and mask form a
- * subtable (struct xf_subtable).  For a subtable the key is masked and hashed;
- * the hash names a bucket, one cache line of XF_BUCKET_ENTRIES 32-bit entries;
- * an entry has a flow slot in its low bits and a signature, more bits of the
- * hash, above them; and the flow slot holds the masked key to compare with.
+ * of which most masks need but the first ones.  A megaflow is a masked key plus
+ * what to do.  Megaflows with the same class and mask form a subtable (struct
+ * xf_subtable).  For a subtable the key is masked and hashed; the hash names a
+ * bucket, one cache line of XF_BUCKET_ENTRIES 32-bit entries; an entry has a
+ * flow slot in its low bits and a signature, more bits of the hash, above them;
+ * and the flow slot holds the masked key to compare with.
  *
  * All megaflows live in one bucket array.  An entry whose bucket is full goes
  * to a second bucket, and 'overflow' of the first counts those entries, so a
@@ -29,6 +29,10 @@
  * subtable) helps where the flow cache does not.  Neither is ever trusted: only
  * a full comparison with the key of a live flow hits.
  *
+ * A flow may recirculate: the key, not the packet, is changed as its actions say
+ * and looked up again with another 'recirc'.  Only when the last flow of such a
+ * chain is found, and all of them can be executed, is the packet changed.
+ *
  * What a packet touches is kept small and dense, since with many flows every
  * cache line and every page costs: 64 bytes of a flow, 32 of its statistics, 16
  * of the flow cache.
@@ -41,9 +45,10 @@
  * space alone, with plain stores into mmap()ed arrays.
  *
  * - To publish a flow: zero its statistics, fill its slot, store the bucket
- *   entry (one 32-bit store) and raise 'used' if need be, make the subtable known, then set 'live', which
- *   lets the flow cache lead to it.  To remove it: the reverse.  To modify it:
- *   fill another slot, then overwrite the bucket entry, then switch 'live'.
+ *   entry (one 32-bit store) and raise 'used' if need be, make the subtable
+ *   known, then set 'live', which lets the flow cache lead to it.  To remove it:
+ *   the reverse.  To modify it: fill another slot, then overwrite the bucket
+ *   entry, then switch 'live'.
  * - A slot or subtable that was published is written again only after a grace
  *   period, when every CPU has left the program.
  * - Flows that rewrite header fields in the same way share a struct xf_rewrite,
@@ -61,21 +66,27 @@
 
 #include <linux/types.h>
 
-#define XF_KEY_WORDS 8
-#define XF_SHORT_KEY_WORDS 5         /* Of classes L2 and IPv4. */
-#define XF_LONG_KEY_WORDS (XF_KEY_WORDS - XF_SHORT_KEY_WORDS)
+/* Words of a key that are hashed and compared together: those that all packets
+ * have; with long addresses; with Neighbour Discovery.  A subtable says which of
+ * these lengths its mask needs. */
+#define XF_SHORT_KEY_WORDS 6
+#define XF_LONG_KEY_WORDS 9
+#define XF_KEY_WORDS 13
+#define XF_REST_WORDS (XF_KEY_WORDS - XF_SHORT_KEY_WORDS)
 #define XF_BUCKET_ENTRIES 15
 #define XF_MAX_MASKS 128
 #define XF_MAX_SUBTABLES (XF_MAX_MASKS + 1) /* Slot 0 is unused. */
 #define XF_MAX_PORTS 1024            /* Port slots; slot 0 is unused. */
 #define XF_MAX_REWRITES 4096         /* Slot 0 is unused. */
+#define XF_MAX_TAGS 2                /* VLAN tags, as in OVS. */
+#define XF_MAX_STAGES 4              /* Flows that one packet may pass. */
 #define XF_GUESS_BITS 16             /* Subtable guesses per CPU, as log2. */
 #define XF_MAX_FRAME 4096            /* Longest frame whose checksum can be
                                       * completed: a page bounds what a driver
                                       * shows to a program without "frags"
                                       * support. */
 
-/* Packet classes: which words of the key mean something.  The Ethernet type
+/* Packet classes: which fields of the key mean something.  The Ethernet type
  * decides, and every megaflow matches it exactly, so a packet can only hit
  * flows of its own class: fields that it does not have are never compared. */
 enum xf_class {
@@ -83,25 +94,33 @@ enum xf_class {
     XF_CLASS_ARP,                    /* ARP over Ethernet and IPv4. */
     XF_CLASS_IPV4,
     XF_CLASS_IPV6,
+    XF_CLASS_MPLS,
     XF_N_CLASSES
 };
 
 /* Values of struct xf_key's nw_frag (those of enum ovs_frag_type).  Later
- * fragments have no transport header and always take the miss path. */
+ * fragments have no transport header. */
 #define XF_FRAG_NONE 0
 #define XF_FRAG_FIRST 1
+#define XF_FRAG_LATER 2
 
-/* A packet's header fields, in network byte order except in_port.  Bytes that
- * the class or the protocol does not have are zero.
+/* Bits of struct xf_key's 'tpids': the tag's TPID is 0x88a8 rather than 0x8100. */
+#define XF_TPID_OUTER_AD 0x1
+#define XF_TPID_INNER_AD 0x2
+
+/* A packet's header fields, in network byte order except in_port, recirc and
+ * dp_hash.  Bytes that the class or the protocol does not have are zero.
  *
  * As in OVS, the transport ports of an ICMP or ICMPv6 packet are its type and
- * code, and nw_proto of an ARP packet is the low byte of its opcode. */
+ * code, nw_proto of an ARP packet is the low byte of its opcode, and that of a
+ * later IPv6 fragment is 44. */
 struct xf_key {
     union {
         struct {
             /* Word 0. */
-            __u32 in_port;           /* Port slot. */
-            __be16 eth_type;         /* Behind the VLAN tag, if any. */
+            __u16 in_port;           /* Port slot. */
+            __u16 recirc;            /* Recirculation slot; 0 = none yet. */
+            __be16 eth_type;         /* Behind the VLAN tags, if any. */
             __be16 vlan_tci;         /* With XF_VLAN_PRESENT; 0 = untagged. */
             /* Word 1. */
             __u8 eth_dst[6];
@@ -109,30 +128,42 @@ struct xf_key {
             /* Word 2. */
             __u8 eth_src[6];
             __u8 nw_frag;            /* XF_FRAG_*. */
-            __u8 pad0;
+            __u8 dp_hash;            /* The low bits of OVS's. */
             /* Word 3. */
             __u8 nw_proto;
             __u8 nw_tos;             /* IPv6: traffic class. */
             __u8 nw_ttl;             /* IPv6: hop limit. */
-            __u8 pad1;
+            __u8 tpids;              /* XF_TPID_*. */
             __be16 tp_src;
             __be16 tp_dst;
-            /* Words 4 to 7. */
+            /* Word 4. */
+            __be16 vlan2_tci;        /* Of the second tag, like vlan_tci. */
+            __u8 pad0[2];
+            __be32 ipv6_label;       /* 20 bits. */
+            /* Words 5 to 8. */
             union {
                 struct {
                     __be32 ipv4_src; /* ARP: sender protocol address. */
                     __be32 ipv4_dst; /* ARP: target protocol address. */
                     __u8 arp_sha[6];
-                    __u8 pad2[2];
+                    __u8 pad1[2];
                     __u8 arp_tha[6];
-                    __u8 pad3[2];
-                    __u8 pad4[8];
+                    __u8 pad2[2];
+                    __u8 pad3[8];
                 };
                 struct {
                     __u8 ipv6_src[16];
                     __u8 ipv6_dst[16];
                 };
+                __be32 mpls_lse;     /* The outermost label stack entry. */
             };
+            /* Words 9 to 12: ICMPv6 neighbour solicitation and
+             * advertisement.  An option that is absent is zero, as in OVS. */
+            __u8 nd_target[16];
+            __u8 nd_sll[6];
+            __u8 pad4[2];
+            __u8 nd_tll[6];
+            __u8 pad5[2];
         };
         __u64 word[XF_KEY_WORDS];
     };
@@ -141,12 +172,12 @@ struct xf_key {
 /* OVS sets the former CFI bit of a TCI to say "there is a tag". */
 #define XF_VLAN_PRESENT 0x1000
 
-/* Words of the key that are hashed and compared for packets of class 'cls';
- * the others are zero. */
-static inline __u32 xf_class_words(__u32 cls)
+/* Words of the key that a mask needs, given its last nonzero word. */
+static inline __u32 xf_key_length(__u32 last)
 {
-    return cls == XF_CLASS_IPV6 || cls == XF_CLASS_ARP ? XF_KEY_WORDS
-                                                       : XF_SHORT_KEY_WORDS;
+    return last < XF_SHORT_KEY_WORDS  ? XF_SHORT_KEY_WORDS
+           : last < XF_LONG_KEY_WORDS ? XF_LONG_KEY_WORDS
+                                      : XF_KEY_WORDS;
 }
 
 /* A bucket: one cache line.  The low bits of an entry, as many as the highest
@@ -160,56 +191,67 @@ struct xf_bucket {
 
 enum xf_verdict {
     XF_DROP,
-    XF_OUTPUT,                       /* To 'out_port'. */
+    XF_OUTPUT,                       /* To port slot 'to'. */
+    XF_RECIRC,                       /* Look up again with recirculation slot
+                                      * 'to'. */
+    XF_HASH_RECIRC,                  /* The same, with a new dp_hash. */
 };
 
-/* What happens to the VLAN tag before output. */
-enum xf_vlan_op {
-    XF_VLAN_NONE,
-    XF_VLAN_POP,
-    XF_VLAN_PUSH,
-    XF_VLAN_REPLACE,                 /* Pop, then push. */
+/* A VLAN tag as on the wire. */
+struct xf_tag {
+    __be16 tpid;
+    __be16 tci;
 };
 
-/* What a megaflow does. */
+/* What a megaflow does: takes 'n_pop' of the packet's outermost VLAN tags off,
+ * puts 'n_push' others on ('tag', outermost first), sets fields, and then does
+ * as 'verdict' says. */
 struct xf_action {
-    __u32 out_port;                  /* Port slot, if XF_OUTPUT. */
     __u8 verdict;                    /* enum xf_verdict. */
-    __u8 vlan_op;                    /* enum xf_vlan_op. */
-    __be16 vlan_tpid;                /* To push. */
-    __be16 vlan_tci;                 /* To push, as on the wire. */
+    __u8 n_pop : 4;
+    __u8 n_push : 4;
+    __u16 to;
     __u16 rewrite;                   /* Index into xf_rewrites; 0 = none. */
-    __u8 pad[4];
+    struct xf_tag tag[XF_MAX_TAGS];
 };
 
-/* Header fields to be written before output: in the layout of struct xf_key,
- * the bits of 'mask' become those of 'value', which has no others.  Only the
- * Ethernet addresses, IP addresses, TOS, TTL, and TCP and UDP ports count. */
+/* What only some flows do.  Header fields are set in the layout of struct
+ * xf_key: the bits of 'mask' become those of 'value', which has no others; the
+ * fields that count are those which flowxlate/fields.cc calls settable. */
 struct xf_rewrite {
     __u64 value[XF_KEY_WORDS];
     __u64 mask[XF_KEY_WORDS];
+    __u32 max_len;                   /* Cut off what is longer; 0 = nothing. */
+    __u32 hash_basis;                /* For XF_HASH_RECIRC. */
 };
 
 /* A megaflow: one cache line. */
 struct xf_flow {
-    __u32 subtable;                  /* Index into xf_subtables. */
-    __u32 live;                      /* May be hit by way of the flow cache. */
+    __u8 subtable;                   /* Index into xf_subtables. */
+    __u8 live;                       /* May be hit by way of the flow cache. */
     struct xf_action action;
     __u64 key[XF_SHORT_KEY_WORDS];   /* Masked. */
 };
 
-/* The other words of a megaflow's masked key, if its class has them. */
-struct xf_long_key {
-    __u64 word[XF_LONG_KEY_WORDS];
+/* The other words of a megaflow's masked key, if its mask needs them. */
+struct xf_key_rest {
+    __u64 word[XF_REST_WORDS];
     __u64 pad;
 };
 
 /* A mask.  All flows of a subtable are of one class. */
 struct xf_subtable {
     __u64 mask[XF_KEY_WORDS];
-    __u32 n_words;                   /* xf_class_words(). */
+    __u32 n_words;                   /* xf_key_length(). */
     __u32 pad0;
-    __u64 pad1[7];
+    __u64 pad1[2];
+};
+
+/* Settings of all ports. */
+struct xf_settings {
+    __u32 max_tags;                  /* VLAN tags that are looked behind: OVS's
+                                      * vlan-limit, 1 or 2. */
+    __u32 pad;
 };
 
 /* The subtables of one class, in the order in which they are tried. */
@@ -271,11 +313,13 @@ struct xf_guesses {
 enum xf_miss {
     XF_MISS_NO_FLOW,                 /* Parsed, but no megaflow matches. */
     XF_MISS_TRUNCATED,               /* Shorter than its headers say. */
-    XF_MISS_ETHERTYPE,               /* 802.3 length field, or two tags. */
+    XF_MISS_ETHERTYPE,               /* 802.3 length field. */
     XF_MISS_ARP,                     /* ARP, but not Ethernet and IPv4. */
     XF_MISS_IP_HEADER,               /* Bad version, length or padding. */
     XF_MISS_IP_OPTIONS,              /* IPv4 options or IPv6 extensions. */
-    XF_MISS_LATER_FRAGMENT,
+    XF_MISS_ND_OPTIONS,              /* Other than one link-layer address. */
+    XF_MISS_RECIRC,                  /* Recirculated, and then no megaflow
+                                      * matches, or too often. */
     XF_MISS_TX_PORT,                 /* The output port cannot take it now. */
     XF_MISS_TX_LENGTH,               /* Too long for the output port. */
     XF_MISS_TX_CHECKSUM,             /* Checksum that cannot be completed. */
@@ -288,8 +332,8 @@ enum xf_miss {
 
 #define XF_MISS_NAMES                                                         \
     "no-flow", "truncated", "ethertype", "arp", "ip-header", "ip-options",    \
-    "later-fragment", "tx-port", "tx-length", "tx-checksum", "headroom",      \
-    "frame-size", "internal"
+    "nd-options", "recirculation", "tx-port", "tx-length", "tx-checksum",     \
+    "headroom", "frame-size", "internal"
 
 /* Miss counters of one port on one CPU. */
 struct xf_miss_row {
@@ -345,20 +389,25 @@ XF_ASSERT(__builtin_offsetof(struct xf_key, eth_type) == 4);
 XF_ASSERT(__builtin_offsetof(struct xf_key, eth_dst) == 8);
 XF_ASSERT(__builtin_offsetof(struct xf_key, eth_src) == 16);
 XF_ASSERT(__builtin_offsetof(struct xf_key, nw_proto) == 24);
-XF_ASSERT(__builtin_offsetof(struct xf_key, ipv4_src) == 32);
-XF_ASSERT(__builtin_offsetof(struct xf_key, arp_tha) == 48);
-XF_ASSERT(__builtin_offsetof(struct xf_key, ipv6_dst) == 48);
+XF_ASSERT(__builtin_offsetof(struct xf_key, vlan2_tci) == 32);
+XF_ASSERT(__builtin_offsetof(struct xf_key, ipv4_src) == 40);
+XF_ASSERT(__builtin_offsetof(struct xf_key, arp_tha) == 56);
+XF_ASSERT(__builtin_offsetof(struct xf_key, ipv6_dst) == 56);
+XF_ASSERT(__builtin_offsetof(struct xf_key, nd_target) == 8 * XF_LONG_KEY_WORDS);
+XF_ASSERT(__builtin_offsetof(struct xf_key, nd_tll) == 96);
 XF_ASSERT(sizeof(struct xf_bucket) == 64);
 XF_ASSERT(__builtin_offsetof(struct xf_bucket, used) == 60);
 XF_ASSERT(sizeof(struct xf_flow) == 64);
-XF_ASSERT(sizeof(struct xf_long_key) == 32);
-XF_ASSERT(sizeof(struct xf_action) == 16);
-XF_ASSERT(sizeof(struct xf_rewrite) == 128);
+XF_ASSERT(sizeof(struct xf_key_rest) == 64);
+XF_ASSERT(sizeof(struct xf_action) == 14);
+XF_ASSERT(sizeof(struct xf_rewrite) == 16 * XF_KEY_WORDS + 8);
 XF_ASSERT(XF_MAX_REWRITES <= 0x10000); /* struct xf_action's is 16 bits. */
-XF_ASSERT(__builtin_offsetof(struct xf_flow, action) == 8);
-XF_ASSERT(__builtin_offsetof(struct xf_flow, key) == 24);
-XF_ASSERT(XF_MAX_SUBTABLES <= 0x100); /* A guess is a byte. */
+XF_ASSERT(XF_MAX_PORTS <= 0x10000);  /* So is a port slot there. */
+XF_ASSERT(__builtin_offsetof(struct xf_flow, action) == 2);
+XF_ASSERT(__builtin_offsetof(struct xf_flow, key) == 16);
+XF_ASSERT(XF_MAX_SUBTABLES <= 0x100); /* A subtable's number is a byte. */
 XF_ASSERT(sizeof(struct xf_subtable) == 128);
+XF_ASSERT(sizeof(struct xf_settings) == 8);
 XF_ASSERT(sizeof(struct xf_walk) == 8 + 2 * XF_MAX_MASKS);
 XF_ASSERT(sizeof(struct xf_cache_set) == 16);
 XF_ASSERT(sizeof(struct xf_stats) == 32);

@@ -6,11 +6,13 @@
  * takes the miss path unchanged: to the AF_XDP socket of its queue if there is
  * one, else up the kernel's stack.
  */
+#include "account.h"
 #include "actions.h"
 #include "checksum.h"
 #include "lookup.h"
 #include "maps.h"
 #include "parse.h"
+#include "pipeline.h"
 
 #include <xdp/xdp_helpers.h>
 
@@ -20,16 +22,6 @@ struct {
     __uint(priority, 10);
     __uint(XDP_PASS, 1);
 } XDP_RUN_CONFIG(xsk_def_prog);
-
-static __always_inline void
-count_miss(__u32 cpu, int reason)
-{
-    __u32 index = cpu * XF_MAX_PORTS + xf_in_port;
-    struct xf_miss_row *row = bpf_map_lookup_elem(&xf_misses, &index);
-
-    if (row && reason >= 0 && reason < XF_N_MISSES)
-        row->count[reason]++;
-}
 
 /* Hands the packet to OVS or the kernel, as it came.  On the way to AF_XDP a
  * partial checksum is completed: user space could not know that it is. */
@@ -43,61 +35,54 @@ take_miss_path(struct xdp_md *ctx, const struct xf_packet *p)
     return action;
 }
 
-static __always_inline void
-account(struct xf_stats *stats, const struct xf_packet *p)
-{
-    __u64 flags = bpf_ntohs(p->key.tcp_flags);
-
-    stats->packets++;
-    stats->bytes += p->frame_len;
-    stats->used = bpf_jiffies64();
-    if (flags & ~stats->tcp_flags)
-        stats->tcp_flags |= flags;
-}
-
 /* Executes the flow that was hit.  Returns XF_PARSED and the XDP action in
  * '*action', or an enum xf_miss with packet and counters unchanged. */
 static __always_inline int
 execute(struct xdp_md *ctx, const struct xf_packet *p, __u32 cpu,
         struct xf_hit hit, int *action)
 {
-    __u32 stats_index = cpu * xf_n_slots + hit.slot;
     const struct xf_action *act = &hit.flow->action;
-    struct xf_stats *stats;
+    struct xf_stats *stats = find_stats(cpu, hit.slot);
     int miss = XF_PARSED;
 
-    stats = bpf_map_lookup_elem(&xf_stats, &stats_index);
     if (!stats)
         return XF_MISS_INTERNAL;
+    if (act->rewrite || act->verdict > XF_OUTPUT) {
+        *action = run_pipeline(ctx, cpu, hit.slot);
+        return *action < 0 ? -1 - *action : XF_PARSED;
+    }
     if (act->verdict == XF_DROP)
         *action = XDP_DROP;
-    else if (act->verdict == XF_OUTPUT)
-        miss = output(ctx, p, act, action);
     else
-        miss = XF_MISS_INTERNAL;
+        miss = output(ctx, p, act, &p->key, 0, action);
     if (miss == XF_PARSED)
-        account(stats, p);
+        account(stats, p->frame_len, p->key.tcp_flags);
     return miss;
 }
 
 static __always_inline int
 run(struct xdp_md *ctx, __u32 cpu)
 {
-    struct xf_packet packet = {0};
+    struct xf_scratch *scratch = bpf_map_lookup_elem(&xf_scratches, &cpu);
     int action = XDP_PASS;
+    struct xf_packet *p;
     int miss;
 
-    miss = parse_packet(ctx, &packet);
+    if (!scratch)
+        return take_miss_path(ctx, NULL);
+    p = &scratch->packet;
+    *p = (struct xf_packet){};
+    miss = parse_packet(ctx, p);
     if (miss == XF_PARSED) {
-        struct xf_hit hit = find_flow(&packet, cpu);
+        struct xf_hit hit = find_flow(p, cpu);
 
-        miss = hit.flow ? execute(ctx, &packet, cpu, hit, &action)
+        miss = hit.flow ? execute(ctx, p, cpu, hit, &action)
                         : XF_MISS_NO_FLOW;
     }
     if (miss == XF_PARSED)
         return action;
     count_miss(cpu, miss);
-    return take_miss_path(ctx, &packet);
+    return take_miss_path(ctx, p);
 }
 
 /* libxdp reuses an attached program of this name and version, and its

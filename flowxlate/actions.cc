@@ -10,120 +10,67 @@
 
 #include <boost/container/small_vector.hpp>
 
+#include "fields.h"
+
 namespace flowxlate {
 namespace {
 
-constexpr const char *kNames[] = {
-    "unspec",   "output",        "userspace", "set",     "push_vlan",
-    "pop_vlan", "sample",        "recirc",    "hash",    "push_mpls",
-    "pop_mpls", "set_masked",    "ct",        "trunc",   "push_eth",
-    "pop_eth",  "ct_clear",      "push_nsh",  "pop_nsh", "meter",
-    "clone",    "check_pkt_len", "add_mpls",  "dec_ttl",
+// By OVS_ACTION_ATTR_*.
+constexpr ActionSupport kActions[] = {
+    {"unspec", false, ""},
+    {"output", true, "to one XDP port, as the last action"},
+    {"userspace", false, "the controller and slow-path actions are OVS's"},
+    {"set", true, "the fields below"},
+    {"push_vlan", true, "up to two tags in all"},
+    {"pop_vlan", true, ""},
+    {"sample", false, "its probability and sub-list are OVS's"},
+    {"recirc", true, "as the last action; up to 4 flows per packet"},
+    {"hash", true, "symmetric L3/L4, before recirc"},
+    {"push_mpls", false, ""},
+    {"pop_mpls", false, ""},
+    {"set_masked", true, "the fields below"},
+    {"ct", false, "connection tracking is OVS's"},
+    {"trunc", true, "before output"},
+    {"push_eth", false, "every XDP packet is an Ethernet frame"},
+    {"pop_eth", false, "every XDP packet is an Ethernet frame"},
+    {"ct_clear", false, "connection tracking is OVS's"},
+    {"push_nsh", false, ""},
+    {"pop_nsh", false, ""},
+    {"meter", false, "a meter's tokens would have to be shared with OVS"},
+    {"clone", false, "the program does not copy packets"},
+    {"check_pkt_len", false, "two lists of actions for one flow"},
+    {"add_mpls", false, ""},
+    {"dec_ttl", false, "OVS sets the TTL that it has matched instead"},
 };
-static_assert(std::size(kNames) == OVS_ACTION_ATTR_DEC_TTL + 1);
+static_assert(std::size(kActions) == OVS_ACTION_ATTR_DEC_TTL + 1);
 
-// The attributes of which some fields can be set, and their sizes.
-constexpr struct {
-    uint16_t attr;
-    uint16_t size;
-} kSettable[] = {
-    {OVS_KEY_ATTR_ETHERNET, sizeof(ovs_key_ethernet)},
-    {OVS_KEY_ATTR_IPV4, sizeof(ovs_key_ipv4)},
-    {OVS_KEY_ATTR_IPV6, sizeof(ovs_key_ipv6)},
-    {OVS_KEY_ATTR_TCP, sizeof(ovs_key_tcp)},
-    {OVS_KEY_ATTR_UDP, sizeof(ovs_key_udp)},
-};
-
-#define AT(STRUCT, MEMBER) static_cast<uint16_t>(offsetof(STRUCT, MEMBER))
-
-// Fields by their name in a reason: what begins 'offset' bytes into the
-// attribute.  By attribute, then by offset.  'settable' is what the program
-// can write; it can if the match guarantees the field.
-struct FieldName {
-    const char *name;
-    uint16_t attr;
-    uint16_t offset;
-    bool settable = false;
-};
-constexpr FieldName kFieldNames[] = {
-    {"encap", OVS_KEY_ATTR_ENCAP, 0},
-    {"skb_priority", OVS_KEY_ATTR_PRIORITY, 0},
-    {"in_port", OVS_KEY_ATTR_IN_PORT, 0},
-    {"eth", OVS_KEY_ATTR_ETHERNET, 0, true},
-    {"vlan", OVS_KEY_ATTR_VLAN, 0},
-    {"eth_type", OVS_KEY_ATTR_ETHERTYPE, 0},
-    {"ipv4_src", OVS_KEY_ATTR_IPV4, AT(ovs_key_ipv4, ipv4_src), true},
-    {"ipv4_dst", OVS_KEY_ATTR_IPV4, AT(ovs_key_ipv4, ipv4_dst), true},
-    {"ip_proto", OVS_KEY_ATTR_IPV4, AT(ovs_key_ipv4, ipv4_proto)},
-    {"ip_tos", OVS_KEY_ATTR_IPV4, AT(ovs_key_ipv4, ipv4_tos), true},
-    {"ip_ttl", OVS_KEY_ATTR_IPV4, AT(ovs_key_ipv4, ipv4_ttl), true},
-    {"ip_frag", OVS_KEY_ATTR_IPV4, AT(ovs_key_ipv4, ipv4_frag)},
-    {"ipv6_src", OVS_KEY_ATTR_IPV6, AT(ovs_key_ipv6, ipv6_src), true},
-    {"ipv6_dst", OVS_KEY_ATTR_IPV6, AT(ovs_key_ipv6, ipv6_dst), true},
-    {"ipv6_label", OVS_KEY_ATTR_IPV6, AT(ovs_key_ipv6, ipv6_label)},
-    {"ip_proto", OVS_KEY_ATTR_IPV6, AT(ovs_key_ipv6, ipv6_proto)},
-    {"ip_tos", OVS_KEY_ATTR_IPV6, AT(ovs_key_ipv6, ipv6_tclass), true},
-    {"ip_ttl", OVS_KEY_ATTR_IPV6, AT(ovs_key_ipv6, ipv6_hlimit), true},
-    {"ip_frag", OVS_KEY_ATTR_IPV6, AT(ovs_key_ipv6, ipv6_frag)},
-    {"tcp_src", OVS_KEY_ATTR_TCP, AT(ovs_key_tcp, tcp_src), true},
-    {"tcp_dst", OVS_KEY_ATTR_TCP, AT(ovs_key_tcp, tcp_dst), true},
-    {"udp_src", OVS_KEY_ATTR_UDP, AT(ovs_key_udp, udp_src), true},
-    {"udp_dst", OVS_KEY_ATTR_UDP, AT(ovs_key_udp, udp_dst), true},
-    {"icmp_type", OVS_KEY_ATTR_ICMP, AT(ovs_key_icmp, icmp_type)},
-    {"icmp_code", OVS_KEY_ATTR_ICMP, AT(ovs_key_icmp, icmp_code)},
-    {"icmpv6_type", OVS_KEY_ATTR_ICMPV6, AT(ovs_key_icmpv6, icmpv6_type)},
-    {"icmpv6_code", OVS_KEY_ATTR_ICMPV6, AT(ovs_key_icmpv6, icmpv6_code)},
-    {"arp_sip", OVS_KEY_ATTR_ARP, AT(ovs_key_arp, arp_sip)},
-    {"arp_tip", OVS_KEY_ATTR_ARP, AT(ovs_key_arp, arp_tip)},
-    {"arp_op", OVS_KEY_ATTR_ARP, AT(ovs_key_arp, arp_op)},
-    {"arp_sha", OVS_KEY_ATTR_ARP, AT(ovs_key_arp, arp_sha)},
-    {"arp_tha", OVS_KEY_ATTR_ARP, AT(ovs_key_arp, arp_tha)},
-    {"nd_target", OVS_KEY_ATTR_ND, AT(ovs_key_nd, nd_target)},
-    {"nd_sll", OVS_KEY_ATTR_ND, AT(ovs_key_nd, nd_sll)},
-    {"nd_tll", OVS_KEY_ATTR_ND, AT(ovs_key_nd, nd_tll)},
-    {"skb_mark", OVS_KEY_ATTR_SKB_MARK, 0},
-    {"tunnel", OVS_KEY_ATTR_TUNNEL, 0},
-    {"sctp_src", OVS_KEY_ATTR_SCTP, AT(ovs_key_sctp, sctp_src)},
-    {"sctp_dst", OVS_KEY_ATTR_SCTP, AT(ovs_key_sctp, sctp_dst)},
-    {"tcp_flags", OVS_KEY_ATTR_TCP_FLAGS, 0},
-    {"dp_hash", OVS_KEY_ATTR_DP_HASH, 0},
-    {"recirc_id", OVS_KEY_ATTR_RECIRC_ID, 0},
-    {"mpls", OVS_KEY_ATTR_MPLS, 0},
-    {"nsh", OVS_KEY_ATTR_NSH, 0},
-    {"nd_ext", OVS_KEY_ATTR_ND_EXTENSIONS, 0},
-};
-
-FieldName field_at(uint16_t attr, size_t offset) {
-    FieldName found{"unknown_field", attr, 0};
-    for (auto &f : kFieldNames) {
-        if (f.attr == attr && f.offset <= offset) {
-            found = f;
-        }
-    }
-    return found;
-}
+// <linux/openvswitch.h> has it from Linux 6.3 on, OVS's own from 2.10 on.
+constexpr uint32_t kHashAlgSymL4 = 1;
 
 Reject unsupported(const char *what) { return {"action", what, EOPNOTSUPP}; }
 Reject malformed(const char *what) { return {"malformed", what, EINVAL}; }
 
-// What has become of the packet while the list is walked.  Its VLAN tags: the
-// tag it came with, if it is still there, below at most one that was pushed.
-// Its fields: what has been set so far.
+// What has become of the packet while the list is walked.  Its VLAN tags: those
+// it came with that are still there, below those that were pushed.  Its
+// fields: what has been set so far.
 class Walk {
 public:
-    Walk(const Match &match, Actions *out)
-        : out_(*out),
-          match_(match),
-          tagged_(match.tagged()),
-          original_(tagged_) {
+    Walk(const Match &match, Actions *out) : out_(*out), match_(match) {
         out_ = {};
     }
 
     Reject step(const Attr &a) {
-        if (out_.verdict == XF_OUTPUT) {
-            return unsupported(a.type == OVS_ACTION_ATTR_OUTPUT
-                                   ? "second_output"
-                                   : "after_output");
+        if (out_.verdict != XF_DROP) {
+            return out_.verdict == XF_OUTPUT && a.type == OVS_ACTION_ATTR_OUTPUT
+                     ? unsupported("second_output")
+                     : unsupported("after_output");
+        }
+        // What these prepare has to follow at once.
+        if (out_.rewrite.max_len && a.type != OVS_ACTION_ATTR_OUTPUT) {
+            return unsupported("trunc");
+        }
+        if (hashed_ && a.type != OVS_ACTION_ATTR_RECIRC) {
+            return unsupported("hash");
         }
         switch (a.type) {
             case OVS_ACTION_ATTR_OUTPUT:
@@ -135,11 +82,17 @@ public:
             case OVS_ACTION_ATTR_SET:
             case OVS_ACTION_ATTR_SET_MASKED:
                 return set(a);
+            case OVS_ACTION_ATTR_TRUNC:
+                return trunc(a);
+            case OVS_ACTION_ATTR_HASH:
+                return hash(a);
+            case OVS_ACTION_ATTR_RECIRC:
+                return recirc(a);
             case OVS_OFFLOAD_ACTION_PRIVATE:
                 return unsupported("ovs_private");  // Tunnels, lb_output.
             default:
-                return unsupported(a.type < std::size(kNames)
-                                       ? kNames[a.type]
+                return unsupported(a.type < std::size(kActions)
+                                       ? kActions[a.type].name
                                        : "unknown_action");
         }
     }
@@ -147,17 +100,8 @@ public:
     void finish() {
         if (out_.verdict == XF_DROP) {
             out_ = {};  // Whatever was done to the packet, nobody sees it.
-            return;
         }
         leave_out_what_is_right();
-        if (!pushed_) {
-            out_.vlan_tpid = out_.vlan_tci = 0;  // Of a tag that was popped.
-        }
-        if (pushed_) {
-            out_.vlan_op = tagged_ ? XF_VLAN_REPLACE : XF_VLAN_PUSH;
-        } else {
-            out_.vlan_op = tagged_ && !original_ ? XF_VLAN_POP : XF_VLAN_NONE;
-        }
     }
 
 private:
@@ -173,31 +117,62 @@ private:
 
     Reject push_vlan(const Attr &a) {
         ovs_action_push_vlan push;
-        if (!read_exactly(a.payload, &push)) {
+        if (!read_exactly(a.payload, &push)
+            || (push.vlan_tpid != htons(ETH_P_8021Q)
+                && push.vlan_tpid != htons(ETH_P_8021AD))) {
             return malformed("push_vlan");
         }
-        if (push.vlan_tpid != htons(ETH_P_8021Q)
-            && push.vlan_tpid != htons(ETH_P_8021AD)) {
-            return malformed("push_vlan");
+        if (match_.n_tags - out_.n_pop + out_.push.size() >= XF_MAX_TAGS) {
+            return unsupported("third_vlan");
         }
-        if (original_ || pushed_) {
-            return unsupported("second_vlan");
-        }
-        pushed_ = true;
-        out_.vlan_tpid = push.vlan_tpid;
         // The "present" bit is not part of the tag on the wire.
-        out_.vlan_tci = push.vlan_tci & htons(~XF_VLAN_PRESENT & 0xffff);
+        const __be16 tci = push.vlan_tci & htons(~XF_VLAN_PRESENT & 0xffff);
+        out_.push.push_back({push.vlan_tpid, tci});
         return {};
     }
 
     Reject pop_vlan() {
-        if (pushed_) {
-            pushed_ = false;
-        } else if (original_) {
-            original_ = false;
+        if (!out_.push.empty()) {
+            out_.push.pop_back();
+        } else if (out_.n_pop < match_.n_tags) {
+            out_.n_pop++;
         } else {
             return malformed("pop_vlan");  // Nothing to pop.
         }
+        return {};
+    }
+
+    // Of the output that follows.
+    Reject trunc(const Attr &a) {
+        ovs_action_trunc trunc;
+        if (!read_exactly(a.payload, &trunc) || trunc.max_len < ETH_HLEN) {
+            return malformed("trunc");
+        }
+        out_.rewrite.max_len = trunc.max_len;
+        return {};
+    }
+
+    // The other algorithm, hash_l4, is not always the same in OVS either: some
+    // of its paths hash the packet and some take a hash that they know.
+    Reject hash(const Attr &a) {
+        ovs_action_hash hash;
+        if (!read_exactly(a.payload, &hash)) {
+            return malformed("hash");
+        }
+        if (hash.hash_alg != kHashAlgSymL4) {
+            return unsupported(hash.hash_alg == OVS_HASH_ALG_L4 ? "hash_l4"
+                                                                : "hash");
+        }
+        out_.rewrite.hash_basis = hash.hash_basis;
+        hashed_ = true;
+        return {};
+    }
+
+    Reject recirc(const Attr &a) {
+        if (!read_exactly(a.payload, &out_.recirc_id) || !out_.recirc_id) {
+            return malformed("recirc");
+        }
+        out_.verdict = hashed_ ? XF_HASH_RECIRC : XF_RECIRC;
         return {};
     }
 
@@ -235,27 +210,31 @@ private:
     Reject set_field(uint16_t attr, Bytes key, Bytes mask) {
         boost::container::small_vector<std::byte, 64> left(mask.begin(),
                                                            mask.end());
+        const AttrRule &rule = rule_of(attr);
         xf_key value{}, bits{};
-        const auto *rule =
-            std::find_if(std::begin(kSettable), std::end(kSettable),
-                         [attr](auto &r) { return r.attr == attr; });
 
-        if (mask.empty() || key.size() != mask.size()) {
+        if (mask.empty() || key.size() != mask.size()
+            || (rule.size && key.size() != rule.size)) {
             return malformed("set");
         }
-        if (rule != std::end(kSettable)) {
-            if (mask.size() != rule->size) {
-                return malformed("set");
-            }
-            encode_fields(match_, attr, key, mask, &value, &bits,
-                          {left.data(), left.size()});
-        }
+        encode_fields(match_, attr, key, mask, &value, &bits,
+                      {left.data(), left.size()});
+        clear_special_bits(attr, key, left.data());
         for (size_t i = 0; i < mask.size(); i++) {
-            const FieldName field = field_at(attr, i);
+            const Field *field = field_at(attr, i);
             if (left[i] != std::byte{0}
-                || (mask[i] != std::byte{0} && !field.settable)) {
-                return {"set", field.name, EOPNOTSUPP};
+                || (mask[i] != std::byte{0} && !(field && field->settable))) {
+                return {"set", name_at(attr, i), EOPNOTSUPP};
             }
+        }
+        // The checksum of an address is one that later fragments do not have,
+        // but OVS 3.1 changes their payload.
+        if (attr == OVS_KEY_ATTR_IPV4 && (bits.ipv4_src || bits.ipv4_dst)
+            && !is_not_later_fragment()) {
+            return {"set", "later_fragment", EOPNOTSUPP};
+        }
+        if (value.ipv6_label & ~htonl(0xfffff)) {
+            return malformed("set");
         }
         for (size_t i = 0; i < XF_KEY_WORDS; i++) {
             auto &to = out_.rewrite;
@@ -263,6 +242,20 @@ private:
             to.mask[i] |= bits.word[i];
         }
         return {};
+    }
+
+    bool is_not_later_fragment() const {
+        return (match_.mask.nw_frag & XF_FRAG_LATER)
+            && !(match_.key.nw_frag & XF_FRAG_LATER);
+    }
+
+    // The high byte of an ARP opcode, which is and stays zero.
+    void clear_special_bits(uint16_t attr, Bytes key, std::byte *left) const {
+        const size_t high = offsetof(ovs_key_arp, arp_op);
+        if (attr == OVS_KEY_ATTR_ARP && match_.cls == XF_CLASS_ARP
+            && key[high] == std::byte{0}) {
+            left[high] = std::byte{0};
+        }
     }
 
     void leave_out_what_is_right() {
@@ -276,9 +269,7 @@ private:
 
     Actions &out_;
     const Match &match_;
-    const bool tagged_;
-    bool original_;
-    bool pushed_ = false;
+    bool hashed_ = false;
 };
 
 }  // namespace
@@ -298,5 +289,7 @@ Reject decode_actions(Bytes actions, const Match &match, Actions *out) {
     walk.finish();
     return {};
 }
+
+std::span<const ActionSupport> action_support() { return kActions; }
 
 }  // namespace flowxlate

@@ -3,16 +3,19 @@
 // program does out.
 //
 // A list is taken as a whole or refused: the program must be able to complete
-// every action of it before it changes the packet.
+// every action of it before it changes the packet.  The table in actions.cc
+// has all actions; the reason for which one is refused begins with "action/".
 //
 // Fields are set only where the match says that each packet has them: those of
 // IP if the flow matches its Ethernet type, ports if it matches TCP or UDP
 // exactly.  Fail closed, as in match.h: a mask bit that is not encoded refuses
-// the flow, with the field's name ("set/ipv6_label", all in kFieldNames).  All
-// sets are one in the end; bits that the match shows to be right already are
-// left out of it, so that flows which differ in those share a rewrite.
+// the flow, with the field's name ("set/sctp_src", see fields.h).  All sets are
+// one in the end; bits that the match shows to be right already are left out of
+// it, so that flows which differ in those share a rewrite.
 #ifndef FLOWXLATE_ACTIONS_H
 #define FLOWXLATE_ACTIONS_H
+
+#include <boost/container/static_vector.hpp>
 
 #include "match.h"
 #include "netlink_attr.h"
@@ -22,16 +25,25 @@ namespace flowxlate {
 
 struct Actions {
     xf_verdict verdict = XF_DROP;
-    xf_vlan_op vlan_op = XF_VLAN_NONE;
-    __be16 vlan_tpid = 0;  // For PUSH and REPLACE.
-    __be16 vlan_tci = 0;
-    OdpPort out_port{};    // For XF_OUTPUT.
-    xf_rewrite rewrite{};  // Mask bits only for XF_OUTPUT.
+    unsigned n_pop = 0;      // VLAN tags taken off.
+    boost::container::static_vector<xf_tag, XF_MAX_TAGS>
+        push;                // Then put on, the innermost first.
+    OdpPort out_port{};      // For XF_OUTPUT.
+    uint32_t recirc_id = 0;  // For XF_RECIRC and XF_HASH_RECIRC.
+    xf_rewrite rewrite{};
 };
 
 // Decodes 'actions' of a flow that matches 'match'.  On success fills in
 // '*out'.
 Reject decode_actions(Bytes actions, const Match &match, Actions *out);
+
+// One row of docs/supported.md.
+struct ActionSupport {
+    const char *name;
+    bool supported;
+    const char *remark;
+};
+std::span<const ActionSupport> action_support();
 
 }  // namespace flowxlate
 

@@ -21,10 +21,11 @@ namespace {
 template <typename Fn>
 void for_each_shared_map(xdp_offload_bpf *s, Fn fn) {
     for (auto map :
-         {&s->maps.xf_buckets, &s->maps.xf_flows, &s->maps.xf_long_keys,
+         {&s->maps.xf_buckets, &s->maps.xf_flows, &s->maps.xf_key_rests,
           &s->maps.xf_subtables, &s->maps.xf_flow_cache, &s->maps.xf_guesses,
           &s->maps.xf_walks, &s->maps.xf_rewrites, &s->maps.xf_stats,
           &s->maps.xf_ports, &s->maps.xf_cpus, &s->maps.xf_misses,
+          &s->maps.xf_settings, &s->maps.xf_scratches,
           &s->maps.xf_tx_ports}) {
         fn(*map);
     }
@@ -87,7 +88,7 @@ void BpfMaps::size_maps() {
     auto &m = template_->maps;
     bpf_map__set_max_entries(m.xf_buckets, n_buckets_);
     bpf_map__set_max_entries(m.xf_flows, n_slots_);
-    bpf_map__set_max_entries(m.xf_long_keys, n_slots_);
+    bpf_map__set_max_entries(m.xf_key_rests, n_slots_);
     bpf_map__set_max_entries(m.xf_guesses, n_cpus_);
     bpf_map__set_max_entries(m.xf_flow_cache, n_cpus_ << cache_bits_);
     bpf_map__set_max_entries(m.xf_subtables, XF_MAX_SUBTABLES);
@@ -96,6 +97,7 @@ void BpfMaps::size_maps() {
     bpf_map__set_max_entries(m.xf_stats, n_slots_ * n_cpus_);
     bpf_map__set_max_entries(m.xf_ports, XF_MAX_PORTS);
     bpf_map__set_max_entries(m.xf_cpus, n_cpus_);
+    bpf_map__set_max_entries(m.xf_scratches, n_cpus_);
     bpf_map__set_max_entries(m.xf_misses, XF_MAX_PORTS * n_cpus_);
 }
 
@@ -126,7 +128,7 @@ Failure BpfMaps::map_arrays() {
     auto &m = template_->maps;
     map(m.xf_buckets, &tables_.buckets);
     map(m.xf_flows, &tables_.flows);
-    map(m.xf_long_keys, &tables_.long_keys);
+    map(m.xf_key_rests, &tables_.key_rests);
     map(m.xf_subtables, &tables_.subtables);
     map(m.xf_walks, &tables_.walks);
     map(m.xf_rewrites, &tables_.rewrites);
@@ -134,7 +136,9 @@ Failure BpfMaps::map_arrays() {
     map(m.xf_cpus, &tables_.cpus);
     map(m.xf_ports, &ports_);
     map(m.xf_misses, &misses_);
+    map(m.xf_settings, &settings_);
     tables_.secret = secret_;
+    set_max_tags(1);
     return failed;
 }
 
@@ -209,6 +213,11 @@ Failure BpfMaps::clear_tx_port(PortSlot slot) {
         return failure(errno, "cannot remove the device from the device map");
     }
     return {};
+}
+
+void BpfMaps::set_max_tags(uint32_t n) {
+    std::atomic_ref(settings_[0].max_tags)
+        .store(n, std::memory_order_relaxed);
 }
 
 uint64_t BpfMaps::misses(PortSlot slot, xf_miss reason) const {

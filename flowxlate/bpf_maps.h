@@ -45,6 +45,9 @@ public:
     Failure set_tx_port(PortSlot slot, Ifindex ifindex);
     Failure clear_tx_port(PortSlot slot);
 
+    // How many VLAN tags the programs look behind: OVS's vlan-limit, 1 or 2.
+    void set_max_tags(uint32_t);
+
     // Returns after every CPU has left all programs that were running.
     Failure wait_for_programs();
 
@@ -72,6 +75,7 @@ private:
     TableMemory tables_;
     std::span<xf_port> ports_;
     std::span<xf_miss_row> misses_;
+    std::span<xf_settings> settings_;
     Fd grace_outer_, grace_inner_;
 };
 

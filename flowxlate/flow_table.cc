@@ -31,12 +31,17 @@ bool is_equal(const xf_rewrite &a, const xf_rewrite &b) {
     return !std::memcmp(&a, &b, sizeof a);
 }
 
+uint32_t key_length(const std::array<uint64_t, XF_KEY_WORDS> &mask) {
+    uint32_t last = XF_KEY_WORDS - 1;
+    while (last > 0 && !mask[last]) {
+        last--;
+    }
+    return xf_key_length(last);
+}
+
 }  // namespace
 
-bool FlowAction::rewrites() const {
-    return std::any_of(std::begin(rewrite.mask), std::end(rewrite.mask),
-                       [](uint64_t word) { return word != 0; });
-}
+bool FlowAction::rewrites() const { return !is_equal(rewrite, {}); }
 
 FlowStats &FlowStats::operator+=(const FlowStats &o) {
     packets += o.packets;
@@ -93,7 +98,7 @@ xf_bucket &FlowTable::bucket2(uint64_t hash) {
 
 uint64_t FlowTable::hash(SubtableSlot subtable, const xf_key &masked) const {
     uint64_t sum = xf_hash_word(index(subtable), mem_.secret[XF_KEY_WORDS]);
-    const uint32_t n = xf_class_words(subtables_[index(subtable)].id.cls);
+    const uint32_t n = key_length(subtables_[index(subtable)].id.mask);
 
     for (uint32_t i = 0; i < n; i++) {
         sum += xf_hash_word(masked.word[i], mem_.secret[i]);
@@ -119,7 +124,7 @@ Reject FlowTable::get_subtable(const MaskId &id, SubtableSlot *slot,
     subtables_[index(*slot)] = {id, 0};
     std::copy(id.mask.begin(), id.mask.end(),
               mem_.subtables[index(*slot)].mask);
-    mem_.subtables[index(*slot)].n_words = xf_class_words(id.cls);
+    mem_.subtables[index(*slot)].n_words = key_length(id.mask);
     return {};
 }
 
@@ -199,13 +204,13 @@ FlowSlot FlowTable::fill_slot(SubtableSlot subtable, const xf_key &key,
     flow.action.rewrite = index(rewrite);
     const auto *rest = key.word + XF_SHORT_KEY_WORDS;
     std::copy(key.word, rest, flow.key);
-    std::copy(rest, std::end(key.word), mem_.long_keys[index(slot)].word);
+    std::copy(rest, std::end(key.word), mem_.key_rests[index(slot)].word);
     return slot;
 }
 
 xf_key FlowTable::key_in(FlowSlot slot) const {
     const auto &begin = mem_.flows[index(slot)].key;
-    const auto &rest = mem_.long_keys[index(slot)].word;
+    const auto &rest = mem_.key_rests[index(slot)].word;
     xf_key key;
     auto *next = std::copy(std::begin(begin), std::end(begin), key.word);
     std::copy(std::begin(rest), std::end(rest), next);

@@ -53,7 +53,7 @@ namespace flowxlate {
 struct TableMemory {
     std::span<xf_bucket> buckets;                     // A power of 2 of them.
     std::span<xf_flow> flows;                         // Slot 0 is not used.
-    std::span<xf_long_key> long_keys;                 // By flow slot.
+    std::span<xf_key_rest> key_rests;                 // By flow slot.
     std::span<xf_subtable> subtables;                 // Slot 0 is not used.
     std::span<xf_walk> walks;                         // XF_N_CLASSES of them.
     std::span<xf_rewrite> rewrites;                   // Slot 0 is not used.
@@ -72,7 +72,7 @@ enum class RewriteSlot : uint16_t { kNone = 0 };
 
 // What a flow does.  'action.rewrite' is the table's to fill in.
 struct FlowAction {
-    // Without a mask bit in 'r', nothing is rewritten.
+    // All zero in 'r': nothing is rewritten.
     FlowAction(const xf_action &a, const xf_rewrite &r = {})  // NOLINT
         : action(a), rewrite(r) {}
 

@@ -12,150 +12,13 @@
 #include <boost/container/small_vector.hpp>
 #include <boost/container/static_vector.hpp>
 
+#include "fields.h"
+
 namespace flowxlate {
 namespace {
 
-// Attribute types up to this one have a name and a rule.
-constexpr uint16_t kMaxAttr = OVS_KEY_ATTR_IPV6_EXTHDRS;
-
-constexpr unsigned bit(xf_class c) { return 1U << c; }
-constexpr unsigned kAnyClass = (1U << XF_N_CLASSES) - 1;
-constexpr unsigned kIp = bit(XF_CLASS_IPV4) | bit(XF_CLASS_IPV6);
-
-// One field: 'size' bytes at 'attr_off' of attribute 'attr' are 'size' bytes
-// at 'key_off' of struct xf_key.  Only for packets of 'classes' and, unless it
-// is 0, of IP protocol 'proto'.
-struct Field {
-    uint16_t attr;
-    uint16_t attr_off;
-    uint16_t size;
-    uint16_t key_off;
-    unsigned classes;
-    uint8_t proto;
-};
-
-#define IN_ATTR(STRUCT, MEMBER)                             \
-    static_cast<uint16_t>(offsetof(struct STRUCT, MEMBER)), \
-        static_cast<uint16_t>(sizeof(STRUCT::MEMBER))
-#define IN_KEY(MEMBER) static_cast<uint16_t>(offsetof(xf_key, MEMBER))
-
-constexpr unsigned kArp = bit(XF_CLASS_ARP);
-constexpr unsigned kIpv4 = bit(XF_CLASS_IPV4);
-constexpr unsigned kIpv6 = bit(XF_CLASS_IPV6);
-
-// Attributes that are not plain bytes (IN_PORT, VLAN, ETHERTYPE, fragments)
-// are decoded by functions below.
-// clang-format off
-constexpr Field kFields[] = {
-    {OVS_KEY_ATTR_ETHERNET, IN_ATTR(ovs_key_ethernet, eth_src),
-     IN_KEY(eth_src), kAnyClass, 0},
-    {OVS_KEY_ATTR_ETHERNET, IN_ATTR(ovs_key_ethernet, eth_dst),
-     IN_KEY(eth_dst), kAnyClass, 0},
-
-    {OVS_KEY_ATTR_ARP, IN_ATTR(ovs_key_arp, arp_sip), IN_KEY(ipv4_src), kArp,
-     0},
-    {OVS_KEY_ATTR_ARP, IN_ATTR(ovs_key_arp, arp_tip), IN_KEY(ipv4_dst), kArp,
-     0},
-    // The low byte; packets with a longer opcode take the miss path.
-    {OVS_KEY_ATTR_ARP, offsetof(ovs_key_arp, arp_op) + 1, 1, IN_KEY(nw_proto),
-     kArp, 0},
-    {OVS_KEY_ATTR_ARP, IN_ATTR(ovs_key_arp, arp_sha), IN_KEY(arp_sha), kArp,
-     0},
-    {OVS_KEY_ATTR_ARP, IN_ATTR(ovs_key_arp, arp_tha), IN_KEY(arp_tha), kArp,
-     0},
-
-    {OVS_KEY_ATTR_IPV4, IN_ATTR(ovs_key_ipv4, ipv4_src), IN_KEY(ipv4_src),
-     kIpv4, 0},
-    {OVS_KEY_ATTR_IPV4, IN_ATTR(ovs_key_ipv4, ipv4_dst), IN_KEY(ipv4_dst),
-     kIpv4, 0},
-    {OVS_KEY_ATTR_IPV4, IN_ATTR(ovs_key_ipv4, ipv4_proto), IN_KEY(nw_proto),
-     kIpv4, 0},
-    {OVS_KEY_ATTR_IPV4, IN_ATTR(ovs_key_ipv4, ipv4_tos), IN_KEY(nw_tos),
-     kIpv4, 0},
-    {OVS_KEY_ATTR_IPV4, IN_ATTR(ovs_key_ipv4, ipv4_ttl), IN_KEY(nw_ttl),
-     kIpv4, 0},
-
-    {OVS_KEY_ATTR_IPV6, IN_ATTR(ovs_key_ipv6, ipv6_src), IN_KEY(ipv6_src),
-     kIpv6, 0},
-    {OVS_KEY_ATTR_IPV6, IN_ATTR(ovs_key_ipv6, ipv6_dst), IN_KEY(ipv6_dst),
-     kIpv6, 0},
-    {OVS_KEY_ATTR_IPV6, IN_ATTR(ovs_key_ipv6, ipv6_proto), IN_KEY(nw_proto),
-     kIpv6, 0},
-    {OVS_KEY_ATTR_IPV6, IN_ATTR(ovs_key_ipv6, ipv6_tclass), IN_KEY(nw_tos),
-     kIpv6, 0},
-    {OVS_KEY_ATTR_IPV6, IN_ATTR(ovs_key_ipv6, ipv6_hlimit), IN_KEY(nw_ttl),
-     kIpv6, 0},
-
-    {OVS_KEY_ATTR_TCP, IN_ATTR(ovs_key_tcp, tcp_src), IN_KEY(tp_src), kIp,
-     IPPROTO_TCP},
-    {OVS_KEY_ATTR_TCP, IN_ATTR(ovs_key_tcp, tcp_dst), IN_KEY(tp_dst), kIp,
-     IPPROTO_TCP},
-    {OVS_KEY_ATTR_TCP_FLAGS, 0, 2, IN_KEY(tcp_flags), kIp, IPPROTO_TCP},
-    {OVS_KEY_ATTR_UDP, IN_ATTR(ovs_key_udp, udp_src), IN_KEY(tp_src), kIp,
-     IPPROTO_UDP},
-    {OVS_KEY_ATTR_UDP, IN_ATTR(ovs_key_udp, udp_dst), IN_KEY(tp_dst), kIp,
-     IPPROTO_UDP},
-    {OVS_KEY_ATTR_SCTP, IN_ATTR(ovs_key_sctp, sctp_src), IN_KEY(tp_src), kIp,
-     IPPROTO_SCTP},
-    {OVS_KEY_ATTR_SCTP, IN_ATTR(ovs_key_sctp, sctp_dst), IN_KEY(tp_dst), kIp,
-     IPPROTO_SCTP},
-    // The low bytes of the 16-bit ports.
-    {OVS_KEY_ATTR_ICMP, IN_ATTR(ovs_key_icmp, icmp_type), IN_KEY(tp_src) + 1,
-     kIpv4, IPPROTO_ICMP},
-    {OVS_KEY_ATTR_ICMP, IN_ATTR(ovs_key_icmp, icmp_code), IN_KEY(tp_dst) + 1,
-     kIpv4, IPPROTO_ICMP},
-    {OVS_KEY_ATTR_ICMPV6, IN_ATTR(ovs_key_icmpv6, icmpv6_type),
-     IN_KEY(tp_src) + 1, kIpv6, IPPROTO_ICMPV6},
-    {OVS_KEY_ATTR_ICMPV6, IN_ATTR(ovs_key_icmpv6, icmpv6_code),
-     IN_KEY(tp_dst) + 1, kIpv6, IPPROTO_ICMPV6},
-};
-// clang-format on
-
-// What an attribute is called in a reason, how long it must be (0: any), and
-// whether its bits are zero in every packet that enters the pipeline, so that
-// a match on zero is fulfilled and needs no encoding.
-struct AttrRule {
-    const char *name;
-    uint16_t size = 0;
-    bool zero_at_ingress = false;
-};
-
-constexpr std::array<AttrRule, kMaxAttr + 1> make_rules() {
-    std::array<AttrRule, kMaxAttr + 1> r{};
-    r.fill({"unknown_attribute"});
-    r[OVS_KEY_ATTR_ENCAP] = {"encap"};
-    r[OVS_KEY_ATTR_PRIORITY] = {"skb_priority", 4, true};
-    r[OVS_KEY_ATTR_IN_PORT] = {"in_port", 4};
-    r[OVS_KEY_ATTR_ETHERNET] = {"eth", sizeof(ovs_key_ethernet)};
-    r[OVS_KEY_ATTR_VLAN] = {"vlan", 2};
-    r[OVS_KEY_ATTR_ETHERTYPE] = {"eth_type", 2};
-    r[OVS_KEY_ATTR_IPV4] = {"ipv4", sizeof(ovs_key_ipv4)};
-    r[OVS_KEY_ATTR_IPV6] = {"ipv6_label", sizeof(ovs_key_ipv6)};
-    r[OVS_KEY_ATTR_TCP] = {"tcp", sizeof(ovs_key_tcp)};
-    r[OVS_KEY_ATTR_UDP] = {"udp", sizeof(ovs_key_udp)};
-    r[OVS_KEY_ATTR_ICMP] = {"icmp", sizeof(ovs_key_icmp)};
-    r[OVS_KEY_ATTR_ICMPV6] = {"icmpv6", sizeof(ovs_key_icmpv6)};
-    r[OVS_KEY_ATTR_ARP] = {"arp", sizeof(ovs_key_arp)};
-    r[OVS_KEY_ATTR_ND] = {"nd", sizeof(ovs_key_nd)};
-    r[OVS_KEY_ATTR_SKB_MARK] = {"skb_mark", 4, true};
-    r[OVS_KEY_ATTR_TUNNEL] = {"tunnel"};
-    r[OVS_KEY_ATTR_SCTP] = {"sctp", sizeof(ovs_key_sctp)};
-    r[OVS_KEY_ATTR_TCP_FLAGS] = {"tcp_flags", 2};
-    r[OVS_KEY_ATTR_DP_HASH] = {"dp_hash", 4, true};
-    r[OVS_KEY_ATTR_RECIRC_ID] = {"recirc_id", 4, true};
-    r[OVS_KEY_ATTR_MPLS] = {"mpls"};
-    r[OVS_KEY_ATTR_CT_STATE] = {"ct_state", 4, true};
-    r[OVS_KEY_ATTR_CT_ZONE] = {"ct_zone", 2, true};
-    r[OVS_KEY_ATTR_CT_MARK] = {"ct_mark", 4, true};
-    r[OVS_KEY_ATTR_CT_LABELS] = {"ct_labels", 16, true};
-    r[OVS_KEY_ATTR_CT_ORIG_TUPLE_IPV4] = {"ct_tuple4", 0, true};
-    r[OVS_KEY_ATTR_CT_ORIG_TUPLE_IPV6] = {"ct_tuple6", 0, true};
-    r[OVS_KEY_ATTR_NSH] = {"nsh"};
-    r[OVS_KEY_ATTR_PACKET_TYPE] = {"packet_type", 4, true};
-    r[OVS_KEY_ATTR_ND_EXTENSIONS] = {"nd_ext"};
-    return r;
-}
-constexpr auto kRules = make_rules();
+constexpr uint8_t kNdSolicit = 135, kNdAdvert = 136;  // RFC 4861.
+constexpr uint32_t kHashBits = 0xff;  // Those of dp_hash in struct xf_key.
 
 Reject unsupported(const char *field) { return {"match", field, EOPNOTSUPP}; }
 Reject malformed(const char *what) { return {"malformed", what, EINVAL}; }
@@ -163,6 +26,10 @@ Reject malformed(const char *what) { return {"malformed", what, EINVAL}; }
 bool all_zero(Bytes b) {
     return std::all_of(b.begin(), b.end(),
                        [](std::byte x) { return x == std::byte{0}; });
+}
+
+bool is_vlan(__be16 type) {
+    return type == htons(ETH_P_8021Q) || type == htons(ETH_P_8021AD);
 }
 
 // The flow's attributes of one level of nesting, by type.
@@ -177,11 +44,11 @@ struct Attrs {
         AttrReader reader(bytes);
         while (auto a = reader.next()) {
             if (a->type > kMaxAttr) {
-                return unsupported("unknown_attribute");
+                return unsupported(rule_of(a->type).name);
             }
-            if (kRules[a->type].size
-                && a->payload.size() != kRules[a->type].size) {
-                return malformed(kRules[a->type].name);
+            const auto &rule = rule_of(a->type);
+            if (rule.size && a->payload.size() != rule.size) {
+                return malformed(rule.name);
             }
             if (by_type[a->type]) {
                 return malformed("duplicate_attribute");
@@ -201,13 +68,53 @@ struct Attrs {
     }
 };
 
-// Is 'f' a field that every packet which 'm' can match has?
-bool applies(const Field &f, const Match &m) {
-    return (f.classes & bit(m.cls))
-        && (!f.proto
-            || (m.mask.nw_proto == 0xff && m.key.nw_proto == f.proto));
+// Do all packets that 'm' matches have this IP protocol, and its header?
+bool is_exactly(const Match &m, uint8_t proto) {
+    return m.mask.nw_proto == 0xff && m.key.nw_proto == proto
+        && (m.mask.nw_frag & XF_FRAG_LATER)
+        && !(m.key.nw_frag & XF_FRAG_LATER);
 }
 
+bool is_nd(const Match &m) {
+    const uint16_t type = ntohs(m.key.tp_src);
+    return is_exactly(m, IPPROTO_ICMPV6) && m.mask.tp_src == htons(0xff)
+        && (type == kNdSolicit || type == kNdAdvert)
+        && m.mask.tp_dst == htons(0xff) && m.key.tp_dst == 0;
+}
+
+// Is 'f' a field that every packet which 'm' can match has?
+bool applies(const Field &f, const Match &m) {
+    if (f.key_off == kNotInKey || !(f.classes & bit(m.cls))) {
+        return false;
+    }
+    switch (f.has) {
+        case Has::kAll:
+            return true;
+        case Has::kTcp:
+            return is_exactly(m, IPPROTO_TCP);
+        case Has::kUdp:
+            return is_exactly(m, IPPROTO_UDP);
+        case Has::kSctp:
+            return is_exactly(m, IPPROTO_SCTP);
+        case Has::kIcmp:
+            return is_exactly(m, IPPROTO_ICMP);
+        case Has::kIcmpv6:
+            return is_exactly(m, IPPROTO_ICMPV6);
+        case Has::kNd:
+            return is_nd(m);
+    }
+    return false;
+}
+
+// An attribute that decode_attr() need not look at again.
+bool decoded_elsewhere(uint16_t type) {
+    return type == OVS_KEY_ATTR_IN_PORT || type == OVS_KEY_ATTR_VLAN
+        || type == OVS_KEY_ATTR_ETHERTYPE || type == OVS_KEY_ATTR_ENCAP
+        || type == OVS_KEY_ATTR_RECIRC_ID || type == OVS_KEY_ATTR_DP_HASH;
+}
+
+// The attributes come in levels: the outer one, and one in the ENCAP attribute
+// of each VLAN tag.  The Ethernet type and all above it is in the innermost.
 class Decoder {
 public:
     explicit Decoder(Match *match) : m_(*match) { m_ = {}; }
@@ -215,109 +122,154 @@ public:
     Reject decode(Bytes key, Bytes mask);
 
 private:
-    Reject decode_vlan();
+    Reject decode_metadata();
+    Reject decode_tags();
+    Reject decode_tag(const Attrs &key, const Attrs &mask);
     Reject decode_class();
     Reject decode_frag();
     Reject decode_level(const Attrs &key, const Attrs &mask);
     Reject decode_attr(uint16_t type, Bytes key, Bytes mask);
     void clear_special_bits(uint16_t type, Bytes key, std::byte *left) const;
 
-    Match &m_;
-    Attrs key_, mask_;              // Outer level.
-    Attrs inner_key_, inner_mask_;  // In ENCAP, if the flow has a VLAN.
-    bool tagged_ = false;
+    struct Level {
+        Attrs key, mask;
+        bool has(uint16_t type) const { return key[type] || mask[type]; }
+    };
 
-    // Where the Ethernet type and all above it is.
-    const Attrs &payload_key() const { return tagged_ ? inner_key_ : key_; }
-    const Attrs &payload_mask() const { return tagged_ ? inner_mask_ : mask_; }
+    Match &m_;
+    boost::container::static_vector<Level, XF_MAX_TAGS + 1> levels_;
 };
 
-// An attribute that decode_attr() need not look at again.
-bool decoded_elsewhere(uint16_t type) {
-    return type == OVS_KEY_ATTR_IN_PORT || type == OVS_KEY_ATTR_VLAN
-        || type == OVS_KEY_ATTR_ETHERTYPE || type == OVS_KEY_ATTR_ENCAP;
-}
-
 Reject Decoder::decode(Bytes key, Bytes mask) {
-    if (auto r = key_.parse(key)) {
+    levels_.emplace_back();
+    if (auto r = levels_[0].key.parse(key)) {
         return r;
     }
-    if (auto r = mask_.parse(mask)) {
+    if (auto r = levels_[0].mask.parse(mask)) {
         return r;
     }
-    if (!key_[OVS_KEY_ATTR_IN_PORT]
-        || mask_.value<uint32_t>(OVS_KEY_ATTR_IN_PORT) != UINT32_MAX) {
-        return unsupported("in_port");
+    if (auto r = decode_metadata()) {
+        return r;
     }
-    m_.in_port = OdpPort{key_.value<uint32_t>(OVS_KEY_ATTR_IN_PORT)};
-    if (key_.value<uint32_t>(OVS_KEY_ATTR_PACKET_TYPE) != 0) {
-        return unsupported("packet_type");  // Not Ethernet.
-    }
-    if (auto r = decode_vlan()) {
+    if (auto r = decode_tags()) {
         return r;
     }
     if (auto r = decode_class()) {
         return r;
     }
-    if (auto r = decode_level(key_, mask_)) {
-        return r;
-    }
-    return tagged_ ? decode_level(inner_key_, inner_mask_) : Reject{};
-}
-
-// Without a VLAN attribute the flow matches packets without a tag: netlink
-// cannot say otherwise (see dpif_netdev_flow_put()).  With one, the flow's TCI
-// has the "present" bit, or the packet's tag was cut off.
-Reject Decoder::decode_vlan() {
-    if (!key_[OVS_KEY_ATTR_VLAN]) {
-        if (!all_zero(mask_[OVS_KEY_ATTR_VLAN].value_or(Bytes{}))
-            || key_[OVS_KEY_ATTR_ENCAP] || mask_[OVS_KEY_ATTR_ENCAP]) {
-            return unsupported("vlan");
-        }
-        m_.mask.vlan_tci = 0xffff;
-        return {};
-    }
-
-    const auto tci = key_.value<__be16>(OVS_KEY_ATTR_VLAN);
-    const auto tci_mask = mask_.value<__be16>(OVS_KEY_ATTR_VLAN);
-    const auto tpid = key_.value<__be16>(OVS_KEY_ATTR_ETHERTYPE);
-    const auto tpid_mask = mask_.value<__be16>(OVS_KEY_ATTR_ETHERTYPE);
-    if (tpid != htons(ETH_P_8021Q) || tpid_mask != 0xffff) {
-        return unsupported("vlan_tpid");
-    }
-    if (!(tci & tci_mask & htons(XF_VLAN_PRESENT)) || !key_[OVS_KEY_ATTR_ENCAP]
-        || !mask_[OVS_KEY_ATTR_ENCAP]) {
-        return unsupported("vlan_tci");
-    }
-    if (auto r = inner_key_.parse(*key_[OVS_KEY_ATTR_ENCAP])) {
-        return r;
-    }
-    if (auto r = inner_mask_.parse(*mask_[OVS_KEY_ATTR_ENCAP])) {
-        return r;
-    }
-    if (inner_key_[OVS_KEY_ATTR_VLAN] || inner_mask_[OVS_KEY_ATTR_VLAN]) {
-        return unsupported("second_vlan");
-    }
-    for (uint16_t type = 0; type <= kMaxAttr; type++) {
-        if (type != OVS_KEY_ATTR_ETHERTYPE
-            && (inner_key_[type] || inner_mask_[type])
-            && (key_[type] || mask_[type])) {
-            return malformed("duplicate_attribute");
+    for (auto &level : levels_) {
+        if (auto r = decode_level(level.key, level.mask)) {
+            return r;
         }
     }
-    m_.key.vlan_tci = tci & tci_mask;
-    m_.mask.vlan_tci = tci_mask;
-    tagged_ = true;
     return {};
 }
 
+// The program knows the low bits of a dp_hash; it is 0 until the packet has
+// been hashed, which is before it is recirculated.
+Reject Decoder::decode_metadata() {
+    const auto &[key, mask] = levels_[0];
+    if (!key[OVS_KEY_ATTR_IN_PORT]
+        || mask.value<uint32_t>(OVS_KEY_ATTR_IN_PORT) != UINT32_MAX) {
+        return unsupported("in_port");
+    }
+    m_.in_port = OdpPort{key.value<uint32_t>(OVS_KEY_ATTR_IN_PORT)};
+    if (key.value<uint32_t>(OVS_KEY_ATTR_PACKET_TYPE) != 0) {
+        return unsupported("packet_type");  // Not Ethernet.
+    }
+
+    const auto recirc_mask = mask.value<uint32_t>(OVS_KEY_ATTR_RECIRC_ID);
+    m_.recirc_id = key.value<uint32_t>(OVS_KEY_ATTR_RECIRC_ID) & recirc_mask;
+    if (m_.recirc_id && recirc_mask != UINT32_MAX) {
+        return unsupported("recirc_id");
+    }
+    const auto hash_mask = mask.value<uint32_t>(OVS_KEY_ATTR_DP_HASH);
+    const auto hash = key.value<uint32_t>(OVS_KEY_ATTR_DP_HASH) & hash_mask;
+    if ((hash | (m_.recirc_id ? hash_mask : 0)) & ~kHashBits) {
+        return unsupported("dp_hash");
+    }
+    m_.key.dp_hash = hash & kHashBits;
+    m_.mask.dp_hash = hash_mask & kHashBits;
+    return {};
+}
+
+// A level without a VLAN attribute matches packets without a further tag:
+// netlink cannot say otherwise (see dpif_netdev_flow_put()).
+Reject Decoder::decode_tags() {
+    while (levels_.back().key[OVS_KEY_ATTR_VLAN]) {
+        const Level &outer = levels_.back();
+        if (m_.n_tags == XF_MAX_TAGS) {
+            return unsupported("third_vlan");
+        }
+        if (auto r = decode_tag(outer.key, outer.mask)) {
+            return r;
+        }
+        Level inner;
+        if (auto r = inner.key.parse(*outer.key[OVS_KEY_ATTR_ENCAP])) {
+            return r;
+        }
+        if (auto r = inner.mask.parse(*outer.mask[OVS_KEY_ATTR_ENCAP])) {
+            return r;
+        }
+        for (uint16_t type = 0; type <= kMaxAttr; type++) {
+            const bool nests = type == OVS_KEY_ATTR_ETHERTYPE
+                            || type == OVS_KEY_ATTR_VLAN
+                            || type == OVS_KEY_ATTR_ENCAP;
+            for (auto &level : levels_) {
+                if (!nests && inner.has(type) && level.has(type)) {
+                    return malformed("duplicate_attribute");
+                }
+            }
+        }
+        m_.n_tags++;
+        levels_.push_back(std::move(inner));
+    }
+    const Level &payload = levels_.back();
+    if (!all_zero(payload.mask[OVS_KEY_ATTR_VLAN].value_or(Bytes{}))
+        || payload.has(OVS_KEY_ATTR_ENCAP)) {
+        return unsupported("vlan");
+    }
+    if (m_.n_tags < 1) {
+        m_.mask.vlan_tci = 0xffff;
+    }
+    if (m_.n_tags < 2) {
+        m_.mask.vlan2_tci = 0xffff;
+    }
+    return {};
+}
+
+// The flow's TCI has the "present" bit, or the packet's tag was cut off.
+Reject Decoder::decode_tag(const Attrs &key, const Attrs &mask) {
+    const auto tci = key.value<__be16>(OVS_KEY_ATTR_VLAN);
+    const auto tci_mask = mask.value<__be16>(OVS_KEY_ATTR_VLAN);
+    const auto tpid = key.value<__be16>(OVS_KEY_ATTR_ETHERTYPE);
+    const auto tpid_mask = mask.value<__be16>(OVS_KEY_ATTR_ETHERTYPE);
+    const bool outer = m_.n_tags == 0;
+
+    if (!is_vlan(tpid) || tpid_mask != 0xffff) {
+        return unsupported("vlan_tpid");
+    }
+    if (!(tci & tci_mask & htons(XF_VLAN_PRESENT)) || !key[OVS_KEY_ATTR_ENCAP]
+        || !mask[OVS_KEY_ATTR_ENCAP]) {
+        return unsupported("vlan_tci");
+    }
+    (outer ? m_.key.vlan_tci : m_.key.vlan2_tci) = tci & tci_mask;
+    (outer ? m_.mask.vlan_tci : m_.mask.vlan2_tci) = tci_mask;
+    const uint8_t ad = outer ? XF_TPID_OUTER_AD : XF_TPID_INNER_AD;
+    m_.mask.tpids |= ad;
+    m_.key.tpids |= tpid == htons(ETH_P_8021AD) ? ad : 0;
+    return {};
+}
+
+// The Ethernet type is that of a VLAN tag if OVS does not look behind that one
+// (other_config:vlan-limit).
 Reject Decoder::decode_class() {
-    const auto &key = payload_key();
-    const auto &mask = payload_mask();
+    const auto &[key, mask] = levels_.back();
     const auto type = key.value<__be16>(OVS_KEY_ATTR_ETHERTYPE);
 
     if (!key[OVS_KEY_ATTR_ETHERTYPE]
-        || mask.value<__be16>(OVS_KEY_ATTR_ETHERTYPE) != 0xffff) {
+        || mask.value<__be16>(OVS_KEY_ATTR_ETHERTYPE) != 0xffff
+        || (is_vlan(type) && !m_.n_tags)) {
         return unsupported("eth_type");
     }
     switch (ntohs(type)) {
@@ -330,9 +282,10 @@ Reject Decoder::decode_class() {
         case ETH_P_ARP:
             m_.cls = XF_CLASS_ARP;
             break;
-        case ETH_P_8021Q:
-        case ETH_P_8021AD:
-            return unsupported("second_vlan");
+        case ETH_P_MPLS_UC:
+        case ETH_P_MPLS_MC:
+            m_.cls = XF_CLASS_MPLS;
+            break;
         default:
             m_.cls = XF_CLASS_L2;
     }
@@ -343,26 +296,23 @@ Reject Decoder::decode_class() {
 
 // The fragment type is an enumeration, so its mask is all or nothing.
 Reject Decoder::decode_frag() {
-    uint8_t frag, mask;
+    const auto &[key, mask] = levels_.back();
+    uint8_t frag, frag_mask;
     if (m_.cls == XF_CLASS_IPV4) {
-        frag = payload_key().value<ovs_key_ipv4>(OVS_KEY_ATTR_IPV4).ipv4_frag;
-        mask = payload_mask().value<ovs_key_ipv4>(OVS_KEY_ATTR_IPV4).ipv4_frag;
+        frag = key.value<ovs_key_ipv4>(OVS_KEY_ATTR_IPV4).ipv4_frag;
+        frag_mask = mask.value<ovs_key_ipv4>(OVS_KEY_ATTR_IPV4).ipv4_frag;
     } else if (m_.cls == XF_CLASS_IPV6) {
-        frag = payload_key().value<ovs_key_ipv6>(OVS_KEY_ATTR_IPV6).ipv6_frag;
-        mask = payload_mask().value<ovs_key_ipv6>(OVS_KEY_ATTR_IPV6).ipv6_frag;
-        // Fragments have an extension header, which is not parsed.
-        if (mask && frag == OVS_FRAG_TYPE_FIRST) {
-            return unsupported("ip_frag");
-        }
+        frag = key.value<ovs_key_ipv6>(OVS_KEY_ATTR_IPV6).ipv6_frag;
+        frag_mask = mask.value<ovs_key_ipv6>(OVS_KEY_ATTR_IPV6).ipv6_frag;
     } else {
         return {};
     }
-    if ((mask != 0 && mask != 0xff)
-        || (mask && frag != XF_FRAG_NONE && frag != XF_FRAG_FIRST)) {
+    if ((frag_mask != 0 && frag_mask != 0xff)
+        || (frag_mask && frag > XF_FRAG_LATER)) {
         return unsupported("ip_frag");
     }
-    m_.key.nw_frag = frag & mask;
-    m_.mask.nw_frag = mask;
+    m_.key.nw_frag = frag & frag_mask;
+    m_.mask.nw_frag = frag_mask ? frag_mask : XF_FRAG_LATER;
     return {};
 }
 
@@ -375,7 +325,7 @@ Reject Decoder::decode_level(const Attrs &key, const Attrs &mask) {
         }
         if (key[type] && key[type]->size() != mask[type]->size()
             && type != OVS_KEY_ATTR_TUNNEL) {
-            return malformed(kRules[type].name);
+            return malformed(rule_of(type).name);
         }
         if (auto r =
                 decode_attr(type, key[type].value_or(Bytes{}), *mask[type])) {
@@ -419,16 +369,19 @@ Reject Decoder::decode_attr(uint16_t type, Bytes key, Bytes mask) {
     if (type == OVS_KEY_ATTR_TUNNEL && key.empty()) {
         return {};
     }
-    if (kRules[type].zero_at_ingress) {
+    if (rule_of(type).zero_at_ingress) {
         for (size_t i = 0; i < left.size(); i++) {
             if (key.empty() || (key[i] & left[i]) == std::byte{0}) {
                 left[i] = std::byte{0};
             }
         }
     }
-    return all_zero({left.data(), left.size()})
-             ? Reject{}
-             : unsupported(kRules[type].name);
+    for (size_t i = 0; i < left.size(); i++) {
+        if (left[i] != std::byte{0}) {
+            return unsupported(name_at(type, i));
+        }
+    }
+    return {};
 }
 
 }  // namespace
@@ -439,8 +392,10 @@ void encode_fields(const Match &match, uint16_t attr, Bytes key, Bytes mask,
     auto *key_bytes = reinterpret_cast<std::byte *>(to_key);
     auto *mask_bytes = reinterpret_cast<std::byte *>(to_mask);
 
-    for (const Field &f : kFields) {
-        if (f.attr != attr || !applies(f, match)) {
+    for (const Field &f : fields()) {
+        // Of variable length: MPLS.
+        if (f.attr != attr || !applies(f, match)
+            || size_t{f.attr_off} + f.size > mask.size()) {
             continue;
         }
         for (uint16_t i = 0; i < f.size; i++) {

@@ -3,14 +3,16 @@
 //
 // Fail closed.  Every bit of the mask that is encoded is cleared from a copy
 // of the mask.  What is left over at the end was not understood, and refuses
-// the flow with the name of the field.  The table 'kFields' in match.cc says
-// which bytes of which attribute go where; to add a match field, add a row
-// there and the parsing of it in bpf/parse.h.
+// the flow with the name of the field.  The table in fields.h says which bytes
+// of which attribute go where.
 //
 // A field that a packet does not have never matches as if it were zero: a
 // field of a protocol is only encoded if the flow matches that protocol
 // exactly (its Ethernet type, and its IP protocol where the field is above
-// IP).
+// IP).  Two cases differ: an absent link-layer address option of Neighbour
+// Discovery is zero, because it is for OVS; and a flow that does not care
+// whether a packet is a later fragment, which has no transport header, gets
+// all packets but those.  (OVS always cares.)
 #ifndef FLOWXLATE_MATCH_H
 #define FLOWXLATE_MATCH_H
 
@@ -21,11 +23,11 @@ namespace flowxlate {
 
 struct Match {
     xf_class cls{};
-    xf_key key{};   // Masked, except in_port, which is 0: see in_port.
-    xf_key mask{};  // in_port is 0 too.
+    xf_key key{};   // Masked, except in_port and recirc, which are 0 here.
+    xf_key mask{};  // in_port and recirc are 0 too.
     OdpPort in_port{};
-
-    bool tagged() const { return key.vlan_tci != 0; }
+    uint32_t recirc_id = 0;
+    unsigned n_tags = 0;  // VLAN tags that the flow knows of.
 };
 
 // Decodes a flow's 'key' and 'mask'.  On success fills in '*match'; on failure

@@ -19,6 +19,10 @@ constexpr const char *kUserspaceDatapath = "netdev";
 constexpr uint32_t kMinFlows = 16;
 constexpr uint32_t kMaxFlows = 1U << 24;
 
+// What ovs_offload_host's symmetric_l4_probe is if OVS hashes as
+// bpf/dp_hash.h does.
+constexpr uint32_t kSymmetricL4Probe = 0x78a08770;
+
 Bytes bytes(const void *p, size_t n) {
     return {static_cast<const std::byte *>(p), n};
 }
@@ -49,6 +53,7 @@ Failure Offload::create(const ovs_offload_host &host,
 
 Failure Offload::init(std::span<const ovs_offload_option> options) {
     BpfMaps::Config config;
+    can_hash_ = host_.symmetric_l4_probe == kSymmetricL4Probe;
     for (auto &option : options) {
         if (auto r = parse_option(option, &config)) {
             log(OVS_OFFLOAD_LOG_WARN, std::string("other_config:") + option.key
@@ -284,6 +289,9 @@ Reject Offload::translate(const ovs_offload_flow &flow, Wanted *w) {
                                 w->match, &w->actions)) {
         return r;
     }
+    if (w->actions.verdict == XF_HASH_RECIRC && !can_hash_) {
+        return {"action", "hash", EOPNOTSUPP};
+    }
     w->in =
         Ifindex{host_.port_ifindex(flow.dpif_type, index(w->match.in_port))};
     if (w->actions.verdict == XF_OUTPUT) {
@@ -291,6 +299,28 @@ Reject Offload::translate(const ovs_offload_flow &flow, Wanted *w) {
             host_.port_ifindex(flow.dpif_type, index(w->actions.out_port))};
     }
     return {};
+}
+
+// 'out' is null and 'next' kNone where the verdict does not need them.
+static xf_action to_xf_action(const Actions &actions, const Port *out,
+                              RecircSlot next) {
+    xf_action a{};
+    a.verdict = actions.verdict;
+    a.to = out ? index(out->slot) : index(next);
+    a.n_pop = actions.n_pop;
+    a.n_push = actions.push.size();
+    std::copy(actions.push.rbegin(), actions.push.rend(), a.tag);
+    return a;
+}
+
+// Tags that OVS begins or ceases to look behind change what packets match.  No
+// flow gets wrong by that, since one for packets with a tag more or less does
+// not match them: they take the miss path until OVS has made new flows.
+void Offload::follow_vlan_limit(uint32_t limit) {
+    if (limit != vlan_limit_) {
+        vlan_limit_ = limit;
+        maps_.set_max_tags(std::clamp(limit, 1U, uint32_t{XF_MAX_TAGS}));
+    }
 }
 
 // Puts the flow in the tables, in place of what it was before.
@@ -304,15 +334,19 @@ Reject Offload::place(Wanted &w, Flow *flow) {
         return {"output", "not_an_xdp_port", EOPNOTSUPP};
     }
 
-    xf_action action{};
-    action.out_port = out ? index(out->slot) : 0;
-    action.verdict = w.actions.verdict;
-    action.vlan_op = w.actions.vlan_op;
-    action.vlan_tpid = w.actions.vlan_tpid;
-    action.vlan_tci = w.actions.vlan_tci;
-    const FlowAction does(action, w.actions.rewrite);
+    RecircUse recirc, next;
+    if (auto r = recirc_ids_.get(w.match.recirc_id, &recirc)) {
+        return r;
+    }
+    if (auto r = recirc_ids_.get(w.actions.recirc_id, &next)) {
+        return r;
+    }
+    const FlowAction does(to_xf_action(w.actions, out, next.slot()),
+                          w.actions.rewrite);
     w.match.key.in_port = index(in->slot);
-    w.match.mask.in_port = UINT32_MAX;
+    w.match.mask.in_port = UINT16_MAX;
+    w.match.key.recirc = index(recirc.slot());
+    w.match.mask.recirc = UINT16_MAX;
 
     FlowSlot slot = flow->slot;
     const bool same_match =
@@ -341,6 +375,8 @@ Reject Offload::place(Wanted &w, Flow *flow) {
     flow->slot = slot;
     flow->in = in->slot;
     flow->out = out ? out->slot : PortSlot::kNone;
+    flow->recirc = std::move(recirc);
+    flow->next = std::move(next);
     return {};
 }
 
@@ -360,6 +396,8 @@ void Offload::park(std::span<Flow *const> flows) {
         if (is_placed(flow)) {
             flow->past += table_->stats(flow->slot);
             flow->slot = FlowSlot::kNone;
+            flow->recirc = {};
+            flow->next = {};
             ports_[index(flow->in)]->n_flows--;
         }
     }
@@ -372,6 +410,7 @@ int Offload::flow_put(const ovs_offload_flow &f) {
     auto refused = translate(f, &wanted);
 
     std::lock_guard lock(mutex_);
+    follow_vlan_limit(f.vlan_limit);
     auto it = flows_.find(ufid);
     if (!refused) {
         it = flows_.try_emplace(ufid).first;
@@ -610,12 +649,14 @@ void Offload::restore_attachment(Ifindex ifindex) {
 void Offload::reclaim() {
     FlowTable::Retired retired;
     std::vector<PortSlot> ports;
+    std::vector<RecircSlot> recircs;
     {
         std::lock_guard lock(mutex_);
         retired = table_->take_retired();
         ports = std::exchange(retired_ports_, {});
+        recircs = recirc_ids_.take_retired();
     }
-    if (retired.empty() && ports.empty()) {
+    if (retired.empty() && ports.empty() && recircs.empty()) {
         return;
     }
     const auto failed = maps_.wait_for_programs();
@@ -623,11 +664,13 @@ void Offload::reclaim() {
     if (failed) {  // Once more at the next tick.
         log(OVS_OFFLOAD_LOG_WARN, failed.message);
         table_->retire_again(retired);
+        recirc_ids_.retire_again(recircs);
         retired_ports_.insert(retired_ports_.end(), ports.begin(),
                               ports.end());
         return;
     }
     table_->release(retired);
+    recirc_ids_.release(recircs);
     for (auto slot : ports) {
         slot_used_[index(slot)] = false;
     }

@@ -40,6 +40,7 @@
 #include "devices.h"
 #include "flow_table.h"
 #include "match.h"
+#include "recirc.h"
 #include "types.h"
 
 namespace flowxlate {
@@ -61,6 +62,8 @@ struct Port {
 
 class Offload {
 public:
+    static constexpr uint16_t kMaxRecircIds = 16384;
+
     // Sets everything up.  On failure the reason is in the result.
     static Failure create(const ovs_offload_host &,
                           std::span<const ovs_offload_option>,
@@ -85,7 +88,9 @@ private:
     struct Flow {
         FlowSlot slot{};  // kNone: parked.
         PortSlot in{};
-        PortSlot out{};   // kNone: drop.
+        PortSlot out{};   // kNone: drop, or recirculation.
+        RecircUse recirc; // That it matches, while it is in the tables.
+        RecircUse next;   // To which it recirculates.
         FlowStats past;   // From slots that it has left.
         FlowStats taken;  // What flow_take() has handed out.
     };
@@ -110,6 +115,7 @@ private:
     void park(std::span<Flow *const>);
     void count_reject(const Reject &, const Ufid &);
     bool in_fast_path(const Flow &) const;
+    void follow_vlan_limit(uint32_t);
     FlowStats total(const Flow &) const;
     void to_abi(const FlowStats &, ovs_offload_stats *);
 
@@ -143,6 +149,8 @@ private:
     const ovs_offload_host &host_;
     bool allow_generic_ = false;
     bool system_ports_ = false;
+    bool can_hash_ = false;    // As OVS does.
+    uint32_t vlan_limit_ = 1;  // OVS's.
     Devices devices_;
     BpfMaps maps_;
 
@@ -154,6 +162,7 @@ private:
     boost::container::flat_map<Ifindex, Port *> by_ifindex_;
     std::vector<PortSlot> retired_ports_;
     std::array<bool, XF_MAX_PORTS> slot_used_{};
+    RecircIds recirc_ids_{kMaxRecircIds};
     Flows flows_;
     std::map<std::pair<std::string, std::string>, RejectCount> rejects_;
     uint64_t n_late_removals_ = 0;  // quiesce() gave up this often.

@@ -12,7 +12,7 @@ namespace {
 constexpr const char *kMissNames[] = {XF_MISS_NAMES};
 static_assert(std::size(kMissNames) == XF_N_MISSES);
 
-constexpr const char *kClassNames[] = {"l2", "arp", "ipv4", "ipv6"};
+constexpr const char *kClassNames[] = {"l2", "arp", "ipv4", "ipv6", "mpls"};
 static_assert(std::size(kClassNames) == XF_N_CLASSES);
 
 __attribute__((format(printf, 2, 3))) void append(std::string *s,

@@ -24,6 +24,7 @@
 
 #include "dpif.h"
 #include "fatal-signal.h"
+#include "flow.h"
 #include "netdev-linux-private.h"
 #include "netdev-offload-provider.h"
 #include "netdev-provider.h"
@@ -273,6 +274,7 @@ plugin_flow_put(struct netdev *netdev, struct match *match,
         .mask_len = mask.size,
         .actions = abi_actions.data,
         .actions_len = abi_actions.size,
+        .vlan_limit = flow_vlan_limit,
     });
     ofpbuf_uninit(&key);
     ofpbuf_uninit(&mask);
@@ -499,13 +501,29 @@ host_port_ifindex(const char *dpif_type, uint32_t odp_port)
     return ifindex;
 }
 
-static const struct ovs_offload_host host = {
+/* Complete once plugin_open() has filled in 'symmetric_l4_probe'. */
+static struct ovs_offload_host host = {
     .size = sizeof host,
     .abi = OVS_OFFLOAD_ABI,
     .ovs_version = VERSION,
     .log = host_log,
     .port_ifindex = host_port_ifindex,
 };
+
+static uint32_t
+symmetric_l4_probe(void)
+{
+    const struct flow flow = {
+        .dl_type = htons(ETH_TYPE_IP),
+        .nw_proto = IPPROTO_TCP,
+        .nw_src = htonl(0x0a000001),
+        .nw_dst = htonl(0x0a000002),
+        .tp_src = htons(1),
+        .tp_dst = htons(2),
+    };
+
+    return flow_hash_symmetric_l3l4(&flow, 0, false);
+}
 
 static void
 plugin_run_command(struct unixctl_conn *conn, int argc, const char *argv[],
@@ -644,6 +662,7 @@ plugin_open(const char *name, const char *path,
         dlclose(dl);
         return reason;
     }
+    host.symmetric_l4_probe = symmetric_l4_probe();
     error = plugin_init(o, other_config, &self);
     if (error) {
         /* Stays open: whatever it has started may still be running. */

@@ -59,6 +59,12 @@ struct ovs_offload_host {
      * Takes OVS's port map lock: call it without holding any lock of the
      * plugin, or two threads can wait for each other for ever. */
     int (*port_ifindex)(const char *dpif_type, uint32_t odp_port);
+
+    /* OVS's symmetric L3/L4 hash, flow_hash_symmetric_l3l4(), with basis 0, of
+     * an IPv4 flow from 10.0.0.1, TCP port 1, to 10.0.0.2, port 2.  It differs
+     * between builds of OVS; a plugin that hashes (OVS_ACTION_ATTR_HASH) must
+     * find the same or leave it to OVS. */
+    uint32_t symmetric_l4_probe;
 };
 
 /* One "KEY=VALUE" of other_config whose KEY begins with "TYPE-offload-". */
@@ -92,6 +98,8 @@ struct ovs_offload_flow {
     size_t mask_len;
     const void *actions;             /* OVS_ACTION_ATTR_*; empty = drop. */
     size_t actions_len;
+    uint32_t vlan_limit;             /* VLAN tags that OVS looks behind now, at
+                                      * least 1: other_config:vlan-limit. */
 };
 
 struct ovs_offload_stats {

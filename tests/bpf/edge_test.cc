@@ -579,11 +579,14 @@ TEST_F(CorruptedTables, Flow) {
         void (*corrupt)(xf_flow *);
     } rows[] = {
         {"unknown verdict", [](xf_flow *f) { f->action.verdict = 77; }},
-        {"port out of bounds", [](xf_flow *f) { f->action.out_port = ~0U; }},
+        {"port out of bounds", [](xf_flow *f) { f->action.to = 0xffff; }},
         {"pop without a tag",
-         [](xf_flow *f) { f->action.vlan_op = XF_VLAN_POP; }},
+         [](xf_flow *f) { f->action.n_pop = 1; }},
         {"another subtable", [](xf_flow *f) { f->subtable = 5; }},
-        {"subtable out of bounds", [](xf_flow *f) { f->subtable = ~0U; }},
+        {"subtable out of bounds", [](xf_flow *f) { f->subtable = 0xff; }},
+        {"more tags than there are", [](xf_flow *f) { f->action.n_push = 3; }},
+        {"rewrite out of bounds", [](xf_flow *f) { f->action.rewrite = 0xffff; }},
+        {"recirculation to nowhere", [](xf_flow *f) { f->action.verdict = XF_RECIRC; }},
         {"another key", [](xf_flow *f) { f->key[3] ^= 1; }},
     };
     const Frame known = fresh();

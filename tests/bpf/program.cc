@@ -28,10 +28,10 @@ void must(const Failure &f) {
 
 FlowSpec::FlowSpec(xf_class c, uint16_t eth_type) : cls(c) {
     key.in_port = index(kIn);
-    mask.in_port = UINT32_MAX;
+    mask.in_port = mask.recirc = UINT16_MAX;
     key.eth_type = htons(eth_type);
     mask.eth_type = 0xffff;
-    mask.vlan_tci = 0xffff;
+    mask.vlan_tci = mask.vlan2_tci = 0xffff;
     action.verdict = XF_DROP;
 }
 
@@ -105,27 +105,23 @@ FlowSpec &FlowSpec::drop() {
 
 FlowSpec &FlowSpec::to(PortSlot port) {
     action.verdict = XF_OUTPUT;
-    action.out_port = index(port);
+    action.to = index(port);
     return *this;
 }
 
 FlowSpec &FlowSpec::push(uint16_t tci, uint16_t tpid) {
-    action.vlan_op = XF_VLAN_PUSH;
-    action.vlan_tci = htons(tci);
-    action.vlan_tpid = htons(tpid);
+    action.tag[1] = action.tag[0];
+    action.tag[0] = {htons(tpid), htons(tci)};
+    action.n_push++;
     return *this;
 }
 
 FlowSpec &FlowSpec::pop() {
-    action.vlan_op = XF_VLAN_POP;
+    action.n_pop++;
     return *this;
 }
 
-FlowSpec &FlowSpec::replace(uint16_t tci) {
-    push(tci);
-    action.vlan_op = XF_VLAN_REPLACE;
-    return *this;
-}
+FlowSpec &FlowSpec::replace(uint16_t tci) { return pop().push(tci); }
 
 FlowSpec &FlowSpec::set(size_t key_at, const Frame &value, const Frame &m) {
     auto *values = reinterpret_cast<uint8_t *>(rewrite.value) + key_at;

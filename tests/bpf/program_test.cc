@@ -131,7 +131,7 @@ const Row kMatchRows[] = {
     {"ARP request", {FlowSpec::arp().proto(1).to(kOut)}, Packet().eth(kArp).arp(1), 0, XDP_REDIRECT, kNone},
     {"ARP reply, flow for requests", {FlowSpec::arp().proto(1).to(kOut)}, Packet().eth(kArp).arp(2), kNone, XDP_PASS, XF_MISS_NO_FLOW},
     {"LLDP", {FlowSpec::l2(kLldp).to(kOut)}, Packet().eth(kLldp).payload(50), 0, XDP_REDIRECT, kNone},
-    {"MPLS matched by type alone", {FlowSpec::l2(0x8847).to(kOut)}, Packet().eth(0x8847).payload(50), 0, XDP_REDIRECT, kNone},
+    {"MPLS matched by type alone", {FlowSpec(XF_CLASS_MPLS, 0x8847).to(kOut)}, Packet().eth(0x8847).payload(50), 0, XDP_REDIRECT, kNone},
     {"padding behind IP", {to_udp4()}, udp4().padding(10), 0, XDP_REDIRECT, kNone},
 };
 
@@ -149,10 +149,9 @@ const Row kVlanRows[] = {
     {"replace", {FlowSpec::ipv4().vid(5).replace(0x2009).to(kOut)}, tagged_udp4(0x4005), 0, XDP_REDIRECT, kNone, with_tag(udp4().bytes(), kVlan, 0x2009)},
     {"pop of a short tagged frame", {FlowSpec::l2(kLldp).vid(5).pop().to(kOut)}, Packet().eth(kVlan).vlan(5, kLldp).payload(2), 0, XDP_REDIRECT, kNone, Packet().eth(kLldp).payload(2).bytes()},
     {"pop in a flow for untagged packets", {to_udp4().pop()}, udp4(), kNone, XDP_PASS, XF_MISS_INTERNAL},
-    {"push in a flow for tagged packets", {FlowSpec::ipv4().vid(5).push(7).to(kOut)}, tagged_udp4(5), kNone, XDP_PASS, XF_MISS_INTERNAL},
+    {"push on a tag", {FlowSpec::ipv4().vid(5).push(7).to(kOut)}, tagged_udp4(5), 0, XDP_REDIRECT, kNone, with_tag(tagged_udp4(5).bytes(), kVlan, 7)},
     {"push, then no way out", {to_udp4().push(7).to(kDown)}, udp4(), kNone, XDP_PASS, XF_MISS_TX_PORT},
-    {"802.1ad is not parsed", {FlowSpec::l2(kQinq).to(kOut)}, Packet().eth(kQinq).vlan(5, kIpv4).ipv4(17).udp(1, 53).payload(30), kNone, XDP_PASS, XF_MISS_ETHERTYPE},
-    {"two tags are not parsed", {FlowSpec::l2(kVlan).vid(5).to(kOut)}, Packet().eth(kVlan).vlan(5, kVlan).vlan(6, kIpv4).ipv4(17).udp(1, 53).payload(30), kNone, XDP_PASS, XF_MISS_ETHERTYPE},
+    {"a second tag is payload", {FlowSpec::l2(kVlan).vid(5).to(kOut)}, Packet().eth(kVlan).vlan(5, kVlan).vlan(6, kIpv4).ipv4(17).udp(1, 53).payload(30), 0, XDP_REDIRECT, kNone},
 };
 
 // A field that a packet does not have never matches as if it were zero.
@@ -183,12 +182,12 @@ const Row kMalformedRows[] = {
     {"IPv6 payload > frame", {FlowSpec::ipv6().to(kOut)}, udp6().poke(19, 0xff), kNone, XDP_PASS, XF_MISS_TRUNCATED},
     {"IPv6 padding of 256", {FlowSpec::ipv6().to(kOut)}, udp6().padding(256), kNone, XDP_PASS, XF_MISS_IP_HEADER},
     {"IPv6 hop-by-hop", {FlowSpec::ipv6().to(kOut)}, Packet().eth(kIpv6).ipv6(0).ipv6_hop_by_hop(IPPROTO_UDP).udp(1, 53).payload(20), kNone, XDP_PASS, XF_MISS_IP_OPTIONS},
-    {"IPv6 fragment header", {FlowSpec::ipv6().to(kOut)}, Packet().eth(kIpv6).ipv6(44).payload(40), kNone, XDP_PASS, XF_MISS_IP_OPTIONS},
+    {"IPv6 fragment header cut off", {FlowSpec::ipv6().to(kOut)}, Packet().eth(kIpv6).ipv6(44).payload(7), kNone, XDP_PASS, XF_MISS_TRUNCATED},
     {"IPv6 routing header", {FlowSpec::ipv6().to(kOut)}, Packet().eth(kIpv6).ipv6(43).payload(40), kNone, XDP_PASS, XF_MISS_IP_OPTIONS},
     {"IPv6 destination options", {FlowSpec::ipv6().to(kOut)}, Packet().eth(kIpv6).ipv6(60).payload(40), kNone, XDP_PASS, XF_MISS_IP_OPTIONS},
     {"IPv6 authentication header", {FlowSpec::ipv6().to(kOut)}, Packet().eth(kIpv6).ipv6(51).payload(40), kNone, XDP_PASS, XF_MISS_IP_OPTIONS},
-    {"later fragment", {FlowSpec::ipv4().to(kOut)}, Packet().eth(kIpv4).ipv4(IPPROTO_UDP, 0x0001).payload(40), kNone, XDP_PASS, XF_MISS_LATER_FRAGMENT},
-    {"last fragment", {FlowSpec::ipv4().frag(1).to(kOut)}, Packet().eth(kIpv4).ipv4(IPPROTO_UDP, 0x2001).payload(40), kNone, XDP_PASS, XF_MISS_LATER_FRAGMENT},
+    {"later fragment", {FlowSpec::ipv4().frag(2).to(kOut)}, Packet().eth(kIpv4).ipv4(IPPROTO_UDP, 0x0001).payload(40), 0, XDP_REDIRECT, kNone},
+    {"later fragment, flow for first ones", {FlowSpec::ipv4().frag(1).to(kOut)}, Packet().eth(kIpv4).ipv4(IPPROTO_UDP, 0x2001).payload(40), kNone, XDP_PASS, XF_MISS_NO_FLOW},
     {"first fragment has ports", {FlowSpec::ipv4().frag(1).proto(IPPROTO_UDP).tp_dst(53).to(kOut)}, Packet().eth(kIpv4).ipv4(IPPROTO_UDP, 0x2000).udp(1, 53).payload(40), 0, XDP_REDIRECT, kNone},
     {"first fragment, flow for whole packets", {FlowSpec::ipv4().frag(0).to(kOut)}, Packet().eth(kIpv4).ipv4(IPPROTO_UDP, 0x2000).udp(1, 53).payload(40), kNone, XDP_PASS, XF_MISS_NO_FLOW},
     {"don't fragment is no fragment", {FlowSpec::ipv4().frag(0).to(kOut)}, Packet().eth(kIpv4).ipv4(IPPROTO_UDP, 0x4000).udp(1, 53).payload(40), 0, XDP_REDIRECT, kNone},

@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Flows that do more than drop, output and change VLAN tags: that set fields,
+ * truncate, or recirculate.
+ *
+ * A recirculated packet passes several flows, its stages.  They are resolved on
+ * a copy of the key, and what they do adds up in a struct xf_plan; then the
+ * plan is carried out as a whole.  No packet is changed and no stage is counted
+ * before the last flow is known.
+ */
+#ifndef XF_PIPELINE_H
+#define XF_PIPELINE_H 1
+
+#include "account.h"
+#include "actions.h"
+#include "dp_hash.h"
+#include "lookup.h"
+
+struct xf_plan {
+    struct xf_key key;               /* As the packet is to be. */
+    struct xf_action act;            /* Of all stages together. */
+    __u32 n_stages;
+    __u32 max_len;                   /* As in struct xf_rewrite. */
+    struct {
+        __u32 slot;
+        __u32 bytes;                 /* Length of the packet there. */
+    } stage[XF_MAX_STAGES];
+};
+
+/* By CPU: what is known of the packet, which is too large for the stack. */
+struct xf_scratch {
+    struct xf_packet packet;
+    struct xf_plan plan;
+};
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, 1);
+    __type(key, __u32);
+    __type(value, struct xf_scratch);
+} xf_scratches SEC(".maps");
+
+/* Takes the outermost tag off: one that an earlier stage has put there, or one
+ * that the packet came with. */
+static __always_inline void
+plan_pop(struct xf_plan *plan)
+{
+    struct xf_key *key = &plan->key;
+
+    if (plan->act.n_push) {
+        plan->act.n_push--;
+        plan->act.tag[0] = plan->act.tag[1];
+    } else {
+        plan->act.n_pop++;
+    }
+    key->vlan_tci = key->vlan2_tci;
+    key->vlan2_tci = 0;
+    key->tpids >>= 1;
+}
+
+static __always_inline int
+plan_push(struct xf_plan *plan, struct xf_tag tag)
+{
+    struct xf_key *key = &plan->key;
+
+    if (plan->act.n_push >= XF_MAX_TAGS || key->vlan2_tci)
+        return XF_MISS_INTERNAL;     /* Such flows are refused. */
+    plan->act.tag[1] = plan->act.tag[0];
+    plan->act.tag[0] = tag;
+    plan->act.n_push++;
+    key->vlan2_tci = key->vlan_tci;
+    key->vlan_tci = tag.tci | bpf_htons(XF_VLAN_PRESENT);
+    key->tpids = (key->tpids << 1 & XF_TPID_INNER_AD)
+                 | (tag.tpid == bpf_htons(ETH_P_8021AD) ? XF_TPID_OUTER_AD : 0);
+    return XF_PARSED;
+}
+
+/* Adds what 'act' does to the plan, but for its verdict. */
+static __always_inline int
+plan_action(struct xf_plan *plan, const struct xf_packet *p,
+            const struct xf_action *act)
+{
+    __u32 index = act->rewrite;
+    const struct xf_rewrite *rewrite;
+
+    rewrite = bpf_map_lookup_elem(&xf_rewrites, &index);
+    if (!rewrite || (rewrite->max_len && rewrite->max_len < ETH_HLEN))
+        return XF_MISS_INTERNAL;
+    for (int i = 0; i < XF_KEY_WORDS; i++)
+        plan->key.word[i] = (plan->key.word[i] & ~rewrite->mask[i])
+                            | rewrite->value[i];
+    if (p->nd_option != XF_ND_OPTION_SOURCE)
+        plan->key.word[11] = 0;      /* What is not there cannot be set. */
+    if (p->nd_option != XF_ND_OPTION_TARGET)
+        plan->key.word[12] = 0;
+    plan->max_len = rewrite->max_len;
+    if (act->n_pop >= 1)
+        plan_pop(plan);
+    if (act->n_pop >= 2)
+        plan_pop(plan);
+    if (act->n_push >= 2 && plan_push(plan, act->tag[1]) != XF_PARSED)
+        return XF_MISS_INTERNAL;
+    if (act->n_push >= 1 && plan_push(plan, act->tag[0]) != XF_PARSED)
+        return XF_MISS_INTERNAL;
+    plan->act.verdict = act->verdict;
+    plan->act.to = act->to;
+    if (act->verdict == XF_RECIRC || act->verdict == XF_HASH_RECIRC)
+        plan->key.recirc = act->to;
+    if (act->verdict == XF_HASH_RECIRC)
+        plan->key.dp_hash = symmetric_l4_hash(&plan->key, p->cls,
+                                              rewrite->hash_basis);
+    return XF_PARSED;
+}
+
+/* Can a packet with the plan's tags be looked up as OVS would parse it?  Tags
+ * that OVS does not look behind would be an Ethernet type then. */
+static __always_inline bool
+tags_are_visible(const struct xf_plan *plan)
+{
+    const struct xf_settings *settings;
+    __u32 zero = 0, n = !!plan->key.vlan_tci + !!plan->key.vlan2_tci;
+
+    settings = bpf_map_lookup_elem(&xf_settings, &zero);
+    return settings && n <= settings->max_tags
+           && !(is_vlan(plan->key.eth_type)
+                && (plan->act.n_pop || plan->act.n_push));
+}
+
+/* Follows the packet from its first flow, in 'slot', through all stages.
+ * Returns XF_PARSED or an enum xf_miss.
+ *
+ * Global functions here, so that the verifier checks them once each. */
+__noinline int
+resolve(const struct xf_packet *p, struct xf_plan *plan, __u32 slot)
+{
+    int miss;
+
+    if (!p || !plan)
+        return XF_MISS_INTERNAL;     /* Never null; the verifier must see it. */
+    for (__u32 i = 0; i < XF_MAX_STAGES; i++) {
+        const struct xf_flow *flow = bpf_map_lookup_elem(&xf_flows, &slot);
+
+        if (!flow)
+            return XF_MISS_INTERNAL;
+        plan->stage[i].slot = slot;
+        plan->stage[i].bytes = p->frame_len + growth(&plan->act);
+        plan->n_stages = i + 1;
+        miss = plan_action(plan, p, &flow->action);
+        if (miss != XF_PARSED)
+            return miss;
+        if (plan->act.verdict == XF_DROP || plan->act.verdict == XF_OUTPUT)
+            return XF_PARSED;
+        if (!tags_are_visible(plan))
+            return XF_MISS_RECIRC;
+        slot = search(&plan->key, p->cls, 0);
+        if (!slot)
+            return XF_MISS_RECIRC;
+    }
+    return XF_MISS_RECIRC;
+}
+
+/* Cuts off what is longer than the plan says. */
+static __always_inline int
+truncate(struct xdp_md *ctx, __u32 max_len)
+{
+    int len = ctx->data_end - ctx->data;
+
+    if (max_len && len > (int)max_len
+        && bpf_xdp_adjust_tail(ctx, (int)max_len - len))
+        return XF_MISS_INTERNAL;     /* Not reached: it is an Ethernet frame. */
+    return XF_PARSED;
+}
+
+/* Counts the packet for all stages.  Their slots are those of flows that were
+ * found, so their statistics exist. */
+static __always_inline void
+account_stages(const struct xf_plan *plan, const struct xf_packet *p,
+               __u32 cpu)
+{
+    for (__u32 i = 0; i < XF_MAX_STAGES && i < plan->n_stages; i++) {
+        struct xf_stats *stats = find_stats(cpu, plan->stage[i].slot);
+
+        if (stats)
+            account(stats, plan->stage[i].bytes, p->key.tcp_flags);
+    }
+}
+
+/* Executes the flow in 'slot' and those that follow it.  Returns an XDP action,
+ * or -1 - an enum xf_miss with packet and counters unchanged. */
+__noinline int
+run_pipeline(struct xdp_md *ctx, __u32 cpu, __u32 slot)
+{
+    struct xf_scratch *scratch = bpf_map_lookup_elem(&xf_scratches, &cpu);
+    const struct xf_packet *p;
+    struct xf_plan *plan;
+    int action = XDP_DROP;
+    int miss;
+
+    if (!scratch)
+        return -1 - XF_MISS_INTERNAL;
+    p = &scratch->packet;
+    plan = &scratch->plan;
+    plan->key = p->key;
+    plan->act = (struct xf_action){};
+    miss = resolve(p, plan, slot);
+    if (miss == XF_PARSED && plan->act.verdict == XF_OUTPUT) {
+        miss = output(ctx, p, &plan->act, &plan->key, plan->max_len, &action);
+        if (miss == XF_PARSED)
+            miss = truncate(ctx, plan->max_len);
+    }
+    if (miss != XF_PARSED)
+        return -1 - miss;
+    account_stages(plan, p, cpu);
+    return action;
+}
+
+#endif /* pipeline.h */
