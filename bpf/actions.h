@@ -296,38 +296,58 @@ change_packet(struct xdp_md *ctx, const struct xf_packet *p,
     return set_head(ctx, to, act);
 }
 
-/* Sends the packet out as 'act' says, with the fields of 'to'.  Returns
- * XF_PARSED and the XDP action in '*action', or an enum xf_miss with the packet
- * unchanged. */
+/* Does the packet leave with its checksum?  Stores in '*partial' whether that
+ * has to be completed first.  Returns XF_PARSED or an enum xf_miss. */
 static __always_inline int
-output(struct xdp_md *ctx, const struct xf_packet *p,
-       const struct xf_action *act, const struct xf_key *to, __u32 max_len,
-       int *action)
+check_checksum(const struct xf_packet *p, __u32 *partial)
 {
-    __u32 partial = 0;
+    *partial = 0;
+    if (xf_tx_flag != XF_PORT_TX_NATIVE)
+        return XF_PARSED;            /* Generic XDP redirects the sk_buff, which
+                                      * remembers its checksum. */
+    if (p->l4_check == XF_NO_CRC)
+        return XF_MISS_TX_CHECKSUM;
+    *partial = is_partial(p);
+    return p->frame_len * *partial > XF_MAX_FRAME ? XF_MISS_FRAME_SIZE
+                                                  : XF_PARSED;
+}
+
+/* Chooses the output port, if a packet as 'act' sends it may go there now.
+ * Returns XF_PARSED and XDP_REDIRECT in '*action', or an enum xf_miss.  Nothing
+ * moves before the program returns. */
+static __always_inline int
+choose_port(const struct xf_packet *p, const struct xf_action *act,
+            __u32 max_len, int *action)
+{
     __u32 slot = act->to;
-    struct xf_port *port;
+    struct xf_port *port = bpf_map_lookup_elem(&xf_ports, &slot);
     int miss;
 
-    port = bpf_map_lookup_elem(&xf_ports, &slot);
     if (!port)
         return XF_MISS_INTERNAL;
     miss = check_output(p, act, max_len, port);
     if (miss != XF_PARSED)
         return miss;
-    /* Generic XDP redirects the sk_buff, which remembers its checksum. */
-    if (xf_tx_flag == XF_PORT_TX_NATIVE) {
-        if (p->l4_check == XF_NO_CRC)
-            return XF_MISS_TX_CHECKSUM;
-        partial = is_partial(p);
-        if (p->frame_len * partial > XF_MAX_FRAME)
-            return XF_MISS_FRAME_SIZE;
-    }
-    /* Finds the device; nothing moves before the program returns. */
     *action = bpf_redirect_map(&xf_tx_ports, slot, XDP_PASS);
-    if (*action != XDP_REDIRECT)
-        return XF_MISS_TX_PORT;
-    return change_packet(ctx, p, act, to, partial);
+    return *action == XDP_REDIRECT ? XF_PARSED : XF_MISS_TX_PORT;
+}
+
+/* Sends the packet out as 'act' says.  Returns XF_PARSED and the XDP action in
+ * '*action', or an enum xf_miss with the packet unchanged. */
+static __always_inline int
+output(struct xdp_md *ctx, const struct xf_packet *p,
+       const struct xf_action *act, int *action)
+{
+    __u32 partial;
+    int miss;
+
+    miss = choose_port(p, act, 0, action);
+    if (miss != XF_PARSED)
+        return miss;
+    miss = check_checksum(p, &partial);
+    if (miss != XF_PARSED)
+        return miss;
+    return change_packet(ctx, p, act, &p->key, partial);
 }
 
 #endif /* actions.h */

@@ -32,6 +32,7 @@ XF_ARRAY(xf_key_rests, struct xf_key_rest); /* By flow slot. */
 XF_ARRAY(xf_subtables, struct xf_subtable);
 XF_ARRAY(xf_walks, struct xf_walk);         /* By enum xf_class. */
 XF_ARRAY(xf_rewrites, struct xf_rewrite);
+XF_ARRAY(xf_groups, struct xf_group);
 XF_ARRAY(xf_stats, struct xf_stats);        /* [cpu][flow slot]. */
 XF_ARRAY(xf_ports, struct xf_port);         /* By port slot. */
 XF_ARRAY(xf_cpus, struct xf_cpu);           /* By CPU number. */
@@ -61,6 +62,20 @@ struct {
     __uint(key_size, sizeof(__u32));
     __uint(value_size, sizeof(__u32));
 } xf_tx_ports SEC(".maps");
+
+/* By group: its devices, in the order of its ports. */
+struct xf_group_devs {
+    __uint(type, BPF_MAP_TYPE_DEVMAP);
+    __uint(max_entries, XF_GROUP_PORTS);
+    __uint(key_size, sizeof(__u32));
+    __uint(value_size, sizeof(__u32));
+};
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+    __uint(max_entries, XF_MAX_GROUPS);
+    __type(key, __u32);
+    __array(values, struct xf_group_devs);
+} xf_group_tx SEC(".maps");
 
 /* AF_XDP sockets of this port by queue.  The name and the sizes are what
  * libxdp's xsk.c looks for. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Flows that do more than drop, output and change VLAN tags: that set fields,
- * truncate, or recirculate.
+/* Flows that do more than change VLAN tags and output to one port: that set
+ * fields, truncate, output to several ports, or recirculate.
  *
  * A recirculated packet passes several flows, its stages.  They are resolved on
  * a copy of the key, and what they do adds up in a struct xf_plan; then the
@@ -102,7 +102,7 @@ plan_action(struct xf_plan *plan, const struct xf_packet *p,
         return XF_MISS_INTERNAL;
     plan->act.verdict = act->verdict;
     plan->act.to = act->to;
-    if (act->verdict == XF_RECIRC || act->verdict == XF_HASH_RECIRC)
+    if (act->verdict >= XF_RECIRC)
         plan->key.recirc = act->to;
     if (act->verdict == XF_HASH_RECIRC)
         plan->key.dp_hash = symmetric_l4_hash(&plan->key, p->cls,
@@ -146,7 +146,7 @@ resolve(const struct xf_packet *p, struct xf_plan *plan, __u32 slot)
         miss = plan_action(plan, p, &flow->action);
         if (miss != XF_PARSED)
             return miss;
-        if (plan->act.verdict == XF_DROP || plan->act.verdict == XF_OUTPUT)
+        if (plan->act.verdict < XF_RECIRC)
             return XF_PARSED;
         if (!tags_are_visible(plan))
             return XF_MISS_RECIRC;
@@ -155,6 +155,49 @@ resolve(const struct xf_packet *p, struct xf_plan *plan, __u32 slot)
             return XF_MISS_RECIRC;
     }
     return XF_MISS_RECIRC;
+}
+
+/* May the packet go out through all ports of the group now? */
+__noinline int
+check_group(const struct xf_packet *p, const struct xf_plan *plan,
+            const struct xf_group *group)
+{
+    if (!p || !plan || !group)
+        return XF_MISS_INTERNAL;     /* Never null; the verifier must see it. */
+    for (__u32 i = 0; i < XF_GROUP_PORTS && i < group->n_ports; i++) {
+        __u32 slot = group->port[i];
+        const struct xf_port *port = bpf_map_lookup_elem(&xf_ports, &slot);
+        int miss = XF_MISS_INTERNAL;
+
+        if (slot == xf_in_port && !group->keep_ingress)
+            continue;
+        if (port)
+            miss = check_output(p, &plan->act, plan->max_len, port);
+        if (miss != XF_PARSED)
+            return miss;
+    }
+    return XF_PARSED;
+}
+
+/* Chooses all ports of the plan's group, like choose_port(). */
+static __always_inline int
+choose_group(const struct xf_packet *p, const struct xf_plan *plan,
+             int *action)
+{
+    __u32 slot = plan->act.to;
+    struct xf_group *group = bpf_map_lookup_elem(&xf_groups, &slot);
+    void *devs = bpf_map_lookup_elem(&xf_group_tx, &slot);
+    int miss;
+
+    if (!group || !devs)
+        return XF_MISS_INTERNAL;
+    miss = check_group(p, plan, group);
+    if (miss != XF_PARSED)
+        return miss;
+    *action = bpf_redirect_map(devs, 0, group->keep_ingress
+                               ? BPF_F_BROADCAST
+                               : BPF_F_BROADCAST | BPF_F_EXCLUDE_INGRESS);
+    return *action == XDP_REDIRECT ? XF_PARSED : XF_MISS_TX_PORT;
 }
 
 /* Cuts off what is longer than the plan says. */
@@ -167,6 +210,28 @@ truncate(struct xdp_md *ctx, __u32 max_len)
         && bpf_xdp_adjust_tail(ctx, (int)max_len - len))
         return XF_MISS_INTERNAL;     /* Not reached: it is an Ethernet frame. */
     return XF_PARSED;
+}
+
+/* Sends the packet as the plan says, like output(). */
+static __always_inline int
+output_plan(struct xdp_md *ctx, const struct xf_packet *p,
+            const struct xf_plan *plan, int *action)
+{
+    __u32 partial;
+    int miss;
+
+    miss = plan->act.verdict == XF_GROUP
+           ? choose_group(p, plan, action)
+           : choose_port(p, &plan->act, plan->max_len, action);
+    if (miss != XF_PARSED)
+        return miss;
+    miss = check_checksum(p, &partial);
+    if (miss != XF_PARSED)
+        return miss;
+    miss = change_packet(ctx, p, &plan->act, &plan->key, partial);
+    if (miss != XF_PARSED)
+        return miss;
+    return truncate(ctx, plan->max_len);
 }
 
 /* Counts the packet for all stages.  Their slots are those of flows that were
@@ -201,11 +266,8 @@ run_pipeline(struct xdp_md *ctx, __u32 cpu, __u32 slot)
     plan->key = p->key;
     plan->act = (struct xf_action){};
     miss = resolve(p, plan, slot);
-    if (miss == XF_PARSED && plan->act.verdict == XF_OUTPUT) {
-        miss = output(ctx, p, &plan->act, &plan->key, plan->max_len, &action);
-        if (miss == XF_PARSED)
-            miss = truncate(ctx, plan->max_len);
-    }
+    if (miss == XF_PARSED && plan->act.verdict != XF_DROP)
+        miss = output_plan(ctx, p, plan, &action);
     if (miss != XF_PARSED)
         return -1 - miss;
     account_stages(plan, p, cpu);

@@ -53,7 +53,8 @@
  *   period, when every CPU has left the program.
  * - Flows that rewrite header fields in the same way share a struct xf_rewrite,
  *   which is filled before the first of them is published, and written again
- *   only a grace period after the last of them is gone.
+ *   only a grace period after the last of them is gone.  So do flows that
+ *   output to the same ports, with a struct xf_group and its device map.
  * - An entry of 0 is empty, so flow slot 0 is never used; neither is
  *   subtable 0, which as a guess means "none", nor rewrite 0, which means that
  *   no field is rewritten.
@@ -78,6 +79,8 @@
 #define XF_MAX_SUBTABLES (XF_MAX_MASKS + 1) /* Slot 0 is unused. */
 #define XF_MAX_PORTS 1024            /* Port slots; slot 0 is unused. */
 #define XF_MAX_REWRITES 4096         /* Slot 0 is unused. */
+#define XF_MAX_GROUPS 64             /* Slot 0 is unused. */
+#define XF_GROUP_PORTS 28            /* One cache line. */
 #define XF_MAX_TAGS 2                /* VLAN tags, as in OVS. */
 #define XF_MAX_STAGES 4              /* Flows that one packet may pass. */
 #define XF_GUESS_BITS 16             /* Subtable guesses per CPU, as log2. */
@@ -192,6 +195,7 @@ struct xf_bucket {
 enum xf_verdict {
     XF_DROP,
     XF_OUTPUT,                       /* To port slot 'to'. */
+    XF_GROUP,                        /* To all ports of group 'to'. */
     XF_RECIRC,                       /* Look up again with recirculation slot
                                       * 'to'. */
     XF_HASH_RECIRC,                  /* The same, with a new dp_hash. */
@@ -213,6 +217,15 @@ struct xf_action {
     __u16 to;
     __u16 rewrite;                   /* Index into xf_rewrites; 0 = none. */
     struct xf_tag tag[XF_MAX_TAGS];
+};
+
+/* Ports that get the same frame (a mirror, a flood).  All of them can take it, or
+ * none gets it from XDP. */
+struct xf_group {
+    __u32 n_ports;
+    __u32 keep_ingress;              /* Also to the port where it came from, if
+                                      * that is one of them. */
+    __u16 port[XF_GROUP_PORTS];      /* Port slots. */
 };
 
 /* What only some flows do.  Header fields are set in the layout of struct
@@ -400,6 +413,7 @@ XF_ASSERT(__builtin_offsetof(struct xf_bucket, used) == 60);
 XF_ASSERT(sizeof(struct xf_flow) == 64);
 XF_ASSERT(sizeof(struct xf_key_rest) == 64);
 XF_ASSERT(sizeof(struct xf_action) == 14);
+XF_ASSERT(sizeof(struct xf_group) == 64);
 XF_ASSERT(sizeof(struct xf_rewrite) == 16 * XF_KEY_WORDS + 8);
 XF_ASSERT(XF_MAX_REWRITES <= 0x10000); /* struct xf_action's is 16 bits. */
 XF_ASSERT(XF_MAX_PORTS <= 0x10000);  /* So is a port slot there. */

@@ -54,7 +54,7 @@ execute(struct xdp_md *ctx, const struct xf_packet *p, __u32 cpu,
     if (act->verdict == XF_DROP)
         *action = XDP_DROP;
     else
-        miss = output(ctx, p, act, &p->key, 0, action);
+        miss = output(ctx, p, act, action);
     if (miss == XF_PARSED)
         account(stats, p->frame_len, p->key.tcp_flags);
     return miss;
@@ -73,6 +73,9 @@ run(struct xdp_md *ctx, __u32 cpu)
     p = &scratch->packet;
     *p = (struct xf_packet){};
     miss = parse_packet(ctx, p);
+    barrier();                       /* Or the verifier follows each way through
+                                      * the parser on to the end, by what it
+                                      * has left in registers (all kernels). */
     if (miss == XF_PARSED) {
         struct xf_hit hit = find_flow(p, cpu);
 

@@ -18,7 +18,7 @@ namespace {
 // By OVS_ACTION_ATTR_*.
 constexpr ActionSupport kActions[] = {
     {"unspec", false, ""},
-    {"output", true, "to one XDP port, as the last action"},
+    {"output", true, "to up to 27 XDP ports, as the last actions"},
     {"userspace", false, "the controller and slow-path actions are OVS's"},
     {"set", true, "the fields below"},
     {"push_vlan", true, "up to two tags in all"},
@@ -30,7 +30,7 @@ constexpr ActionSupport kActions[] = {
     {"pop_mpls", false, ""},
     {"set_masked", true, "the fields below"},
     {"ct", false, "connection tracking is OVS's"},
-    {"trunc", true, "before output"},
+    {"trunc", true, "before the output to one port"},
     {"push_eth", false, "every XDP packet is an Ethernet frame"},
     {"pop_eth", false, "every XDP packet is an Ethernet frame"},
     {"ct_clear", false, "connection tracking is OVS's"},
@@ -50,8 +50,8 @@ constexpr uint32_t kHashAlgSymL4 = 1;
 Reject unsupported(const char *what) { return {"action", what, EOPNOTSUPP}; }
 Reject malformed(const char *what) { return {"malformed", what, EINVAL}; }
 
-// What has become of the packet while the list is walked.  Its VLAN tags: those
-// it came with that are still there, below those that were pushed.  Its
+// What has become of the packet while the list is walked.  Its VLAN tags:
+// those it came with that are still there, below those that were pushed.  Its
 // fields: what has been set so far.
 class Walk {
 public:
@@ -60,10 +60,9 @@ public:
     }
 
     Reject step(const Attr &a) {
-        if (out_.verdict != XF_DROP) {
-            return out_.verdict == XF_OUTPUT && a.type == OVS_ACTION_ATTR_OUTPUT
-                     ? unsupported("second_output")
-                     : unsupported("after_output");
+        if (out_.verdict != XF_DROP
+            && (a.type != OVS_ACTION_ATTR_OUTPUT || out_.out_ports.empty())) {
+            return unsupported("after_output");
         }
         // What these prepare has to follow at once.
         if (out_.rewrite.max_len && a.type != OVS_ACTION_ATTR_OUTPUT) {
@@ -110,8 +109,12 @@ private:
         if (!read_exactly(a.payload, &port)) {
             return malformed("output");
         }
-        out_.verdict = XF_OUTPUT;
-        out_.out_port = OdpPort{port};
+        if (out_.out_ports.size() == out_.out_ports.capacity()
+            || (out_.rewrite.max_len && !out_.out_ports.empty())) {
+            return unsupported("too_many_outputs");
+        }
+        out_.verdict = out_.out_ports.empty() ? XF_OUTPUT : XF_GROUP;
+        out_.out_ports.push_back(OdpPort{port});
         return {};
     }
 

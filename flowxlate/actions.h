@@ -9,9 +9,9 @@
 // Fields are set only where the match says that each packet has them: those of
 // IP if the flow matches its Ethernet type, ports if it matches TCP or UDP
 // exactly.  Fail closed, as in match.h: a mask bit that is not encoded refuses
-// the flow, with the field's name ("set/sctp_src", see fields.h).  All sets are
-// one in the end; bits that the match shows to be right already are left out of
-// it, so that flows which differ in those share a rewrite.
+// the flow, with the field's name ("set/sctp_src", see fields.h).  All sets
+// are one in the end; bits that the match shows to be right already are left
+// out of it, so that flows which differ in those share a rewrite.
 #ifndef FLOWXLATE_ACTIONS_H
 #define FLOWXLATE_ACTIONS_H
 
@@ -25,10 +25,12 @@ namespace flowxlate {
 
 struct Actions {
     xf_verdict verdict = XF_DROP;
-    unsigned n_pop = 0;      // VLAN tags taken off.
+    unsigned n_pop = 0;  // VLAN tags taken off.
     boost::container::static_vector<xf_tag, XF_MAX_TAGS>
-        push;                // Then put on, the innermost first.
-    OdpPort out_port{};      // For XF_OUTPUT.
+        push;  // Then put on, the innermost first.
+    // For XF_OUTPUT (one of them) and XF_GROUP.  One port less than a group
+    // has, for the input port.
+    boost::container::static_vector<OdpPort, XF_GROUP_PORTS - 1> out_ports;
     uint32_t recirc_id = 0;  // For XF_RECIRC and XF_HASH_RECIRC.
     xf_rewrite rewrite{};
 };

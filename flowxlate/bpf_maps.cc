@@ -25,8 +25,8 @@ void for_each_shared_map(xdp_offload_bpf *s, Fn fn) {
           &s->maps.xf_subtables, &s->maps.xf_flow_cache, &s->maps.xf_guesses,
           &s->maps.xf_walks, &s->maps.xf_rewrites, &s->maps.xf_stats,
           &s->maps.xf_ports, &s->maps.xf_cpus, &s->maps.xf_misses,
-          &s->maps.xf_settings, &s->maps.xf_scratches,
-          &s->maps.xf_tx_ports}) {
+          &s->maps.xf_settings, &s->maps.xf_scratches, &s->maps.xf_groups,
+          &s->maps.xf_group_tx, &s->maps.xf_tx_ports}) {
         fn(*map);
     }
 }
@@ -94,6 +94,7 @@ void BpfMaps::size_maps() {
     bpf_map__set_max_entries(m.xf_subtables, XF_MAX_SUBTABLES);
     bpf_map__set_max_entries(m.xf_walks, XF_N_CLASSES);
     bpf_map__set_max_entries(m.xf_rewrites, XF_MAX_REWRITES);
+    bpf_map__set_max_entries(m.xf_groups, XF_MAX_GROUPS);
     bpf_map__set_max_entries(m.xf_stats, n_slots_ * n_cpus_);
     bpf_map__set_max_entries(m.xf_ports, XF_MAX_PORTS);
     bpf_map__set_max_entries(m.xf_cpus, n_cpus_);
@@ -137,6 +138,7 @@ Failure BpfMaps::map_arrays() {
     map(m.xf_ports, &ports_);
     map(m.xf_misses, &misses_);
     map(m.xf_settings, &settings_);
+    map(m.xf_groups, &groups_);
     tables_.secret = secret_;
     set_max_tags(1);
     return failed;
@@ -215,9 +217,43 @@ Failure BpfMaps::clear_tx_port(PortSlot slot) {
     return {};
 }
 
+Failure BpfMaps::create_group(GroupSlot slot, Fd *devices) {
+    const uint32_t key = index(slot);
+    Fd map(bpf_map_create(BPF_MAP_TYPE_DEVMAP, "xf_group_devs", 4, 4,
+                          XF_GROUP_PORTS, nullptr));
+    const int fd = map.get();
+    if (!map
+        || bpf_map_update_elem(bpf_map__fd(template_->maps.xf_group_tx), &key,
+                               &fd, BPF_ANY)) {
+        return failure(errno, "cannot create a device map");
+    }
+    *devices = std::move(map);
+    return {};
+}
+
+Failure BpfMaps::set_group(GroupSlot slot, const Fd &devices,
+                           const Group &group,
+                           std::span<const Ifindex> ifindexes) {
+    xf_group &shared = groups_[index(slot)];
+    for (uint32_t i = 0; i < XF_GROUP_PORTS; i++) {
+        const bool used = i < group.ports.size();
+        const uint32_t device = used ? index(ifindexes[i]) : 0;
+        const int error =
+            used ? bpf_map_update_elem(devices.get(), &i, &device, BPF_ANY)
+                 : bpf_map_delete_elem(devices.get(), &i);
+        if (error && used) {
+            return failure(errno, "cannot add a device to a group");
+        }
+        shared.port[i] = used ? index(group.ports[i]) : 0;
+    }
+    shared.keep_ingress = group.keep_ingress;
+    std::atomic_ref(shared.n_ports)
+        .store(group.ports.size(), std::memory_order_release);
+    return {};
+}
+
 void BpfMaps::set_max_tags(uint32_t n) {
-    std::atomic_ref(settings_[0].max_tags)
-        .store(n, std::memory_order_relaxed);
+    std::atomic_ref(settings_[0].max_tags).store(n, std::memory_order_relaxed);
 }
 
 uint64_t BpfMaps::misses(PortSlot slot, xf_miss reason) const {

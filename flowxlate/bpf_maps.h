@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "flow_table.h"
+#include "recirc.h"
 #include "resource.h"
 #include "types.h"
 
@@ -45,6 +46,16 @@ public:
     Failure set_tx_port(PortSlot slot, Ifindex ifindex);
     Failure clear_tx_port(PortSlot slot);
 
+    // Makes the device map of the group in 'slot'.  Slow: waits for a grace
+    // period.
+    Failure create_group(GroupSlot slot, Fd *devices);
+
+    // Lets the group in 'slot', whose device map is 'devices', have these
+    // ports and their devices.  For groups that no program uses, or to write
+    // the same again after a device has come back.
+    Failure set_group(GroupSlot slot, const Fd &devices, const Group &,
+                      std::span<const Ifindex>);
+
     // How many VLAN tags the programs look behind: OVS's vlan-limit, 1 or 2.
     void set_max_tags(uint32_t);
 
@@ -76,6 +87,7 @@ private:
     std::span<xf_port> ports_;
     std::span<xf_miss_row> misses_;
     std::span<xf_settings> settings_;
+    std::span<xf_group> groups_;
     Fd grace_outer_, grace_inner_;
 };
 

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // The header fields of a megaflow, one table for all: which bytes of which
-// OVS_KEY_ATTR_* attribute are which bytes of struct xf_key, which packets have
-// the field, and whether the program can write it.
+// OVS_KEY_ATTR_* attribute are which bytes of struct xf_key, which packets
+// have the field, and whether the program can write it.
 //
 // Matches and set actions are decoded from it, reasons take their names from
 // it, and docs/supported.md is generated from it.  To add a field, add a row
-// here and its parsing in bpf/parse.h, and, to make it settable, its writing in
-// bpf/actions.h.
+// here and its parsing in bpf/parse.h, and, to make it settable, its writing
+// in bpf/actions.h.
 #ifndef FLOWXLATE_FIELDS_H
 #define FLOWXLATE_FIELDS_H
 
@@ -37,8 +37,8 @@ struct Field {
     uint16_t attr;      // OVS_KEY_ATTR_*.
     uint16_t attr_off;  // Bytes 'attr_off' to 'attr_off + size' of it ...
     uint16_t size;
-    int16_t key_off;    // ... are these of struct xf_key; kNotInKey: refused.
-    unsigned classes;   // bit() of the classes whose packets have the field.
+    int16_t key_off;   // ... are these of struct xf_key; kNotInKey: refused.
+    unsigned classes;  // bit() of the classes whose packets have the field.
     Has has = Has::kAll;
     bool settable = false;
 };

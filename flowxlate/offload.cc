@@ -240,8 +240,10 @@ void Offload::port_del(Port *p) {
 void Offload::remove_flows_of(const Port &port, bool entering_only) {
     std::vector<Flow *> doomed;
     for (auto &[ufid, flow] : flows_) {
-        if (flow.in == port.slot
-            || (!entering_only && flow.out == port.slot)) {
+        const bool leaves =
+            std::find(flow.out.begin(), flow.out.end(), port.slot)
+            != flow.out.end();
+        if (flow.in == port.slot || (!entering_only && leaves)) {
             doomed.push_back(&flow);
         }
     }
@@ -255,6 +257,7 @@ void Offload::apply_device_state(Port &port, const DeviceState &state) {
     if (present && !port.device.exists) {
         // The kernel forgets a device that goes, also if it comes back.
         present = !maps_.set_tx_port(port.slot, port.ifindex);
+        refill_groups(port.slot);
     }
     const bool up = present && state.up;
     std::atomic_ref(shared.max_frame)
@@ -294,19 +297,18 @@ Reject Offload::translate(const ovs_offload_flow &flow, Wanted *w) {
     }
     w->in =
         Ifindex{host_.port_ifindex(flow.dpif_type, index(w->match.in_port))};
-    if (w->actions.verdict == XF_OUTPUT) {
-        w->out = Ifindex{
-            host_.port_ifindex(flow.dpif_type, index(w->actions.out_port))};
+    for (auto port : w->actions.out_ports) {
+        w->out.push_back(
+            Ifindex{host_.port_ifindex(flow.dpif_type, index(port))});
     }
     return {};
 }
 
-// 'out' is null and 'next' kNone where the verdict does not need them.
-static xf_action to_xf_action(const Actions &actions, const Port *out,
-                              RecircSlot next) {
+// 'to' is a slot of what the verdict says.
+static xf_action to_xf_action(const Actions &actions, uint16_t to) {
     xf_action a{};
     a.verdict = actions.verdict;
-    a.to = out ? index(out->slot) : index(next);
+    a.to = to;
     a.n_pop = actions.n_pop;
     a.n_push = actions.push.size();
     std::copy(actions.push.rbegin(), actions.push.rend(), a.tag);
@@ -323,29 +325,105 @@ void Offload::follow_vlan_limit(uint32_t limit) {
     }
 }
 
-// Puts the flow in the tables, in place of what it was before.
-Reject Offload::place(Wanted &w, Flow *flow) {
-    const Port *in = find_port(w.in);
-    const Port *out = find_port(w.out);
-    if (!in) {
+Reject Offload::find_ports(const Wanted &w, Uses *uses) {
+    uses->in = find_port(w.in);
+    if (!uses->in) {
         return {"input", "not_an_xdp_port", EOPNOTSUPP};
     }
-    if (w.actions.verdict == XF_OUTPUT && !out) {
-        return {"output", "not_an_xdp_port", EOPNOTSUPP};
+    for (auto ifindex : w.out) {
+        const Port *port = find_port(ifindex);
+        if (!port) {
+            return {"output", "not_an_xdp_port", EOPNOTSUPP};
+        }
+        uses->out.push_back(port->slot);
     }
+    return {};
+}
 
-    RecircUse recirc, next;
-    if (auto r = recirc_ids_.get(w.match.recirc_id, &recirc)) {
+// A group has the input port as well, which does not get the frame unless the
+// flow says so: then the floods of a bridge's ports are one group.
+Reject Offload::get_group(const Uses &uses, Groups::Use *use) {
+    Group group;
+    bool is_new;
+    group.ports.assign(uses.out.begin(), uses.out.end());
+    group.keep_ingress =
+        std::find(uses.out.begin(), uses.out.end(), uses.in->slot)
+        != uses.out.end();
+    if (!group.keep_ingress) {
+        group.ports.push_back(uses.in->slot);
+    }
+    std::sort(group.ports.begin(), group.ports.end());
+    if (auto r = groups_.get(group, use, &is_new)) {
         return r;
     }
-    if (auto r = recirc_ids_.get(w.actions.recirc_id, &next)) {
+    return is_new && fill_group(use->slot(), group)
+             ? Reject{"table", "groups", ENOSPC}
+             : Reject{};
+}
+
+Failure Offload::fill_group(GroupSlot slot, const Group &group) {
+    const Fd &devices = group_devices_[index(slot)];
+    std::vector<Ifindex> ifindexes;
+    if (!devices) {
+        return {EAGAIN, "not prepared yet"};
+    }
+    for (auto port : group.ports) {
+        ifindexes.push_back(ports_[index(port)]->ifindex);
+    }
+    return maps_.set_group(slot, devices, group, ifindexes);
+}
+
+// After a device has come back.
+void Offload::refill_groups(PortSlot port) {
+    for (auto &[group, slot] : groups_) {
+        if (std::find(group.ports.begin(), group.ports.end(), port)
+            != group.ports.end()) {
+            (void)fill_group(slot, group);  // Gone again.
+        }
+    }
+}
+
+// Makes the device map of one more group, which takes a grace period.
+void Offload::prepare_group() {
+    Fd devices;
+    const auto failed =
+        maps_.create_group(GroupSlot{n_groups_prepared_}, &devices);
+    std::lock_guard lock(mutex_);
+    if (failed) {
+        log(OVS_OFFLOAD_LOG_WARN,
+            "flows with several outputs: " + failed.message);
+        n_groups_prepared_ = XF_MAX_GROUPS;
+        return;
+    }
+    group_devices_[n_groups_prepared_++] = std::move(devices);
+}
+
+// Puts the flow in the tables, in place of what it was before.
+Reject Offload::place(Wanted &w, Flow *flow) {
+    Uses uses;
+    if (auto r = find_ports(w, &uses)) {
         return r;
     }
-    const FlowAction does(to_xf_action(w.actions, out, next.slot()),
-                          w.actions.rewrite);
+    if (auto r = recirc_ids_.get(w.match.recirc_id, &uses.recirc)) {
+        return r;
+    }
+    if (auto r = recirc_ids_.get(w.actions.recirc_id, &uses.next)) {
+        return r;
+    }
+    if (w.actions.verdict == XF_GROUP) {
+        if (auto r = get_group(uses, &uses.group)) {
+            return r;
+        }
+    }
+    const Port *in = uses.in;
+    const uint16_t to =
+        w.actions.verdict == XF_GROUP    ? index(uses.group.slot())
+        : w.actions.verdict == XF_OUTPUT ? index(uses.out[0])
+                                         : index(uses.next.slot());
+    const FlowAction does(to_xf_action(w.actions, to), w.actions.rewrite);
     w.match.key.in_port = index(in->slot);
     w.match.mask.in_port = UINT16_MAX;
-    w.match.key.recirc = index(recirc.slot());
+    w.match.key.recirc = index(uses.recirc.slot());
     w.match.mask.recirc = UINT16_MAX;
 
     FlowSlot slot = flow->slot;
@@ -374,9 +452,10 @@ Reject Offload::place(Wanted &w, Flow *flow) {
     }
     flow->slot = slot;
     flow->in = in->slot;
-    flow->out = out ? out->slot : PortSlot::kNone;
-    flow->recirc = std::move(recirc);
-    flow->next = std::move(next);
+    flow->out = std::move(uses.out);
+    flow->recirc = std::move(uses.recirc);
+    flow->next = std::move(uses.next);
+    flow->group = std::move(uses.group);
     return {};
 }
 
@@ -398,6 +477,7 @@ void Offload::park(std::span<Flow *const> flows) {
             flow->slot = FlowSlot::kNone;
             flow->recirc = {};
             flow->next = {};
+            flow->group = {};
             ports_[index(flow->in)]->n_flows--;
         }
     }
@@ -450,8 +530,10 @@ bool Offload::in_fast_path(const Flow &flow) const {
     if (flow.slot == FlowSlot::kNone) {
         return false;
     }
-    return flow.out == PortSlot::kNone
-        || ports_[index(flow.out)]->takes_frames_from(*ports_[index(flow.in)]);
+    const Port &in = *ports_[index(flow.in)];
+    return std::all_of(flow.out.begin(), flow.out.end(), [&](PortSlot out) {
+        return ports_[index(out)]->takes_frames_from(in);
+    });
 }
 
 int Offload::flow_stats(const Ufid &ufid, ovs_offload_stats *stats) {
@@ -543,7 +625,11 @@ void Offload::run_worker() {
     auto next_full = std::chrono::steady_clock::now();
 
     for (;;) {
-        poll(fds.data(), fds.size(), kPollIntervalMs);
+        const bool preparing = n_groups_prepared_ < XF_MAX_GROUPS;
+        poll(fds.data(), fds.size(), preparing ? 0 : kPollIntervalMs);
+        if (preparing) {
+            prepare_group();
+        }
         {
             std::lock_guard lock(mutex_);
             if (stop_) {
@@ -650,13 +736,16 @@ void Offload::reclaim() {
     FlowTable::Retired retired;
     std::vector<PortSlot> ports;
     std::vector<RecircSlot> recircs;
+    std::vector<GroupSlot> groups;
     {
         std::lock_guard lock(mutex_);
         retired = table_->take_retired();
         ports = std::exchange(retired_ports_, {});
         recircs = recirc_ids_.take_retired();
+        groups = groups_.take_retired();
     }
-    if (retired.empty() && ports.empty() && recircs.empty()) {
+    if (retired.empty() && ports.empty() && recircs.empty()
+        && groups.empty()) {
         return;
     }
     const auto failed = maps_.wait_for_programs();
@@ -665,12 +754,14 @@ void Offload::reclaim() {
         log(OVS_OFFLOAD_LOG_WARN, failed.message);
         table_->retire_again(retired);
         recirc_ids_.retire_again(recircs);
+        groups_.retire_again(groups);
         retired_ports_.insert(retired_ports_.end(), ports.begin(),
                               ports.end());
         return;
     }
     table_->release(retired);
     recirc_ids_.release(recircs);
+    groups_.release(groups);
     for (auto slot : ports) {
         slot_used_[index(slot)] = false;
     }

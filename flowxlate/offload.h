@@ -32,6 +32,7 @@
 #include <vector>
 
 #include <boost/container/flat_map.hpp>
+#include <boost/container/small_vector.hpp>
 
 #include "actions.h"
 #include "attach.h"
@@ -85,12 +86,16 @@ public:
     std::string rejects();
 
 private:
+    using PortSlots = boost::container::small_vector<PortSlot, 1>;
     struct Flow {
         FlowSlot slot{};  // kNone: parked.
         PortSlot in{};
-        PortSlot out{};   // kNone: drop, or recirculation.
-        RecircUse recirc; // That it matches, while it is in the tables.
-        RecircUse next;   // To which it recirculates.
+        PortSlots out;  // Empty: drop, or recirculation.
+        // What it uses while it is in the tables: the recirculation id that it
+        // matches and the one that it goes on with, and its output ports if
+        // they are several.
+        RecircIds::Use recirc, next;
+        Groups::Use group;
         FlowStats past;   // From slots that it has left.
         FlowStats taken;  // What flow_take() has handed out.
     };
@@ -108,10 +113,23 @@ private:
     struct Wanted {
         Match match;
         Actions actions;
-        Ifindex in{}, out{};
+        Ifindex in{};
+        std::vector<Ifindex> out;
     };
     Reject translate(const ovs_offload_flow &, Wanted *);
     Reject place(Wanted &, Flow *);
+    // What a flow needs before it can be placed.
+    struct Uses {
+        const Port *in = nullptr;
+        PortSlots out;
+        RecircIds::Use recirc, next;
+        Groups::Use group;
+    };
+    Reject find_ports(const Wanted &, Uses *);
+    Reject get_group(const Uses &, Groups::Use *);
+    Failure fill_group(GroupSlot, const Group &);
+    void refill_groups(PortSlot);
+    void prepare_group();
     void park(std::span<Flow *const>);
     void count_reject(const Reject &, const Ufid &);
     bool in_fast_path(const Flow &) const;
@@ -162,7 +180,11 @@ private:
     boost::container::flat_map<Ifindex, Port *> by_ifindex_;
     std::vector<PortSlot> retired_ports_;
     std::array<bool, XF_MAX_PORTS> slot_used_{};
-    RecircIds recirc_ids_{kMaxRecircIds};
+    RecircIds recirc_ids_{kMaxRecircIds, "recirc_ids"};
+    Groups groups_{XF_MAX_GROUPS - 1, "groups"};
+    // By slot: the device maps, which the worker makes one after the other.
+    std::array<Fd, XF_MAX_GROUPS> group_devices_;
+    uint16_t n_groups_prepared_ = 1;  // The worker's; slot 0 needs none.
     Flows flows_;
     std::map<std::pair<std::string, std::string>, RejectCount> rejects_;
     uint64_t n_late_removals_ = 0;  // quiesce() gave up this often.
