@@ -449,6 +449,7 @@ Reject Offload::place(Wanted &w, Flow *flow) {
             park({{flow}});
         }
         ports_[index(in->slot)]->n_flows++;
+        n_placed_++;
     }
     flow->slot = slot;
     flow->in = in->slot;
@@ -574,6 +575,7 @@ int Offload::flow_del(const Ufid &ufid, ovs_offload_stats *remaining) {
         remaining->n_packets -= flow.taken.packets;
         remaining->n_bytes -= flow.taken.bytes;
     }
+    past_ += flow.past;
     if (auto &in = ports_[index(flow.in)]) {
         in->past += flow.past;
     }

@@ -162,6 +162,7 @@ private:
     };
     void show_port(const Port &, const Sum &, uint32_t n_queues,
                    std::string *) const;
+    void show_tables(std::string *) const;
     void log(ovs_offload_log_level, const std::string &) const;
 
     const ovs_offload_host &host_;
@@ -188,6 +189,8 @@ private:
     Flows flows_;
     std::map<std::pair<std::string, std::string>, RejectCount> rejects_;
     uint64_t n_late_removals_ = 0;  // quiesce() gave up this often.
+    uint64_t n_placed_ = 0;         // Flows that came into the tables.
+    FlowStats past_;                // Of all flows that are gone.
 
     Fd wake_fd_;
     bool stop_ = false;  // Guarded by mutex_.

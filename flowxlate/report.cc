@@ -64,6 +64,24 @@ void Offload::show_port(const Port &port, const Sum &sum, uint32_t n_queues,
     *s += "\n";
 }
 
+void Offload::show_tables(std::string *s) const {
+    const auto &mem = table_->memory();
+    append(
+        s,
+        "tables:\n  flows: %zu of %zu, %zu more known but not in the tables\n",
+        table_->n_flows(), table_->max_flows(),
+        flows_.size() - table_->n_flows());
+    append(s, "  subtables: %zu of %d (", table_->n_subtables(), XF_MAX_MASKS);
+    for (int cls = 0; cls < XF_N_CLASSES; cls++) {
+        append(s, "%s%s %u", cls ? ", " : "", kClassNames[cls],
+               mem.walks[cls].n);
+    }
+    append(s, ")\n  buckets: %zu of %d entries\n", mem.buckets.size(),
+           XF_BUCKET_ENTRIES);
+    append(s, "  memory: %zu KiB shared by all ports\n",
+           maps_.memory_bytes() / 1024);
+}
+
 std::string Offload::show() {
     std::map<std::string, uint32_t> queues;
     {
@@ -77,7 +95,6 @@ std::string Offload::show() {
     }
 
     std::lock_guard lock(mutex_);
-    const auto &mem = table_->memory();
     std::vector<Sum> sums(XF_MAX_PORTS);
     for (auto &[ufid, flow] : flows_) {
         auto &sum = sums[index(flow.in)];
@@ -90,25 +107,19 @@ std::string Offload::show() {
             show_port(*port, sums[index(port->slot)], queues[port->name], &s);
         }
     }
-    append(
-        &s,
-        "tables:\n  flows: %zu of %zu, %zu more known but not in the tables\n",
-        table_->n_flows(), table_->max_flows(),
-        flows_.size() - table_->n_flows());
-    append(&s, "  subtables: %zu of %d (", table_->n_subtables(),
-           XF_MAX_MASKS);
-    for (int cls = 0; cls < XF_N_CLASSES; cls++) {
-        append(&s, "%s%s %u", cls ? ", " : "", kClassNames[cls],
-               mem.walks[cls].n);
-    }
-    append(&s, ")\n  buckets: %zu of %d entries\n", mem.buckets.size(),
-           XF_BUCKET_ENTRIES);
-    append(&s, "  memory: %zu KiB shared by all ports\n",
-           maps_.memory_bytes() / 1024);
+    show_tables(&s);
     uint64_t n = 0;
     for (auto &[reason, count] : rejects_) {
         n += count.n;
     }
+    FlowStats all = past_;
+    for (auto &sum : sums) {
+        all += sum.stats;
+    }
+    append(&s,
+           "since start: flows put in XDP:%" PRIu64 ", packets:%" PRIu64
+           ", bytes:%" PRIu64 "\n",
+           n_placed_, all.packets, all.bytes);
     append(&s, "flows refused: %" PRIu64 " (xdp-offload/rejects says why)\n",
            n);
     if (n_late_removals_) {

@@ -163,6 +163,13 @@ def flows_in_tables(lab):
     return int(m[1]), int(m[2])
 
 
+def since_start(lab):
+    """Flows that were put in XDP, and packets that it has executed."""
+    m = re.search(r'since start: flows put in XDP:(\d+), packets:(\d+)',
+                  lab.ovs.offload_show()[0])
+    return int(m[1]), int(m[2])
+
+
 def passed(lab, port, reason=None):
     counts = lab.ovs.offload_show()[1][port]['passed']
     return sum(counts.values()) if reason is None else counts.get(reason, 0)

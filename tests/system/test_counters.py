@@ -6,7 +6,8 @@ import time
 from lab import (Stream, counters, ping, settled_counters, tcp_transfer,
                  udp_echo, vlan_frames, wait_for)
 from suite import (expect, expect_exact, flows_between, flows_in_tables,
-                   passed, per_port_rules, wait_offloaded, xdp_packets)
+                   passed, per_port_rules, since_start, wait_offloaded,
+                   xdp_packets)
 
 MAX_IDLE = 1.0  # Seconds.
 MAX_IDLE_CONFIG = 'max-idle=%d' % (MAX_IDLE * 1000)
@@ -154,6 +155,14 @@ def test_idle_flow(context):
             wait_for('removal from the tables',
                      lambda: flows_in_tables(lab) == (0, 0), 3)
         expect_exact(lab, before)
+
+        flows, packets = since_start(lab)
+        entered = sum(xdp_packets(lab, host.port) for host in lab.hosts)
+        expect(flows >= 3 and packets == entered > 0, 'since start %d flows '
+               'and %d packets, but the ports have %d', flows, packets, entered)
+        lab.ovs.vsctl('del-port', a.port)
+        expect(since_start(lab) == (flows, packets), 'since start %s, %s after '
+               'a port is gone', (flows, packets), since_start(lab))
 
 
 def count_through_deletions(context, offload, delete, what, pmd_mask=1):
