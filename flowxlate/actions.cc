@@ -293,6 +293,16 @@ Reject decode_actions(Bytes actions, const Match &match, Actions *out) {
     return {};
 }
 
+xf_action to_xf_action(const Actions &actions, uint16_t to) {
+    xf_action a{};
+    a.verdict = actions.verdict;
+    a.to = to;
+    a.n_pop = actions.n_pop;
+    a.n_push = actions.push.size();
+    std::copy(actions.push.rbegin(), actions.push.rend(), a.tag);
+    return a;
+}
+
 std::span<const ActionSupport> action_support() { return kActions; }
 
 }  // namespace flowxlate

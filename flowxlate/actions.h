@@ -39,6 +39,10 @@ struct Actions {
 // '*out'.
 Reject decode_actions(Bytes actions, const Match &match, Actions *out);
 
+// In the layout of the tables.  'to' is the slot of what the verdict names: a
+// port, a group or a recirculation id.
+xf_action to_xf_action(const Actions &, uint16_t to);
+
 // One row of docs/supported.md.
 struct ActionSupport {
     const char *name;

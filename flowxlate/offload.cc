@@ -304,17 +304,6 @@ Reject Offload::translate(const ovs_offload_flow &flow, Wanted *w) {
     return {};
 }
 
-// 'to' is a slot of what the verdict says.
-static xf_action to_xf_action(const Actions &actions, uint16_t to) {
-    xf_action a{};
-    a.verdict = actions.verdict;
-    a.to = to;
-    a.n_pop = actions.n_pop;
-    a.n_push = actions.push.size();
-    std::copy(actions.push.rbegin(), actions.push.rend(), a.tag);
-    return a;
-}
-
 // Tags that OVS begins or ceases to look behind change what packets match.  No
 // flow gets wrong by that, since one for packets with a tag more or less does
 // not match them: they take the miss path until OVS has made new flows.
@@ -340,19 +329,10 @@ Reject Offload::find_ports(const Wanted &w, Uses *uses) {
     return {};
 }
 
-// A group has the input port as well, which does not get the frame unless the
-// flow says so: then the floods of a bridge's ports are one group.
 Reject Offload::get_group(const Uses &uses, Groups::Use *use) {
-    Group group;
+    const Group group =
+        make_group({uses.out.data(), uses.out.size()}, uses.in->slot);
     bool is_new;
-    group.ports.assign(uses.out.begin(), uses.out.end());
-    group.keep_ingress =
-        std::find(uses.out.begin(), uses.out.end(), uses.in->slot)
-        != uses.out.end();
-    if (!group.keep_ingress) {
-        group.ports.push_back(uses.in->slot);
-    }
-    std::sort(group.ports.begin(), group.ports.end());
     if (auto r = groups_.get(group, use, &is_new)) {
         return r;
     }

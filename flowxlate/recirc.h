@@ -4,6 +4,9 @@
 #ifndef FLOWXLATE_RECIRC_H
 #define FLOWXLATE_RECIRC_H
 
+#include <algorithm>
+#include <span>
+
 #include "shared_slots.h"
 
 namespace flowxlate {
@@ -23,6 +26,19 @@ struct Group {
     auto operator<=>(const Group &) const = default;  // NOLINT: clang 14
 };
 using Groups = SharedSlots<Group, GroupSlot>;
+
+// The group for a flow from port 'in' to the ports 'out'.  It has the input
+// port as well, which does not get the frame unless 'out' has it: then the
+// floods of a bridge's ports are one group.
+inline Group make_group(std::span<const PortSlot> out, PortSlot in) {
+    Group group{{out.begin(), out.end()}, false};
+    group.keep_ingress = std::find(out.begin(), out.end(), in) != out.end();
+    if (!group.keep_ingress) {
+        group.ports.push_back(in);
+    }
+    std::sort(group.ports.begin(), group.ports.end());
+    return group;
+}
 
 }  // namespace flowxlate
 

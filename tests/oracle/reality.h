@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the XDP program does with a packet, with flows as the decoders
+// understand them.
+#ifndef TESTS_ORACLE_REALITY_H
+#define TESTS_ORACLE_REALITY_H
+
+#include <array>
+#include <span>
+
+#include "flows.h"
+#include "flowxlate/actions.h"
+#include "flowxlate/recirc.h"
+#include "tests/bpf/program.h"
+
+namespace oracle {
+
+using flowxlate::FlowSlot;
+using flowxlate::FlowStats;
+using flowxlate::Reject;
+
+// A set of datapath ports, one bit each.
+using Ports = uint32_t;
+constexpr Ports port_bit(uint32_t port) { return 1U << port; }
+constexpr Ports kAllPorts = ~0U;
+
+struct Observed {
+    flowxlate::test::Run run;
+    std::vector<FlowStats> counted;  // By flow of the set.
+    uint64_t n_misses = 0;
+    uint64_t tx_port_misses = 0;
+};
+
+class Reality {
+public:
+    // Loads the program, for ports in native or in generic mode.
+    explicit Reality(bool native);
+
+    // Decodes the flows and puts those that are not refused into the tables,
+    // in place of the flows that were there.
+    void install(const FlowSet &);
+    // Why the flows were refused, by flow; none for those that are in the
+    // tables.
+    std::span<const Reject> rejects() const { return rejects_; }
+
+    // Runs the program once while no port but 'up' can transmit.
+    const Observed &run(const Frame &, Ports up = kAllPorts);
+
+    // The ports that can transmit, if they are not held down.
+    static Ports working_ports();
+
+private:
+    // A flow in the tables, and what it uses there.
+    struct Placed {
+        FlowSlot slot{};  // kNone: refused.
+        flowxlate::RecircIds::Use recirc, next;
+        flowxlate::Groups::Use group;
+    };
+
+    void remove_all();
+    Reject decode_and_place(const model_flow &, Placed *);
+    Reject place(flowxlate::Match, const flowxlate::Actions &, Placed *);
+    Reject get_group(const flowxlate::Actions &, flowxlate::PortSlot in,
+                     flowxlate::Groups::Use *);
+    void set_up(Ports);
+
+    uint32_t tx_flag_;
+    flowxlate::test::Program program_;
+    std::vector<Reject> rejects_;
+    flowxlate::RecircIds recirc_ids_{1000, "recirc_ids"};
+    flowxlate::Groups groups_{XF_MAX_GROUPS - 1, "groups"};
+    std::array<flowxlate::Fd, XF_MAX_GROUPS> group_devices_;
+    std::vector<Placed> placed_;
+    std::vector<FlowStats> totals_;
+    uint64_t misses_ = 0, tx_port_misses_ = 0;
+    Ports up_ = 0;
+    Observed observed_;
+};
+
+}  // namespace oracle
+
+#endif
