@@ -47,8 +47,8 @@ check_output(const struct xf_packet *p, const struct xf_action *act,
            ? XF_MISS_TX_LENGTH : XF_PARSED;
 }
 
-/* Where the transport header of an IP packet has its checksum, 0 = nowhere, or
- * as SCTP does: without the addresses. */
+/* Where the transport header of an IP packet has an Internet checksum, 0 =
+ * nowhere. */
 static __always_inline __u32
 transport_checksum(const struct xf_packet *p)
 {
@@ -128,6 +128,28 @@ set_nd(struct xf_nd *nd, void *end, const struct xf_packet *p,
         __builtin_memcpy(option->mac, to->nd_tll, sizeof option->mac);
 }
 
+/* Writes the ports of 'to' into an SCTP header; its CRC follows.  Returns
+ * XF_PARSED, or an enum xf_miss with the packet unchanged. */
+static __always_inline int
+set_sctp(struct xf_sctp *sctp, void *end, const struct xf_packet *p,
+         const struct xf_key *to)
+{
+    __u32 ports = to->word[3] >> 32;
+    __u32 change = ports ^ (__u32)(p->key.word[3] >> 32);
+
+    if (!change)
+        return XF_PARSED;
+    if (p->l4_check == XF_NO_CRC)
+        return XF_MISS_TX_CHECKSUM;
+    if (p->l4_len >= XF_MAX_FRAME)
+        return XF_MISS_FRAME_SIZE;
+    if ((void *)(sctp + 1) > end)
+        return XF_MISS_INTERNAL;     /* Not reached; for the verifier. */
+    *(__u32 *)sctp = ports;
+    sctp->crc ^= crc32c_change(change, p->l4_len);
+    return XF_PARSED;
+}
+
 /* Writes the transport fields of 'to', and the checksum that covers them and the
  * addresses.  Returns XF_PARSED, or an enum xf_miss with the packet unchanged.
  *
@@ -144,6 +166,9 @@ set_transport(struct xdp_md *ctx, const struct xf_packet *p,
     void *l4 = data + (l4_off & 0x7f);
     __u16 *sum = data + ((l4_off + offset) & 0x7f);
 
+    if (p->key.nw_proto == XF_IPPROTO_SCTP
+        && p->key.nw_frag != XF_FRAG_LATER)
+        return set_sctp(l4, end, p, to);
     if (!offset)
         return XF_PARSED;
     if (differs && xf_tx_flag == XF_PORT_TX_GENERIC && is_partial(p))

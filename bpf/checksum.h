@@ -49,6 +49,25 @@ update_checksum(__u16 checksum, __u64 change)
     return ~fold((__u16)~checksum + change);
 }
 
+/* What becomes of a change in the first word of 'len' bytes, in their CRC32c
+ * (RFC 9260 appendix A), which is linear: zeros follow the change.
+ *
+ * A global function, so that the verifier checks it once and on its own. */
+__noinline __u32
+crc32c_change(__u32 change, __u32 len)
+{
+    for (int k = 0; k < XF_MAX_FRAME_BITS; k++) {
+        __u32 sum = 0;
+
+        if (!(len >> k & 1))
+            continue;
+        for (int i = 0; i < 8; i++)
+            sum ^= xf_crc32c_zeros[k][i][change >> 4 * i & 0xf];
+        change = sum;
+    }
+    return change;
+}
+
 /* Offset of a TCP or UDP checksum in its header. */
 static __always_inline __u32
 checksum_offset(__u32 proto)

@@ -95,5 +95,7 @@ const volatile __u32 xf_n_slots = 1;        /* Flow slots, slot 0 included. */
 const volatile __u32 xf_slot_mask = 0;      /* Bits of an entry for a slot. */
 const volatile __u32 xf_cache_bits = 1;     /* log2 of its sets per CPU. */
 const volatile __u64 xf_secret[XF_KEY_WORDS + 1] = {0};
+/* What 2^k zero bytes make of a CRC32c: by k, then by its half-bytes. */
+const volatile __u32 xf_crc32c_zeros[XF_MAX_FRAME_BITS][8][16] = {0};
 
 #endif /* maps.h */

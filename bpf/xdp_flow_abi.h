@@ -84,8 +84,9 @@
 #define XF_MAX_TAGS 2                /* VLAN tags, as in OVS. */
 #define XF_MAX_STAGES 4              /* Flows that one packet may pass. */
 #define XF_GUESS_BITS 16             /* Subtable guesses per CPU, as log2. */
-#define XF_MAX_FRAME 4096            /* Longest frame whose checksum can be
-                                      * completed: a page bounds what a driver
+#define XF_MAX_FRAME_BITS 12
+#define XF_MAX_FRAME (1 << XF_MAX_FRAME_BITS) /* Longest frame whose checksum
+                                      * can be completed: a page bounds what a driver
                                       * shows to a program without "frags"
                                       * support. */
 

@@ -96,9 +96,9 @@ constexpr Field kFields[] = {
      IN_KEY(nd_tll), kIpv6, Has::kNd, kSettable},
 
     {"sctp_src", OVS_KEY_ATTR_SCTP, IN_ATTR(ovs_key_sctp, sctp_src),
-     IN_KEY(tp_src), kIp, Has::kSctp},
+     IN_KEY(tp_src), kIp, Has::kSctp, kSettable},
     {"sctp_dst", OVS_KEY_ATTR_SCTP, IN_ATTR(ovs_key_sctp, sctp_dst),
-     IN_KEY(tp_dst), kIp, Has::kSctp},
+     IN_KEY(tp_dst), kIp, Has::kSctp, kSettable},
     {"tcp_flags", OVS_KEY_ATTR_TCP_FLAGS, 0, 2,
      IN_KEY(tcp_flags), kIp, Has::kTcp},
     // The outermost entry.
