@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <linux/if_ether.h>
 #include <linux/openvswitch.h>
+#include <netinet/in.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -96,11 +97,15 @@ public:
         }
     }
 
-    void finish() {
+    Reject finish() {
         if (out_.verdict == XF_DROP) {
             out_ = {};  // Whatever was done to the packet, nobody sees it.
         }
         leave_out_what_is_right();
+        if (out_.verdict >= XF_RECIRC && changes_what_nd_is()) {
+            return unsupported("recirc");
+        }
+        return {};
     }
 
 private:
@@ -261,6 +266,17 @@ private:
         }
     }
 
+    // Another ICMPv6 type may have other fields behind it, which OVS would
+    // find when it parses the packet again.
+    bool changes_what_nd_is() const {
+        xf_key mask;
+        std::copy(std::begin(out_.rewrite.mask), std::end(out_.rewrite.mask),
+                  mask.word);
+        return match_.cls == XF_CLASS_IPV6
+            && match_.key.nw_proto == IPPROTO_ICMPV6
+            && (mask.tp_src || mask.tp_dst);
+    }
+
     void leave_out_what_is_right() {
         auto &r = out_.rewrite;
         for (size_t i = 0; i < XF_KEY_WORDS; i++) {
@@ -289,8 +305,7 @@ Reject decode_actions(Bytes actions, const Match &match, Actions *out) {
     if (reader.malformed()) {
         return malformed("action_length");
     }
-    walk.finish();
-    return {};
+    return walk.finish();
 }
 
 xf_action to_xf_action(const Actions &actions, uint16_t to) {
