@@ -32,6 +32,7 @@ CLONE_NEWNET = 0x40000000
 SOL_PACKET = 263
 PACKET_AUXDATA = 8
 SO_RCVBUFFORCE = 33
+PACKET_IGNORE_OUTGOING = 23
 TP_STATUS_VLAN_VALID = 1 << 4
 ETH_P_ALL = 0x0003
 
@@ -161,28 +162,43 @@ class Host:
         return s
 
 
-def receive_frame(s, timeout):
-    """Returns (frame, VLAN TCI or None) as they were on the wire."""
+def receive_tag(s, timeout):
+    """Returns (frame, None or its outer VLAN tag's (TPID, TCI))."""
     s.settimeout(timeout)
     frame, ancillary, _, _ = s.recvmsg(65536, 256)
     for level, kind, data in ancillary:
         if level == SOL_PACKET and kind == PACKET_AUXDATA:
-            status, _, _, _, _, tci, _ = struct.unpack('=IIIHHHH', data[:20])
+            status, _, _, _, _, tci, tpid = struct.unpack('=IIIHHHH',
+                                                          data[:20])
             if status & TP_STATUS_VLAN_VALID:
-                return frame, tci
+                return frame, (tpid, tci)
     return frame, None
+
+
+def receive_frame(s, timeout):
+    """Returns (frame, VLAN TCI or None) as they were on the wire."""
+    frame, tag = receive_tag(s, timeout)
+    return frame, tag and tag[1]
+
+
+def receive_whole(s, timeout):
+    """Returns a frame as it was on the wire, with its VLAN tags."""
+    frame, tag = receive_tag(s, timeout)
+    return frame[:12] + struct.pack('!HH', *tag) + frame[12:] if tag else frame
+
+
+def checksum(data):
+    """The Internet checksum of 'data'."""
+    if len(data) % 2:
+        data += b'\0'
+    s = sum(struct.unpack('!%dH' % (len(data) // 2), data))
+    while s >> 16:
+        s = (s & 0xffff) + (s >> 16)
+    return ~s & 0xffff
 
 
 def udp_frame(src, dst, vlan=None, sport=4000, dport=4001, payload=b'x' * 64):
     """A whole IPv4 UDP frame from one Host to another."""
-    def checksum(data):
-        if len(data) % 2:
-            data += b'\0'
-        s = sum(struct.unpack('!%dH' % (len(data) // 2), data))
-        while s >> 16:
-            s = (s & 0xffff) + (s >> 16)
-        return ~s & 0xffff
-
     macs = bytes.fromhex((dst.mac + src.mac).replace(':', ''))
     addresses = socket.inet_aton(src.ip4) + socket.inet_aton(dst.ip4)
     length = 8 + len(payload)

@@ -13,6 +13,7 @@ import traceback
 
 import test_config
 import test_counters
+import test_differential
 import test_ports
 import test_restart
 import test_traffic
@@ -22,7 +23,8 @@ from suite import Context, Failed, Skipped
 
 # Of (name, function); the function's text says what is tested.
 TESTS = (test_traffic.TESTS + test_counters.TESTS + test_ports.TESTS
-         + test_config.TESTS + test_restart.TESTS + test_trouble.TESTS)
+         + test_config.TESTS + test_restart.TESTS + test_trouble.TESTS
+         + test_differential.TESTS)
 
 
 def describe(function):
