@@ -375,12 +375,104 @@ Fd Devices::open_netns(int netns_id) {
     return {};
 }
 
+// Opens a socket in the namespace of the veth's peer.  Returns why that fails,
+// or an empty string.
+std::string Devices::open_peer_socket(const Link &link, Fd *out) {
+    if (link.peer_netns == kNoNetns) {
+        *out = open_ioctl_socket();
+        return {};
+    }
+    const Fd netns = open_netns(link.peer_netns);
+    if (!netns) {
+        return "its network namespace is neither in /run/netns nor that of a "
+               "process that can be seen";
+    }
+    if (auto f = open_socket_in(netns, out)) {
+        return "its network namespace cannot be entered: " + f.message
+             + " (needs CAP_SYS_ADMIN)";
+    }
+    return {};
+}
+
+// Who may put VLAN tags beside the frames that enter: the device itself when
+// it receives, or the veth's peer when it sends.  Returns why that cannot be
+// asked, or an empty string.
+std::string Devices::open_tag_offload(const Link &link, const Link &peer,
+                                      std::unique_ptr<TagOffload> *out) {
+    Fd socket;
+    if (!link.is_veth) {
+        *out = std::make_unique<TagOffload>(open_ioctl_socket(), link.name,
+                                            TagOffload::kReceive);
+        return {};
+    }
+    auto why = open_peer_socket(link, &socket);
+    if (why.empty()) {
+        *out = std::make_unique<TagOffload>(std::move(socket), peer.name,
+                                            TagOffload::kSend);
+    }
+    return why;
+}
+
+std::unique_ptr<TagOffload> Devices::open_tag_offload(Ifindex ifindex) {
+    Link link, peer;
+    std::unique_ptr<TagOffload> offload;
+    if (!query_link(ifindex, kNoNetns, &link)
+        && (!link.is_veth || !query_link(link.peer, link.peer_netns, &peer))) {
+        (void)open_tag_offload(link, peer, &offload);
+    }
+    return offload;
+}
+
+// Empty if tags are in the frame.
+std::string Devices::why_tags_beside(const Link &link, const Link &peer) {
+    const std::string unknown =
+        "cannot tell whether VLAN tags are put beside the frame: ";
+    std::unique_ptr<TagOffload> offload;
+    if (auto why = open_tag_offload(link, peer, &offload); !why.empty()) {
+        return unknown + why;
+    }
+    TagOffload::Features active;
+    if (auto f = offload->active(&active)) {
+        return unknown + f.message;
+    }
+    return active.empty() ? std::string()
+                          : std::string(link.is_veth ? "the veth peer" : "it")
+                                + " puts VLAN tags beside the frame ("
+                                + to_string(active) + " is on)";
+}
+
+TagOffload::Features Devices::put_tags_in_frame(Ifindex ifindex) {
+    std::lock_guard lock(mutex_);
+    const auto offload = open_tag_offload(ifindex);
+    TagOffload::Features on, left;
+    if (!offload || offload->active(&on) || on.empty()) {
+        return {};
+    }
+    offload->set(on, false);
+    if (offload->active(&left)) {
+        return {};
+    }
+    std::erase_if(on, [&](auto &feature) {
+        return std::find(left.begin(), left.end(), feature) != left.end();
+    });
+    return on;
+}
+
+void Devices::put_tags_beside(Ifindex ifindex,
+                              const TagOffload::Features &features) {
+    std::lock_guard lock(mutex_);
+    if (const auto offload = open_tag_offload(ifindex)) {
+        offload->set(features, true);
+    }
+}
+
 // A veth's peer has NAPI if it is up and has GRO or a native XDP program
 // (veth_xdp_xmit() in drivers/net/veth.c).
 std::string Devices::why_no_veth_xmit(const Link &link, const Link &peer) {
     const std::string unknown =
         "cannot tell whether the veth peer takes redirected frames (on Linux "
         "before 6.3): ";
+    Fd socket;
     if (peer.name.empty()) {
         return unknown + "the kernel does not tell of the peer";
     }
@@ -390,21 +482,8 @@ std::string Devices::why_no_veth_xmit(const Link &link, const Link &peer) {
     if (peer.has_native_xdp) {
         return {};
     }
-    Fd socket;
-    if (link.peer_netns == kNoNetns) {
-        socket = open_ioctl_socket();
-    } else {
-        const Fd netns = open_netns(link.peer_netns);
-        if (!netns) {
-            return unknown
-                 + "its network namespace is neither in /run/netns nor that "
-                   "of "
-                   "a process that can be seen";
-        }
-        if (auto f = open_socket_in(netns, &socket)) {
-            return unknown + "its network namespace cannot be entered: "
-                 + f.message + " (needs CAP_SYS_ADMIN)";
-        }
+    if (auto why = open_peer_socket(link, &socket); !why.empty()) {
+        return unknown + why;
     }
     ethtool_value gro{};
     if (!ask_ethtool(socket, peer.name, ETHTOOL_GGRO, &gro)) {
@@ -448,7 +527,7 @@ std::string Devices::why_no_xmit(const Link &link, const Link &peer) {
     return {};
 }
 
-Failure Devices::query(Ifindex ifindex, DeviceState *state) {
+Failure Devices::query(Ifindex ifindex, bool with_tags, DeviceState *state) {
     std::lock_guard lock(mutex_);
     DeviceState s;
     Link link, peer;
@@ -476,6 +555,10 @@ Failure Devices::query(Ifindex ifindex, DeviceState *state) {
         s.max_frame = std::min(link.mtu, peer.mtu) + ETH_HLEN;
     }
     find_xmit(ifindex, link, peer, &s);
+    if (with_tags) {
+        s.why_no_tags = why_tags_beside(link, peer);
+        s.tags_in_frame = s.why_no_tags.empty();
+    }
     *state = s;
     return {};
 }

@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "bpf_maps.h"
+#include "tag_offload.h"
 #include "types.h"
 
 struct mnl_socket;
@@ -33,6 +34,9 @@ struct DeviceState {
     uint32_t max_frame = 0;  // Longest untagged frame, in bytes, without FCS.
     Ifindex peer{};          // Of a veth; in its own namespace.
     std::string why_not;     // If !xdp_xmit, why, in words.
+    // If asked for: VLAN tags of what enters are in the frame, not beside it.
+    bool tags_in_frame = false;
+    std::string why_no_tags;  // If not, why, in words.
 };
 
 class Devices {
@@ -42,7 +46,13 @@ public:
 
     // Stores the device's state in '*state'.  A device that is gone is a state
     // (!exists), not a failure.
-    Failure query(Ifindex, DeviceState *state);
+    Failure query(Ifindex, bool with_tags, DeviceState *state);
+
+    // Sees to it that VLAN tags of what enters through the device are in the
+    // frame, as far as possible.  Returns what was switched off for that,
+    // which put_tags_beside() switches on again.
+    TagOffload::Features put_tags_in_frame(Ifindex);
+    void put_tags_beside(Ifindex, const TagOffload::Features &);
 
     // Receive queues that the device 'name' uses; 1 if it does not say.
     static uint32_t count_queues(const std::string &name);
@@ -72,6 +82,11 @@ private:
     // the device now; empty if they can be.
     std::string why_no_xmit(const Link &, const Link &peer);
     std::string why_no_veth_xmit(const Link &, const Link &peer);
+    std::string open_tag_offload(const Link &, const Link &peer,
+                                 std::unique_ptr<TagOffload> *);
+    std::unique_ptr<TagOffload> open_tag_offload(Ifindex);
+    std::string why_tags_beside(const Link &, const Link &peer);
+    std::string open_peer_socket(const Link &, Fd *);
     int query_netns_id(int netns_fd);
     Fd open_netns(int netns_id);
 

@@ -16,8 +16,13 @@ namespace flowxlate {
 namespace {
 
 constexpr const char *kUserspaceDatapath = "netdev";
+constexpr const char *kKernelDatapath = "system";
 constexpr uint32_t kMinFlows = 16;
 constexpr uint32_t kMaxFlows = 1U << 24;
+// Between two requests to be offered all flows of the kernel datapath again:
+// whoever owns a veth peer can make it take frames, or not, as often as he
+// likes.
+constexpr auto kOfferInterval = std::chrono::seconds(5);
 
 // What ovs_offload_host's symmetric_l4_probe is if OVS hashes as
 // bpf/dp_hash.h does.
@@ -36,6 +41,12 @@ bool is_afxdp(const std::string &type) {
 bool Port::takes_frames_from(const Port &in) const {
     return device.up
         && (device.xdp_xmit || in.attachment->mode() == AttachMode::kGeneric);
+}
+
+bool Port::shows_tags() const {
+    // In the userspace datapath OVS itself sees no more than XDP does, or the
+    // user has been told (xdp-offload-system-ports).
+    return !in_kernel_datapath || device.tags_in_frame;
 }
 
 // -- Setting up -------------------------------------------------------------
@@ -136,9 +147,15 @@ Reject Offload::new_slot(PortSlot *slot) {
 // Ports whose packets come from, and go to, a network device of their name.
 // Others (tap, internal, tunnels, dpdk) have no place for XDP.
 bool Offload::wants(const ovs_offload_port &p) const {
-    return !std::strcmp(p.dpif_type, kUserspaceDatapath) && p.ifindex > 0
-        && (is_afxdp(p.netdev_type)
-            || (system_ports_ && !std::strcmp(p.netdev_type, "system")));
+    const bool is_system = !std::strcmp(p.netdev_type, "system");
+    if (p.ifindex <= 0) {
+        return false;
+    }
+    if (!std::strcmp(p.dpif_type, kKernelDatapath)) {
+        return is_system;
+    }
+    return !std::strcmp(p.dpif_type, kUserspaceDatapath)
+        && (is_afxdp(p.netdev_type) || (system_ports_ && is_system));
 }
 
 int Offload::port_add(const ovs_offload_port &p, Port **out) {
@@ -149,6 +166,7 @@ int Offload::port_add(const ovs_offload_port &p, Port **out) {
     port->name = p.name;
     port->type = p.netdev_type;
     port->ifindex = Ifindex{p.ifindex};
+    port->in_kernel_datapath = !std::strcmp(p.dpif_type, kKernelDatapath);
     Failure failed;
     {
         std::lock_guard lock(mutex_);
@@ -173,8 +191,19 @@ int Offload::port_add(const ovs_offload_port &p, Port **out) {
             + (port->attachment->mode() == AttachMode::kNative
                    ? "native XDP"
                    : "generic XDP"));
+    if (port->in_kernel_datapath) {
+        port->switched_off = devices_.put_tags_in_frame(port->ifindex);
+        if (!port->switched_off.empty()) {
+            log(OVS_OFFLOAD_LOG_INFO,
+                port->name + ": switched off "
+                    + to_string(port->switched_off)
+                    + " of the device or its veth peer, for XDP to see VLAN "
+                      "tags");
+        }
+    }
     DeviceState state;
-    if (auto f = devices_.query(port->ifindex, &state)) {
+    if (auto f =
+            devices_.query(port->ifindex, port->in_kernel_datapath, &state)) {
         state.why_not = f.message;  // The worker asks again.
     }
 
@@ -228,6 +257,9 @@ void Offload::port_del(Port *p) {
     }
     port->attachment.reset();
     attaching.unlock();
+    if (!port->switched_off.empty()) {
+        devices_.put_tags_beside(port->ifindex, port->switched_off);
+    }
     if (auto f = maps_.clear_tx_port(port->slot)) {
         log(OVS_OFFLOAD_LOG_WARN, port->name + ": " + f.message);
     }
@@ -253,6 +285,8 @@ void Offload::remove_flows_of(const Port &port, bool entering_only) {
 // Tells the program what the device can take now, and logs what has changed.
 void Offload::apply_device_state(Port &port, const DeviceState &state) {
     auto &shared = maps_.port(port.slot);
+    const uint32_t old_flags = shared.flags;
+    const bool showed_tags = port.shows_tags();
     bool present = state.exists;
     if (present && !port.device.exists) {
         // The kernel forgets a device that goes, also if it comes back.
@@ -269,15 +303,41 @@ void Offload::apply_device_state(Port &port, const DeviceState &state) {
     port.device = state;
     port.device.exists = present;
     port.device.up = up;
+    if (port.in_kernel_datapath) {
+        tell_kernel_datapath(port, old_flags, showed_tags);
+    }
 
     std::string news = up && state.xdp_xmit
                          ? "takes redirected frames"
                          : "flows to this port stay in OVS: "
                                + (state.why_not.empty() ? "the link is down"
                                                         : state.why_not);
+    if (!port.shows_tags()) {
+        news += "; flows from this port stay in OVS: " + state.why_no_tags;
+    }
     if (news != port.last_news) {
         log(OVS_OFFLOAD_LOG_INFO, port.name + ": " + news);
         port.last_news = std::move(news);
+    }
+}
+
+// The port's state has changed, from how it was with 'old_flags'
+// (XF_PORT_TX_*) and 'showed_tags'.
+void Offload::tell_kernel_datapath(Port &port, uint32_t old_flags,
+                                   bool showed_tags) {
+    const uint32_t flags = maps_.port(port.slot).flags;
+    const bool shows_tags = port.shows_tags();
+    if (showed_tags && !shows_tags) {
+        remove_flows_of(port, true);
+    }
+    if (old_flags & ~flags || (showed_tags && !shows_tags)) {
+        host_.flows_lost();
+    }
+    if (port.was_wanted
+        && (flags & ~old_flags || (!showed_tags && shows_tags))) {
+        port.was_wanted = false;
+        must_offer_again_ = true;
+        wake_worker();
     }
 }
 
@@ -325,6 +385,31 @@ Reject Offload::find_ports(const Wanted &w, Uses *uses) {
             return {"output", "not_an_xdp_port", EOPNOTSUPP};
         }
         uses->out.push_back(port->slot);
+    }
+    if (!uses->in->shows_tags()) {
+        uses->in->was_wanted = true;
+        return {"input", "vlan_tags_beside_the_frame", EOPNOTSUPP};
+    }
+    return uses->in->in_kernel_datapath ? check_kernel_datapath(w, *uses)
+                                        : Reject{};
+}
+
+// A flow that is taken exists nowhere else, so XDP must be sure to execute it.
+// It is not where the next flow of a recirculated packet may be refused; and
+// the kernel's hash differs from the one that is known here.
+Reject Offload::check_kernel_datapath(const Wanted &w, const Uses &uses) {
+    if (w.match.recirc_id) {
+        return {"match", "recirc_id", EOPNOTSUPP};
+    }
+    if (w.actions.recirc_id) {
+        return {"action", "recirc", EOPNOTSUPP};
+    }
+    for (auto slot : uses.out) {
+        Port &out = *ports_[index(slot)];
+        if (!out.takes_frames_from(*uses.in)) {
+            out.was_wanted = true;
+            return {"output", "cannot_transmit_now", EOPNOTSUPP};
+        }
     }
     return {};
 }
@@ -641,10 +726,15 @@ void Offload::work(bool full) {
         restore_attachments();
     }
     reclaim();
+    offer_again();
 }
 
 void Offload::refresh_devices(bool all, const std::vector<Ifindex> &changed) {
-    std::vector<Ifindex> to_ask;
+    struct Asked {
+        Ifindex ifindex;
+        bool with_tags;
+    };
+    std::vector<Asked> to_ask;
     {
         std::lock_guard lock(mutex_);
         auto has_changed = [&](Ifindex i) {
@@ -654,13 +744,13 @@ void Offload::refresh_devices(bool all, const std::vector<Ifindex> &changed) {
         for (auto &[ifindex, port] : by_ifindex_) {
             if (all || has_changed(ifindex)
                 || has_changed(port->device.peer)) {
-                to_ask.push_back(ifindex);
+                to_ask.push_back({ifindex, port->in_kernel_datapath});
             }
         }
     }
-    for (auto ifindex : to_ask) {
+    for (auto [ifindex, with_tags] : to_ask) {
         DeviceState state;
-        if (auto f = devices_.query(ifindex, &state)) {
+        if (auto f = devices_.query(ifindex, with_tags, &state)) {
             continue;  // What was last known is better than nothing.
         }
         std::lock_guard lock(mutex_);
@@ -711,6 +801,19 @@ void Offload::restore_attachment(Ifindex ifindex) {
     log(OVS_OFFLOAD_LOG_INFO, port->name + ": XDP program attached again");
     std::lock_guard lock(mutex_);
     std::swap(port->attachment, again);
+}
+
+void Offload::offer_again() {
+    {
+        std::lock_guard lock(mutex_);
+        const auto now = std::chrono::steady_clock::now();
+        if (!must_offer_again_ || now < last_offer_ + kOfferInterval) {
+            return;  // The next tick asks again.
+        }
+        must_offer_again_ = false;
+        last_offer_ = now;
+    }
+    host_.offer_again();
 }
 
 // Gives back what was retired before a grace period.

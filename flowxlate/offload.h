@@ -18,10 +18,17 @@
 // each packet.  A flow that loses its place (a port goes, a modification is
 // refused) is "parked": known, out of the tables, its figures kept until
 // flow_del().
+//
+// A flow whose output port cannot transmit waits in the tables if OVS's
+// userspace datapath has it too.  The kernel datapath has not: there it is
+// refused, and when a port loses the ability, OVS is told and takes its flows
+// back.  When a port gains it and flows were refused for its sake, OVS is
+// asked to offer its flows again.
 #ifndef FLOWXLATE_OFFLOAD_H
 #define FLOWXLATE_OFFLOAD_H
 
 #include <array>
+#include <chrono>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -42,6 +49,7 @@
 #include "flow_table.h"
 #include "match.h"
 #include "recirc.h"
+#include "tag_offload.h"
 #include "types.h"
 
 namespace flowxlate {
@@ -51,6 +59,9 @@ struct Port {
     std::string type;  // OVS interface type.
     Ifindex ifindex{};
     PortSlot slot{};
+    bool in_kernel_datapath = false;
+    bool was_wanted = false;            // Flows were refused for its state.
+    TagOffload::Features switched_off;  // To be switched on again.
     std::unique_ptr<Attachment> attachment;
     DeviceState device;
     size_t n_flows = 0;     // In the tables, that enter here.
@@ -59,6 +70,10 @@ struct Port {
 
     // Can it be the output of packets that enter through 'in'?
     bool takes_frames_from(const Port &in) const;
+
+    // Would flows that enter here match what they should?  Not if VLAN tags
+    // may sit beside the frame, where XDP does not see them.
+    bool shows_tags() const;
 };
 
 class Offload {
@@ -120,12 +135,13 @@ private:
     Reject place(Wanted &, Flow *);
     // What a flow needs before it can be placed.
     struct Uses {
-        const Port *in = nullptr;
+        Port *in = nullptr;
         PortSlots out;
         RecircIds::Use recirc, next;
         Groups::Use group;
     };
     Reject find_ports(const Wanted &, Uses *);
+    Reject check_kernel_datapath(const Wanted &, const Uses &);
     Reject get_group(const Uses &, Groups::Use *);
     Failure fill_group(GroupSlot, const Group &);
     void refill_groups(PortSlot);
@@ -145,6 +161,8 @@ private:
     Failure add_device(Port &);
     void remove_flows_of(const Port &, bool entering_only);
     void apply_device_state(Port &, const DeviceState &);
+    void tell_kernel_datapath(Port &, uint32_t old_flags, bool showed_tags);
+    void offer_again();
 
     void start_worker();
     void wake_worker();
@@ -191,6 +209,8 @@ private:
     uint64_t n_late_removals_ = 0;  // quiesce() gave up this often.
     uint64_t n_placed_ = 0;         // Flows that came into the tables.
     FlowStats past_;                // Of all flows that are gone.
+    bool must_offer_again_ = false;
+    std::chrono::steady_clock::time_point last_offer_;
 
     Fd wake_fd_;
     bool stop_ = false;  // Guarded by mutex_.

@@ -48,6 +48,10 @@ void Offload::show_port(const Port &port, const Sum &sum, uint32_t n_queues,
         append(s, "    transmit: yes, frames of up to %u bytes\n",
                port.device.max_frame);
     }
+    if (!port.shows_tags()) {
+        append(s, "    enter: no flows, %s\n",
+               port.device.why_no_tags.c_str());
+    }
     append(s,
            "    entered: packets:%" PRIu64 ", bytes:%" PRIu64
            " in XDP by %zu flows",

@@ -26,6 +26,7 @@
 #include "fatal-signal.h"
 #include "flow.h"
 #include "netdev-linux-private.h"
+#include "netdev-offload-plugin-system.h"
 #include "netdev-offload-provider.h"
 #include "netdev-provider.h"
 #include "odp-util.h"
@@ -37,6 +38,7 @@
 #include "ovs-rcu.h"
 #include "ovs-thread.h"
 #include "ovs_offload_abi.h"
+#include "seq.h"
 #include "smap.h"
 #include "unixctl.h"
 #include "util.h"
@@ -57,9 +59,19 @@ static atomic_bool plugin_enabled = false;
 /* Incremented when the plugin becomes enabled.  Main thread only. */
 static unsigned int plugin_seq;
 
+/* The same for the kernel datapath alone, whose flows must be installed anew
+ * also when the plugin becomes disabled and when it asks for that. */
+static atomic_count system_seq = ATOMIC_COUNT_INIT(0);
+
+/* See netdev_offload_plugin_moves().  'changes' wakes the main thread for that
+ * and for 'system_seq'. */
+static atomic_count n_moves = ATOMIC_COUNT_INIT(0);
+static struct seq *changes;
+
 /* A netdev's 'hw_info.offload_data'. */
 struct plugin_port {
     struct ovs_list list_node;      /* In 'plugin_ports'. */
+    struct system_port *system;     /* NULL in the userspace datapath. */
 
     /* Held for reading while the plugin uses 'handle', so that
      * uninit_flow_api does not free the handle under its feet.  */
@@ -73,9 +85,10 @@ static struct ovs_list plugin_ports OVS_GUARDED_BY(plugin_ports_mutex)
     = OVS_LIST_INITIALIZER(&plugin_ports);
 
 /* netdev_ports_get() compares datapath types by address, and the plugin has
- * only their text.  This is OVS's own pointer for "netdev", the only type that
- * plugin_init_flow_api() lets through. */
+ * only their text.  These are OVS's own pointers for "netdev" and "system", the
+ * types that plugin_init_flow_api() lets through. */
 static ATOMIC(const char *) netdev_dpif_type = NULL;
+static ATOMIC(const char *) system_dpif_type = NULL;
 
 bool
 netdev_offload_plugin_is_loaded(void)
@@ -111,8 +124,9 @@ stats_to_dpif(const struct ovs_offload_stats *s, struct dpif_flow_stats *stats)
     stats->tcp_flags = s->tcp_flags;
 }
 
-static void
-fill_attrs(bool offloaded, struct dpif_flow_attrs *attrs)
+void
+netdev_offload_plugin_fill_attrs(bool offloaded,
+                                 struct dpif_flow_attrs *attrs)
 {
     attrs->offloaded = offloaded;
     attrs->dp_layer = offloaded ? ops->type : "ovs";
@@ -143,7 +157,7 @@ netdev_offload_plugin_take(const ovs_u128 *ufid,
     }
     stats_to_dpif(&s, delta);
     if (attrs) {
-        fill_attrs(!error, attrs);
+        netdev_offload_plugin_fill_attrs(!error, attrs);
     }
     return error;
 }
@@ -189,6 +203,9 @@ plugin_flow_flush(struct netdev *netdev)
 {
     struct plugin_port *p = plugin_port_get(netdev);
 
+    if (p && p->system) {
+        return plugin_system_flow_flush(netdev, p->system);
+    }
     return p ? plugin_port_flush(p) : EOPNOTSUPP;
 }
 
@@ -242,11 +259,11 @@ put_actions(const struct nlattr *actions, size_t actions_len,
     }
 }
 
-static int
-plugin_flow_put(struct netdev *netdev, struct match *match,
-                struct nlattr *actions, size_t actions_len,
-                const ovs_u128 *ufid, struct offload_info *info OVS_UNUSED,
-                struct dpif_flow_stats *stats)
+/* Offers a flow to the plugin. */
+int
+netdev_offload_plugin_offer(struct netdev *netdev, const struct match *match,
+                            struct nlattr *actions, size_t actions_len,
+                            const ovs_u128 *ufid)
 {
     uint64_t key_stub[1024 / 8], mask_stub[1024 / 8], actions_stub[1024 / 8];
     struct plugin_port *p = plugin_port_get(netdev);
@@ -285,6 +302,24 @@ plugin_flow_put(struct netdev *netdev, struct match *match,
          * and flushed this flow with the others, or we do it. */
         plugin_port_flush(p);
     }
+    return error;
+}
+
+static int
+plugin_flow_put(struct netdev *netdev, struct match *match,
+                struct nlattr *actions, size_t actions_len,
+                const ovs_u128 *ufid, struct offload_info *info,
+                struct dpif_flow_stats *stats)
+{
+    struct plugin_port *p = plugin_port_get(netdev);
+    int error;
+
+    if (p && p->system) {
+        return plugin_system_flow_put(netdev, p->system, match, actions,
+                                      actions_len, ufid, info, stats);
+    }
+    error = netdev_offload_plugin_offer(netdev, match, actions, actions_len,
+                                        ufid);
     if (!error && stats) {
         struct ovs_offload_stats s = { .n_packets = 0 };
 
@@ -295,29 +330,39 @@ plugin_flow_put(struct netdev *netdev, struct match *match,
 }
 
 static int
-plugin_flow_get(struct netdev *netdev OVS_UNUSED,
-                struct match *match OVS_UNUSED,
-                struct nlattr **actions OVS_UNUSED, const ovs_u128 *ufid,
+plugin_flow_get(struct netdev *netdev, struct match *match,
+                struct nlattr **actions, const ovs_u128 *ufid,
                 struct dpif_flow_stats *stats,
-                struct dpif_flow_attrs *attrs, struct ofpbuf *buf OVS_UNUSED)
+                struct dpif_flow_attrs *attrs, struct ofpbuf *buf)
 {
+    struct plugin_port *p = plugin_port_get(netdev);
     struct ovs_offload_stats s = { .n_packets = 0 };
-    int error = ops->flow_stats(self, (const uint8_t *) ufid, &s);
+    int error;
 
+    if (p && p->system) {
+        return plugin_system_flow_get(netdev, match, actions, ufid, stats,
+                                      attrs, buf);
+    }
+    error = ops->flow_stats(self, (const uint8_t *) ufid, &s);
     if (!error) {
         stats_to_dpif(&s, stats);
-        fill_attrs(true, attrs);
+        netdev_offload_plugin_fill_attrs(true, attrs);
     }
     return error;
 }
 
 static int
-plugin_flow_del(struct netdev *netdev OVS_UNUSED, const ovs_u128 *ufid,
+plugin_flow_del(struct netdev *netdev, const ovs_u128 *ufid,
                 struct dpif_flow_stats *stats)
 {
+    struct plugin_port *p = plugin_port_get(netdev);
     struct dpif_flow_stats remaining;
-    int error = netdev_offload_plugin_del(ufid, &remaining);
+    int error;
 
+    if (p && p->system) {
+        return plugin_system_flow_del(netdev, ufid, stats);
+    }
+    error = netdev_offload_plugin_del(ufid, &remaining);
     if (!error && stats) {
         *stats = remaining;
     }
@@ -337,7 +382,22 @@ plugin_flow_get_n_flows(struct netdev *netdev, uint64_t *n_flows)
     ovs_rwlock_rdlock(&p->rwlock);
     n_flows[0] = p->handle ? ops->n_flows(self, p->handle) : 0;
     ovs_rwlock_unlock(&p->rwlock);
+    if (p->system) {
+        n_flows[0] += plugin_system_n_tc_flows(netdev, p->system);
+    }
     return 0;
+}
+
+/* Only the kernel datapath dumps its providers' flows. */
+static int
+plugin_flow_dump_create(struct netdev *netdev, struct netdev_flow_dump **dump,
+                        bool terse)
+{
+    struct plugin_port *p = plugin_port_get(netdev);
+
+    return (p && p->system
+            ? plugin_system_flow_dump_create(netdev, p->system, dump, terse)
+            : EOPNOTSUPP);
 }
 
 /* Returns the index of the network device that 'netdev' drives, or -1 if it is
@@ -361,14 +421,15 @@ plugin_init_flow_api(struct netdev *netdev)
     void *handle;
     int error;
 
-    /* The userspace datapath keeps every flow and just wants a copy of it
-     * executed elsewhere.  The kernel datapath hands a flow over: its provider
-     * must be able to give the match and the actions back on flow_get and
-     * flow_dump, and a packet that the plugin passes up would find no flow. */
-    if (!dpif_type || strcmp(dpif_type, "netdev") || ifindex < 0) {
+    if (!dpif_type || ifindex < 0) {
+        return EOPNOTSUPP;
+    } else if (!strcmp(dpif_type, "netdev")) {
+        atomic_store_relaxed(&netdev_dpif_type, dpif_type);
+    } else if (!strcmp(dpif_type, "system")) {
+        atomic_store_relaxed(&system_dpif_type, dpif_type);
+    } else {
         return EOPNOTSUPP;
     }
-    atomic_store_relaxed(&netdev_dpif_type, dpif_type);
 
     error = ops->port_add(self, &(struct ovs_offload_port) {
         .size = sizeof(struct ovs_offload_port),
@@ -382,6 +443,9 @@ plugin_init_flow_api(struct netdev *netdev)
     }
 
     p = xzalloc(sizeof *p);
+    if (!strcmp(dpif_type, "system")) {
+        p->system = plugin_system_port_open(netdev);
+    }
     ovs_rwlock_init(&p->rwlock);
     ovs_rwlock_wrlock(&p->rwlock);
     p->handle = handle;
@@ -424,6 +488,7 @@ static void
 plugin_port_free(struct plugin_port *p)
 {
     ovs_rwlock_destroy(&p->rwlock);
+    free(p->system);
     free(p);
 }
 
@@ -445,12 +510,17 @@ plugin_uninit_flow_api(struct netdev *netdev)
     ovs_mutex_unlock(&plugin_ports_mutex);
 
     plugin_port_close(p);
+    if (p->system) {
+        plugin_system_port_close(p->system);
+    }
     ovsrcu_postpone(plugin_port_free, p);
 }
 
-/* No flow_dump_*: only the kernel datapath dumps its providers' flows. */
 static struct netdev_flow_api plugin_flow_api = {
     .flow_flush = plugin_flow_flush,
+    .flow_dump_create = plugin_flow_dump_create,
+    .flow_dump_destroy = plugin_system_flow_dump_destroy,
+    .flow_dump_next = plugin_system_flow_dump_next,
     .flow_put = plugin_flow_put,
     .flow_get = plugin_flow_get,
     .flow_del = plugin_flow_del,
@@ -487,11 +557,16 @@ host_log(enum ovs_offload_log_level level, const char *line)
 static int
 host_port_ifindex(const char *dpif_type, uint32_t odp_port)
 {
+    bool system = !strcmp(dpif_type, "system");
     struct netdev *netdev;
     const char *type;
     int ifindex;
 
-    atomic_read_relaxed(&netdev_dpif_type, &type);
+    if (system) {
+        atomic_read_relaxed(&system_dpif_type, &type);
+    } else {
+        atomic_read_relaxed(&netdev_dpif_type, &type);
+    }
     if (!type || strcmp(type, dpif_type)) {
         return -1;
     }
@@ -501,6 +576,22 @@ host_port_ifindex(const char *dpif_type, uint32_t odp_port)
     return ifindex;
 }
 
+/* Tells the datapath that flows have become homeless (see
+ * netdev-offload-plugin-system.h). */
+void
+netdev_offload_plugin_flows_moved(void)
+{
+    atomic_count_inc(&n_moves);
+    seq_change(changes);
+}
+
+static void
+host_offer_again(void)
+{
+    atomic_count_inc(&system_seq);
+    seq_change(changes);
+}
+
 /* Complete once plugin_open() has filled in 'symmetric_l4_probe'. */
 static struct ovs_offload_host host = {
     .size = sizeof host,
@@ -508,6 +599,8 @@ static struct ovs_offload_host host = {
     .ovs_version = VERSION,
     .log = host_log,
     .port_ifindex = host_port_ifindex,
+    .flows_lost = netdev_offload_plugin_flows_moved,
+    .offer_again = host_offer_again,
 };
 
 static uint32_t
@@ -656,6 +749,9 @@ plugin_open(const char *name, const char *path,
         dlclose(dl);
         return reason;
     }
+    if (!changes) {
+        changes = seq_create();
+    }
     o = get();
     reason = check_ops(o, name);
     if (reason) {
@@ -749,6 +845,7 @@ plugin_set_enabled(bool enabled)
     if (enabled) {
         plugin_seq++;
     } else {
+        atomic_count_inc(&system_seq);
         plugin_flush_ports();
     }
 }
@@ -767,6 +864,7 @@ netdev_offload_plugin_configure(const struct smap *other_config)
     if (!last_name) {
         last_name = xstrdup("");
     }
+    plugin_system_configure(other_config);
     /* A failure is not retried until the name changes. */
     if ((hw_offload || !*name) && strcmp(name, last_name)) {
         free(last_name);
@@ -790,5 +888,32 @@ netdev_offload_plugin_configure(const struct smap *other_config)
 unsigned int
 netdev_offload_plugin_seq(const char *dpif_type)
 {
-    return strcmp(dpif_type, "netdev") ? 0 : plugin_seq;
+    return (!strcmp(dpif_type, "netdev") ? plugin_seq
+            : !strcmp(dpif_type, "system")
+            ? plugin_seq + atomic_count_get(&system_seq) : 0);
+}
+
+/* Returns a number that changes each time when flows of the datapaths of type
+ * 'dpif_type' have become homeless, so that revalidators should look at them
+ * soon. */
+unsigned int
+netdev_offload_plugin_moves(const char *dpif_type)
+{
+    return strcmp(dpif_type, "system") ? 0 : atomic_count_get(&n_moves);
+}
+
+/* To be called by the main thread before it reads the numbers above; returns
+ * what netdev_offload_plugin_wait() takes to wake it when they change. */
+uint64_t
+netdev_offload_plugin_changes(void)
+{
+    return changes ? seq_read(changes) : 0;
+}
+
+void
+netdev_offload_plugin_wait(uint64_t seen)
+{
+    if (changes) {
+        seq_wait(changes, seen);
+    }
 }

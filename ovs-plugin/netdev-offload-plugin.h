@@ -32,7 +32,10 @@
  * to give up, because its port disappeared for example, until the flow is
  * deleted, and finds them by the flow's ufid alone.  The functions that take
  * just a ufid exploit that: they need neither a netdev nor a lock of the
- * datapath. */
+ * datapath.
+ *
+ * The kernel datapath does not keep the flows that it offloads, which takes
+ * more: see netdev-offload-plugin-system.h. */
 
 #include <errno.h>
 #include <stdbool.h>
@@ -46,8 +49,10 @@ extern "C" {
 
 struct dpif_flow_attrs;
 struct dpif_flow_stats;
+struct match;
 struct netdev;
 struct netdev_flow_api;
+struct nlattr;
 struct smap;
 
 #ifdef __linux__
@@ -56,12 +61,30 @@ bool netdev_offload_plugin_is_loaded(void);
 bool netdev_offload_plugin_is_provider(const struct netdev_flow_api *);
 bool netdev_offload_plugin_owns(const struct netdev *);
 unsigned int netdev_offload_plugin_seq(const char *dpif_type);
+unsigned int netdev_offload_plugin_moves(const char *dpif_type);
+uint64_t netdev_offload_plugin_changes(void);
+void netdev_offload_plugin_wait(uint64_t seen);
 
 int netdev_offload_plugin_take(const ovs_u128 *ufid,
                                struct dpif_flow_stats *delta,
                                struct dpif_flow_attrs *);
 int netdev_offload_plugin_del(const ovs_u128 *ufid,
                               struct dpif_flow_stats *remaining);
+
+/* For flows of the kernel datapath. */
+void netdev_offload_plugin_flow_missed(const ovs_u128 *ufid);
+void netdev_offload_plugin_flow_left_kernel(const ovs_u128 *ufid,
+                                            const struct dpif_flow_stats *);
+int netdev_offload_plugin_del_orphan(const ovs_u128 *ufid,
+                                     struct dpif_flow_stats *);
+
+/* For netdev-offload-plugin-system.c. */
+int netdev_offload_plugin_offer(struct netdev *, const struct match *,
+                                struct nlattr *actions, size_t actions_len,
+                                const ovs_u128 *ufid);
+void netdev_offload_plugin_fill_attrs(bool offloaded,
+                                      struct dpif_flow_attrs *);
+void netdev_offload_plugin_flows_moved(void);
 #else
 static inline bool
 netdev_offload_plugin_configure(const struct smap *other_config OVS_UNUSED)
@@ -93,6 +116,23 @@ netdev_offload_plugin_seq(const char *dpif_type OVS_UNUSED)
     return 0;
 }
 
+static inline unsigned int
+netdev_offload_plugin_moves(const char *dpif_type OVS_UNUSED)
+{
+    return 0;
+}
+
+static inline uint64_t
+netdev_offload_plugin_changes(void)
+{
+    return 0;
+}
+
+static inline void
+netdev_offload_plugin_wait(uint64_t seen OVS_UNUSED)
+{
+}
+
 static inline int
 netdev_offload_plugin_take(const ovs_u128 *ufid OVS_UNUSED,
                            struct dpif_flow_stats *delta OVS_UNUSED,
@@ -104,6 +144,25 @@ netdev_offload_plugin_take(const ovs_u128 *ufid OVS_UNUSED,
 static inline int
 netdev_offload_plugin_del(const ovs_u128 *ufid OVS_UNUSED,
                           struct dpif_flow_stats *remaining OVS_UNUSED)
+{
+    return ENOENT;
+}
+
+static inline void
+netdev_offload_plugin_flow_missed(const ovs_u128 *ufid OVS_UNUSED)
+{
+}
+
+static inline void
+netdev_offload_plugin_flow_left_kernel(const ovs_u128 *ufid OVS_UNUSED,
+                                       const struct dpif_flow_stats *stats
+                                           OVS_UNUSED)
+{
+}
+
+static inline int
+netdev_offload_plugin_del_orphan(const ovs_u128 *ufid OVS_UNUSED,
+                                 struct dpif_flow_stats *stats OVS_UNUSED)
 {
     return ENOENT;
 }

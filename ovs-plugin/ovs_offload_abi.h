@@ -65,6 +65,19 @@ struct ovs_offload_host {
      * between builds of OVS; a plugin that hashes (OVS_ACTION_ATTR_HASH) must
      * find the same or leave it to OVS. */
     uint32_t symmetric_l4_probe;
+
+    /* For the kernel datapath ("system"), which does not keep the flows that
+     * it hands over.  Both return at once and may be called with any lock.
+     *
+     * flows_lost(): flows that were executed are no longer (flow_take()
+     * returns ENODATA), without OVS having a part in it.  OVS deletes them,
+     * and its next packet installs each of them elsewhere.
+     *
+     * offer_again(): flows that were refused would be taken now.  OVS removes
+     * all flows of the datapath, and packets install them again, so this must
+     * not happen often. */
+    void (*flows_lost)(void);
+    void (*offer_again)(void);
 };
 
 /* One "KEY=VALUE" of other_config whose KEY begins with "TYPE-offload-". */
@@ -85,7 +98,11 @@ struct ovs_offload_port {
  * a few actions of its own (tunnel_push, tunnel_pop, lb_output), with numbers
  * that the kernel uses for others and that differ between releases.  At the top
  * level of 'actions' those have the type OVS_OFFLOAD_ACTION_PRIVATE instead,
- * and a sole explicit "drop" is an empty list. */
+ * and a sole explicit "drop" is an empty list.
+ *
+ * If 'dpif_type' is "netdev", OVS keeps the flow and executes it for each packet
+ * that the plugin passes on.  If it is "system", the plugin gets the only copy:
+ * it must refuse a flow whose packets it would have to pass on now. */
 #define OVS_OFFLOAD_ACTION_PRIVATE 0x3fff
 
 struct ovs_offload_flow {

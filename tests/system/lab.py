@@ -225,6 +225,7 @@ class Ovs:
         self.log = lab.tmp + '/ovs-vswitchd.log'
         self.processes = {}
         self.wrapper = []  # Runs ovs-vswitchd, if not empty.
+        self.datapath = 'netdev'
 
     def tool(self, name):
         for sub in ('bin', 'sbin'):
@@ -244,8 +245,9 @@ class Ovs:
             stderr=output, start_new_session=True)
         output.close()
 
-    def start(self, offload=True, other_config=()):
+    def start(self, offload=True, other_config=(), datapath='netdev'):
         """Starts both daemons with the bridge br0."""
+        self.datapath = datapath
         db = self.lab.tmp + '/conf.db'
         run(self.tool('ovsdb-tool'), 'create', db,
             self.dir + '/share/openvswitch/vswitch.ovsschema', env=self.env)
@@ -262,7 +264,7 @@ class Ovs:
                        'other_config:' + item)
         self.start_vswitchd()
         self.vsctl('add-br', 'br0', '--', 'set', 'bridge', 'br0',
-                   'datapath_type=netdev', 'other_config:hwaddr='
+                   'datapath_type=' + datapath, 'other_config:hwaddr='
                    '02:00:00:00:ff:00')
 
     def start_vswitchd(self):
@@ -304,7 +306,8 @@ class Ovs:
     def version(self):
         return self.appctl('version').split()[-1]
 
-    def add_port(self, name, kind='afxdp', **options):
+    def add_port(self, name, kind=None, **options):
+        kind = kind or ('afxdp' if self.datapath == 'netdev' else 'system')
         settings = ['options:%s=%s' % (k.replace('_', '-') if k != 'n_rxq'
                                        else k, v)
                     for k, v in options.items()]
@@ -363,7 +366,7 @@ class Ovs:
             if line.startswith('    passed to OVS:'):
                 port['passed'] = {k: int(v) for k, v in re.findall(
                     r' ([a-z-]+):(\d+)', line[len('    passed to OVS'):])}
-            m = re.match(r'    (attached|transmit): (.*)', line)
+            m = re.match(r'    (attached|transmit|enter): (.*)', line)
             if m:
                 port[m[1]] = m[2]
         return text, ports

@@ -49,7 +49,7 @@ class Context:
 
     @contextlib.contextmanager
     def lab(self, hosts=2, offload=True, config=(), plugin=None, wrapper=(),
-            acquainted=True, **host_options):
+            acquainted=True, datapath='netdev', **host_options):
         """A started Lab with hosts, which know each other's MAC addresses.
 
         OVS knows them as well, if there are ports: each host has sent a frame.
@@ -58,10 +58,10 @@ class Context:
             self.labs.append((lab.name, lab.tmp))
             lab.ovs.wrapper = list(wrapper)
             try:
-                lab.ovs.start(offload, config)
+                lab.ovs.start(offload, config, datapath)
                 for _ in range(hosts):
                     host = lab.add_host(**host_options)
-                    if not offload:
+                    if not offload and datapath == 'netdev':
                         # Without us, AF_XDP gets half-made checksums.
                         host.run('ethtool', '-K', 'eth0', 'tx', 'off')
                 if acquainted:

@@ -1,10 +1,12 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""The tests of the XDP program and the quickstart, under other kernels.
+"""The tests of the XDP program, the quickstart and the tests of the kernel
+datapath, under other kernels.
 
 For each kernel, in an emulated machine of its own (tests/vm/run): all of
-tests/bpf, and the quickstart.  Needs root.  --ovs is a directory made by
-ovs-plugin/build-ovs, --build one made by cmake.
+tests/bpf, the quickstart, and tests/system/test_kernel_datapath.py.  Needs
+root.  --ovs is a directory made by ovs-plugin/build-ovs, --build one made by
+cmake.
 
 A kernel that cannot be had is skipped; the oldest that the project promises
 to run on must be there.
@@ -32,6 +34,7 @@ GET_LIMIT = 600
 BOOT_LIMIT = 120
 BPF_LIMIT = 300
 QUICKSTART_LIMIT = 400
+DATAPATH_LIMIT = 1500
 TIDY_LIMIT = 10
 
 # In the machine: says when it has booted, and in the end what the kernel has to
@@ -52,7 +55,8 @@ exit $status
 
 NOISE = 'libbpf: elf: skipping unrecognized'
 COLUMNS = ('kernel', 'bpf tests', 'instructions verified',
-           'bytes of machine code', 'load, ms', 'quickstart', 'seconds')
+           'bytes of machine code', 'load, ms', 'quickstart',
+           'kernel datapath', 'seconds')
 
 
 class Failed(Exception):
@@ -230,6 +234,26 @@ class Kernel:
             self.row['quickstart'] = 'ok'
             self.passed += 1
 
+    def test_datapath(self, directory, build, ovs):
+        """The system tests that need openvswitch.ko."""
+        self.row['kernel datapath'] = 'FAILED'
+        status, lines, _ = self.run(
+            'kernel datapath', directory, DATAPATH_LIMIT,
+            ['/usr/bin/python3', TOP + '/tests/system/run_tests.py',
+             '--ovs', ovs, '--plugin', build + '/flowxlate',
+             '--filter', 'kernel-'])
+        good, failed, skipped = (
+            [line for line in lines if line.startswith(word + ' ')]
+            for word in ('ok', 'FAILED', 'skip'))
+        for line in failed:
+            self.fail(line)
+        if not good or bool(status) != bool(failed):
+            self.fail('kernel datapath: exited with %d' % status)
+        self.passed += len(good)
+        self.skipped += skipped
+        self.row['kernel datapath'] = '%d of %d' % (
+            len(good), len(good + failed + skipped))
+
     def test(self, args):
         begin = time.monotonic()
         directory = None
@@ -243,6 +267,8 @@ class Kernel:
                 self.test_bpf(directory, args.build)
             with self.failures_noted():
                 self.test_quickstart(directory, args.build, args.ovs)
+            with self.failures_noted():
+                self.test_datapath(directory, args.build, args.ovs)
         self.row['seconds'] = '%d' % (time.monotonic() - begin)
 
     @contextlib.contextmanager

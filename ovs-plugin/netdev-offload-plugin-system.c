@@ -1,0 +1,737 @@
+/*
+ * Licensed under the Apache License, Version 2.0 (the "License");
+ * you may not use this file except in compliance with the License.
+ * You may obtain a copy of the License at:
+ *
+ *     http://www.apache.org/licenses/LICENSE-2.0
+ *
+ * Unless required by applicable law or agreed to in writing, software
+ * distributed under the License is distributed on an "AS IS" BASIS,
+ * WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+ * See the License for the specific language governing permissions and
+ * limitations under the License.
+ */
+
+#include <config.h>
+#include "netdev-offload-plugin-system.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "dpif.h"
+#include "hash.h"
+#include "netdev-offload-plugin.h"
+#include "netdev-offload-provider.h"
+#include "netdev-provider.h"
+#include "netlink.h"
+#include "odp-util.h"
+#include "openvswitch/hmap.h"
+#include "openvswitch/list.h"
+#include "openvswitch/match.h"
+#include "openvswitch/ofpbuf.h"
+#include "openvswitch/vlog.h"
+#include "ovs-atomic.h"
+#include "ovs-thread.h"
+#include "smap.h"
+#include "timeval.h"
+#include "util.h"
+#include "uuid.h"
+
+VLOG_DEFINE_THIS_MODULE(netdev_offload_plugin_system);
+
+/* When a homeless flow was used last, for a revalidator: longer ago than any
+ * other_config:max-idle. */
+#define AGES_AGO INT_MIN
+
+/* A flow may miss so many packets (they may have been on their way when it was
+ * installed, at least within a grace period), before it is taken off the
+ * plugin for a while. */
+#define MAX_MISSES 16
+#define MISS_GRACE_MS 1000
+#define AVOID_MS 30000
+
+/* Of a flow's actions in bytes.  A dump has 640 for each flow, see
+ * ODPUTIL_FLOW_KEY_BYTES.  What is longer is not for the plugin. */
+#define MAX_ACTIONS_LEN 512
+
+enum tc_order { TC_AFTER, TC_BEFORE, TC_NEVER };
+
+/* Written by the main thread. */
+static atomic_int tc_order = TC_AFTER;
+static atomic_bool tc_enabled = false;
+
+/* A port of the kernel datapath. */
+struct system_port {
+    bool tc;                        /* netdev-offload-tc works on it. */
+    struct ovs_list flows;          /* Of struct system_flow. */
+};
+
+/* A flow that lives in the plugin, is homeless, or lives in TC after it has
+ * counted something elsewhere.  Other flows in TC are known to TC alone. */
+struct system_flow {
+    struct hmap_node ufid_node;     /* In 'flows'. */
+    struct hmap_node match_node;    /* In 'matches', if not 'in_tc'. */
+    struct ovs_list port_node;      /* In the port's 'flows'. */
+    struct system_port *port;       /* NULL after the port has been closed. */
+    ovs_u128 ufid;
+    bool in_tc;
+    struct minimatch match;
+    struct nlattr *actions;         /* One attribute around them all. */
+
+    /* All that it has counted so far outside of TC.  What the plugin counts is
+     * added when somebody asks. */
+    struct dpif_flow_stats stats;
+
+    long long int created;
+    unsigned int n_missed;          /* See plugin_system_flow_missed(). */
+};
+
+/* A ufid that is not offered to the plugin for some time. */
+struct avoided {
+    struct hmap_node node;          /* In 'avoided', by ufid. */
+    struct ovs_list age_node;       /* In 'avoided_by_age', oldest first. */
+    ovs_u128 ufid;
+    long long int until;
+};
+
+/* Protects everything below, and the 'flows' of the ports.
+ *
+ * Acquired after the locks of netdev-offload.c, netdev.c and
+ * netdev-offload-tc.c, so nothing of theirs is called with it.  The plugin's
+ * operations are, except for flow_put(), which calls back. */
+static struct ovs_mutex mutex = OVS_MUTEX_INITIALIZER;
+static struct hmap flows OVS_GUARDED_BY(mutex) = HMAP_INITIALIZER(&flows);
+static struct hmap matches OVS_GUARDED_BY(mutex) = HMAP_INITIALIZER(&matches);
+static struct hmap avoided OVS_GUARDED_BY(mutex) = HMAP_INITIALIZER(&avoided);
+static struct ovs_list avoided_by_age OVS_GUARDED_BY(mutex)
+    = OVS_LIST_INITIALIZER(&avoided_by_age);
+
+static void
+stats_add(struct dpif_flow_stats *sum, const struct dpif_flow_stats *s)
+{
+    sum->n_packets += s->n_packets;
+    sum->n_bytes += s->n_bytes;
+    sum->used = MAX(sum->used, s->used);
+    sum->tcp_flags |= s->tcp_flags;
+}
+
+static uint32_t
+ufid_hash(const ovs_u128 *ufid)
+{
+    return ufid->u32[0];
+}
+
+static struct system_flow *
+find_flow(const ovs_u128 *ufid)
+    OVS_REQUIRES(mutex)
+{
+    struct system_flow *f;
+
+    HMAP_FOR_EACH_WITH_HASH (f, ufid_node, ufid_hash(ufid), &flows) {
+        if (ovs_u128_equals(f->ufid, *ufid)) {
+            return f;
+        }
+    }
+    return NULL;
+}
+
+/* Stores 'match' in '*mini', without what the caller may not have set. */
+static void
+init_minimatch(struct minimatch *mini, const struct match *match)
+{
+    struct match m;
+
+    memset(&m, 0, sizeof m);
+    m.flow = match->flow;
+    m.wc = match->wc;
+    minimatch_init(mini, &m);
+}
+
+/* Brings the figures of 'f', which is not in TC, up to date.  Returns true if
+ * the plugin executes the flow, false if it is homeless. */
+static bool
+collect(struct system_flow *f)
+    OVS_REQUIRES(mutex)
+{
+    struct dpif_flow_stats delta;
+    int error = netdev_offload_plugin_take(&f->ufid, &delta, NULL);
+
+    if (error != ENOENT) {
+        stats_add(&f->stats, &delta);
+    }
+    return !error;
+}
+
+/* Takes 'f' off the plugin and notes its last figures. */
+static void
+evict(struct system_flow *f)
+    OVS_REQUIRES(mutex)
+{
+    struct dpif_flow_stats delta;
+
+    if (!netdev_offload_plugin_del(&f->ufid, &delta)) {
+        stats_add(&f->stats, &delta);
+    }
+}
+
+/* The live flow of the plugin with the match 'mini' that is not 'ufid'. */
+static bool
+is_duplicate(const struct minimatch *mini, const ovs_u128 *ufid)
+    OVS_REQUIRES(mutex)
+{
+    struct system_flow *f;
+
+    HMAP_FOR_EACH_WITH_HASH (f, match_node, minimatch_hash(mini, 0),
+                             &matches) {
+        if (!ovs_u128_equals(f->ufid, *ufid)
+            && minimatch_equal(&f->match, mini) && collect(f)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Avoided flows. */
+
+static void
+avoid(const ovs_u128 *ufid)
+    OVS_REQUIRES(mutex)
+{
+    struct avoided *a = xmalloc(sizeof *a);
+
+    a->ufid = *ufid;
+    a->until = time_msec() + AVOID_MS;
+    hmap_insert(&avoided, &a->node, ufid_hash(ufid));
+    ovs_list_push_back(&avoided_by_age, &a->age_node);
+}
+
+static bool
+is_avoided(const ovs_u128 *ufid)
+    OVS_REQUIRES(mutex)
+{
+    struct avoided *a;
+
+    while (!ovs_list_is_empty(&avoided_by_age)) {
+        a = CONTAINER_OF(ovs_list_front(&avoided_by_age), struct avoided,
+                         age_node);
+        if (a->until > time_msec()) {
+            break;
+        }
+        ovs_list_remove(&a->age_node);
+        hmap_remove(&avoided, &a->node);
+        free(a);
+    }
+    HMAP_FOR_EACH_WITH_HASH (a, node, ufid_hash(ufid), &avoided) {
+        if (ovs_u128_equals(a->ufid, *ufid)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Records of flows. */
+
+static struct system_flow *
+get_flow(const ovs_u128 *ufid)
+    OVS_REQUIRES(mutex)
+{
+    struct system_flow *f = find_flow(ufid);
+
+    if (!f) {
+        f = xzalloc(sizeof *f);
+        f->ufid = *ufid;
+        f->in_tc = true;            /* No match yet. */
+        hmap_insert(&flows, &f->ufid_node, ufid_hash(ufid));
+    }
+    return f;
+}
+
+/* Makes 'f' a flow in TC as far as it is known here. */
+static void
+drop_contents(struct system_flow *f)
+    OVS_REQUIRES(mutex)
+{
+    if (!f->in_tc) {
+        hmap_remove(&matches, &f->match_node);
+        minimatch_destroy(&f->match);
+        free(f->actions);
+        if (f->port) {
+            ovs_list_remove(&f->port_node);
+        }
+        f->in_tc = true;
+    }
+}
+
+static void
+set_contents(struct system_flow *f, struct system_port *port,
+             const struct match *match, const struct nlattr *actions,
+             size_t actions_len)
+    OVS_REQUIRES(mutex)
+{
+    drop_contents(f);
+    f->in_tc = false;
+    init_minimatch(&f->match, match);
+    hmap_insert(&matches, &f->match_node, minimatch_hash(&f->match, 0));
+    f->actions = xmalloc(NLA_HDRLEN + actions_len);
+    f->actions->nla_type = OVS_FLOW_ATTR_ACTIONS;
+    f->actions->nla_len = NLA_HDRLEN + actions_len;
+    nullable_memcpy(f->actions + 1, actions, actions_len);
+    f->port = port;
+    ovs_list_push_back(&port->flows, &f->port_node);
+    f->created = time_msec();
+    f->n_missed = 0;
+}
+
+static void
+free_flow(struct system_flow *f)
+    OVS_REQUIRES(mutex)
+{
+    drop_contents(f);
+    hmap_remove(&flows, &f->ufid_node);
+    free(f);
+}
+
+/* Configuration. */
+
+void
+plugin_system_configure(const struct smap *other_config)
+{
+    const char *order = smap_get_def(other_config, "hw-offload-plugin-tc",
+                                     "after");
+    enum tc_order o = (!strcmp(order, "before") ? TC_BEFORE
+                       : !strcmp(order, "never") ? TC_NEVER : TC_AFTER);
+    static char *complained;
+
+    if (o == TC_AFTER && strcmp(order, "after")
+        && (!complained || strcmp(complained, order))) {
+        VLOG_WARN("other_config:hw-offload-plugin-tc=%s: not one of before, "
+                  "after and never, using after", order);
+        free(complained);
+        complained = xstrdup(order);
+    }
+    atomic_store_relaxed(&tc_order, (int) o);
+    atomic_store_relaxed(&tc_enabled,
+                         smap_get_bool(other_config, "hw-offload", false));
+}
+
+/* Ports. */
+
+struct system_port *
+plugin_system_port_open(struct netdev *netdev)
+{
+    struct system_port *port = xzalloc(sizeof *port);
+
+    ovs_list_init(&port->flows);
+    /* A plugin that has been loaded late finds ports with flows in TC. */
+    port->tc = (ovsrcu_get(const struct netdev_flow_api *, &netdev->flow_api)
+                == &netdev_offload_tc
+                || !netdev_offload_tc.init_flow_api(netdev));
+    VLOG_INFO("%s: flows that the plugin refuses are %s",
+              netdev_get_name(netdev),
+              port->tc ? "offered to TC" : "left to the kernel datapath");
+    return port;
+}
+
+/* The caller frees 'port' after a grace period. */
+void
+plugin_system_port_close(struct system_port *port)
+{
+    struct system_flow *f;
+
+    ovs_mutex_lock(&mutex);
+    LIST_FOR_EACH_POP (f, port_node, &port->flows) {
+        f->port = NULL;
+    }
+    ovs_mutex_unlock(&mutex);
+}
+
+uint64_t
+plugin_system_n_tc_flows(struct netdev *netdev, struct system_port *port)
+{
+    uint64_t n = 0;
+
+    if (port->tc) {
+        netdev_offload_tc.flow_get_n_flows(netdev, &n);
+    }
+    return n;
+}
+
+/* Putting flows. */
+
+static int
+put_in_plugin(struct netdev *netdev, struct system_port *port,
+              const struct match *match, struct nlattr *actions,
+              size_t actions_len, const ovs_u128 *ufid)
+{
+    struct minimatch mini;
+    bool unwanted;
+    int error;
+
+    init_minimatch(&mini, match);
+    ovs_mutex_lock(&mutex);
+    unwanted = (actions_len > MAX_ACTIONS_LEN || is_avoided(ufid)
+                || is_duplicate(&mini, ufid));
+    ovs_mutex_unlock(&mutex);
+    minimatch_destroy(&mini);
+
+    error = unwanted ? EOPNOTSUPP
+                     : netdev_offload_plugin_offer(netdev, match, actions,
+                                                   actions_len, ufid);
+    if (!error) {
+        ovs_mutex_lock(&mutex);
+        set_contents(get_flow(ufid), port, match, actions, actions_len);
+        ovs_mutex_unlock(&mutex);
+    }
+    return error;
+}
+
+static int
+put_in_tc(struct netdev *netdev, struct system_port *port,
+          const struct match *match, struct nlattr *actions,
+          size_t actions_len, const ovs_u128 *ufid, struct offload_info *info)
+{
+    struct match scratch = *match;  /* TC clears what it has understood. */
+    struct system_flow *f;
+    bool enabled;
+    int error;
+
+    atomic_read_relaxed(&tc_enabled, &enabled);
+    if (!port->tc || !enabled) {
+        return EOPNOTSUPP;
+    }
+    error = netdev_offload_tc.flow_put(netdev, &scratch, actions, actions_len,
+                                       ufid, info, NULL);
+    if (!error) {
+        ovs_mutex_lock(&mutex);
+        f = find_flow(ufid);
+        if (f && !f->in_tc) {
+            evict(f);
+            drop_contents(f);
+        }
+        ovs_mutex_unlock(&mutex);
+    }
+    return error;
+}
+
+/* Adds 'stats', which flow 'ufid' has counted in a place that it has left. */
+static void
+add_past(const ovs_u128 *ufid, const struct dpif_flow_stats *stats)
+{
+    ovs_mutex_lock(&mutex);
+    stats_add(&get_flow(ufid)->stats, stats);
+    ovs_mutex_unlock(&mutex);
+}
+
+/* Nobody has taken flow 'ufid'.  If it lived here before, it is homeless now
+ * and stays until a revalidator deletes it: at this place it would be
+ * installed in the kernel, and its figures would be lost. */
+static bool
+keep_homeless(struct system_port *port, const ovs_u128 *ufid,
+              const struct match *match, const struct nlattr *actions,
+              size_t actions_len)
+{
+    struct system_flow *f;
+
+    ovs_mutex_lock(&mutex);
+    f = find_flow(ufid);
+    if (f) {
+        if (!f->in_tc) {
+            evict(f);
+        }
+        set_contents(f, port, match, actions,
+                     MIN(actions_len, MAX_ACTIONS_LEN) == actions_len
+                     ? actions_len : 0);
+    }
+    ovs_mutex_unlock(&mutex);
+    return f != NULL;
+}
+
+int
+plugin_system_flow_put(struct netdev *netdev, struct system_port *port,
+                       const struct match *match, struct nlattr *actions,
+                       size_t actions_len, const ovs_u128 *ufid,
+                       struct offload_info *info,
+                       struct dpif_flow_stats *stats)
+{
+    struct dpif_flow_stats past;
+    struct system_flow *f;
+    int error = EOPNOTSUPP;
+    int order;
+
+    /* TC replaces a flow by deleting it first, too. */
+    if (port->tc && !netdev_offload_tc.flow_del(netdev, ufid, &past)) {
+        add_past(ufid, &past);
+    }
+
+    atomic_read_relaxed(&tc_order, &order);
+    if (order == TC_BEFORE) {
+        error = put_in_tc(netdev, port, match, actions, actions_len, ufid,
+                          info);
+    }
+    if (error && error != EEXIST) {
+        error = put_in_plugin(netdev, port, match, actions, actions_len, ufid);
+    }
+    if (error && order == TC_AFTER) {
+        error = put_in_tc(netdev, port, match, actions, actions_len, ufid,
+                          info);
+    }
+    if (error && keep_homeless(port, ufid, match, actions, actions_len)) {
+        netdev_offload_plugin_flows_moved();
+        error = 0;
+    }
+    if (!error && stats) {
+        ovs_mutex_lock(&mutex);
+        f = find_flow(ufid);
+        memset(stats, 0, sizeof *stats);
+        if (f) {
+            *stats = f->stats;
+        }
+        ovs_mutex_unlock(&mutex);
+    }
+    return error;
+}
+
+/* Getting, dumping and deleting flows. */
+
+/* Appends the actions of 'f' to 'buf' and fills in the rest. */
+static void
+report_flow(struct system_flow *f, struct match *match,
+            struct nlattr **actions, struct dpif_flow_stats *stats,
+            struct dpif_flow_attrs *attrs, struct ofpbuf *buf)
+    OVS_REQUIRES(mutex)
+{
+    bool live = collect(f);
+
+    minimatch_expand(&f->match, match);
+    match->wc.masks.in_port.odp_port = ODPP_NONE;
+    *actions = ofpbuf_put(buf, f->actions, f->actions->nla_len);
+    *stats = f->stats;
+    netdev_offload_plugin_fill_attrs(live, attrs);
+    if (!live) {
+        stats->used = AGES_AGO;
+    }
+}
+
+int
+plugin_system_flow_get(struct netdev *netdev, struct match *match,
+                       struct nlattr **actions, const ovs_u128 *ufid,
+                       struct dpif_flow_stats *stats,
+                       struct dpif_flow_attrs *attrs, struct ofpbuf *buf)
+{
+    struct dpif_flow_stats past = { .n_packets = 0 };
+    struct system_flow *f;
+    bool found;
+    int error;
+
+    ovs_mutex_lock(&mutex);
+    f = find_flow(ufid);
+    found = f && !f->in_tc;
+    if (found) {
+        report_flow(f, match, actions, stats, attrs, buf);
+    } else if (f) {
+        past = f->stats;
+    }
+    ovs_mutex_unlock(&mutex);
+    if (found) {
+        return 0;
+    }
+    error = netdev_offload_tc.flow_get(netdev, match, actions, ufid, stats,
+                                       attrs, buf);
+    if (!error) {
+        stats_add(stats, &past);
+    }
+    return error;
+}
+
+int
+plugin_system_flow_del(struct netdev *netdev, const ovs_u128 *ufid,
+                       struct dpif_flow_stats *stats)
+{
+    struct dpif_flow_stats sum = { .n_packets = 0 };
+    struct dpif_flow_stats in_tc;
+    struct system_flow *f;
+    bool found;
+
+    ovs_mutex_lock(&mutex);
+    f = find_flow(ufid);
+    found = f != NULL;
+    if (f) {
+        evict(f);
+        sum = f->stats;
+        free_flow(f);
+    }
+    ovs_mutex_unlock(&mutex);
+    if (netdev && !netdev_offload_tc.flow_del(netdev, ufid, &in_tc)) {
+        stats_add(&sum, &in_tc);
+        found = true;
+    }
+    if (found && stats) {
+        *stats = sum;
+    }
+    return found ? 0 : ENOENT;
+}
+
+/* The plugin's flows become homeless, so that OVS learns of it. */
+int
+plugin_system_flow_flush(struct netdev *netdev, struct system_port *port)
+{
+    struct system_flow *f;
+
+    ovs_mutex_lock(&mutex);
+    LIST_FOR_EACH (f, port_node, &port->flows) {
+        evict(f);
+    }
+    ovs_mutex_unlock(&mutex);
+    netdev_offload_plugin_flows_moved();
+    return port->tc ? netdev_offload_tc.flow_flush(netdev) : 0;
+}
+
+struct system_dump {
+    struct netdev_flow_dump up;
+    struct netdev_flow_dump *tc;    /* NULL without TC. */
+    ovs_u128 *ufids;                /* Of the flows when the dump began. */
+    size_t n, next;                 /* 'next' is guarded by 'mutex'. */
+};
+
+int
+plugin_system_flow_dump_create(struct netdev *netdev, struct system_port *port,
+                               struct netdev_flow_dump **dump_out, bool terse)
+{
+    struct system_dump *dump = xzalloc(sizeof *dump);
+    struct system_flow *f;
+
+    if (port->tc
+        && netdev_offload_tc.flow_dump_create(netdev, &dump->tc, terse)) {
+        dump->tc = NULL;
+    }
+    ovs_mutex_lock(&mutex);
+    dump->ufids = xmalloc(ovs_list_size(&port->flows) * sizeof *dump->ufids);
+    LIST_FOR_EACH (f, port_node, &port->flows) {
+        dump->ufids[dump->n++] = f->ufid;
+    }
+    ovs_mutex_unlock(&mutex);
+    dump->up.netdev = netdev_ref(netdev);
+    dump->up.terse = terse;
+    *dump_out = &dump->up;
+    return 0;
+}
+
+static bool
+dump_next_of_tc(struct system_dump *dump, struct match *match,
+                struct nlattr **actions, struct dpif_flow_stats *stats,
+                struct dpif_flow_attrs *attrs, ovs_u128 *ufid,
+                struct ofpbuf *rbuffer, struct ofpbuf *wbuffer)
+{
+    struct system_flow *f;
+
+    /* Known only since the caller has got the dump. */
+    dump->tc->port = dump->up.port;
+    if (!netdev_offload_tc.flow_dump_next(dump->tc, match, actions, stats,
+                                          attrs, ufid, rbuffer, wbuffer)) {
+        return false;
+    }
+    ovs_mutex_lock(&mutex);
+    f = find_flow(ufid);
+    if (f && f->in_tc) {
+        long long int used = stats->used;
+
+        stats_add(stats, &f->stats);
+        stats->used = used;         /* A terse dump does not have it: 0. */
+    }
+    ovs_mutex_unlock(&mutex);
+    return true;
+}
+
+bool
+plugin_system_flow_dump_next(struct netdev_flow_dump *dump_,
+                             struct match *match, struct nlattr **actions,
+                             struct dpif_flow_stats *stats,
+                             struct dpif_flow_attrs *attrs, ovs_u128 *ufid,
+                             struct ofpbuf *rbuffer, struct ofpbuf *wbuffer)
+{
+    struct system_dump *dump = CONTAINER_OF(dump_, struct system_dump, up);
+    struct system_flow *f = NULL;
+
+    ovs_mutex_lock(&mutex);
+    while (!f && dump->next < dump->n) {
+        f = find_flow(&dump->ufids[dump->next++]);
+        if (f && !f->in_tc) {
+            *ufid = f->ufid;
+            report_flow(f, match, actions, stats, attrs, wbuffer);
+        } else {
+            f = NULL;
+        }
+    }
+    ovs_mutex_unlock(&mutex);
+    return f || (dump->tc && dump_next_of_tc(dump, match, actions, stats,
+                                             attrs, ufid, rbuffer, wbuffer));
+}
+
+int
+plugin_system_flow_dump_destroy(struct netdev_flow_dump *dump_)
+{
+    struct system_dump *dump = CONTAINER_OF(dump_, struct system_dump, up);
+
+    if (dump->tc) {
+        netdev_offload_tc.flow_dump_destroy(dump->tc);
+    }
+    netdev_close(dump->up.netdev);
+    free(dump->ufids);
+    free(dump);
+    return 0;
+}
+
+/* What other parts of OVS tell and ask. */
+
+/* The kernel datapath had flow 'ufid' until it was modified just now, and it
+ * counted 'stats' there. */
+void
+netdev_offload_plugin_flow_left_kernel(const ovs_u128 *ufid,
+                                       const struct dpif_flow_stats *stats)
+{
+    if (netdev_offload_plugin_is_loaded() && stats->n_packets) {
+        add_past(ufid, stats);
+    }
+}
+
+/* A packet was passed up that had given rise to flow 'ufid' already. */
+void
+netdev_offload_plugin_flow_missed(const ovs_u128 *ufid)
+{
+    struct system_flow *f;
+    bool too_often = false;
+
+    if (!netdev_offload_plugin_is_loaded()) {
+        return;
+    }
+    ovs_mutex_lock(&mutex);
+    f = find_flow(ufid);
+    if (f && !f->in_tc && time_msec() >= f->created + MISS_GRACE_MS
+        && ++f->n_missed == MAX_MISSES) {
+        too_often = collect(f);
+    }
+    if (too_often) {
+        evict(f);
+        avoid(ufid);
+    }
+    ovs_mutex_unlock(&mutex);
+    if (too_often) {
+        static struct vlog_rate_limit rl = VLOG_RATE_LIMIT_INIT(1, 5);
+
+        VLOG_INFO_RL(&rl, "ufid:"UUID_FMT": the plugin passes its packets "
+                     "up, so it is not offered to it for %d s",
+                     UUID_ARGS((const struct uuid *) ufid), AVOID_MS / 1000);
+        netdev_offload_plugin_flows_moved();
+    }
+}
+
+/* Deletes flow 'ufid' whose port has been removed.  Returns 0 or ENOENT. */
+int
+netdev_offload_plugin_del_orphan(const ovs_u128 *ufid,
+                                 struct dpif_flow_stats *stats)
+{
+    return (netdev_offload_plugin_is_loaded()
+            ? plugin_system_flow_del(NULL, ufid, stats) : ENOENT);
+}
