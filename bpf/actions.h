@@ -321,18 +321,27 @@ change_packet(struct xdp_md *ctx, const struct xf_packet *p,
     return set_head(ctx, to, act);
 }
 
-/* Does the packet leave with its checksum?  Stores in '*partial' whether that
- * has to be completed first.  Returns XF_PARSED or an enum xf_miss. */
+/* Does the packet, cut to 'max_len' bytes if that is not 0, leave with its
+ * checksum?  Stores in '*partial' whether that has to be completed first.
+ * Returns XF_PARSED or an enum xf_miss.
+ *
+ * Generic XDP redirects the sk_buff, which remembers its checksum; but the
+ * kernel would complete that after the cut, or miss the field. */
 static __always_inline int
-check_checksum(const struct xf_packet *p, __u32 *partial)
+check_checksum(const struct xf_packet *p, const struct xf_action *act,
+               __u32 max_len, __u32 *partial)
 {
+    bool is_native = xf_tx_flag == XF_PORT_TX_NATIVE;
+    bool is_cut = max_len && p->frame_len + growth(act) > max_len;
+
     *partial = 0;
-    if (xf_tx_flag != XF_PORT_TX_NATIVE)
-        return XF_PARSED;            /* Generic XDP redirects the sk_buff, which
-                                      * remembers its checksum. */
+    if (!is_native && !is_cut)
+        return XF_PARSED;
     if (p->l4_check == XF_NO_CRC)
         return XF_MISS_TX_CHECKSUM;
     *partial = is_partial(p);
+    if (!is_native && *partial)
+        return XF_MISS_TX_CHECKSUM;
     return p->frame_len * *partial > XF_MAX_FRAME ? XF_MISS_FRAME_SIZE
                                                   : XF_PARSED;
 }
@@ -369,7 +378,7 @@ output(struct xdp_md *ctx, const struct xf_packet *p,
     miss = choose_port(p, act, 0, action);
     if (miss != XF_PARSED)
         return miss;
-    miss = check_checksum(p, &partial);
+    miss = check_checksum(p, act, 0, &partial);
     if (miss != XF_PARSED)
         return miss;
     return change_packet(ctx, p, act, &p->key, partial);

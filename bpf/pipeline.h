@@ -82,7 +82,9 @@ plan_action(struct xf_plan *plan, const struct xf_packet *p,
     const struct xf_rewrite *rewrite;
 
     rewrite = bpf_map_lookup_elem(&xf_rewrites, &index);
-    if (!rewrite || (rewrite->max_len && rewrite->max_len < ETH_HLEN))
+    if (!rewrite || (rewrite->max_len && rewrite->max_len < ETH_HLEN)
+        || act->verdict > XF_HASH_RECIRC || act->n_pop > XF_MAX_TAGS
+        || act->n_push > XF_MAX_TAGS)
         return XF_MISS_INTERNAL;
     for (int i = 0; i < XF_KEY_WORDS; i++)
         plan->key.word[i] = (plan->key.word[i] & ~rewrite->mask[i])
@@ -124,6 +126,17 @@ tags_are_visible(const struct xf_plan *plan)
                 && (plan->act.n_pop || plan->act.n_push));
 }
 
+/* Is that what ICMPv6's type and code say?  If they are set, so that they say
+ * something else, then the key has no longer what OVS would find. */
+static __always_inline bool
+is_nd(const struct xf_key *key, __u32 cls)
+{
+    __u8 type = bpf_ntohs(key->tp_src);
+
+    return cls == XF_CLASS_IPV6 && key->nw_proto == XF_IPPROTO_ICMPV6
+           && !key->tp_dst && (type == XF_ND_SOLICIT || type == XF_ND_ADVERT);
+}
+
 /* Follows the packet from its first flow, in 'slot', through all stages.
  * Returns XF_PARSED or an enum xf_miss.
  *
@@ -148,7 +161,8 @@ resolve(const struct xf_packet *p, struct xf_plan *plan, __u32 slot)
             return miss;
         if (plan->act.verdict < XF_RECIRC)
             return XF_PARSED;
-        if (!tags_are_visible(plan))
+        if (!tags_are_visible(plan)
+            || is_nd(&plan->key, p->cls) != is_nd(&p->key, p->cls))
             return XF_MISS_RECIRC;
         slot = search(&plan->key, p->cls, 0);
         if (!slot)
@@ -204,10 +218,10 @@ choose_group(const struct xf_packet *p, const struct xf_plan *plan,
 static __always_inline int
 truncate(struct xdp_md *ctx, __u32 max_len)
 {
-    int len = ctx->data_end - ctx->data;
+    __u32 len = ctx->data_end - ctx->data;
 
-    if (max_len && len > (int)max_len
-        && bpf_xdp_adjust_tail(ctx, (int)max_len - len))
+    if (max_len && len > max_len
+        && bpf_xdp_adjust_tail(ctx, (int)max_len - (int)len))
         return XF_MISS_INTERNAL;     /* Not reached: it is an Ethernet frame. */
     return XF_PARSED;
 }
@@ -225,7 +239,7 @@ output_plan(struct xdp_md *ctx, const struct xf_packet *p,
            : choose_port(p, &plan->act, plan->max_len, action);
     if (miss != XF_PARSED)
         return miss;
-    miss = check_checksum(p, &partial);
+    miss = check_checksum(p, &plan->act, plan->max_len, &partial);
     if (miss != XF_PARSED)
         return miss;
     miss = change_packet(ctx, p, &plan->act, &plan->key, partial);

@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // What does not fit the tables of program_test.cc: every truncation of a
-// packet, AF_XDP sockets, generic mode, many flows and masks, and maps that
-// hold nonsense.
+// packet, AF_XDP sockets, generic mode, and many flows and masks.
 #include <gtest/gtest.h>
 #include <linux/if_ether.h>
 #include <linux/if_xdp.h>
 #include <net/if.h>
-#include <sched.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 
@@ -18,50 +16,20 @@
 #include <chrono>
 #include <cstdio>
 #include <cstring>
-#include <random>
 #include <thread>
 
 #include "flowxlate/clock.h"
 #include "flowxlate/resource.h"
-#include "program.h"
+#include "on_cpu.h"
+#include "row.h"
 #include "xdp_offload.skel.h"
 
 namespace flowxlate::test {
 namespace {
 
-constexpr uint16_t kIpv4 = 0x0800, kIpv6 = 0x86dd, kArp = 0x0806,
-                   kVlan = 0x8100;
-
-Packet udp4(uint16_t dst = 53) {
-    return Packet().eth(kIpv4).ipv4(IPPROTO_UDP).udp(1000, dst).payload(22);
+Packet udp4_to(uint16_t port) {
+    return Packet().eth(kIpv4).ipv4(IPPROTO_UDP).udp(1000, port).payload(22);
 }
-
-Program &program() {
-    static Program p;
-    p.remove_all();
-    return p;
-}
-
-// Keeps the calling thread on the 'n'th CPU that it may use, while this lives.
-class OnCpu {
-public:
-    explicit OnCpu(int n) {
-        sched_getaffinity(0, sizeof all_, &all_);
-        const int count = CPU_COUNT(&all_);
-        cpu_set_t one;
-        CPU_ZERO(&one);
-        for (int cpu = 0, seen = 0; cpu < CPU_SETSIZE; cpu++) {
-            if (CPU_ISSET(cpu, &all_) && seen++ == n % count) {
-                CPU_SET(cpu, &one);
-            }
-        }
-        sched_setaffinity(0, sizeof one, &one);
-    }
-    ~OnCpu() { sched_setaffinity(0, sizeof all_, &all_); }
-
-private:
-    cpu_set_t all_;
-};
 
 // -- Truncation -------------------------------------------------------------
 
@@ -86,7 +54,7 @@ TEST(Truncation, EveryLength) {
         {"VLAN", Packet().eth(kVlan).vlan(5, kIpv4).ipv4(17).udp(1, 2).payload(20), 66},
         {"VLAN ARP", Packet().eth(kVlan).vlan(5, kArp).arp(1).padding(18), 46},
     };
-    auto &p = program();
+    auto &p = empty_program();
     for (auto f : {FlowSpec::ipv4(), FlowSpec::ipv6(), FlowSpec::arp(),
                    FlowSpec::ipv4().any_tag(), FlowSpec::arp().any_tag()}) {
         p.add(f.to(kOut));
@@ -146,7 +114,7 @@ private:
 };
 
 TEST(AfXdp, MissGoesToTheSocketOfItsQueueWithAWholeChecksum) {
-    auto &p = program();
+    auto &p = empty_program();
     const uint32_t queue = 0;
     XdpSocket socket(queue);
     ASSERT_TRUE(socket.ok()) << std::strerror(errno);
@@ -184,7 +152,7 @@ TEST(AfXdp, MissGoesToTheSocketOfItsQueueWithAWholeChecksum) {
 
 // RFC 768: a UDP checksum that comes out as zero is sent as all ones.
 TEST(Checksum, UdpSumOfZeroIsAllOnes) {
-    auto &p = program();
+    auto &p = empty_program();
     p.add(FlowSpec::ipv4().to(kOut));
     for (uint32_t port = 1; port < 65536; port++) {
         const auto packet = Packet().eth(kIpv4).ipv4(17).udp(port, 2).payload(6);
@@ -219,7 +187,7 @@ TEST(Generic, NeedsLessOfTheOutputPortAndLeavesChecksumsAlone) {
 // -- Ports that change while flows point at them ----------------------------
 
 TEST(Output, FollowsThePortAtRunTime) {
-    auto &p = program();
+    auto &p = empty_program();
     const auto slot = p.add(FlowSpec::ipv4().to(kOut));
     auto &port = p.maps().port(kOut);
     const auto saved = port;
@@ -241,24 +209,24 @@ TEST(Output, FollowsThePortAtRunTime) {
 
 // The program and the writer agree on hashes and buckets.
 TEST(Lookup, FindsEveryOneOfManyFlows) {
-    auto &p = program();
+    auto &p = empty_program();
     std::vector<FlowSlot> slots;
     for (uint32_t i = 0; i < 60000; i++) {
         slots.push_back(p.add(
             FlowSpec::ipv4().proto(IPPROTO_UDP).tp_dst(i).to(kOut)));
     }
     for (uint32_t i = 0; i < 60000; i++) {
-        ASSERT_EQ(p.run(udp4(i).bytes()).verdict, XDP_REDIRECT) << i;
+        ASSERT_EQ(p.run(udp4_to(i).bytes()).verdict, XDP_REDIRECT) << i;
         ASSERT_EQ(p.table().stats(slots[i]).packets, 1U) << i;
     }
-    EXPECT_EQ(p.run(udp4(60001).bytes()).verdict, XDP_PASS);
+    EXPECT_EQ(p.run(udp4_to(60001).bytes()).verdict, XDP_PASS);
 }
 
 // More flows of one bucket than it holds: the program finds the rest in their
 // second buckets.
 TEST(Lookup, FindsFlowsThatOverflowTheirBucket) {
     constexpr size_t kOverflow = 3;
-    auto &p = program();
+    auto &p = empty_program();
     auto spec = [](uint32_t ip) {
         return FlowSpec::ipv4().ipv4_dst(ip, ~0U).to(kOut);
     };
@@ -291,7 +259,7 @@ TEST(Lookup, FindsFlowsThatOverflowTheirBucket) {
 // Every mask is found, first by the walk, then by the flow cache's prediction,
 // also when the prediction is wrong.
 TEST(Lookup, FindsEveryOneOfManyMasks) {
-    auto &p = program();
+    auto &p = empty_program();
     constexpr int kMasks = XF_MAX_MASKS;
     std::vector<FlowSlot> slots;
     auto packet = [](int i) { return udp4().poke(26, i).bytes(); };
@@ -320,7 +288,7 @@ void wait_until_quiet(Program &p) {
 // A mask that moves to the place of one that is removed is found at any time.
 TEST(Lookup, FindsAFlowWhileItsMaskMoves) {
     constexpr int kRounds = 150;
-    auto &p = program();
+    auto &p = empty_program();
     auto other = [](int i) {
         auto f = FlowSpec::ipv4().proto(IPPROTO_TCP);
         f.mask.ipv4_src = i + 1;
@@ -427,7 +395,7 @@ TEST(FlowCache, SpreadsWhatNeighbouringHostsSend) {
 }
 
 TEST(Lookup, RemovedAndReplacedFlows) {
-    auto &p = program();
+    auto &p = empty_program();
     auto slot = p.add(FlowSpec::ipv4().proto(17).tp_dst(53).to(kOut));
     EXPECT_EQ(p.run(udp4().bytes()).verdict, XDP_REDIRECT);
 
@@ -453,7 +421,7 @@ TEST(LastUse, IsTheTimeOfThePacket) {
     using namespace std::chrono;
     constexpr auto kTicks = milliseconds(30);  // Some, at 100 Hz.
     auto now = [] { return steady_clock::now().time_since_epoch(); };
-    auto &p = program();
+    auto &p = empty_program();
     const auto slot = p.add(FlowSpec::ipv4().drop());
     flowxlate::Clock clock;
     ASSERT_FALSE(clock.open());
@@ -543,174 +511,6 @@ TEST(Cost, Verification) {
                 "loaded in %.1f ms\n",
                 info.verified_insns, info.jited_prog_len, ms.count());
     EXPECT_LT(info.verified_insns, kMaxVerified);
-}
-
-// -- Maps that hold nonsense ------------------------------------------------
-
-// A corrupted entry or a foreign writer leads to the miss path.
-class CorruptedTables : public ::testing::Test {
-protected:
-    // A packet that the flow matches and the flow cache does not know.
-    Frame fresh() {
-        return Packet().eth(kIpv4).ipv4(IPPROTO_UDP).udp(++source_port_, 53)
-            .payload(22).bytes();
-    }
-
-    void expect_miss(const Frame &in, const char *what) {
-        const flowxlate::test::Run run = p_.run(in);
-        EXPECT_EQ(run.verdict, XDP_PASS) << what;
-        EXPECT_EQ(run.out, in) << what;
-    }
-
-    const OnCpu cpu_{0};  // Each CPU has a flow cache of its own.
-    Program &p_ = program();
-    const FlowSlot slot_ =
-        p_.add(FlowSpec::ipv4().proto(17).tp_dst(53).to(kOut));
-    const TableMemory &mem_ = p_.table().memory();
-    xf_flow &flow_ = mem_.flows[index(slot_)];
-
-private:
-    static inline uint16_t source_port_ = 1000;
-};
-
-TEST_F(CorruptedTables, Flow) {
-    const struct {
-        const char *what;
-        void (*corrupt)(xf_flow *);
-    } rows[] = {
-        {"unknown verdict", [](xf_flow *f) { f->action.verdict = 77; }},
-        {"port out of bounds", [](xf_flow *f) { f->action.to = 0xffff; }},
-        {"pop without a tag",
-         [](xf_flow *f) { f->action.n_pop = 1; }},
-        {"another subtable", [](xf_flow *f) { f->subtable = 5; }},
-        {"subtable out of bounds", [](xf_flow *f) { f->subtable = 0xff; }},
-        {"more tags than there are", [](xf_flow *f) { f->action.n_push = 3; }},
-        {"rewrite out of bounds", [](xf_flow *f) { f->action.rewrite = 0xffff; }},
-        {"recirculation to nowhere", [](xf_flow *f) { f->action.verdict = XF_RECIRC; }},
-        {"another key", [](xf_flow *f) { f->key[3] ^= 1; }},
-    };
-    const Frame known = fresh();
-    const auto good = flow_;
-    for (auto &row : rows) {
-        ASSERT_EQ(p_.run(known).verdict, XDP_REDIRECT) << row.what;
-        row.corrupt(&flow_);
-        expect_miss(known, row.what);
-        expect_miss(fresh(), row.what);
-        flow_ = good;
-    }
-}
-
-TEST_F(CorruptedTables, Walk) {
-    auto &walk = mem_.walks[XF_CLASS_IPV4];
-    const auto good = walk;
-    walk.n = 0;
-    expect_miss(fresh(), "empty walk");
-    walk.n = 0xffffffff;
-    walk.subtable[0] = 0xffff;
-    expect_miss(fresh(), "subtable out of bounds, endless walk");
-    walk = good;
-    EXPECT_EQ(p_.run(fresh()).verdict, XDP_REDIRECT) << "restored";
-}
-
-TEST_F(CorruptedTables, Buckets) {
-    const Frame known = fresh();
-    ASSERT_EQ(p_.run(known).verdict, XDP_REDIRECT);
-    const uint32_t slots = slot_mask(mem_.flows.size());
-    for (auto &b : mem_.buckets) {
-        for (auto &e : b.entry) {
-            e = e ? e | slots : 0;
-        }
-    }
-    expect_miss(fresh(), "flow slot out of bounds");
-    EXPECT_EQ(p_.run(known).verdict, XDP_REDIRECT) << "from the flow cache";
-    flow_.live = 0;
-    expect_miss(known, "neither in a bucket nor live");
-    for (auto &b : mem_.buckets) {
-        for (auto &e : b.entry) {
-            e = e ? (e & ~slots) | index(slot_) : 0;
-        }
-    }
-    EXPECT_EQ(p_.run(known).verdict, XDP_REDIRECT) << "restored";
-}
-
-// Any bytes at all in the tables: whatever the verdict, the packet that leaves
-// the miss path is the one that came.
-TEST_F(CorruptedTables, RandomBytes) {
-    const uint32_t seed = std::random_device{}();
-    SCOPED_TRACE("seed " + std::to_string(seed));
-    std::mt19937_64 random(seed);
-    const auto &mem = mem_;
-    std::vector<xf_flow> flows(mem.flows.begin(), mem.flows.begin() + 8);
-    std::vector<xf_walk> walks(mem.walks.begin(), mem.walks.end());
-
-    for (int i = 0; i < 20000; i++) {
-        auto *bytes = reinterpret_cast<uint8_t *>(&mem.flows[0]);
-        auto *walk = reinterpret_cast<uint8_t *>(&mem.walks[0]);
-        bytes[random() % (8 * sizeof(xf_flow))] = random();
-        walk[random() % (XF_N_CLASSES * sizeof(xf_walk))] = random();
-        const Frame in = i % 2 ? udp4().bytes() : fresh();
-        const flowxlate::test::Run run = p_.run(in);
-        if (run.verdict == XDP_PASS) {
-            ASSERT_EQ(run.out, in);
-        } else {
-            ASSERT_TRUE(run.verdict == XDP_REDIRECT
-                        || run.verdict == XDP_DROP);
-        }
-        if (i % 50 == 0) {
-            std::copy(flows.begin(), flows.end(), mem.flows.begin());
-            std::copy(walks.begin(), walks.end(), mem.walks.begin());
-        }
-    }
-    std::copy(flows.begin(), flows.end(), mem.flows.begin());
-    std::copy(walks.begin(), walks.end(), mem.walks.begin());
-}
-
-// -- Random packets ---------------------------------------------------------
-
-// Mutated packets never crash, change or get counted twice: every packet is
-// either one hit or one miss, and a miss leaves its bytes alone.
-TEST(Random, EveryPacketIsOneHitOrOneUntouchedMiss) {
-    auto &p = program();
-    const uint32_t seed = std::random_device{}();
-    SCOPED_TRACE("seed " + std::to_string(seed));
-    std::mt19937 random(seed);
-    std::vector<FlowSlot> slots;
-    for (auto f : {FlowSpec::ipv4(), FlowSpec::ipv6(), FlowSpec::arp(),
-                   FlowSpec::ipv4().any_tag(), FlowSpec::l2(0x88cc)}) {
-        slots.push_back(p.add(f.to(kOut)));
-    }
-    const Packet seeds[] = {
-        udp4(), Packet().eth(kIpv4).ipv4(6).tcp(1, 2).payload(9).partial(),
-        Packet().eth(kIpv6).ipv6(17).udp(1, 2).payload(30),
-        Packet().eth(kVlan).vlan(5, kIpv4).ipv4(17).udp(1, 2).payload(20),
-        Packet().eth(kArp).arp(1), Packet().eth(0x88cc).payload(30)};
-    uint64_t hits = 0, misses = 0;
-
-    for (int i = 0; i < 200000; i++) {
-        Frame in = seeds[random() % std::size(seeds)].bytes();
-        for (int n = random() % 4; n > 0; n--) {
-            in[12 + random() % (in.size() - 12)] = random();
-        }
-        if (random() % 4 == 0) {
-            in.resize(ETH_HLEN + random() % (in.size() - ETH_HLEN + 1));
-        }
-        const flowxlate::test::Run run = p.run(in);
-        if (run.verdict == XDP_REDIRECT) {
-            hits++;
-        } else {
-            misses++;
-            ASSERT_EQ(run.verdict, XDP_PASS);
-            ASSERT_EQ(hex(run.out), hex(in));
-        }
-    }
-    FlowStats sum;
-    for (auto slot : slots) {
-        sum += p.table().stats(slot);
-    }
-    EXPECT_EQ(sum.packets, hits);
-    EXPECT_EQ(p.total_misses(), misses);
-    EXPECT_GT(hits, 10000U);
-    EXPECT_GT(misses, 10000U);
 }
 
 }  // namespace

@@ -90,6 +90,15 @@ Packet &Packet::ipv6_hop_by_hop(uint8_t next_header) {
     return *this;
 }
 
+Packet &Packet::ipv6_fragment(uint8_t next_header, uint16_t offset) {
+    put({next_header, 0});
+    put16(offset);
+    put32(0x1234);
+    proto_ = next_header;
+    l4_ = l4_end_ = frame_.size();
+    return *this;
+}
+
 Packet &Packet::tcp(uint16_t src, uint16_t dst, uint16_t flags) {
     put16(src);
     put16(dst);
@@ -123,8 +132,29 @@ Packet &Packet::sctp(uint16_t src, uint16_t dst, uint32_t crc) {
 }
 
 Packet &Packet::icmp(uint8_t type, uint8_t code) {
+    checksum_at_ = frame_.size() + 2;
     put({type, code, 0, 0, 0, 0, 0, 1});
     l4_end_ = frame_.size();
+    return *this;
+}
+
+Packet &Packet::nd(uint8_t type, uint8_t code) {
+    checksum_at_ = frame_.size() + 2;
+    put({type, code, 0, 0, 0x60, 0, 0, 0});
+    put({0xfc, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7});
+    l4_end_ = frame_.size();
+    return *this;
+}
+
+Packet &Packet::nd_option(uint8_t type, uint8_t len) {
+    put({type, len, 2, 0, 0, 0, 0, 9});
+    frame_.resize(frame_.size() + (len > 1 ? 8 * (len - 1) : 0));
+    l4_end_ = frame_.size();
+    return *this;
+}
+
+Packet &Packet::mpls(uint32_t lse) {
+    put32(lse);
     return *this;
 }
 
@@ -147,6 +177,9 @@ Packet &Packet::poke(size_t offset, uint8_t value) {
 }
 
 uint16_t Packet::pseudo_header(const Frame &f) const {
+    if (proto_ == IPPROTO_ICMP) {
+        return 0;
+    }
     const uint32_t len_and_proto = (l4_end_ - l4_) + proto_;
     return v6_ ? ones_complement_sum(&f[l3_ + 8], 32, len_and_proto)
                : ones_complement_sum(&f[l3_ + 12], 8, len_and_proto);

@@ -32,10 +32,17 @@ public:
     Packet &ipv4(uint8_t proto, uint16_t frag = 0, size_t options = 0);
     Packet &ipv6(uint8_t next_header);
     Packet &ipv6_hop_by_hop(uint8_t next_header);
+    // 'offset' with the flags, as in the header: 1 = more fragments follow.
+    Packet &ipv6_fragment(uint8_t next_header, uint16_t offset);
     Packet &tcp(uint16_t src, uint16_t dst, uint16_t flags = 0x10);
     Packet &udp(uint16_t src, uint16_t dst);
     Packet &sctp(uint16_t src, uint16_t dst, uint32_t crc = 1);
     Packet &icmp(uint8_t type, uint8_t code);
+    // ICMPv6: a message about fc00::7, and a link-layer address of 'len' * 8
+    // bytes with its header.
+    Packet &nd(uint8_t type, uint8_t code = 0);
+    Packet &nd_option(uint8_t type, uint8_t len = 1);
+    Packet &mpls(uint32_t lse);
     Packet &payload(size_t n);
     Packet &padding(size_t n);  // Behind the IP packet.
     Packet &poke(size_t offset, uint8_t value);

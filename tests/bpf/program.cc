@@ -50,6 +50,52 @@ FlowSpec &FlowSpec::any_tag() {
     return *this;
 }
 
+FlowSpec &FlowSpec::any_tags() {
+    mask.vlan_tci = mask.vlan2_tci = 0;
+    return *this;
+}
+
+FlowSpec &FlowSpec::tag(uint16_t tpid, uint16_t id) {
+    mask.tpids |= XF_TPID_OUTER_AD;
+    key.tpids |= tpid == 0x88a8 ? XF_TPID_OUTER_AD : 0;
+    return vid(id);
+}
+
+FlowSpec &FlowSpec::tag2(uint16_t tpid, uint16_t id) {
+    mask.tpids |= XF_TPID_INNER_AD;
+    key.tpids |= tpid == 0x88a8 ? XF_TPID_INNER_AD : 0;
+    key.vlan2_tci = htons(id | XF_VLAN_PRESENT);
+    mask.vlan2_tci = htons(0x0fff | XF_VLAN_PRESENT);
+    return *this;
+}
+
+FlowSpec &FlowSpec::label(uint32_t l) {
+    key.ipv6_label = htonl(l);
+    mask.ipv6_label = htonl(0xfffff);
+    return *this;
+}
+
+FlowSpec &FlowSpec::recirc(uint16_t slot) {
+    key.recirc = slot;
+    return *this;
+}
+
+FlowSpec &FlowSpec::dp_hash(uint8_t value, uint8_t m) {
+    key.dp_hash = value & m;
+    mask.dp_hash = m;
+    return *this;
+}
+
+FlowSpec &FlowSpec::match(size_t key_at, const Frame &value, const Frame &m) {
+    auto *keys = reinterpret_cast<uint8_t *>(&key) + key_at;
+    auto *masks = reinterpret_cast<uint8_t *>(&mask) + key_at;
+    for (size_t i = 0; i < value.size(); i++) {
+        masks[i] = m.empty() ? 0xff : m.at(i);
+        keys[i] = value[i] & masks[i];
+    }
+    return *this;
+}
+
 FlowSpec &FlowSpec::proto(uint8_t p) {
     key.nw_proto = p;
     mask.nw_proto = 0xff;
@@ -123,6 +169,24 @@ FlowSpec &FlowSpec::pop() {
 
 FlowSpec &FlowSpec::replace(uint16_t tci) { return pop().push(tci); }
 
+FlowSpec &FlowSpec::trunc(uint32_t max_len) {
+    rewrite.max_len = max_len;
+    return *this;
+}
+
+FlowSpec &FlowSpec::recirc_to(uint16_t slot) {
+    action.verdict = XF_RECIRC;
+    action.to = slot;
+    return *this;
+}
+
+FlowSpec &FlowSpec::hash_to(uint32_t basis, uint16_t slot) {
+    rewrite.hash_basis = basis;
+    recirc_to(slot);
+    action.verdict = XF_HASH_RECIRC;
+    return *this;
+}
+
 FlowSpec &FlowSpec::set(size_t key_at, const Frame &value, const Frame &m) {
     auto *values = reinterpret_cast<uint8_t *>(rewrite.value) + key_at;
     auto *masks = reinterpret_cast<uint8_t *>(rewrite.mask) + key_at;
@@ -192,24 +256,36 @@ int Program::tx_ports_fd() const {
     return bpf_map__fd(skeleton_->maps.xf_tx_ports);
 }
 
-Run Program::run(const Frame &in, uint32_t queue) {
+Run Program::run(const Frame &in, uint32_t queue, uint32_t metadata,
+                 bool *ok) {
+    Frame data(metadata);
+    data.insert(data.end(), in.begin(), in.end());
     xdp_md ctx{};
     Run run;
-    run.out.resize(in.size() + 256);
-    ctx.data_end = in.size();
+    run.out.resize(data.size() + 256);
+    ctx.data = metadata;
+    ctx.data_end = data.size();
     ctx.rx_queue_index = queue;
     ctx.ingress_ifindex = if_nametoindex("lo");
-    LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = in.data(),
+    LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = data.data(),
                 .data_out = run.out.data(),
-                .data_size_in = static_cast<uint32_t>(in.size()),
+                .data_size_in = static_cast<uint32_t>(data.size()),
                 .data_size_out = static_cast<uint32_t>(run.out.size()),
                 .ctx_in = &ctx, .ctx_size_in = sizeof ctx, .repeat = 1);
-    if (bpf_prog_test_run_opts(fd(), &opts)) {
+    const int error = bpf_prog_test_run_opts(fd(), &opts);
+    if (ok) {
+        *ok = !error;
+    }
+    if (error) {
+        if (ok && errno == EINVAL) {
+            return run;
+        }
         throw std::runtime_error(std::string("BPF_PROG_TEST_RUN: ")
                                  + std::strerror(errno));
     }
     run.verdict = opts.retval;
     run.out.resize(opts.data_size_out);
+    run.out.erase(run.out.begin(), run.out.begin() + metadata);
     return run;
 }
 

@@ -27,9 +27,19 @@ public:
     static FlowSpec arp() { return FlowSpec(XF_CLASS_ARP, 0x0806); }
     static FlowSpec ipv4() { return FlowSpec(XF_CLASS_IPV4, 0x0800); }
     static FlowSpec ipv6() { return FlowSpec(XF_CLASS_IPV6, 0x86dd); }
+    static FlowSpec mpls() { return FlowSpec(XF_CLASS_MPLS, 0x8847); }
 
     FlowSpec &vid(uint16_t vid);  // Else: packets without a tag.
     FlowSpec &any_tag();
+    FlowSpec &any_tags();  // Or none.
+    FlowSpec &tag(uint16_t tpid, uint16_t vid);
+    FlowSpec &tag2(uint16_t tpid, uint16_t vid);  // Else: no second tag.
+    FlowSpec &label(uint32_t);
+    FlowSpec &recirc(uint16_t);  // Else: packets that are new.
+    FlowSpec &dp_hash(uint8_t value, uint8_t mask);
+    // Matches bits of the field that begins 'key_at' bytes into struct xf_key;
+    // without a mask, all of them.
+    FlowSpec &match(size_t key_at, const Frame &value, const Frame &mask = {});
     FlowSpec &proto(uint8_t);
     FlowSpec &tp_src(uint16_t);
     FlowSpec &tp_dst(uint16_t);
@@ -44,6 +54,9 @@ public:
     FlowSpec &push(uint16_t tci, uint16_t tpid = 0x8100);
     FlowSpec &pop();
     FlowSpec &replace(uint16_t tci);
+    FlowSpec &trunc(uint32_t max_len);
+    FlowSpec &recirc_to(uint16_t);
+    FlowSpec &hash_to(uint32_t basis, uint16_t);
     // Sets bits of the field that begins 'key_at' bytes into struct xf_key.
     FlowSpec &set(size_t key_at, const Frame &value, const Frame &mask);
 
@@ -70,7 +83,10 @@ public:
     void remove_all();
     // Takes a flow that is not in the tables any more off the books.
     void forget(FlowSlot);
-    Run run(const Frame &in, uint32_t queue = 0);
+    // 'metadata' bytes in front of the frame take room to grow away; false in
+    // '*ok' if the kernel does not do that.
+    Run run(const Frame &in, uint32_t queue = 0, uint32_t metadata = 0,
+            bool *ok = nullptr);
 
     FlowTable &table() { return *table_; }
     BpfMaps &maps() { return maps_; }
