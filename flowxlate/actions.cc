@@ -97,15 +97,11 @@ public:
         }
     }
 
-    Reject finish() {
+    void finish() {
         if (out_.verdict == XF_DROP) {
             out_ = {};  // Whatever was done to the packet, nobody sees it.
         }
         leave_out_what_is_right();
-        if (out_.verdict >= XF_RECIRC && changes_what_nd_is()) {
-            return unsupported("recirc");
-        }
-        return {};
     }
 
 private:
@@ -176,7 +172,12 @@ private:
         return {};
     }
 
+    // A set type or code of ICMPv6 may make a message one of Neighbour
+    // Discovery, whose fields OVS would find when it parses the packet again.
     Reject recirc(const Attr &a) {
+        if (sets_icmpv6_) {
+            return {"set", "icmpv6_type", EOPNOTSUPP};
+        }
         if (!read_exactly(a.payload, &out_.recirc_id) || !out_.recirc_id) {
             return malformed("recirc");
         }
@@ -244,6 +245,8 @@ private:
         if (value.ipv6_label & ~htonl(0xfffff)) {
             return malformed("set");
         }
+        sets_icmpv6_ |=
+            attr == OVS_KEY_ATTR_ICMPV6 && (bits.tp_src || bits.tp_dst);
         for (size_t i = 0; i < XF_KEY_WORDS; i++) {
             auto &to = out_.rewrite;
             to.value[i] = (to.value[i] & ~bits.word[i]) | value.word[i];
@@ -266,17 +269,6 @@ private:
         }
     }
 
-    // Another ICMPv6 type may have other fields behind it, which OVS would
-    // find when it parses the packet again.
-    bool changes_what_nd_is() const {
-        xf_key mask;
-        std::copy(std::begin(out_.rewrite.mask), std::end(out_.rewrite.mask),
-                  mask.word);
-        return match_.cls == XF_CLASS_IPV6
-            && match_.key.nw_proto == IPPROTO_ICMPV6
-            && (mask.tp_src || mask.tp_dst);
-    }
-
     void leave_out_what_is_right() {
         auto &r = out_.rewrite;
         for (size_t i = 0; i < XF_KEY_WORDS; i++) {
@@ -289,6 +281,7 @@ private:
     Actions &out_;
     const Match &match_;
     bool hashed_ = false;
+    bool sets_icmpv6_ = false;
 };
 
 }  // namespace
@@ -305,7 +298,8 @@ Reject decode_actions(Bytes actions, const Match &match, Actions *out) {
     if (reader.malformed()) {
         return malformed("action_length");
     }
-    return walk.finish();
+    walk.finish();
+    return {};
 }
 
 xf_action to_xf_action(const Actions &actions, uint16_t to) {

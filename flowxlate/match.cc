@@ -106,11 +106,16 @@ bool applies(const Field &f, const Match &m) {
     return false;
 }
 
-// An attribute that decode_attr() need not look at again.
-bool decoded_elsewhere(uint16_t type) {
-    return type == OVS_KEY_ATTR_IN_PORT || type == OVS_KEY_ATTR_VLAN
-        || type == OVS_KEY_ATTR_ETHERTYPE || type == OVS_KEY_ATTR_ENCAP
-        || type == OVS_KEY_ATTR_RECIRC_ID || type == OVS_KEY_ATTR_DP_HASH;
+// What decode_metadata() decodes, at the outer level, where it belongs.
+bool is_metadata(uint16_t type) {
+    return type == OVS_KEY_ATTR_IN_PORT || type == OVS_KEY_ATTR_RECIRC_ID
+        || type == OVS_KEY_ATTR_DP_HASH;
+}
+
+// What decode_tags() and decode_class() decode.
+bool nests(uint16_t type) {
+    return type == OVS_KEY_ATTR_ETHERTYPE || type == OVS_KEY_ATTR_VLAN
+        || type == OVS_KEY_ATTR_ENCAP;
 }
 
 // The attributes come in levels: the outer one, and one in the ENCAP attribute
@@ -122,19 +127,19 @@ public:
     Reject decode(Bytes key, Bytes mask);
 
 private:
+    struct Level {
+        Attrs key, mask;
+        bool has(uint16_t type) const { return key[type] || mask[type]; }
+    };
+
     Reject decode_metadata();
     Reject decode_tags();
     Reject decode_tag(const Attrs &key, const Attrs &mask);
     Reject decode_class();
     Reject decode_frag();
-    Reject decode_level(const Attrs &key, const Attrs &mask);
+    Reject decode_level(const Level &);
     Reject decode_attr(uint16_t type, Bytes key, Bytes mask);
     void clear_special_bits(uint16_t type, Bytes key, std::byte *left) const;
-
-    struct Level {
-        Attrs key, mask;
-        bool has(uint16_t type) const { return key[type] || mask[type]; }
-    };
 
     Match &m_;
     boost::container::static_vector<Level, XF_MAX_TAGS + 1> levels_;
@@ -158,7 +163,7 @@ Reject Decoder::decode(Bytes key, Bytes mask) {
         return r;
     }
     for (auto &level : levels_) {
-        if (auto r = decode_level(level.key, level.mask)) {
+        if (auto r = decode_level(level)) {
             return r;
         }
     }
@@ -212,11 +217,8 @@ Reject Decoder::decode_tags() {
             return r;
         }
         for (uint16_t type = 0; type <= kMaxAttr; type++) {
-            const bool nests = type == OVS_KEY_ATTR_ETHERTYPE
-                            || type == OVS_KEY_ATTR_VLAN
-                            || type == OVS_KEY_ATTR_ENCAP;
             for (auto &level : levels_) {
-                if (!nests && inner.has(type) && level.has(type)) {
+                if (!nests(type) && inner.has(type) && level.has(type)) {
                     return malformed("duplicate_attribute");
                 }
             }
@@ -238,10 +240,13 @@ Reject Decoder::decode_tags() {
     return {};
 }
 
-// The flow's TCI has the "present" bit, or the packet's tag was cut off.
+// The flow's TCI has the "present" bit, or the packet's tag was cut off.  That
+// there is a tag is always matched: netlink says so by the TPID, which OVS
+// passes as exact also where a second tag does not matter to it.
 Reject Decoder::decode_tag(const Attrs &key, const Attrs &mask) {
     const auto tci = key.value<__be16>(OVS_KEY_ATTR_VLAN);
-    const auto tci_mask = mask.value<__be16>(OVS_KEY_ATTR_VLAN);
+    const __be16 tci_mask =
+        mask.value<__be16>(OVS_KEY_ATTR_VLAN) | htons(XF_VLAN_PRESENT);
     const auto tpid = key.value<__be16>(OVS_KEY_ATTR_ETHERTYPE);
     const auto tpid_mask = mask.value<__be16>(OVS_KEY_ATTR_ETHERTYPE);
     const bool outer = m_.n_tags == 0;
@@ -249,7 +254,7 @@ Reject Decoder::decode_tag(const Attrs &key, const Attrs &mask) {
     if (!is_vlan(tpid) || tpid_mask != 0xffff) {
         return unsupported("vlan_tpid");
     }
-    if (!(tci & tci_mask & htons(XF_VLAN_PRESENT)) || !key[OVS_KEY_ATTR_ENCAP]
+    if (!(tci & htons(XF_VLAN_PRESENT)) || !key[OVS_KEY_ATTR_ENCAP]
         || !mask[OVS_KEY_ATTR_ENCAP]) {
         return unsupported("vlan_tci");
     }
@@ -318,14 +323,19 @@ Reject Decoder::decode_frag() {
 
 // In the order of the types, by which the IP protocol is decoded before the
 // fields that depend on it.
-Reject Decoder::decode_level(const Attrs &key, const Attrs &mask) {
+Reject Decoder::decode_level(const Level &level) {
+    const auto &[key, mask] = level;
+    const bool outermost = &level == &levels_[0];
+
     for (uint16_t type = 0; type <= kMaxAttr; type++) {
-        if (decoded_elsewhere(type) || !mask[type]) {
+        if (!mask[type] || nests(type) || (outermost && is_metadata(type))) {
             continue;
         }
+        // Of other attributes the sizes are known; NSH's depends on what is
+        // in it, and OVS makes masks of another size.
         if (key[type] && key[type]->size() != mask[type]->size()
             && type != OVS_KEY_ATTR_TUNNEL) {
-            return malformed(rule_of(type).name);
+            return unsupported(rule_of(type).name);
         }
         if (auto r =
                 decode_attr(type, key[type].value_or(Bytes{}), *mask[type])) {
@@ -336,8 +346,8 @@ Reject Decoder::decode_level(const Attrs &key, const Attrs &mask) {
 }
 
 // Clears from 'left' what is not a plain field: the fragment type, if
-// decode_frag() has encoded this very one, and the high byte of an ARP opcode,
-// which is zero in every packet of the class.
+// decode_frag() has encoded it (there is one such attribute), and the high
+// byte of an ARP opcode, which is zero in every packet of the class.
 void Decoder::clear_special_bits(uint16_t type, Bytes key,
                                  std::byte *left) const {
     size_t frag = 0;
@@ -349,7 +359,7 @@ void Decoder::clear_special_bits(uint16_t type, Bytes key,
                && key[offsetof(ovs_key_arp, arp_op)] == std::byte{0}) {
         left[offsetof(ovs_key_arp, arp_op)] = std::byte{0};
     }
-    if (frag && left[frag] == std::byte{m_.mask.nw_frag}) {
+    if (frag && m_.mask.nw_frag == 0xff) {
         left[frag] = std::byte{0};
     }
 }

@@ -46,9 +46,14 @@ int host_port_ifindex(const char *, uint32_t odp_port) {
     return static_cast<int>(odp_port);
 }
 
-constexpr ovs_offload_host kHost = {
-    sizeof(ovs_offload_host), OVS_OFFLOAD_ABI, "3.1.0",     host_log,
-    host_port_ifindex,        host_nothing,    host_nothing};
+constexpr ovs_offload_host kHost = {sizeof(ovs_offload_host),
+                                    OVS_OFFLOAD_ABI,
+                                    "3.1.0",
+                                    host_log,
+                                    host_port_ifindex,
+                                    0,
+                                    host_nothing,
+                                    host_nothing};
 
 }  // namespace
 

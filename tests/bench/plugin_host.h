@@ -86,7 +86,8 @@ public:
                 &mask_,
                 sizeof mask_,
                 &output_,
-                drop ? 0 : sizeof output_};
+                drop ? 0 : sizeof output_,
+                XF_MAX_TAGS};
     }
 
     // OVS's are hashes; so is this.

@@ -136,7 +136,7 @@ std::vector<uint8_t> HashWalk::value(PortSlot out) const {
 
 void HashWalk::add(const FlowSpec &spec) {
     const int map = map_fd(map_of(spec.mask));
-    const auto flow = value(PortSlot{spec.action.out_port});
+    const auto flow = value(PortSlot{spec.action.to});
     must(!bpf_map_update_elem(map, &spec.key, flow.data(), BPF_NOEXIST),
          "cannot add a flow to the hash walk");
 }

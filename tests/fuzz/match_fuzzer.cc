@@ -14,7 +14,9 @@
 #include <linux/if_ether.h>
 #include <netinet/in.h>
 
+#include <algorithm>
 #include <map>
+#include <optional>
 
 #include "tests/fuzz/fuzz.h"
 #include "tests/fuzz/match_input.h"
@@ -39,29 +41,26 @@ bool same(const xf_key &a, const xf_key &b) {
     return !std::memcmp(&a, &b, sizeof a);
 }
 bool same(const Match &a, const Match &b) {
-    return a.cls == b.cls && a.in_port == b.in_port && same(a.key, b.key)
-        && same(a.mask, b.mask);
+    return a.cls == b.cls && a.in_port == b.in_port
+        && a.recirc_id == b.recirc_id && a.n_tags == b.n_tags
+        && same(a.key, b.key) && same(a.mask, b.mask);
 }
 
-// The attributes of an accepted flow's key or mask, outside and inside of
-// ENCAP.  The Ethernet type is the inner one.
+// The attributes of an accepted flow's key or mask, at all levels of ENCAP.
+// The Ethernet type is the innermost one; those around it are of the tags.
 class Attrs {
 public:
+    struct Tag {
+        __be16 tpid, tci;
+    };
+
     explicit Attrs(Bytes bytes) {
-        AttrReader outer(bytes);
-        while (auto a = outer.next()) {
-            by_type_[a->type] = a->payload;
+        for (std::optional<Bytes> level = bytes; level;) {
+            level = add_level(*level);
         }
-        if (auto encap = by_type_.find(OVS_KEY_ATTR_ENCAP);
-            encap != by_type_.end()) {
-            AttrReader inner(encap->second);
-            while (auto a = inner.next()) {
-                by_type_[a->type] = a->payload;
-            }
-        }
-        by_type_.erase(OVS_KEY_ATTR_ENCAP);
     }
 
+    const std::vector<Tag> &tags() const { return tags_; }
     const std::map<uint16_t, Bytes> &by_type() const { return by_type_; }
     bool has(uint16_t type) const { return by_type_.contains(type); }
 
@@ -76,7 +75,28 @@ public:
     }
 
 private:
+    // Returns what is behind the level's tag, if it has one.
+    std::optional<Bytes> add_level(Bytes level) {
+        std::optional<Bytes> behind;
+        AttrReader reader(level);
+        while (auto a = reader.next()) {
+            if (a->type == OVS_KEY_ATTR_ENCAP) {
+                behind = a->payload;
+            } else {
+                by_type_[a->type] = a->payload;
+            }
+        }
+        if (behind) {
+            tags_.push_back({get<__be16>(OVS_KEY_ATTR_ETHERTYPE),
+                             get<__be16>(OVS_KEY_ATTR_VLAN)});
+            by_type_.erase(OVS_KEY_ATTR_ETHERTYPE);
+            by_type_.erase(OVS_KEY_ATTR_VLAN);
+        }
+        return behind;
+    }
+
     std::map<uint16_t, Bytes> by_type_;
+    std::vector<Tag> tags_;  // The outermost first.
 };
 
 template <typename T, typename U>
@@ -108,6 +128,7 @@ void place_ipv6(const Attrs &a, xf_key *k) {
     const auto ip = a.get<ovs_key_ipv6>(OVS_KEY_ATTR_IPV6);
     copy(&k->ipv6_src, ip.ipv6_src);
     copy(&k->ipv6_dst, ip.ipv6_dst);
+    k->ipv6_label = ip.ipv6_label;
     k->nw_proto = ip.ipv6_proto;
     k->nw_tos = ip.ipv6_tclass;
     k->nw_ttl = ip.ipv6_hlimit;
@@ -129,6 +150,21 @@ void place_icmp(const Attrs &a, uint16_t type, xf_key *k) {
     k->tp_dst = htons(type_and_code[1]);
 }
 
+void place_nd(const Attrs &a, xf_key *k) {
+    const auto nd = a.get<ovs_key_nd>(OVS_KEY_ATTR_ND);
+    copy(&k->nd_target, nd.nd_target);
+    copy(&k->nd_sll, nd.nd_sll);
+    copy(&k->nd_tll, nd.nd_tll);
+}
+
+// The first of any number of entries.
+void place_mpls(const Attrs &a, xf_key *k) {
+    const auto it = a.by_type().find(OVS_KEY_ATTR_MPLS);
+    if (it != a.by_type().end() && it->second.size() >= 4) {
+        std::memcpy(&k->mpls_lse, it->second.data(), 4);
+    }
+}
+
 void place_transport(const Attrs &a, xf_class cls, uint8_t proto, xf_key *k) {
     const bool v4 = cls == XF_CLASS_IPV4, v6 = cls == XF_CLASS_IPV6;
     if (!v4 && !v6) {
@@ -145,6 +181,7 @@ void place_transport(const Attrs &a, xf_class cls, uint8_t proto, xf_key *k) {
         place_icmp<ovs_key_icmp>(a, OVS_KEY_ATTR_ICMP, k);
     } else if (v6 && proto == IPPROTO_ICMPV6) {
         place_icmp<ovs_key_icmpv6>(a, OVS_KEY_ATTR_ICMPV6, k);
+        place_nd(a, k);
     }
 }
 
@@ -156,13 +193,17 @@ xf_key place(const Attrs &a, xf_class cls, uint8_t proto) {
     copy(&k.eth_src, eth.eth_src);
     copy(&k.eth_dst, eth.eth_dst);
     k.eth_type = a.get<__be16>(OVS_KEY_ATTR_ETHERTYPE);
-    k.vlan_tci = a.get<__be16>(OVS_KEY_ATTR_VLAN);
+    k.vlan_tci = a.tags().size() > 0 ? a.tags()[0].tci : 0;
+    k.vlan2_tci = a.tags().size() > 1 ? a.tags()[1].tci : 0;
+    k.dp_hash = static_cast<__u8>(a.get<uint32_t>(OVS_KEY_ATTR_DP_HASH));
     if (cls == XF_CLASS_ARP) {
         place_arp(a, &k);
     } else if (cls == XF_CLASS_IPV4) {
         place_ipv4(a, &k);
     } else if (cls == XF_CLASS_IPV6) {
         place_ipv6(a, &k);
+    } else if (cls == XF_CLASS_MPLS) {
+        place_mpls(a, &k);
     }
     place_transport(a, cls, proto, &k);
     return k;
@@ -176,9 +217,36 @@ xf_class class_of(uint16_t eth_type) {
             return XF_CLASS_IPV4;
         case ETH_P_IPV6:
             return XF_CLASS_IPV6;
+        case ETH_P_MPLS_UC:
+        case ETH_P_MPLS_MC:
+            return XF_CLASS_MPLS;
         default:
             return XF_CLASS_L2;
     }
+}
+
+// The TPIDs: a bit of the mask per tag.
+void place_tpids(const Attrs &key, xf_key *to_key, xf_key *to_mask) {
+    const uint8_t bits[] = {XF_TPID_OUTER_AD, XF_TPID_INNER_AD};
+    for (size_t i = 0; i < key.tags().size(); i++) {
+        const uint16_t tpid = ntohs(key.tags()[i].tpid);
+        CHECK(tpid == ETH_P_8021Q || tpid == ETH_P_8021AD);
+        to_mask->tpids |= bits[i];
+        to_key->tpids |= tpid == ETH_P_8021AD ? bits[i] : 0;
+    }
+}
+
+// Recirculated or not, and hashed.
+void check_metadata(const Attrs &key, const Attrs &mask, const Match &m) {
+    const auto id_mask = mask.get<uint32_t>(OVS_KEY_ATTR_RECIRC_ID);
+    const auto id = key.get<uint32_t>(OVS_KEY_ATTR_RECIRC_ID);
+    CHECK(m.recirc_id == (id & id_mask));
+    CHECK(m.recirc_id == 0 || id_mask == UINT32_MAX);
+
+    // Higher bits of the hash are known only where it is zero.
+    const auto hash_mask = mask.get<uint32_t>(OVS_KEY_ATTR_DP_HASH);
+    const auto hash = key.get<uint32_t>(OVS_KEY_ATTR_DP_HASH) & hash_mask;
+    CHECK((m.recirc_id ? hash_mask : hash) <= 0xff);
 }
 
 void check_placement(const Attrs &key, const Attrs &mask, const Match &m) {
@@ -188,38 +256,72 @@ void check_placement(const Attrs &key, const Attrs &mask, const Match &m) {
 
     const uint8_t proto = place(key, m.cls, 0).nw_proto;
     xf_key expected_mask = place(mask, m.cls, proto);
-    if (!key.has(OVS_KEY_ATTR_VLAN)) {
-        expected_mask.vlan_tci = 0xffff;  // Packets without a tag.
+    CHECK(m.n_tags == key.tags().size() && m.n_tags == mask.tags().size());
+    CHECK(m.n_tags <= XF_MAX_TAGS);
+    // That there is a tag, or none, or no second one, is always matched.
+    const auto present = htons(XF_VLAN_PRESENT);
+    expected_mask.vlan_tci |= m.n_tags < 1 ? 0xffff : present;
+    expected_mask.vlan2_tci |= m.n_tags < 2 ? 0xffff : present;
+    const bool is_ip = m.cls == XF_CLASS_IPV4 || m.cls == XF_CLASS_IPV6;
+    if (is_ip && !expected_mask.nw_frag) {
+        expected_mask.nw_frag = XF_FRAG_LATER;  // All but later fragments.
+    }
+    xf_key expected_key = place(key, m.cls, proto);
+    place_tpids(key, &expected_key, &expected_mask);
+    if (is_ip && expected_mask.nw_frag == XF_FRAG_LATER) {
+        expected_key.nw_frag = XF_FRAG_NONE;
     }
     CHECK(same(m.mask, expected_mask));
-
-    xf_key expected_key = place(key, m.cls, proto);
     for (size_t i = 0; i < XF_KEY_WORDS; i++) {
         expected_key.word[i] &= expected_mask.word[i];
     }
     CHECK(same(m.key, expected_key));
 }
 
+// A fragment type is a number, not bits, but for "not a later one".
+void check_fragments(const Match &m) {
+    if (m.cls != XF_CLASS_IPV4 && m.cls != XF_CLASS_IPV6) {
+        CHECK(m.mask.nw_frag == 0);
+    } else if (m.mask.nw_frag == XF_FRAG_LATER) {
+        CHECK(m.key.nw_frag == XF_FRAG_NONE);
+    } else {
+        CHECK(m.mask.nw_frag == 0xff && m.key.nw_frag <= XF_FRAG_LATER);
+    }
+}
+
+// Words 9 to 12 are of Neighbour Discovery alone.
+bool matches_nd(const Match &m) {
+    return std::any_of(std::begin(m.mask.word) + XF_LONG_KEY_WORDS,
+                       std::end(m.mask.word), [](__u64 w) { return w != 0; });
+}
+
 // What must hold for every match.
 void check_shape(const Match &m) {
     CHECK(m.mask.eth_type == 0xffff);
-    CHECK(m.mask.vlan_tci & htons(XF_VLAN_PRESENT));
-    CHECK(m.tagged() == ((m.key.vlan_tci & htons(XF_VLAN_PRESENT)) != 0));
+    const auto present = htons(XF_VLAN_PRESENT);
+    CHECK(m.mask.vlan_tci & m.mask.vlan2_tci & present);
+    CHECK((m.n_tags >= 1) == ((m.key.vlan_tci & present) != 0));
+    CHECK((m.n_tags >= 2) == ((m.key.vlan2_tci & present) != 0));
     CHECK(m.key.in_port == 0 && m.mask.in_port == 0);
+    CHECK(m.key.recirc == 0 && m.mask.recirc == 0);
     for (uint32_t i = 0; i < XF_KEY_WORDS; i++) {
         CHECK(!(m.key.word[i] & ~m.mask.word[i]));
-        CHECK(i < xf_class_words(m.cls) || !m.mask.word[i]);
     }
-    // A fragment type is a number, not bits; IPv6 has it in an extension.
-    CHECK(m.mask.nw_frag == 0 || m.mask.nw_frag == 0xff);
-    CHECK(m.key.nw_frag == XF_FRAG_NONE
-          || (m.key.nw_frag == XF_FRAG_FIRST && m.cls == XF_CLASS_IPV4));
-    // Ports and TCP flags only of packets that have them.
-    if (m.mask.tp_src || m.mask.tp_dst || m.mask.tcp_flags) {
+    check_fragments(m);
+    // What is above IP only of packets that have it.
+    if (m.mask.tp_src || m.mask.tp_dst || m.mask.tcp_flags || matches_nd(m)) {
         CHECK(m.cls == XF_CLASS_IPV4 || m.cls == XF_CLASS_IPV6);
         CHECK(m.mask.nw_proto == 0xff);
+        CHECK((m.mask.nw_frag & XF_FRAG_LATER)
+              && m.key.nw_frag != XF_FRAG_LATER);
     }
     CHECK(!m.mask.tcp_flags || m.key.nw_proto == IPPROTO_TCP);
+    if (matches_nd(m)) {
+        CHECK(m.cls == XF_CLASS_IPV6 && m.key.nw_proto == IPPROTO_ICMPV6);
+        CHECK(m.mask.tp_src == htons(0xff) && m.mask.tp_dst == htons(0xff));
+        CHECK(m.key.tp_src == htons(135) || m.key.tp_src == htons(136));
+        CHECK(m.key.tp_dst == 0);
+    }
 }
 
 // An attribute that the mask has and the key has not may only ask for what is
@@ -292,9 +394,12 @@ void check_every_bit_decides(const MatchInput &in, const Match &m) {
         *b.key ^= bit;
         if ((b.mask & bit) != std::byte{0}) {
             CHECK(refused || other.in_port != m.in_port
+                  || other.recirc_id != m.recirc_id
                   || !same(other.key, m.key));
-            // The two flows have no packet in common.
-            CHECK(refused || same(other.mask, m.mask));
+            // The two flows have no packet in common: they differ in a bit
+            // that both match, or in the Ethernet type, which is matched
+            // exactly.
+            CHECK(refused || other.cls != m.cls || same(other.mask, m.mask));
         } else {
             CHECK(refused || same(other, m));
         }
@@ -331,6 +436,7 @@ void check(const MatchInput &in) {
 
     const Attrs key(in.key), mask(in.mask);
     check_placement(key, mask, m);
+    check_metadata(key, mask, m);
     for (const auto &[type, payload] : mask.by_type()) {
         if (!key.has(type)) {
             check_mask_only(type, payload);

@@ -81,7 +81,7 @@ public:
             if (below(8) == 0) {
                 move_out(&inner, f);
             } else {
-                apply_here(&inner);
+                apply(&inner);  // There may be a second tag.
             }
             f->key[OVS_KEY_ATTR_ENCAP] = encode(inner.key);
             f->mask[OVS_KEY_ATTR_ENCAP] = encode(inner.mask);
@@ -94,12 +94,13 @@ public:
 
 private:
     void apply_here(unit::Flow *f) {
-        switch (below(15)) {
+        switch (below(17)) {
             case 0:
                 *f = fresh();
                 break;
             case 1:
-                f->in_vlan(below(2) ? "1005/ffff" : "1000/1000");
+                f->in_vlan(below(2) ? "1005/ffff" : "1000/1000",
+                           below(2) ? "8100/ffff" : "88a8/ffff");
                 break;
             case 2:
                 remove(f);
@@ -120,14 +121,23 @@ private:
             case 8:
                 change(&f->key);
                 break;
+            case 9:
+                recirculate(f);
+                break;
+            case 10:
+                f->match(OVS_KEY_ATTR_ETHERTYPE, "8847/ffff");
+                f->match(OVS_KEY_ATTR_MPLS, below(2) ? "00064140/fffff1ff"
+                                                     : "0006404000011140/"
+                                                       "fffff00000000000");
+                break;
             default:
                 change(&f->mask);
         }
     }
 
     unit::Flow fresh() {
-        static constexpr const char *kTypes[] = {"0800", "86dd", "0806",
-                                                 "88b5", "0805", "8100"};
+        static constexpr const char *kTypes[] = {
+            "0800", "86dd", "0806", "88b5", "0805", "8100", "8847"};
         return unit::on_port1(kTypes[below(std::size(kTypes))]);
     }
 
@@ -199,7 +209,8 @@ private:
         } kProtos[] = {
             {"06", OVS_KEY_ATTR_TCP, 4},  {"06", OVS_KEY_ATTR_TCP_FLAGS, 2},
             {"11", OVS_KEY_ATTR_UDP, 4},  {"84", OVS_KEY_ATTR_SCTP, 4},
-            {"01", OVS_KEY_ATTR_ICMP, 2}, {"3a", OVS_KEY_ATTR_ICMPV6, 2}};
+            {"01", OVS_KEY_ATTR_ICMP, 2}, {"3a", OVS_KEY_ATTR_ICMPV6, 2},
+            {"3a", OVS_KEY_ATTR_ND, 28}};
         const auto &p = kProtos[below(std::size(kProtos))];
         const std::string proto = std::string(p.proto) + "/ff";
         if (below(2)) {
@@ -211,6 +222,11 @@ private:
         }
         f->key[p.type] = filled(p.size);
         f->mask[p.type] = filled(p.size);
+        if (p.type == OVS_KEY_ATTR_ND) {
+            static constexpr const char *kMessages[] = {
+                "8700/ffff", "8800/ffff", "8500/ffff", "8700/feff"};
+            f->match(OVS_KEY_ATTR_ICMPV6, kMessages[below(4)]);
+        }
     }
 
     void set_fragment_type(unit::Flow *f) {
@@ -221,6 +237,15 @@ private:
             f->match(OVS_KEY_ATTR_IPV4, &ovs_key_ipv4::ipv4_frag, match);
         } else {
             f->match(OVS_KEY_ATTR_IPV6, &ovs_key_ipv6::ipv6_frag, match);
+        }
+    }
+
+    void recirculate(unit::Flow *f) {
+        f->match(OVS_KEY_ATTR_RECIRC_ID,
+                 below(4) ? "05000000/ffffffff" : "00000000/ffffffff");
+        if (below(2)) {
+            f->match(OVS_KEY_ATTR_DP_HASH,
+                     below(2) ? "25000000/3f000000" : "00000000/ffffffff");
         }
     }
 

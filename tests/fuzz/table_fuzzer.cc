@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cerrno>
 #include <map>
 #include <random>
@@ -70,6 +71,12 @@ void add_ipv6(const Op &op, unit::Flow *f) {
     if (op.fields & 0x10) {
         f->match(type, &ovs_key_ipv6::ipv6_hlimit, hex(op.value, 1, "03"));
     }
+    if (op.fields & 0x20) {  // A longer key.
+        f->match(type, &ovs_key_ipv6::ipv6_proto, "3a/ff");
+        f->match(OVS_KEY_ATTR_ICMPV6, "8700/ffff");
+        f->match(OVS_KEY_ATTR_ND, &ovs_key_nd::nd_sll,
+                 hex(op.value >> 4, 6, "ffffffffffff"));
+    }
 }
 
 void add_arp(const Op &op, unit::Flow *f) {
@@ -85,7 +92,7 @@ void add_arp(const Op &op, unit::Flow *f) {
 
 Match make_match(const Op &op) {
     unit::Flow f;
-    switch (op.kind % 4) {
+    switch (op.kind % 5) {
         case 0:
             f = unit::l2();
             break;
@@ -96,6 +103,10 @@ Match make_match(const Op &op) {
         case 2:
             f = unit::ipv4();
             add_ipv4(op, &f);
+            break;
+        case 3:
+            f = unit::on_port1("8847");
+            f.match(OVS_KEY_ATTR_MPLS, hex(op.value, 4, "fffff1ff"));
             break;
         default:
             f = unit::ipv6();
@@ -112,17 +123,30 @@ Match make_match(const Op &op) {
     if (op.fields & 0x40) {
         f.in_vlan(op.fields & 0x80 ? "1005/ffff" : "1000/1000");
     }
+    if (op.fields & 0x80) {
+        f.in_vlan("1006/1fff", "88a8/ffff");
+    }
     Match m;
     CHECK(!decode_match(unit::Flow::encode(f.key).bytes(),
                         unit::Flow::encode(f.mask).bytes(), &m));
     m.key.in_port = index(m.in_port);
-    m.mask.in_port = UINT32_MAX;
+    m.key.recirc = op.kind / 64;
+    m.mask.in_port = m.mask.recirc = UINT16_MAX;
     return m;
 }
 
 using Mask = std::pair<xf_class, std::array<__u64, XF_KEY_WORDS>>;
 
 Mask mask_of(const Match &m) { return {m.cls, std::to_array(m.mask.word)}; }
+
+// Up to the last word that is not zero, and a few more.
+uint32_t length_of(const xf_key &mask) {
+    uint32_t n = XF_KEY_WORDS;
+    while (n > 0 && !mask.word[n - 1]) {
+        n--;
+    }
+    return n <= 6 ? 6 : n <= 9 ? 9 : 13;
+}
 
 bool covers(const Match &m, xf_class cls, const xf_key &packet) {
     bool all = m.cls == cls;
@@ -132,11 +156,31 @@ bool covers(const Match &m, xf_class cls, const xf_key &packet) {
     return all;
 }
 
+// What a flow does: one of a few ports, and one of a few rewrites or none.
+FlowAction make_action(uint8_t port, uint8_t rewrite) {
+    FlowAction a(unit::output_to(port));
+    switch (rewrite % 4) {
+        case 0:
+            break;
+        case 1:
+            a.rewrite.max_len = 100;
+            break;
+        default:
+            a.rewrite.mask[XF_KEY_WORDS - 1] = 0xff;
+            a.rewrite.value[XF_KEY_WORDS - 1] = rewrite % 4;
+    }
+    return a;
+}
+
+using Rewrite = std::array<std::byte, sizeof(xf_rewrite)>;
+
+Rewrite bytes_of(const xf_rewrite &r) { return std::bit_cast<Rewrite>(r); }
+
 // A packet that 'm' covers; all other bits of its class are up to 'noise'.
 xf_key packet_of(const Match &m, uint8_t noise) {
     std::minstd_rand random(noise);
     xf_key k{};
-    for (uint32_t i = 0; i < xf_class_words(m.cls); i++) {
+    for (uint32_t i = 0; i < XF_KEY_WORDS; i++) {
         // Mostly the values that other flows match.
         const uint64_t bits = noise < 0x80 ? noise * 0x0100000000000001ULL
                                            : random() * 0x9e3779b97f4a7c15ULL;
@@ -149,7 +193,7 @@ xf_key packet_of(const Match &m, uint8_t noise) {
 
 struct ModelFlow {
     Match match;
-    xf_action action{};
+    FlowAction action{xf_action{}};
     uint64_t packets = 0;
 };
 
@@ -159,6 +203,7 @@ public:
         : tables_({.buckets = size_t{1} << buckets % 4,
                    .flows = 2 + flows % 63u,
                    .subtables = 2 + subtables % 15u,
+                   .rewrites = 2 + seed / 4 % 4u,
                    .cpus = kCpus,
                    .seed = seed % 4u,
                    .cpus_have_run = false}) {}
@@ -171,7 +216,10 @@ private:
 
     void step(const Op &);
     void insert(const Op &);
-    void check_refusal(const Reject &, const Match &);
+    void check_refusal(const Reject &, const Match &, const FlowAction &);
+    bool has_room_for(const FlowAction &) const;
+    void use(const FlowAction &);
+    void leave(const FlowAction &);
     void replace(const Op &);
     void remove(Flows::iterator);
     void send(const Op &);
@@ -200,6 +248,8 @@ private:
     // Out of the table, and not given back yet: with what they have counted.
     std::map<FlowSlot, uint64_t> retired_;
     size_t retired_masks_ = 0;
+    std::map<Rewrite, size_t> rewrites_;  // Of how many flows.
+    size_t retired_rewrites_ = 0;
     std::vector<FlowTable::Retired> batches_;  // From take_retired().
 };
 
@@ -252,12 +302,12 @@ ByteVector Machine::shared_memory() const {
 
 void Machine::insert(const Op &op) {
     const Match m = make_match(op);
-    const xf_action action = unit::output_to(op.pick);
+    const FlowAction action = make_action(op.pick, op.noise);
     const ByteVector before = shared_memory();
     FlowSlot slot{};
     if (auto r = table().insert(m.cls, m.key, m.mask, action, &slot)) {
         CHECK(shared_memory() == before);
-        check_refusal(r, m);
+        check_refusal(r, m, action);
         return;
     }
     CHECK(index(slot) > 0 && index(slot) < mem().flows.size());
@@ -265,6 +315,7 @@ void Machine::insert(const Op &op) {
     CHECK(table().stats(slot).packets == 0);
     flows_[slot] = {m, action, 0};
     masks_[mask_of(m)]++;
+    use(action);
     CHECK(table().has_match(slot, m.cls, m.key, m.mask));
     CHECK(table().has_action(slot, action));
     CHECK(look_up(m.cls, packet_of(m, op.noise), FlowSlot::kNone)
@@ -272,7 +323,8 @@ void Machine::insert(const Op &op) {
 }
 
 // Was it true that there was no room?
-void Machine::check_refusal(const Reject &r, const Match &m) {
+void Machine::check_refusal(const Reject &r, const Match &m,
+                            const FlowAction &action) {
     CHECK(r.error == ENOSPC);
     const bool known_mask = masks_.contains(mask_of(m));
     const bool no_flows =
@@ -287,12 +339,36 @@ void Machine::check_refusal(const Reject &r, const Match &m) {
     if (r.name() == "table/masks") {
         return;
     }
+    // The subtable was taken for a moment, and waits for a grace period.
+    retired_masks_ += known_mask ? 0 : 1;
+    CHECK((r.name() == "table/rewrites") == !has_room_for(action));
+    if (r.name() == "table/rewrites") {
+        return;
+    }
     CHECK(r.name() == "table/buckets");
     CHECK(std::ranges::any_of(mem().buckets, [](const xf_bucket &b) {
         return std::ranges::count(b.entry, 0u) == 0;
     }));
-    // The subtable was taken for a moment, and waits for a grace period.
-    retired_masks_ += known_mask ? 0 : 1;
+    use(action);  // So was the rewrite.
+    leave(action);
+}
+
+bool Machine::has_room_for(const FlowAction &a) const {
+    return !a.rewrites() || rewrites_.contains(bytes_of(a.rewrite))
+        || rewrites_.size() + retired_rewrites_ < mem().rewrites.size() - 1;
+}
+
+void Machine::use(const FlowAction &a) {
+    if (a.rewrites()) {
+        rewrites_[bytes_of(a.rewrite)]++;
+    }
+}
+
+void Machine::leave(const FlowAction &a) {
+    if (a.rewrites() && --rewrites_[bytes_of(a.rewrite)] == 0) {
+        rewrites_.erase(bytes_of(a.rewrite));
+        retired_rewrites_++;
+    }
 }
 
 void Machine::replace(const Op &op) {
@@ -301,13 +377,18 @@ void Machine::replace(const Op &op) {
     }
     const auto it = pick(op);
     FlowSlot slot = it->first;
-    const xf_action action = unit::output_to(op.value);
+    const FlowAction action = make_action(op.value, op.noise);
     const bool room = flows_.size() + retired_.size() < mem().flows.size() - 1;
     if (auto r = table().replace(&slot, action)) {
-        CHECK(!room && r.name() == "table/flows" && slot == it->first);
+        CHECK(r.name() == (room ? "table/rewrites" : "table/flows"));
+        CHECK(!room || !has_room_for(action));
+        CHECK(slot == it->first);
         return;
     }
-    CHECK(room && !flows_.contains(slot) && !retired_.contains(slot));
+    CHECK(room && has_room_for(action));
+    use(action);
+    leave(it->second.action);
+    CHECK(!flows_.contains(slot) && !retired_.contains(slot));
     CHECK(table().stats(slot).packets == 0);
     ModelFlow f = it->second;
     retired_[it->first] = f.packets;
@@ -324,6 +405,7 @@ void Machine::remove(Flows::iterator it) {
         masks_.erase(mask);
         retired_masks_++;
     }
+    leave(it->second.action);
     retired_[it->first] = it->second.packets;
     flows_.erase(it);
 }
@@ -378,6 +460,8 @@ void Machine::release(const Op &op) {
         }
         CHECK(retired_masks_ >= it->subtables.size());
         retired_masks_ -= it->subtables.size();
+        CHECK(retired_rewrites_ >= it->rewrites.size());
+        retired_rewrites_ -= it->rewrites.size();
         table().release(*it);
     }
     batches_.erase(it);
@@ -434,12 +518,13 @@ void Machine::check_walks() {
     }
     CHECK(walked.size() == masks_.size());
     CHECK(masks_.size() == table().n_subtables());
+    CHECK(rewrites_.size() == table().n_rewrites());
     std::set<uint32_t> used;
     for (const auto &[slot, f] : flows_) {
         const uint32_t subtable = mem().flows[index(slot)].subtable;
         const xf_subtable &st = mem().subtables[subtable];
         CHECK(!std::memcmp(st.mask, &f.match.mask, sizeof st.mask));
-        CHECK(st.n_words == xf_class_words(f.match.cls));
+        CHECK(st.n_words == length_of(f.match.mask));
         used.insert(subtable);
     }
     CHECK(used == walked);
@@ -448,8 +533,10 @@ void Machine::check_walks() {
 void Machine::check_flows() {
     for (const auto &[slot, f] : flows_) {
         const xf_flow &flow = mem().flows[index(slot)];
-        CHECK(flow.live
-              && !std::memcmp(&flow.action, &f.action, sizeof f.action));
+        CHECK(flow.live && flow.action.to == f.action.action.to);
+        CHECK(table().has_action(slot, f.action));
+        CHECK(bytes_of(mem().rewrites[flow.action.rewrite])
+              == bytes_of(f.action.rewrite));
         CHECK(table().has_match(slot, f.match.cls, f.match.key, f.match.mask));
         CHECK(table().stats(slot).packets == f.packets);
         CHECK(table().stats(slot).bytes == 60 * f.packets);
@@ -476,6 +563,7 @@ void Machine::finish() {
     }
     release_all();
     CHECK(retired_.empty() && retired_masks_ == 0);
+    CHECK(rewrites_.empty() && retired_rewrites_ == 0);
     CHECK(table().n_subtables() == 0);
     check_capacity();
 }

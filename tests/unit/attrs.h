@@ -126,9 +126,9 @@ public:
         mask.erase(type);
         return *this;
     }
-    // Puts the Ethernet type and what is above it behind a VLAN tag.  Later
-    // edits concern the outer level.
-    Flow &in_vlan(std::string_view tci) {
+    // Puts the Ethernet type and what is above it, or a tag that is there
+    // already, behind a VLAN tag.  Later edits concern the outer level.
+    Flow &in_vlan(std::string_view tci, std::string_view tpid = "8100/ffff") {
         for (Level *level : {&key, &mask}) {
             AttrList inner;
             for (auto it = level->begin(); it != level->end();) {
@@ -143,7 +143,7 @@ public:
             (*level)[OVS_KEY_ATTR_ENCAP] = ByteVector(b.begin(), b.end());
         }
         match(OVS_KEY_ATTR_VLAN, tci);
-        return match(OVS_KEY_ATTR_ETHERTYPE, "8100/ffff");
+        return match(OVS_KEY_ATTR_ETHERTYPE, tpid);
     }
 
     // Attributes that stay outside of ENCAP.

@@ -24,15 +24,24 @@ namespace {
 constexpr size_t kReaders = 2;
 constexpr auto kDuration = std::chrono::milliseconds(1500);
 
-// The output port of a flow says whose it is and how often it was replaced.
-uint32_t port_of(uint32_t flow_number, uint32_t version) {
-    return flow_number << 20 | (version & 0xfffff);
+// The output port of a flow says whose it is, and its tag how often it was
+// replaced.
+uint32_t version_of(const xf_action &action) {
+    uint32_t version;
+    static_assert(sizeof action.tag[0] == sizeof version);
+    std::memcpy(&version, &action.tag[0], sizeof version);
+    return version;
 }
 
-// A few rewrites, which come and go with the ports.
-uint32_t rewrite_of(uint32_t port) { return 1 + port % 61; }
-FlowAction action_for(uint32_t port) {
-    return rewriting(port, rewrite_of(port));
+// A few rewrites, which come and go with the versions.
+uint32_t rewrite_of(uint32_t flow_number, uint32_t version) {
+    return 1 + (flow_number + version) % 61;
+}
+FlowAction action_for(size_t i, uint32_t version) {
+    const auto flow_number = static_cast<uint32_t>(i);
+    FlowAction a = rewriting(flow_number, rewrite_of(flow_number, version));
+    std::memcpy(&a.action.tag[0], &version, sizeof version);
+    return a;
 }
 
 struct Subject {
@@ -145,20 +154,21 @@ private:
         const xf_key key = subjects_[i].flow.key();
         bool same_key = true;
         for (uint32_t w = 0; w < XF_KEY_WORDS; w++) {
-            same_key = same_key
-                    && key.word[w] == key_word(t_.mem(), index(slot), w);
+            same_key =
+                same_key && key.word[w] == key_word(t_.mem(), index(slot), w);
         }
-        if (!same_key || flow.action.out_port >> 20 != i || flow.action.verdict != XF_OUTPUT) {
+        const uint32_t seen = version_of(flow.action);
+        if (!same_key || flow.action.to != i
+            || flow.action.verdict != XF_OUTPUT) {
             me.error = "finds a recycled slot for flow " + std::to_string(i);
-        } else if ((flow.action.out_port & 0xfffff) + 1 < *version) {
+        } else if (seen + 1 < *version) {
             // The one before the newest may be predicted for an instant more.
             me.error = "goes back to an old flow " + std::to_string(i);
         } else if (t_.mem().rewrites[flow.action.rewrite].value[4]
-                   != rewrite_of(flow.action.out_port)) {
+                   != rewrite_of(flow.action.to, seen)) {
             me.error = "finds a recycled rewrite in " + std::to_string(i);
         } else {
-            *version =
-                std::max(*version, uint32_t{flow.action.out_port & 0xfffff});
+            *version = std::max(*version, seen);
             me.n_hits[i]++;
             auto packets = std::atomic_ref(t_.stats(cpu, slot).packets);
             packets.store(packets.load(std::memory_order_relaxed) + 1,
@@ -170,10 +180,8 @@ private:
         FlowSlot slot;
         const uint32_t version = ++versions_[i];
         const Megaflow &m = subjects_[i].flow;
-        if (t_.table.insert(
-                m.cls, m.key(), m.mask(),
-                action_for(port_of(static_cast<uint32_t>(i), version)),
-                &slot)) {
+        if (t_.table.insert(m.cls, m.key(), m.mask(), action_for(i, version),
+                            &slot)) {
             return false;
         }
         live_[i] = {slot, version};
@@ -193,10 +201,8 @@ private:
                     Live &live = it->second;
                     const FlowSlot old = live.slot;
                     const uint32_t version = ++versions_[i];
-                    if (!t_.table.replace(
-                            &live.slot,
-                            action_for(
-                                port_of(static_cast<uint32_t>(i), version)))) {
+                    if (!t_.table.replace(&live.slot,
+                                          action_for(i, version))) {
                         retired_.push_back({i, old, 0, false});
                         n_replaced_++;
                     }

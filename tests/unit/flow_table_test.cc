@@ -20,14 +20,12 @@ namespace flowxlate::unit {
 namespace {
 
 constexpr xf_class kAllClasses[] = {XF_CLASS_L2, XF_CLASS_ARP, XF_CLASS_IPV4,
-                                    XF_CLASS_IPV6};
+                                    XF_CLASS_IPV6, XF_CLASS_MPLS};
 
 // What a packet of 'm' finds: the flow's output port, or 0.
 uint32_t port_of(const Tables &t, const Megaflow &m, uint64_t noise = 0) {
     const FlowSlot slot = find(t.mem(), m.cls, m.packet(noise));
-    return slot == FlowSlot::kNone
-             ? 0
-             : t.mem().flows[index(slot)].action.out_port;
+    return slot == FlowSlot::kNone ? 0 : t.mem().flows[index(slot)].action.to;
 }
 
 std::string put(Tables *t, const Megaflow &m, uint32_t port, FlowSlot *slot) {
@@ -51,7 +49,7 @@ ByteVector visible(const TableMemory &mem) {
         for (const __u32 entry : bucket.entry) {
             if (const auto slot = entry & slot_mask(mem.flows.size())) {
                 add(bytes_of(mem.flows[slot]));
-                add(bytes_of(mem.long_keys[slot]));
+                add(bytes_of(mem.key_rests[slot]));
                 add(bytes_of(mem.rewrites[mem.flows[slot].action.rewrite]));
                 for (size_t cpu = 0; cpu < mem.cpus.size(); cpu++) {
                     add(bytes_of(mem.stats[cpu * mem.flows.size() + slot]));
@@ -122,29 +120,56 @@ TEST(FlowTable, InsertFindRemove) {
     }
 }
 
-// Each word of the key that the class has decides.
+// How many words of a key are hashed and compared: those up to the mask's last
+// one, and a few more.
+TEST(FlowTable, KeyLength) {
+    const uint32_t lengths[XF_KEY_WORDS] = {6, 6, 6,  6,  6,  6, 9,
+                                            9, 9, 13, 13, 13, 13};
+    for (uint32_t last = 0; last < XF_KEY_WORDS; last++) {
+        for (const uint64_t bit : {1ULL, 1ULL << 63}) {
+            Tables t;
+            xf_key mask{};
+            mask.word[0] = 1;
+            mask.word[last] |= bit;
+            FlowSlot slot;
+            ASSERT_FALSE(t.table.insert(XF_CLASS_IPV6, mask, mask,
+                                        output_to(1), &slot));
+            const auto st = t.mem().flows[index(slot)].subtable;
+            EXPECT_EQ(t.mem().subtables[st].n_words, lengths[last]) << last;
+        }
+    }
+    Tables t;
+    FlowSlot slot;
+    ASSERT_FALSE(t.table.insert(XF_CLASS_L2, {}, {}, output_to(1), &slot));
+    EXPECT_EQ(t.mem().subtables[1].n_words, 6u) << "no bit at all";
+}
+
+// Each word of the key that the mask has decides.
 TEST(FlowTable, EveryBitOfTheKeyIsCompared) {
-    for (const xf_class cls : kAllClasses) {
+    for (const uint32_t n_words :
+         {XF_SHORT_KEY_WORDS, XF_LONG_KEY_WORDS, XF_KEY_WORDS}) {
         Tables t({.buckets = 1, .flows = 4});
         xf_key key{}, mask{};
-        for (uint32_t i = 0; i < xf_class_words(cls); i++) {
+        for (uint32_t i = 0; i < n_words; i++) {
             mask.word[i] = ~0ULL;
             key.word[i] = 0x0123456789abcdef * (i + 1);
         }
         FlowSlot slot;
+        const xf_class cls = XF_CLASS_IPV6;
         ASSERT_FALSE(t.table.insert(cls, key, mask, output_to(1), &slot));
         ASSERT_EQ(find(t.mem(), cls, key), slot);
-        for (uint32_t bit = 0; bit < 64 * xf_class_words(cls); bit++) {
+        for (uint32_t bit = 0; bit < 64 * XF_KEY_WORDS; bit++) {
             xf_key other = key;
             other.word[bit / 64] ^= 1ULL << bit % 64;
-            EXPECT_EQ(find(t.mem(), cls, other), FlowSlot::kNone)
-                << "class " << cls << " bit " << bit;
+            EXPECT_EQ(find(t.mem(), cls, other),
+                      bit / 64 < n_words ? FlowSlot::kNone : slot)
+                << n_words << " words, bit " << bit;
         }
     }
 }
 
 // What FlowTable::hash() says is what the reader computes, or nothing would be
-// found; and each word of the class, and the subtable, changes it.
+// found; and each word that counts, and the subtable, changes it.
 TEST(FlowTable, Hash) {
     for (const xf_class cls : kAllClasses) {
         Tables t;
@@ -153,16 +178,15 @@ TEST(FlowTable, Hash) {
         ASSERT_EQ(put(&t, {cls, 1, 7}), "");
         const xf_walk &walk = t.mem().walks[cls];
         const SubtableSlot st{walk.subtable[0]}, other{walk.subtable[1]};
-        const xf_key key = m.key(), mask = m.mask();
+        const xf_key key = m.key();
         const uint64_t hash = t.table.hash(st, key);
-        EXPECT_EQ(hash, packet_hash(t.mem(), m.packet(99), cls, mask.word,
-                                    index(st)));
+        EXPECT_EQ(hash, packet_hash(t.mem(), m.packet(99), index(st)));
         EXPECT_NE(hash, t.table.hash(other, key));
         for (uint32_t i = 0; i < XF_KEY_WORDS; i++) {
             xf_key changed = key;
             changed.word[i] ^= 1ULL << 40;
             EXPECT_EQ(hash != t.table.hash(st, changed),
-                      i < xf_class_words(cls))
+                      i < t.mem().subtables[index(st)].n_words)
                 << "word " << i;
         }
     }
@@ -172,18 +196,22 @@ TEST(FlowTable, ActionIsStored) {
     Tables t;
     const Megaflow m{XF_CLASS_IPV4, 0, 1};
     xf_action action = output_to(77);
-    action.vlan_op = XF_VLAN_REPLACE;
-    action.vlan_tpid = htons(0x8100);
-    action.vlan_tci = htons(5);
+    action.n_pop = 1;
+    action.n_push = 2;
+    action.tag[0] = {htons(0x88a8), htons(6)};
+    action.tag[1] = {htons(0x8100), htons(5)};
     FlowSlot slot;
     ASSERT_FALSE(t.table.insert(m.cls, m.key(), m.mask(), action, &slot));
     ASSERT_EQ(find(t.mem(), m.cls, m.packet()), slot);
     const xf_flow &flow = t.mem().flows[index(slot)];
-    EXPECT_EQ(flow.action.out_port, 77u);
+    EXPECT_EQ(flow.action.to, 77u);
     EXPECT_EQ(flow.action.verdict, XF_OUTPUT);
-    EXPECT_EQ(flow.action.vlan_op, XF_VLAN_REPLACE);
-    EXPECT_EQ(flow.action.vlan_tpid, htons(0x8100));
-    EXPECT_EQ(flow.action.vlan_tci, htons(5));
+    EXPECT_EQ(flow.action.n_pop, 1);
+    EXPECT_EQ(flow.action.n_push, 2);
+    EXPECT_EQ(flow.action.tag[0].tpid, htons(0x88a8));
+    EXPECT_EQ(flow.action.tag[0].tci, htons(6));
+    EXPECT_EQ(flow.action.tag[1].tpid, htons(0x8100));
+    EXPECT_EQ(flow.action.tag[1].tci, htons(5));
     EXPECT_EQ(flow.subtable, t.mem().walks[m.cls].subtable[0]);
 
     EXPECT_TRUE(t.table.has_action(slot, action));
@@ -191,11 +219,15 @@ TEST(FlowTable, ActionIsStored) {
         const char *what;
         void (*change)(xf_action *);
     } rows[] = {
-        {"port", [](xf_action *a) { a->out_port++; }},
+        {"port", [](xf_action *a) { a->to++; }},
         {"verdict", [](xf_action *a) { a->verdict = XF_DROP; }},
-        {"VLAN", [](xf_action *a) { a->vlan_op = XF_VLAN_PUSH; }},
-        {"TPID", [](xf_action *a) { a->vlan_tpid++; }},
-        {"TCI", [](xf_action *a) { a->vlan_tci++; }},
+        {"recirculation", [](xf_action *a) { a->verdict = XF_RECIRC; }},
+        {"tags taken off", [](xf_action *a) { a->n_pop++; }},
+        {"tags put on", [](xf_action *a) { a->n_push--; }},
+        {"TPID", [](xf_action *a) { a->tag[0].tpid++; }},
+        {"TCI", [](xf_action *a) { a->tag[0].tci++; }},
+        {"second TPID", [](xf_action *a) { a->tag[1].tpid++; }},
+        {"second TCI", [](xf_action *a) { a->tag[1].tci++; }},
     };
     for (const auto &row : rows) {
         xf_action other = action;
@@ -232,24 +264,24 @@ TEST(FlowTable, ManyFlows) {
     std::vector<Megaflow> flows;
     std::vector<FlowSlot> slots(kFlows);
     for (uint32_t i = 0; i < kFlows; i++) {
-        flows.push_back({kAllClasses[i % 4], i % 3, i / 8});
+        flows.push_back({kAllClasses[i % 5], i % 3, i / 8});
         flows.back().id = i;
     }
     EXPECT_EQ(t.table.max_flows(), kFlows);
     for (uint32_t i = 0; i < kFlows; i++) {
-        ASSERT_EQ(put(&t, flows[i], i + 1, &slots[i]), "") << i;
+        ASSERT_EQ(put(&t, flows[i], 1 + i % 10'000, &slots[i]), "") << i;
     }
     EXPECT_EQ(t.table.n_flows(), kFlows);
-    EXPECT_EQ(t.table.n_subtables(), 12u);
+    EXPECT_EQ(t.table.n_subtables(), 15u);
     EXPECT_EQ(put(&t, {XF_CLASS_L2, 0, kFlows}), "table/flows");
     for (uint32_t i = 0; i < kFlows; i++) {
-        ASSERT_EQ(port_of(t, flows[i], i), i + 1);
+        ASSERT_EQ(port_of(t, flows[i], i), 1 + i % 10'000);
     }
     for (uint32_t i = 0; i < kFlows; i += 2) {
         t.table.remove(slots[i]);
     }
     for (uint32_t i = 0; i < kFlows; i++) {
-        ASSERT_EQ(port_of(t, flows[i]), i % 2 ? i + 1 : 0);
+        ASSERT_EQ(port_of(t, flows[i]), i % 2 ? 1 + i % 10'000 : 0);
     }
     for (uint32_t i = 1; i < kFlows; i += 2) {
         t.table.remove(slots[i]);
@@ -598,7 +630,7 @@ TEST(FlowTable, Replace) {
     EXPECT_EQ(t.table.stats(slot).used, 0u);
     EXPECT_EQ(t.table.stats(slot).tcp_flags, 0u);
     // The old one is as it was, for programs that still use it.
-    EXPECT_EQ(t.mem().flows[index(old)].action.out_port, 5u);
+    EXPECT_EQ(t.mem().flows[index(old)].action.to, 5u);
     EXPECT_EQ(t.table.stats(old).packets, 11u);
 
     const auto retired = t.table.take_retired();
@@ -682,14 +714,14 @@ TEST(FlowTable, SlotsAreReusedOnlyAfterRelease) {
     EXPECT_TRUE(t.table.has_retired());
     EXPECT_EQ(put(&t, b), "table/flows");
     // As it was, for programs that still use it, and for the final figures.
-    EXPECT_EQ(t.mem().flows[index(old)].action.out_port, 5u);
+    EXPECT_EQ(t.mem().flows[index(old)].action.to, 5u);
     EXPECT_EQ(t.table.stats(old).packets, 9u);
 
     const auto retired = t.table.take_retired();
     EXPECT_FALSE(t.table.has_retired());
     EXPECT_EQ(retired.flows, std::vector{old});
     EXPECT_EQ(put(&t, b), "table/flows");
-    EXPECT_EQ(t.mem().flows[index(old)].action.out_port, 5u);
+    EXPECT_EQ(t.mem().flows[index(old)].action.to, 5u);
     t.table.release(retired);
     EXPECT_EQ(put(&t, b, 6, &slot), "");
     EXPECT_EQ(slot, old);
@@ -804,8 +836,11 @@ TEST(FlowTableRewrites, HasAction) {
     ASSERT_FALSE(put(&t, 1, output_to(1), &plain));
     ASSERT_FALSE(put(&t, 2, rewriting(1, 7), &slot));
     FlowAction bit = rewriting(1, 7), word = rewriting(1, 7);
+    FlowAction cut = rewriting(1, 7), hashed = rewriting(1, 7);
     bit.rewrite.mask[4] = 0x7fffffff;
     word.rewrite.mask[3] = 1;
+    cut.rewrite.max_len = 100;
+    hashed.rewrite.hash_basis = 1;
     const struct {
         const char *what;
         FlowAction action;
@@ -817,12 +852,52 @@ TEST(FlowTableRewrites, HasAction) {
         {"another port", rewriting(2, 7), false, false},
         {"one bit less", bit, false, false},
         {"one field more", word, false, false},
+        {"shorter", cut, false, false},
+        {"hashed", hashed, false, false},
     };
     for (const auto &row : rows) {
         EXPECT_EQ(t.table.has_action(plain, row.action), row.plain)
             << row.what;
         EXPECT_EQ(t.table.has_action(slot, row.action), row.slot) << row.what;
     }
+}
+
+// What is more than the fields is shared, or not, like these.
+TEST(FlowTableRewrites, WithoutFields) {
+    const auto cut = [](uint32_t max_len) {
+        FlowAction a(output_to(1));
+        a.rewrite.max_len = max_len;
+        return a;
+    };
+    FlowAction hashed(output_to(1));
+    hashed.rewrite.hash_basis = 100;
+    EXPECT_TRUE(cut(100).rewrites());
+    EXPECT_TRUE(hashed.rewrites());
+    EXPECT_FALSE(cut(0).rewrites());
+
+    Tables t({.rewrites = 4});
+    FlowSlot a, b, longer, basis, full;
+    ASSERT_FALSE(put(&t, 1, cut(100), &a));
+    ASSERT_FALSE(put(&t, 2, cut(100), &b));
+    ASSERT_FALSE(put(&t, 3, cut(101), &longer));
+    ASSERT_FALSE(put(&t, 4, hashed, &basis));
+    EXPECT_EQ(t.table.n_rewrites(), 3u);
+    EXPECT_EQ(put(&t, 5, cut(102), &full).name(), "table/rewrites");
+    auto entry = [&](FlowSlot s) {
+        return t.mem().rewrites[t.mem().flows[index(s)].action.rewrite];
+    };
+    EXPECT_EQ(entry(a).max_len, 100u);
+    EXPECT_EQ(entry(b).max_len, 100u);
+    EXPECT_EQ(entry(longer).max_len, 101u);
+    EXPECT_EQ(entry(basis).max_len, 0u);
+    EXPECT_EQ(entry(basis).hash_basis, 100u);
+    EXPECT_TRUE(t.table.has_action(a, cut(100)));
+    EXPECT_FALSE(t.table.has_action(a, cut(101)));
+    EXPECT_FALSE(t.table.has_action(a, output_to(1)));
+    ASSERT_FALSE(t.table.replace(&a, output_to(1)));
+    EXPECT_EQ(t.table.n_rewrites(), 3u);
+    t.table.remove(b);
+    EXPECT_EQ(t.table.n_rewrites(), 2u);
 }
 
 TEST(FlowTableRewrites, AreReusedOnlyAfterRelease) {
@@ -1059,14 +1134,14 @@ TEST(FlowTableModel, RandomOperations) {
         for (int op = 0; op < 4000; op++) {
             switch (random() % 16) {
                 default: {
-                    const Megaflow m{kAllClasses[random() % 4],
+                    const Megaflow m{kAllClasses[random() % 5],
                                      static_cast<uint32_t>(random() % 4),
                                      static_cast<uint32_t>(random() % 100)};
                     known[m]++;
                     if (model.contains(m)) {
                         break;
                     }
-                    const auto port = static_cast<uint32_t>(random() | 1);
+                    const auto port = static_cast<uint16_t>(random() | 1);
                     const ByteVector before = visible(t.mem());
                     FlowSlot slot;
                     const std::string reason = put(&t, m, port, &slot);
@@ -1088,7 +1163,7 @@ TEST(FlowTableModel, RandomOperations) {
                     if (!model.empty()) {
                         Entry &e = any()->second;
                         const FlowSlot old = e.slot;
-                        const auto port = static_cast<uint32_t>(random() | 1);
+                        const auto port = static_cast<uint16_t>(random() | 1);
                         const bool no_slot =
                             model.size() + retired.size() == sizes.flows - 1;
                         const Reject r =
@@ -1158,7 +1233,7 @@ TEST(FlowTableModel, RandomOperations) {
                 }
                 const Entry &e = it->second;
                 ASSERT_EQ(slot, e.slot);
-                ASSERT_EQ(t.mem().flows[index(slot)].action.out_port, e.port);
+                ASSERT_EQ(t.mem().flows[index(slot)].action.to, e.port);
                 ASSERT_EQ(t.table.stats(slot).packets, e.packets);
                 ASSERT_TRUE(t.table.has_match(slot, m.cls, m.key(), m.mask()));
                 masks.insert({m.cls, m.variant});

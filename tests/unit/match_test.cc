@@ -2,6 +2,7 @@
 // decode_match(): attributes in, class and masked key out.
 #include "flowxlate/match.h"
 
+#include <arpa/inet.h>
 #include <gtest/gtest.h>
 
 #include <bit>
@@ -11,6 +12,7 @@
 #include <set>
 
 #include "tests/unit/attrs.h"
+#include "tests/unit/field_names.h"
 
 namespace flowxlate::unit {
 namespace {
@@ -28,10 +30,6 @@ Reject decode(Bytes key, Bytes mask, Match *match) {
         for (size_t i = 0; i < XF_KEY_WORDS; i++) {
             EXPECT_EQ(match->key.word[i] & ~match->mask.word[i], 0u)
                 << "the key is not masked: word " << i;
-            if (i >= xf_class_words(match->cls)) {
-                EXPECT_EQ(match->mask.word[i], 0u)
-                    << "the class does not have word " << i;
-            }
         }
     }
     return r;
@@ -50,14 +48,18 @@ struct Member {
 #define MEMBER(NAME) \
     { #NAME, offsetof(xf_key, NAME), sizeof(xf_key::NAME) }
 constexpr Member kCommonMembers[] = {
-    MEMBER(eth_type), MEMBER(vlan_tci), MEMBER(eth_dst),  MEMBER(tcp_flags),
-    MEMBER(eth_src),  MEMBER(nw_frag),  MEMBER(nw_proto), MEMBER(nw_tos),
-    MEMBER(nw_ttl),   MEMBER(tp_src),   MEMBER(tp_dst),
+    MEMBER(eth_type), MEMBER(vlan_tci), MEMBER(vlan2_tci), MEMBER(tpids),
+    MEMBER(nw_frag),  MEMBER(dp_hash),  MEMBER(eth_dst),   MEMBER(tcp_flags),
+    MEMBER(eth_src),  MEMBER(nw_proto), MEMBER(nw_tos),    MEMBER(nw_ttl),
+    MEMBER(tp_src),   MEMBER(tp_dst),
 };
 constexpr Member kArpMembers[] = {MEMBER(ipv4_src), MEMBER(ipv4_dst),
                                   MEMBER(arp_sha), MEMBER(arp_tha)};
 constexpr Member kIpv4Members[] = {MEMBER(ipv4_src), MEMBER(ipv4_dst)};
-constexpr Member kIpv6Members[] = {MEMBER(ipv6_src), MEMBER(ipv6_dst)};
+constexpr Member kIpv6Members[] = {MEMBER(ipv6_label), MEMBER(ipv6_src),
+                                   MEMBER(ipv6_dst),   MEMBER(nd_target),
+                                   MEMBER(nd_sll),     MEMBER(nd_tll)};
+constexpr Member kMplsMembers[] = {MEMBER(mpls_lse)};
 
 std::vector<Member> members_of(xf_class cls) {
     std::vector<Member> members(std::begin(kCommonMembers),
@@ -69,17 +71,28 @@ std::vector<Member> members_of(xf_class cls) {
         more = kIpv4Members;
     } else if (cls == XF_CLASS_IPV6) {
         more = kIpv6Members;
+    } else if (cls == XF_CLASS_MPLS) {
+        more = kMplsMembers;
     }
     members.insert(members.end(), more.begin(), more.end());
     return members;
 }
 
+constexpr const char *kClasses[] = {"l2", "arp", "ipv4", "ipv6", "mpls"};
+static_assert(std::size(kClasses) == XF_N_CLASSES);
+
 // Each byte that is not zero in key or mask, as "member=key/mask", or as
-// "byte<offset>=key/mask" where the class has no member.
+// "byte<offset>=key/mask" where the class has no member.  How many tags there
+// are is said by vlan_tci and vlan2_tci.
 std::string describe(const Match &m) {
-    static constexpr const char *kClasses[] = {"l2", "arp", "ipv4", "ipv6"};
     std::string s = kClasses[m.cls];
     s += " port=" + std::to_string(index(m.in_port));
+    if (m.recirc_id) {
+        s += " recirc=" + std::to_string(m.recirc_id);
+    }
+    const auto present = htons(XF_VLAN_PRESENT);
+    EXPECT_EQ(m.n_tags, ((m.key.vlan_tci & present) != 0)
+                            + ((m.key.vlan2_tci & present) != 0));
 
     const Bytes key = bytes_of(m.key), mask = bytes_of(m.mask);
     std::set<size_t> seen;
@@ -125,14 +138,24 @@ void check(std::span<const Row> rows) {
 }
 
 // What every flow of the class matches.
-#define UNTAGGED " vlan_tci=0000/ffff"
+#define UNTAGGED " vlan_tci=0000/ffff vlan2_tci=0000/ffff"
 #define L2 "l2 port=1 eth_type=88b5/ffff" UNTAGGED
 #define ARP "arp port=1 eth_type=0806/ffff" UNTAGGED
-#define IPV4 "ipv4 port=1 eth_type=0800/ffff" UNTAGGED
-#define IPV6 "ipv6 port=1 eth_type=86dd/ffff" UNTAGGED
+#define IPV4_FRAG(FRAG) \
+    "ipv4 port=1 eth_type=0800/ffff" UNTAGGED " nw_frag=" FRAG
+#define IPV6_FRAG(FRAG) \
+    "ipv6 port=1 eth_type=86dd/ffff" UNTAGGED " nw_frag=" FRAG
+#define NOT_LATER "00/02"  // What a flow that does not care gets.
+#define IPV4 IPV4_FRAG(NOT_LATER)
+#define IPV6 IPV6_FRAG(NOT_LATER)
+#define MPLS "mpls port=1 eth_type=8847/ffff" UNTAGGED
 // ... and of an IP protocol.
 #define TCP4 IPV4 " nw_proto=06/ff"
 #define TCP6 IPV6 " nw_proto=06/ff"
+// A flow of packets with one tag: class and type, TCI and mask.
+#define ONE_TAG(CLASS, TYPE, TCI)                        \
+    CLASS " port=1 eth_type=" TYPE "/ffff vlan_tci=" TCI \
+          " vlan2_tci=0000/ffff tpids=00/01"
 
 constexpr uint16_t kEthernet = OVS_KEY_ATTR_ETHERNET;
 constexpr uint16_t kEthertype = OVS_KEY_ATTR_ETHERTYPE;
@@ -149,6 +172,10 @@ constexpr uint16_t kSctp = OVS_KEY_ATTR_SCTP;
 constexpr uint16_t kIcmp = OVS_KEY_ATTR_ICMP;
 constexpr uint16_t kIcmpv6 = OVS_KEY_ATTR_ICMPV6;
 constexpr uint16_t kTunnel = OVS_KEY_ATTR_TUNNEL;
+constexpr uint16_t kNd = OVS_KEY_ATTR_ND;
+constexpr uint16_t kMpls = OVS_KEY_ATTR_MPLS;
+constexpr uint16_t kRecircId = OVS_KEY_ATTR_RECIRC_ID;
+constexpr uint16_t kDpHash = OVS_KEY_ATTR_DP_HASH;
 
 TEST(DecodeMatch, Classes) {
     const Row rows[] = {
@@ -158,8 +185,9 @@ TEST(DecodeMatch, Classes) {
         {"IPv6", ipv6(), IPV6},
         {"RARP is none of ours", on_port1("8035"),
          "l2 port=1 eth_type=8035/ffff" UNTAGGED},
-        {"MPLS without its label", on_port1("8847"),
-         "l2 port=1 eth_type=8847/ffff" UNTAGGED},
+        {"MPLS", on_port1("8847"), MPLS},
+        {"MPLS, multicast", on_port1("8848"),
+         "mpls port=1 eth_type=8848/ffff" UNTAGGED},
         {"LLDP", on_port1("88cc"), "l2 port=1 eth_type=88cc/ffff" UNTAGGED},
         {"another port", l2().match(kInPort, "00010000/ffffffff"),
          "l2 port=256 eth_type=88b5/ffff" UNTAGGED},
@@ -200,33 +228,40 @@ TEST(DecodeMatch, Vlan) {
     const auto src = &ovs_key_ipv4::ipv4_src;
     const Row rows[] = {
         {"whole tag", l2().in_vlan("1005/ffff"),
-         "l2 port=1 eth_type=88b5/ffff vlan_tci=1005/ffff"},
+         ONE_TAG("l2", "88b5", "1005/ffff")},
         {"VID only", arp().in_vlan("b005/1fff"),
-         "arp port=1 eth_type=0806/ffff vlan_tci=1005/1fff"},
+         ONE_TAG("arp", "0806", "1005/1fff")},
         {"priority only", ipv4().in_vlan("b005/f000"),
-         "ipv4 port=1 eth_type=0800/ffff vlan_tci=b000/f000"},
+         ONE_TAG("ipv4", "0800", "b000/f000") " nw_frag=" NOT_LATER},
         {"part of the VID", ipv4().in_vlan("1ff5/100f"),
-         "ipv4 port=1 eth_type=0800/ffff vlan_tci=1005/100f"},
+         ONE_TAG("ipv4", "0800", "1005/100f") " nw_frag=" NOT_LATER},
         {"any tag", ipv6().in_vlan("1005/1000"),
-         "ipv6 port=1 eth_type=86dd/ffff vlan_tci=1000/1000"},
+         ONE_TAG("ipv6", "86dd", "1000/1000") " nw_frag=" NOT_LATER},
         {"VID 0", ipv6().in_vlan("1000/1fff"),
-         "ipv6 port=1 eth_type=86dd/ffff vlan_tci=1000/1fff"},
+         ONE_TAG("ipv6", "86dd", "1000/1fff") " nw_frag=" NOT_LATER},
         {"fields behind the tag",
          ipv4("06")
              .match(kIpv4, src, "0a000001/ffffff00")
              .match(kTcp, "00500000/ffff0000")
              .in_vlan("1005/1fff"),
-         "ipv4 port=1 eth_type=0800/ffff vlan_tci=1005/1fff nw_proto=06/ff"
-         " tp_src=0050/ffff ipv4_src=0a000000/ffffff00"},
+         ONE_TAG("ipv4", "0800",
+                 "1005/1fff") " nw_frag=" NOT_LATER
+                              " nw_proto=06/ff tp_src=0050/ffff"
+                              " ipv4_src=0a000000/ffffff00"},
         {"Ethernet addresses stay outside",
          ipv4("06")
              .match(kEthernet, &ovs_key_ethernet::eth_dst,
                     "020000000002/ffffffffffff")
              .in_vlan("1005/1fff"),
-         "ipv4 port=1 eth_type=0800/ffff vlan_tci=1005/1fff"
-         " eth_dst=020000000002/ffffffffffff nw_proto=06/ff"},
+         ONE_TAG(
+             "ipv4", "0800",
+             "1005/1fff") " nw_frag=" NOT_LATER
+                          " eth_dst=020000000002/ffffffffffff nw_proto=06/ff"},
 
-        {"802.1ad", l2().in_vlan("1005/1fff").match(kEthertype, "88a8/ffff"),
+        {"802.1ad", l2().in_vlan("1005/1fff", "88a8/ffff"),
+         "l2 port=1 eth_type=88b5/ffff vlan_tci=1005/1fff"
+         " vlan2_tci=0000/ffff tpids=01/01"},
+        {"TPID of neither kind", l2().in_vlan("1005/1fff", "9100/ffff"),
          "match/vlan_tpid"},
         {"no TPID", l2().in_vlan("1005/1fff").without(kEthertype),
          "match/vlan_tpid"},
@@ -242,10 +277,14 @@ TEST(DecodeMatch, Vlan) {
          "match/vlan_tci"},
         {"VID without the present bit", l2().in_vlan("0005/0fff"),
          "match/vlan_tci"},
-        {"present bit not matched", l2().in_vlan("1005/0fff"),
-         "match/vlan_tci"},
+        {"present bit not matched: it is all the same",
+         l2().in_vlan("1005/0fff"),
+         "l2 port=1 eth_type=88b5/ffff vlan_tci=1005/1fff"
+         " vlan2_tci=0000/ffff tpids=00/01"},
         {"TCI not in the mask",
-         l2().in_vlan("1005/1fff").key_only(kVlan, "1005"), "match/vlan_tci"},
+         l2().in_vlan("1005/1fff").key_only(kVlan, "1005"),
+         "l2 port=1 eth_type=88b5/ffff vlan_tci=1000/1000"
+         " vlan2_tci=0000/ffff tpids=00/01"},
         {"no ENCAP", l2().in_vlan("1005/1fff").without(kEncap),
          "match/vlan_tci"},
         {"no ENCAP in the key",
@@ -256,19 +295,17 @@ TEST(DecodeMatch, Vlan) {
          "match/eth_type"},
         {"no Ethernet type in ENCAP",
          l2().without(kEthertype).in_vlan("1005/1fff"), "match/eth_type"},
-        {"two tags", l2().in_vlan("1005/1fff").in_vlan("1006/1fff"),
-         "match/second_vlan"},
         {"second tag in the mask only",
-         l2().mask_only(kVlan, "ffff").in_vlan("1005/1fff"),
-         "match/second_vlan"},
-        {"Ethernet type of a second tag",
-         on_port1("8100").in_vlan("1005/1fff"), "match/second_vlan"},
-        {"... of the other kind", on_port1("88a8").in_vlan("1005/1fff"),
-         "match/second_vlan"},
-        {"a tag without its attributes", on_port1("8100"),
-         "match/second_vlan"},
+         l2().mask_only(kVlan, "ffff").in_vlan("1005/1fff"), "match/vlan"},
+        {"a tag without its attributes", on_port1("8100"), "match/eth_type"},
         {"a tag of the other kind without", on_port1("88a8"),
-         "match/second_vlan"},
+         "match/eth_type"},
+        // OVS does not look behind the first tag (vlan-limit=1).
+        {"Ethernet type of a second tag",
+         on_port1("8100").in_vlan("1005/1fff"),
+         ONE_TAG("l2", "8100", "1005/1fff")},
+        {"... of the other kind", on_port1("88a8").in_vlan("1005/1fff"),
+         ONE_TAG("l2", "88a8", "1005/1fff")},
 
         {"untagged: VLAN mask without key is empty",
          l2().mask_only(kVlan, "0000"), L2},
@@ -276,6 +313,91 @@ TEST(DecodeMatch, Vlan) {
         {"one bit of it", l2().mask_only(kVlan, "0001"), "match/vlan"},
         {"ENCAP without VLAN", l2().key_only(kEncap, ""), "match/vlan"},
         {"ENCAP without VLAN, in both", l2().match(kEncap, ""), "match/vlan"},
+    };
+    check(rows);
+}
+
+TEST(DecodeMatch, TwoTags) {
+    const auto ttl = &ovs_key_ipv4::ipv4_ttl;
+    // A tag is put before those that are there, so the last one is the outer.
+    const Row rows[] = {
+        {"two tags", l2().in_vlan("1005/1fff").in_vlan("1006/ffff"),
+         "l2 port=1 eth_type=88b5/ffff vlan_tci=1006/ffff"
+         " vlan2_tci=1005/1fff tpids=00/03"},
+        {"802.1ad",
+         arp().in_vlan("1005/1fff").in_vlan("1006/1fff", "88a8/ffff"),
+         "arp port=1 eth_type=0806/ffff vlan_tci=1006/1fff"
+         " vlan2_tci=1005/1fff tpids=01/03"},
+        {"802.1ad inside",
+         arp().in_vlan("1005/1fff", "88a8/ffff").in_vlan("1006/1fff"),
+         "arp port=1 eth_type=0806/ffff vlan_tci=1006/1fff"
+         " vlan2_tci=1005/1fff tpids=02/03"},
+        {"802.1ad twice",
+         arp()
+             .in_vlan("1005/1fff", "88a8/ffff")
+             .in_vlan("1006/1fff", "88a8/ffff"),
+         "arp port=1 eth_type=0806/ffff vlan_tci=1006/1fff"
+         " vlan2_tci=1005/1fff tpids=03/03"},
+        {"TCIs in part",
+         ipv6().in_vlan("ffff/100f").in_vlan("ffff/b000", "88a8/ffff"),
+         "ipv6 port=1 eth_type=86dd/ffff vlan_tci=b000/b000"
+         " vlan2_tci=100f/100f tpids=01/03 nw_frag=00/02"},
+        {"fields behind both",
+         ipv4("06")
+             .match(kIpv4, ttl, "40/ff")
+             .in_vlan("1005/1fff")
+             .in_vlan("1006/1fff"),
+         "ipv4 port=1 eth_type=0800/ffff vlan_tci=1006/1fff"
+         " vlan2_tci=1005/1fff tpids=00/03 nw_frag=00/02 nw_proto=06/ff"
+         " nw_ttl=40/ff"},
+        // OVS looks behind two tags at most.
+        {"a third one is an Ethernet type",
+         on_port1("8100").in_vlan("1005/1fff").in_vlan("1006/1fff"),
+         "l2 port=1 eth_type=8100/ffff vlan_tci=1006/1fff"
+         " vlan2_tci=1005/1fff tpids=00/03"},
+
+        {"three tags",
+         l2().in_vlan("1005/1fff").in_vlan("1006/1fff").in_vlan("1007/1fff"),
+         "match/third_vlan"},
+        {"inner TCI 0: the tag was cut off",
+         l2().in_vlan("0000/ffff").in_vlan("1006/1fff"), "match/vlan_tci"},
+        {"outer TCI 0", l2().in_vlan("1005/1fff").in_vlan("0000/ffff"),
+         "match/vlan_tci"},
+        {"a second tag that does not matter",
+         l2().in_vlan("1005/0000").in_vlan("1006/1fff"),
+         "l2 port=1 eth_type=88b5/ffff vlan_tci=1006/1fff"
+         " vlan2_tci=1000/1000 tpids=00/03"},
+        {"inner TPID in part",
+         l2().in_vlan("1005/1fff", "8100/ff00").in_vlan("1006/1fff"),
+         "match/vlan_tpid"},
+        {"outer TPID in part",
+         l2().in_vlan("1005/1fff").in_vlan("1006/1fff", "8100/feff"),
+         "match/vlan_tpid"},
+        {"inner TPID of neither kind",
+         l2().in_vlan("1005/1fff", "9100/ffff").in_vlan("1006/1fff"),
+         "match/vlan_tpid"},
+        {"nothing behind the inner tag",
+         l2().in_vlan("1005/1fff").match(kEncap, "").in_vlan("1006/1fff"),
+         "match/eth_type"},
+        {"no inner ENCAP",
+         l2().in_vlan("1005/1fff").without(kEncap).in_vlan("1006/1fff"),
+         "match/vlan_tci"},
+        {"Ethernet type behind both in part",
+         l2().match(kEthertype, "88b5/fffe")
+             .in_vlan("1005/1fff")
+             .in_vlan("1006/1fff"),
+         "match/eth_type"},
+        {"an attribute behind one tag and behind two",
+         ipv4("06")
+             .in_vlan("1005/1fff")
+             .match(kIpv4, ttl, "40/ff")
+             .in_vlan("1006/1fff"),
+         "malformed/duplicate_attribute"},
+        {"VLAN mask behind both",
+         l2().mask_only(kVlan, "ffff")
+             .in_vlan("1005/1fff")
+             .in_vlan("1006/1fff"),
+         "match/vlan"},
     };
     check(rows);
 }
@@ -293,6 +415,7 @@ TEST(DecodeMatch, EncapInTheMaskOnly) {
 }
 
 TEST(DecodeMatch, Arp) {
+    const std::string zeros(2 * sizeof(ovs_key_arp), '0');
     const Row rows[] = {
         {"request", arp().match(kArp, &ovs_key_arp::arp_op, "0001/ffff"),
          ARP " nw_proto=01/ff"},
@@ -302,7 +425,7 @@ TEST(DecodeMatch, Arp) {
         {"high byte of the opcode: is always zero",
          arp().match(kArp, &ovs_key_arp::arp_op, "0002/ff00"), ARP},
         {"opcode above 255",
-         arp().match(kArp, &ovs_key_arp::arp_op, "0101/ffff"), "match/arp"},
+         arp().match(kArp, &ovs_key_arp::arp_op, "0101/ffff"), "match/arp_op"},
         {"sender protocol address",
          arp().match(kArp, &ovs_key_arp::arp_sip, "0a000001/ffffffff"),
          ARP " ipv4_src=0a000001/ffffffff"},
@@ -319,14 +442,16 @@ TEST(DecodeMatch, Arp) {
          ARP},
         {"ARP fields of RARP",
          on_port1("8035").match(kArp, &ovs_key_arp::arp_op, "0003/00ff"),
-         "match/arp"},
+         "match/arp_op"},
         {"ARP fields of IPv4",
          ipv4().match(kArp, &ovs_key_arp::arp_sip, "0a000001/ffffffff"),
-         "match/arp"},
+         "match/arp_spa"},
         {"IPv4 fields of ARP",
          arp().match(kIpv4, &ovs_key_ipv4::ipv4_src, "0a000001/ffffffff"),
-         "match/ipv4"},
+         "match/ipv4_src"},
         {"mask without key", arp().mask_only(kArp, std::string(48, 'f')),
+         "match/arp_spa"},
+        {"padding", arp().match(kArp, zeros + "/" + zeros.substr(1) + "1"),
          "match/arp"},
     };
     check(rows);
@@ -367,12 +492,15 @@ TEST(DecodeMatch, Ipv4) {
          IPV4 " nw_ttl=40/ff"},
 
         {"no fragment", ipv4().match(kIpv4, frag, "00/ff"),
-         IPV4 " nw_frag=00/ff"},
+         IPV4_FRAG("00/ff")},
         {"first fragment", ipv4().match(kIpv4, frag, "01/ff"),
-         IPV4 " nw_frag=01/ff"},
-        {"fragment or not", ipv4().match(kIpv4, frag, "01/00"), IPV4},
+         IPV4_FRAG("01/ff")},
         {"later fragment", ipv4().match(kIpv4, frag, "02/ff"),
-         "match/ip_frag"},
+         IPV4_FRAG("02/ff")},
+        {"fragment or not: all but later ones",
+         ipv4().match(kIpv4, frag, "01/00"), IPV4},
+        {"... whatever the key says", ipv4().match(kIpv4, frag, "02/00"),
+         IPV4},
         {"no such fragment type", ipv4().match(kIpv4, frag, "03/ff"),
          "match/ip_frag"},
         {"any fragment", ipv4().match(kIpv4, frag, "01/01"), "match/ip_frag"},
@@ -380,14 +508,15 @@ TEST(DecodeMatch, Ipv4) {
          "match/ip_frag"},
 
         {"mask without key",
-         ipv4().mask_only(kIpv4, "ffffffff0000000000000000"), "match/ipv4"},
+         ipv4().mask_only(kIpv4, "ffffffff0000000000000000"),
+         "match/ipv4_src"},
         {"fragment mask without key",
-         ipv4().mask_only(kIpv4, "0000000000000000000000ff"), "match/ipv4"},
+         ipv4().mask_only(kIpv4, "0000000000000000000000ff"), "match/ip_frag"},
         {"empty mask without key",
          ipv4().mask_only(kIpv4, "000000000000000000000000"), IPV4},
         {"IPv6 fields of IPv4",
          ipv4().match(kIpv6, &ovs_key_ipv6::ipv6_hlimit, "40/ff"),
-         "match/ipv6_label"},
+         "match/ip_ttl"},
         {"Ethernet type in part", ipv4().match(kEthertype, "0800/ff00"),
          "match/eth_type"},
         {"Ethernet type not in the mask", ipv4().key_only(kEthertype, "0800"),
@@ -426,26 +555,39 @@ TEST(DecodeMatch, Ipv6) {
         {"hop limit", ipv6().match(kIpv6, &ovs_key_ipv6::ipv6_hlimit, "ff/ff"),
          IPV6 " nw_ttl=ff/ff"},
         {"label", ipv6().match(kIpv6, label, "00012345/000fffff"),
-         "match/ipv6_label"},
+         IPV6 " ipv6_label=00012345/000fffff"},
         {"one bit of the label",
-         ipv6().match(kIpv6, label, "00000000/00000001"), "match/ipv6_label"},
+         ipv6().match(kIpv6, label, "00000000/00000001"),
+         IPV6 " ipv6_label=00000000/00000001"},
+        {"part of the label", ipv6().match(kIpv6, label, "000fffff/000ff000"),
+         IPV6 " ipv6_label=000ff000/000ff000"},
+        {"a label that no packet has",
+         ipv6().match(kIpv6, label, "00100000/00100000"),
+         IPV6 " ipv6_label=00100000/00100000"},
         {"label not matched", ipv6().match(kIpv6, label, "00012345/00000000"),
          IPV6},
 
         {"no fragment", ipv6().match(kIpv6, frag, "00/ff"),
-         IPV6 " nw_frag=00/ff"},
-        {"first fragment: has an extension header",
-         ipv6().match(kIpv6, frag, "01/ff"), "match/ip_frag"},
+         IPV6_FRAG("00/ff")},
+        {"first fragment", ipv6().match(kIpv6, frag, "01/ff"),
+         IPV6_FRAG("01/ff")},
         {"later fragment", ipv6().match(kIpv6, frag, "02/ff"),
+         IPV6_FRAG("02/ff")},
+        {"later fragment, and its next header",
+         ipv6("2c").match(kIpv6, frag, "02/ff"),
+         IPV6_FRAG("02/ff") " nw_proto=2c/ff"},
+        {"no such fragment type", ipv6().match(kIpv6, frag, "03/ff"),
          "match/ip_frag"},
         {"not a later one", ipv6().match(kIpv6, frag, "00/02"),
          "match/ip_frag"},
         {"any fragment", ipv6().match(kIpv6, frag, "01/01"), "match/ip_frag"},
-        {"fragment or not", ipv6().match(kIpv6, frag, "01/00"), IPV6},
+        {"fragment or not: all but later ones",
+         ipv6().match(kIpv6, frag, "01/00"), IPV6},
         {"IPv4 fields of IPv6",
-         ipv6().match(kIpv4, &ovs_key_ipv4::ipv4_ttl, "40/ff"), "match/ipv4"},
+         ipv6().match(kIpv4, &ovs_key_ipv4::ipv4_ttl, "40/ff"),
+         "match/ip_ttl"},
         {"mask without key", ipv6().mask_only(kIpv6, std::string(80, 'f')),
-         "match/ipv6_label"},
+         "match/ipv6_src"},
     };
     check(rows);
 }
@@ -480,45 +622,308 @@ TEST(DecodeMatch, Transport) {
          TCP4},
 
         {"TCP ports without protocol", ipv4().match(kTcp, "00501f90/ffffffff"),
-         "match/tcp"},
+         "match/tcp_src"},
         {"TCP ports, protocol in part",
          ipv4()
              .match(kIpv4, &ovs_key_ipv4::ipv4_proto, "06/fe")
              .match(kTcp, "00501f90/ffffffff"),
-         "match/tcp"},
+         "match/tcp_src"},
         {"TCP ports, protocol not in the mask",
          ipv4()
              .match(kIpv4, &ovs_key_ipv4::ipv4_proto, "06/00")
              .match(kTcp, "00501f90/0000ffff"),
-         "match/tcp"},
+         "match/tcp_dst"},
         {"TCP ports of UDP", ipv4("11").match(kTcp, "00501f90/ffffffff"),
-         "match/tcp"},
+         "match/tcp_src"},
         {"UDP ports of TCP", ipv6("06").match(kUdp, "00501f90/ffffffff"),
-         "match/udp"},
+         "match/udp_src"},
         {"UDP ports without protocol", ipv6().match(kUdp, "00501f90/ffff0000"),
-         "match/udp"},
+         "match/udp_src"},
         {"SCTP ports of TCP", ipv4("06").match(kSctp, "00501f90/ffffffff"),
-         "match/sctp"},
+         "match/sctp_src"},
         {"TCP flags without protocol", ipv4().match(kTcpFlags, "0012/0fff"),
          "match/tcp_flags"},
         {"TCP flags of UDP", ipv4("11").match(kTcpFlags, "0012/0fff"),
          "match/tcp_flags"},
-        {"ICMP in IPv6", ipv6("01").match(kIcmp, "0801/ffff"), "match/icmp"},
+        {"ICMP in IPv6", ipv6("01").match(kIcmp, "0801/ffff"),
+         "match/icmp_type"},
         {"ICMPv6 in IPv4", ipv4("3a").match(kIcmpv6, "8000/ffff"),
-         "match/icmpv6"},
+         "match/icmpv6_type"},
         {"ICMP without protocol", ipv4().match(kIcmp, "0801/ff00"),
-         "match/icmp"},
+         "match/icmp_type"},
         {"ICMPv6 without protocol", ipv6().match(kIcmpv6, "8000/ff00"),
-         "match/icmpv6"},
+         "match/icmpv6_type"},
         {"TCP ports of ARP",
          arp()
              .match(kArp, &ovs_key_arp::arp_op, "0006/ffff")
              .match(kTcp, "00501f90/ffffffff"),
-         "match/tcp"},
+         "match/tcp_src"},
         {"TCP ports of an L2 frame", l2().match(kTcp, "00501f90/ffffffff"),
-         "match/tcp"},
+         "match/tcp_src"},
         {"ports in the mask only", ipv4("06").mask_only(kTcp, "ffffffff"),
-         "match/tcp"},
+         "match/tcp_src"},
+    };
+    check(rows);
+}
+
+// Later fragments have no transport header; first ones have.
+TEST(DecodeMatch, TransportOfFragments) {
+    const auto frag4 = &ovs_key_ipv4::ipv4_frag;
+    const auto frag6 = &ovs_key_ipv6::ipv6_frag;
+    const auto fragment4 = [&](const char *proto, const char *frag) {
+        return ipv4(proto).match(kIpv4, frag4, frag);
+    };
+    const auto fragment6 = [&](const char *proto, const char *frag) {
+        return ipv6(proto).match(kIpv6, frag6, frag);
+    };
+    const std::string nd(2 * sizeof(ovs_key_nd), 'f');
+    const Row rows[] = {
+        {"TCP, none",
+         fragment4("06", "00/ff").match(kTcp, "00500000/ffff0000"),
+         IPV4_FRAG("00/ff") " nw_proto=06/ff tp_src=0050/ffff"},
+        {"TCP, first",
+         fragment4("06", "01/ff").match(kTcp, "00500000/ffff0000"),
+         IPV4_FRAG("01/ff") " nw_proto=06/ff tp_src=0050/ffff"},
+        {"UDP over IPv6, first",
+         fragment6("11", "01/ff").match(kUdp, "00500000/ffff0000"),
+         IPV6_FRAG("01/ff") " nw_proto=11/ff tp_src=0050/ffff"},
+        {"TCP, any but later",
+         fragment4("06", "02/00").match(kTcp, "00500000/ffff0000"),
+         TCP4 " tp_src=0050/ffff"},
+
+        {"TCP, later",
+         fragment4("06", "02/ff").match(kTcp, "00500000/ffff0000"),
+         "match/tcp_src"},
+        {"TCP flags, later",
+         fragment4("06", "02/ff").match(kTcpFlags, "0002/0002"),
+         "match/tcp_flags"},
+        {"UDP, later",
+         fragment4("11", "02/ff").match(kUdp, "00000050/0000ffff"),
+         "match/udp_dst"},
+        {"SCTP, later",
+         fragment4("84", "02/ff").match(kSctp, "00500000/ffff0000"),
+         "match/sctp_src"},
+        {"ICMP, later", fragment4("01", "02/ff").match(kIcmp, "0800/ff00"),
+         "match/icmp_type"},
+        {"TCP over IPv6, later",
+         fragment6("06", "02/ff").match(kTcp, "00500000/ffff0000"),
+         "match/tcp_src"},
+        {"ICMPv6, later", fragment6("3a", "02/ff").match(kIcmpv6, "8700/00ff"),
+         "match/icmpv6_code"},
+        {"ND, later", fragment6("3a", "02/ff").match(kNd, nd + "/" + nd),
+         "match/nd_target"},
+        {"nothing of what is not there, later",
+         fragment4("06", "02/ff").match(kTcp, "00500000/00000000"),
+         IPV4_FRAG("02/ff") " nw_proto=06/ff"},
+    };
+    check(rows);
+}
+
+// Neighbour Discovery: the two messages that have a target, of code 0.
+TEST(DecodeMatch, Nd) {
+    const auto target = &ovs_key_nd::nd_target;
+    const auto sll = &ovs_key_nd::nd_sll, tll = &ovs_key_nd::nd_tll;
+    const std::string a = "fe800000000000000000000000000001", ones(32, 'f');
+    const auto icmpv6 = [](const char *type_and_code) {
+        return ipv6("3a").match(kIcmpv6, type_and_code);
+    };
+#define ND(TYPE) IPV6 " nw_proto=3a/ff tp_src=00" TYPE "/00ff tp_dst=0000/00ff"
+    const Row rows[] = {
+        {"target of a solicitation",
+         icmpv6("8700/ffff").match(kNd, target, a + "/" + ones),
+         ND("87") " nd_target=" + a + "/" + ones},
+        {"target of an advertisement",
+         icmpv6("8800/ffff").match(kNd, target, a + "/" + ones),
+         ND("88") " nd_target=" + a + "/" + ones},
+        {"prefix of the target",
+         icmpv6("8700/ffff")
+             .match(kNd, target, a + "/ffff" + std::string(28, '0')),
+         ND("87") " nd_target=fe80" + std::string(28, '0') + "/ffff"
+             + std::string(28, '0')},
+        {"source link-layer address",
+         icmpv6("8700/ffff").match(kNd, sll, "020000000001/ffffffffffff"),
+         ND("87") " nd_sll=020000000001/ffffffffffff"},
+        {"no such option",
+         icmpv6("8700/ffff").match(kNd, sll, "000000000000/ffffffffffff"),
+         ND("87") " nd_sll=000000000000/ffffffffffff"},
+        {"target link-layer address",
+         icmpv6("8800/ffff").match(kNd, tll, "020000000001/fffffe000000"),
+         ND("88") " nd_tll=020000000000/fffffe000000"},
+        {"not matched",
+         ipv6("3a").match(kNd, target, a + "/" + std::string(32, '0')),
+         IPV6 " nw_proto=3a/ff"},
+
+        {"another message",
+         icmpv6("8500/ffff").match(kNd, target, a + "/" + ones),
+         "match/nd_target"},
+        {"redirect", icmpv6("8900/ffff").match(kNd, target, a + "/" + ones),
+         "match/nd_target"},
+        {"another code",
+         icmpv6("8701/ffff").match(kNd, tll, "020000000001/ffffffffffff"),
+         "match/nd_tll"},
+        {"any code",
+         icmpv6("8700/ff00").match(kNd, sll, "020000000001/ffffffffffff"),
+         "match/nd_sll"},
+        {"code in part",
+         icmpv6("8700/fffe").match(kNd, target, a + "/" + ones),
+         "match/nd_target"},
+        {"any type", icmpv6("8700/00ff").match(kNd, target, a + "/" + ones),
+         "match/nd_target"},
+        {"type in part",
+         icmpv6("8700/f0ff").match(kNd, target, a + "/" + ones),
+         "match/nd_target"},
+        {"type and code not matched",
+         ipv6("3a").match(kNd, target, a + "/" + ones), "match/nd_target"},
+        {"any protocol", ipv6().match(kNd, target, a + "/" + ones),
+         "match/nd_target"},
+        {"of IPv4", ipv4("3a").match(kNd, target, a + "/" + ones),
+         "match/nd_target"},
+        {"of TCP",
+         ipv6("06")
+             .match(kTcp, "00870000/ffffffff")
+             .match(kNd, target, a + "/" + ones),
+         "match/nd_target"},
+    };
+#undef ND
+    check(rows);
+}
+
+// The outermost entry of a label stack.
+TEST(DecodeMatch, Mpls) {
+    const auto mpls = [] { return on_port1("8847"); };
+    const Row rows[] = {
+        {"label", mpls().match(kMpls, "00064140/fffff000"),
+         MPLS " mpls_lse=00064000/fffff000"},
+        {"all of the entry", mpls().match(kMpls, "00064140/ffffffff"),
+         MPLS " mpls_lse=00064140/ffffffff"},
+        {"bottom of stack", mpls().match(kMpls, "00064140/00000100"),
+         MPLS " mpls_lse=00000100/00000100"},
+        {"not matched", mpls().match(kMpls, "00064140/00000000"), MPLS},
+        {"behind a tag",
+         mpls().match(kMpls, "00064140/fffff000").in_vlan("1005/1fff"),
+         ONE_TAG("mpls", "8847", "1005/1fff") " mpls_lse=00064000/fffff000"},
+        {"entries below are not matched",
+         mpls().match(kMpls,
+                      "000640400001114000000000/"
+                      "fffff0000000000000000000"),
+         MPLS " mpls_lse=00064000/fffff000"},
+        {"no entry", mpls().match(kMpls, "/"), MPLS},
+        {"half an entry is not matched", mpls().match(kMpls, "0006/0000"),
+         MPLS},
+
+        {"entry below",
+         mpls().match(kMpls,
+                      "0006404000011140/"
+                      "00000000fffff000"),
+         "match/mpls"},
+        {"the last bit of the third one",
+         mpls().match(kMpls,
+                      "000640400001114000000000/"
+                      "fffff0000000000000000001"),
+         "match/mpls"},
+        {"half an entry", mpls().match(kMpls, "0006/ffff"), "match/mpls_lse"},
+        {"an entry and a half",
+         mpls().match(kMpls,
+                      "000640400001/"
+                      "ffffffff0001"),
+         "match/mpls"},
+        {"in the mask only", mpls().mask_only(kMpls, "ffffffff"),
+         "match/mpls_lse"},
+        {"of an L2 frame", l2().match(kMpls, "00064140/fffff000"),
+         "match/mpls_lse"},
+        {"of IPv4", ipv4().match(kMpls, "00064140/fffff000"),
+         "match/mpls_lse"},
+        {"IPv4 of MPLS", mpls().match(kIpv4, &ovs_key_ipv4::ipv4_ttl, "40/ff"),
+         "match/ip_ttl"},
+        {"ARP of MPLS", mpls().match(kArp, &ovs_key_arp::arp_op, "0001/ffff"),
+         "match/arp_op"},
+    };
+    check(rows);
+}
+
+// Recirculation: its id is matched exactly, or the flow gets packets that have
+// not been recirculated.  Ids and hashes are in host order.
+TEST(DecodeMatch, Recirculation) {
+    const auto id = [](const char *match) {
+        return l2().match(kRecircId, match);
+    };
+    const auto hash = [](const char *match) {
+        return l2().match(kDpHash, match);
+    };
+    const auto both = [](const char *id_match, const char *hash_match) {
+        return l2().match(kRecircId, id_match).match(kDpHash, hash_match);
+    };
+#define RECIRC "l2 port=1 recirc=1 eth_type=88b5/ffff" UNTAGGED
+    const Row rows[] = {
+        {"recirculated", id("01000000/ffffffff"), RECIRC},
+        {"highest id", id("ffffffff/ffffffff"),
+         "l2 port=1 recirc=4294967295 eth_type=88b5/ffff" UNTAGGED},
+        {"not recirculated", id("00000000/ffffffff"), L2},
+        {"recirculated or not: only those that are not",
+         id("01000000/00000000"), L2},
+        {"zero in part, the same", id("01000000/feffffff"), L2},
+        {"in the key only", l2().key_only(kRecircId, "01000000"), L2},
+        {"in the mask only", l2().mask_only(kRecircId, "ffffffff"), L2},
+        {"behind a tag",
+         l2().match(kRecircId, "01000000/ffffffff").in_vlan("1005/1fff"),
+         "l2 port=1 recirc=1 eth_type=88b5/ffff vlan_tci=1005/1fff"
+         " vlan2_tci=0000/ffff tpids=00/01"},
+        {"one bit", id("01000000/01000000"), "match/recirc_id"},
+        {"all but one bit", id("03000000/feffffff"), "match/recirc_id"},
+
+        {"hash", both("01000000/ffffffff", "25000000/ff000000"),
+         "l2 port=1 recirc=1 eth_type=88b5/ffff" UNTAGGED " dp_hash=25/ff"},
+        {"bits of the hash", both("01000000/ffffffff", "25000000/0f000000"),
+         "l2 port=1 recirc=1 eth_type=88b5/ffff" UNTAGGED " dp_hash=05/0f"},
+        {"hash in the mask only",
+         id("01000000/ffffffff").mask_only(kDpHash, "0f000000"),
+         "l2 port=1 recirc=1 eth_type=88b5/ffff" UNTAGGED " dp_hash=00/0f"},
+        {"bits that the program does not know",
+         both("01000000/ffffffff", "25000000/ff010000"), "match/dp_hash"},
+        {"... though they are zero",
+         both("01000000/ffffffff", "00000000/00000080"), "match/dp_hash"},
+        {"all of the hash", both("01000000/ffffffff", "25000000/ffffffff"),
+         "match/dp_hash"},
+
+        // What has not been hashed has hash 0.
+        {"no hash", hash("00000000/ffffffff"), L2 " dp_hash=00/ff"},
+        {"no hash, in the mask only", l2().mask_only(kDpHash, "ffffffff"),
+         L2 " dp_hash=00/ff"},
+        {"a hash without recirculation: no packet", hash("25000000/ff000000"),
+         L2 " dp_hash=25/ff"},
+        {"... of more bits than the program knows", hash("25010000/ffff0000"),
+         "match/dp_hash"},
+        {"the highest bit", hash("00000080/00000080"), "match/dp_hash"},
+        {"any hash", hash("25010000/00000000"), L2},
+        {"in the key only", l2().key_only(kDpHash, "25010000"), L2},
+    };
+#undef RECIRC
+    check(rows);
+}
+
+// What concerns the whole packet is not read where OVS does not put it.
+TEST(DecodeMatch, MetadataInsideOfEncap) {
+    const auto inside = [](uint16_t type, std::string_view match) {
+        Flow f = l2().in_vlan("1005/1fff");
+        Flow in;
+        in.match(kEthertype, "88b5/ffff").match(type, match);
+        for (auto side : {&Flow::key, &Flow::mask}) {
+            const AttrList list = Flow::encode(in.*side);
+            (f.*side)[kEncap].assign(list.bytes().begin(), list.bytes().end());
+        }
+        return f;
+    };
+    const Row rows[] = {
+        {"recirculation id", inside(kRecircId, "01000000/ffffffff"),
+         "match/recirc_id"},
+        {"hash", inside(kDpHash, "25000000/ff000000"), "match/dp_hash"},
+        {"port", inside(kInPort, "01000000/ffffffff"),
+         "malformed/duplicate_attribute"},
+        {"port inside only",
+         inside(kInPort, "01000000/ffffffff").without(kInPort),
+         "match/in_port"},
+        {"nothing asked", inside(kRecircId, "01000000/00000000"),
+         ONE_TAG("l2", "88b5", "1005/1fff")},
     };
     check(rows);
 }
@@ -535,19 +940,24 @@ TEST(DecodeMatch, FieldsOfAnotherClass) {
     inner = {};
     inner.put_hex(kEthertype, "ffff");
     outside.mask[kEncap].assign(inner.bytes().begin(), inner.bytes().end());
+    Flow outside_2 = outside;
     outside.match(kIpv4, frag4, "00/ff");
+    outside_2.match(kIpv4, frag4, "02/02");
     const Row rows[] = {
         {"IPv4 fragments of L2", l2().match(kIpv4, frag4, "00/ff"),
-         "match/ipv4"},
+         "match/ip_frag"},
         {"IPv4 fragments of ARP", arp().match(kIpv4, frag4, "01/ff"),
-         "match/ipv4"},
+         "match/ip_frag"},
         {"IPv4 fragments of IPv6", ipv6().match(kIpv4, frag4, "00/ff"),
-         "match/ipv4"},
+         "match/ip_frag"},
         {"IPv6 fragments of IPv4", ipv4().match(kIpv6, frag6, "02/ff"),
-         "match/ipv6_label"},
+         "match/ip_frag"},
         {"ARP opcode of IPv4",
-         ipv4().match(kArp, &ovs_key_arp::arp_op, "0001/ff00"), "match/arp"},
-        {"fragments outside of ENCAP", outside, "match/ipv4"},
+         ipv4().match(kArp, &ovs_key_arp::arp_op, "0100/ff00"),
+         "match/arp_op"},
+        {"fragments outside of ENCAP", outside, "match/ip_frag"},
+        {"... with the bit that a flow gets that does not care", outside_2,
+         "match/ip_frag"},
     };
     check(rows);
 }
@@ -568,17 +978,7 @@ TEST(DecodeMatch, InPort) {
 
 // Fields that the program does not know.
 TEST(DecodeMatch, Refused) {
-    const std::string nd(56, '0'), nd_target(32, 'f');
     const Row rows[] = {
-        {"MPLS label",
-         on_port1("8847").match(OVS_KEY_ATTR_MPLS, "00064140/fffff000"),
-         "match/mpls"},
-        {"ND target",
-         ipv6("3a").match(OVS_KEY_ATTR_ND,
-                          nd + "/" + nd_target + std::string(24, '0')),
-         "match/nd"},
-        {"ND not matched", ipv6("3a").match(OVS_KEY_ATTR_ND, nd + "/" + nd),
-         IPV6 " nw_proto=3a/ff"},
         {"ND options",
          ipv6("3a").match(OVS_KEY_ATTR_ND_EXTENSIONS, "0000000000/ffffffff01"),
          "match/nd_ext"},
@@ -621,8 +1021,6 @@ TEST(DecodeMatch, ZeroAtIngress) {
     } rows[] = {
         {OVS_KEY_ATTR_PRIORITY, 4, "match/skb_priority"},
         {OVS_KEY_ATTR_SKB_MARK, 4, "match/skb_mark"},
-        {OVS_KEY_ATTR_DP_HASH, 4, "match/dp_hash"},
-        {OVS_KEY_ATTR_RECIRC_ID, 4, "match/recirc_id"},
         {OVS_KEY_ATTR_CT_STATE, 4, "match/ct_state"},
         {OVS_KEY_ATTR_CT_ZONE, 2, "match/ct_zone"},
         {OVS_KEY_ATTR_CT_MARK, 4, "match/ct_mark"},
@@ -666,11 +1064,6 @@ TEST(DecodeMatch, ZeroAtIngress) {
          "match/ct_state"},
         {"untracked packet",
          ipv4("06").match(OVS_KEY_ATTR_CT_STATE, "00000000/20000000"), TCP4},
-        {"recirculated packet behind a tag",
-         ipv4("06")
-             .match(OVS_KEY_ATTR_RECIRC_ID, "01000000/ffffffff")
-             .in_vlan("1005/1fff"),
-         "match/recirc_id"},
     };
     check(more);
 }
@@ -702,6 +1095,7 @@ struct Part {
 using Layout = std::vector<Part>;
 
 const Layout kEthernetLayout = {{"eth_src", 0, 6}, {"eth_dst", 6, 6}};
+const Layout kDpHashLayout = {{"dp_hash", 0, 1}, {kZero, 1, 3}};
 const Layout kArpLayout = {{"ipv4_src", 0, 4}, {"ipv4_dst", 4, 4},
                            {kZero, 8, 1},      {"nw_proto", 9, 1},
                            {"arp_sha", 10, 6}, {"arp_tha", 16, 6},
@@ -709,58 +1103,92 @@ const Layout kArpLayout = {{"ipv4_src", 0, 4}, {"ipv4_dst", 4, 4},
 const Layout kIpv4Layout = {{"ipv4_src", 0, 4}, {"ipv4_dst", 4, 4},
                             {"nw_proto", 8, 1}, {"nw_tos", 9, 1},
                             {"nw_ttl", 10, 1},  {kFrag, 11, 1}};
-const Layout kIpv6Layout = {{"ipv6_src", 0, 16}, {"ipv6_dst", 16, 16},
-                            {kRefuse, 32, 4},    {"nw_proto", 36, 1},
-                            {"nw_tos", 37, 1},   {"nw_ttl", 38, 1},
+const Layout kIpv6Layout = {{"ipv6_src", 0, 16},   {"ipv6_dst", 16, 16},
+                            {"ipv6_label", 32, 4}, {"nw_proto", 36, 1},
+                            {"nw_tos", 37, 1},     {"nw_ttl", 38, 1},
                             {kFrag, 39, 1}};
 const Layout kPortsLayout = {{"tp_src", 0, 2}, {"tp_dst", 2, 2}};
 const Layout kFlagsLayout = {{"tcp_flags", 0, 2}};
 const Layout kIcmpLayout = {{"tp_src", 0, 1, 1}, {"tp_dst", 1, 1, 1}};
+const Layout kNdLayout = {
+    {"nd_target", 0, 16}, {"nd_sll", 16, 6}, {"nd_tll", 22, 6}};
+const Layout kMplsLayout = {{"mpls_lse", 0, 4}, {kRefuse, 4, 4}};
 
 // A kind of flow: the attributes that mean something to it.
 struct Kind {
     const char *name;
     xf_class cls;
     const char *eth_type;
-    uint8_t proto;  // 0: any.
+    uint8_t proto;    // 0: any.
+    uint8_t nd_type;  // Of an ICMPv6 message of code 0; 0: any.
+    int frag;         // Value of enum ovs_frag_type; -1: any.
     std::map<uint16_t, Layout> layouts;
 };
+constexpr int kAnyFragment = -1;
 
 std::vector<Kind> kinds() {
     std::vector<Kind> all = {
-        {"L2", XF_CLASS_L2, "88b5", 0, {}},
-        {"ARP", XF_CLASS_ARP, "0806", 0, {{kArp, kArpLayout}}},
+        {"L2", XF_CLASS_L2, "88b5", 0, 0, kAnyFragment, {}},
+        {"ARP",
+         XF_CLASS_ARP,
+         "0806",
+         0,
+         0,
+         kAnyFragment,
+         {{kArp, kArpLayout}}},
+        {"MPLS",
+         XF_CLASS_MPLS,
+         "8847",
+         0,
+         0,
+         kAnyFragment,
+         {{kMpls, kMplsLayout}}},
     };
     enum { kV4 = 1, kV6 = 2, kBoth = 3 };
+    const std::map<uint16_t, Layout> tcp = {{kTcp, kPortsLayout},
+                                            {kTcpFlags, kFlagsLayout}};
+    const std::map<uint16_t, Layout> icmpv6 = {{kIcmpv6, kIcmpLayout}};
+    const std::map<uint16_t, Layout> nd = {{kIcmpv6, kIcmpLayout},
+                                           {kNd, kNdLayout}};
     const struct {
         const char *name;
-        uint8_t proto;
-        int versions;
+        uint8_t proto, nd_type;
+        int frag, versions;
         std::map<uint16_t, Layout> layouts;
     } protocols[] = {
-        {"any protocol", 0, kBoth, {}},
-        {"TCP", 6, kBoth, {{kTcp, kPortsLayout}, {kTcpFlags, kFlagsLayout}}},
-        {"UDP", 17, kBoth, {{kUdp, kPortsLayout}}},
-        {"SCTP", 132, kBoth, {{kSctp, kPortsLayout}}},
-        {"ICMP", 1, kV4, {{kIcmp, kIcmpLayout}}},
-        {"ICMPv6", 58, kV6, {{kIcmpv6, kIcmpLayout}}},
-        {"ICMP in IPv6", 1, kV6, {}},
-        {"ICMPv6 in IPv4", 58, kV4, {}},
+        {"any protocol", 0, 0, kAnyFragment, kBoth, {}},
+        {"TCP", 6, 0, kAnyFragment, kBoth, tcp},
+        {"TCP, not a fragment", 6, 0, XF_FRAG_NONE, kBoth, tcp},
+        {"TCP, first fragment", 6, 0, XF_FRAG_FIRST, kBoth, tcp},
+        {"TCP, later fragment", 6, 0, XF_FRAG_LATER, kBoth, {}},
+        {"UDP", 17, 0, kAnyFragment, kBoth, {{kUdp, kPortsLayout}}},
+        {"SCTP", 132, 0, kAnyFragment, kBoth, {{kSctp, kPortsLayout}}},
+        {"ICMP", 1, 0, kAnyFragment, kV4, {{kIcmp, kIcmpLayout}}},
+        {"ICMPv6", 58, 0, kAnyFragment, kV6, icmpv6},
+        {"ICMPv6, later fragment", 58, 0, XF_FRAG_LATER, kV6, {}},
+        {"ND solicitation", 58, 135, kAnyFragment, kV6, nd},
+        {"ND advertisement", 58, 136, XF_FRAG_NONE, kV6, nd},
+        {"ND redirect", 58, 137, kAnyFragment, kV6, icmpv6},
+        {"ICMP in IPv6", 1, 0, kAnyFragment, kV6, {}},
+        {"ICMPv6 in IPv4", 58, 0, kAnyFragment, kV4, {}},
     };
     for (const auto &p : protocols) {
         if (p.versions & kV4) {
-            Kind k{p.name, XF_CLASS_IPV4, "0800", p.proto, p.layouts};
+            Kind k{p.name,    XF_CLASS_IPV4, "0800",   p.proto,
+                   p.nd_type, p.frag,        p.layouts};
             k.layouts[kIpv4] = kIpv4Layout;
             all.push_back(k);
         }
         if (p.versions & kV6) {
-            Kind k{p.name, XF_CLASS_IPV6, "86dd", p.proto, p.layouts};
+            Kind k{p.name,    XF_CLASS_IPV6, "86dd",   p.proto,
+                   p.nd_type, p.frag,        p.layouts};
             k.layouts[kIpv6] = kIpv6Layout;
             all.push_back(k);
         }
     }
     for (Kind &k : all) {
         k.layouts[kEthernet] = kEthernetLayout;
+        k.layouts[kDpHash] = kDpHashLayout;
     }
     return all;
 }
@@ -768,44 +1196,43 @@ std::vector<Kind> kinds() {
 struct AttrInfo {
     uint16_t type;
     size_t size;
-    const char *reason;
 };
 // All but the structural ones: IN_PORT, ETHERTYPE, VLAN and ENCAP.
 constexpr AttrInfo kAttrs[] = {
-    {OVS_KEY_ATTR_UNSPEC, 4, "unknown_attribute"},
-    {OVS_KEY_ATTR_PRIORITY, 4, "skb_priority"},
-    {OVS_KEY_ATTR_ETHERNET, 12, "eth"},
-    {OVS_KEY_ATTR_IPV4, 12, "ipv4"},
-    {OVS_KEY_ATTR_IPV6, 40, "ipv6_label"},
-    {OVS_KEY_ATTR_TCP, 4, "tcp"},
-    {OVS_KEY_ATTR_UDP, 4, "udp"},
-    {OVS_KEY_ATTR_ICMP, 2, "icmp"},
-    {OVS_KEY_ATTR_ICMPV6, 2, "icmpv6"},
-    {OVS_KEY_ATTR_ARP, 24, "arp"},
-    {OVS_KEY_ATTR_ND, 28, "nd"},
-    {OVS_KEY_ATTR_SKB_MARK, 4, "skb_mark"},
-    {OVS_KEY_ATTR_TUNNEL, 8, "tunnel"},
-    {OVS_KEY_ATTR_SCTP, 4, "sctp"},
-    {OVS_KEY_ATTR_TCP_FLAGS, 2, "tcp_flags"},
-    {OVS_KEY_ATTR_DP_HASH, 4, "dp_hash"},
-    {OVS_KEY_ATTR_RECIRC_ID, 4, "recirc_id"},
-    {OVS_KEY_ATTR_MPLS, 4, "mpls"},
-    {OVS_KEY_ATTR_CT_STATE, 4, "ct_state"},
-    {OVS_KEY_ATTR_CT_ZONE, 2, "ct_zone"},
-    {OVS_KEY_ATTR_CT_MARK, 4, "ct_mark"},
-    {OVS_KEY_ATTR_CT_LABELS, 16, "ct_labels"},
-    {OVS_KEY_ATTR_CT_ORIG_TUPLE_IPV4, 16, "ct_tuple4"},
-    {OVS_KEY_ATTR_CT_ORIG_TUPLE_IPV6, 40, "ct_tuple6"},
-    {OVS_KEY_ATTR_NSH, 8, "nsh"},
-    {OVS_KEY_ATTR_PACKET_TYPE, 4, "packet_type"},
-    {OVS_KEY_ATTR_ND_EXTENSIONS, 8, "nd_ext"},
-    {OVS_KEY_ATTR_TUNNEL_INFO, 4, "unknown_attribute"},
-    {OVS_KEY_ATTR_IPV6_EXTHDRS, 2, "unknown_attribute"},
+    {OVS_KEY_ATTR_UNSPEC, 4},
+    {OVS_KEY_ATTR_PRIORITY, 4},
+    {OVS_KEY_ATTR_ETHERNET, 12},
+    {OVS_KEY_ATTR_IPV4, 12},
+    {OVS_KEY_ATTR_IPV6, 40},
+    {OVS_KEY_ATTR_TCP, 4},
+    {OVS_KEY_ATTR_UDP, 4},
+    {OVS_KEY_ATTR_ICMP, 2},
+    {OVS_KEY_ATTR_ICMPV6, 2},
+    {OVS_KEY_ATTR_ARP, 24},
+    {OVS_KEY_ATTR_ND, 28},
+    {OVS_KEY_ATTR_SKB_MARK, 4},
+    {OVS_KEY_ATTR_TUNNEL, 8},
+    {OVS_KEY_ATTR_SCTP, 4},
+    {OVS_KEY_ATTR_TCP_FLAGS, 2},
+    {OVS_KEY_ATTR_DP_HASH, 4},
+    {OVS_KEY_ATTR_RECIRC_ID, 4},
+    {OVS_KEY_ATTR_MPLS, 8},
+    {OVS_KEY_ATTR_CT_STATE, 4},
+    {OVS_KEY_ATTR_CT_ZONE, 2},
+    {OVS_KEY_ATTR_CT_MARK, 4},
+    {OVS_KEY_ATTR_CT_LABELS, 16},
+    {OVS_KEY_ATTR_CT_ORIG_TUPLE_IPV4, 16},
+    {OVS_KEY_ATTR_CT_ORIG_TUPLE_IPV6, 40},
+    {OVS_KEY_ATTR_NSH, 8},
+    {OVS_KEY_ATTR_PACKET_TYPE, 4},
+    {OVS_KEY_ATTR_ND_EXTENSIONS, 8},
+    {OVS_KEY_ATTR_TUNNEL_INFO, 4},
+    {OVS_KEY_ATTR_IPV6_EXTHDRS, 2},
 };
+// A single bit of a recirculation id is like them: zero, or refused.
 const std::set<uint16_t> kZeroAtIngress = {
     OVS_KEY_ATTR_PRIORITY,
     OVS_KEY_ATTR_SKB_MARK,
-    OVS_KEY_ATTR_DP_HASH,
     OVS_KEY_ATTR_RECIRC_ID,
     OVS_KEY_ATTR_CT_STATE,
     OVS_KEY_ATTR_CT_ZONE,
@@ -815,44 +1242,50 @@ const std::set<uint16_t> kZeroAtIngress = {
     OVS_KEY_ATTR_CT_ORIG_TUPLE_IPV6,
     OVS_KEY_ATTR_PACKET_TYPE,
 };
+bool is_zero_at_ingress(uint16_t type, size_t byte) {
+    return kZeroAtIngress.contains(type) || (type == kDpHash && byte > 0);
+}
 
-// A flow of two levels; 'inner' is ENCAP if 'tci' is not empty.
+// A flow of one level and one per VLAN tag.
 struct Levels {
-    Flow outer, inner;
+    std::vector<Flow> levels;
     std::string tci;
 
-    bool tagged() const { return !tci.empty(); }
-    Flow &level_of(uint16_t type) {
-        return tagged() && !Flow::is_outer(type) ? inner : outer;
+    explicit Levels(size_t n_tags, const char *tags_tci)
+        : levels(n_tags + 1), tci(tags_tci) {}
+
+    size_t n_tags() const { return levels.size() - 1; }
+    size_t index_of(uint16_t type) const {
+        return Flow::is_outer(type) ? 0 : n_tags();
     }
+    Flow &level_of(uint16_t type) { return levels[index_of(type)]; }
     Flow joined() const {
-        Flow f = outer;
-        if (tagged()) {
-            auto put = [](Flow::Level *level, const Flow::Level &in) {
-                const AttrList list = Flow::encode(in);
+        Flow inner = levels.back();
+        for (size_t i = n_tags(); i-- > 0;) {
+            Flow outer = levels[i];
+            for (auto side : {&Flow::key, &Flow::mask}) {
+                const AttrList list = Flow::encode(inner.*side);
                 const Bytes b = list.bytes();
-                (*level)[kEncap] = ByteVector(b.begin(), b.end());
-            };
-            put(&f.key, inner.key);
-            put(&f.mask, inner.mask);
-            f.match(kVlan, tci).match(kEthertype, "8100/ffff");
+                (outer.*side)[kEncap] = ByteVector(b.begin(), b.end());
+            }
+            outer.match(kVlan, tci).match(kEthertype, "8100/ffff");
+            inner = outer;
         }
-        return f;
+        return inner;
     }
 };
 
 // The least that a flow of the kind has to match, with every attribute in the
 // key.  'metadata' is what the bytes of the zero-at-ingress ones are.
-Levels minimal(const Kind &kind, bool tagged, std::byte metadata) {
-    Levels levels;
-    levels.tci = tagged ? "1005/1000" : "";
-    levels.outer.match(kInPort, "01000000/ffffffff");
+Levels minimal(const Kind &kind, size_t n_tags, std::byte metadata) {
+    Levels levels(n_tags, "1005/1000");
+    levels.levels[0].match(kInPort, "01000000/ffffffff");
     levels.level_of(kEthertype)
         .match(kEthertype, std::string(kind.eth_type) + "/ffff");
     for (const AttrInfo &a : kAttrs) {
         ByteVector payload(a.size);
         for (size_t i = 0; i < a.size; i++) {
-            payload[i] = kZeroAtIngress.contains(a.type)
+            payload[i] = is_zero_at_ingress(a.type, i)
                            ? metadata
                            : std::byte(0x35 + 17 * i + 29 * a.type);
         }
@@ -869,11 +1302,21 @@ Levels minimal(const Kind &kind, bool tagged, std::byte metadata) {
           std::tuple{kIpv6, offsetof(ovs_key_ipv6, ipv6_proto),
                      offsetof(ovs_key_ipv6, ipv6_frag)}}) {
         ip.key[type][proto] = std::byte{kind.proto};
-        ip.key[type][frag] = std::byte{0};
-        if (kind.proto && kind.layouts.contains(type)) {
-            ip.mask[type].resize(ip.key[type].size());
+        ip.key[type][frag] = std::byte(std::max(kind.frag, 0));
+        if (!kind.layouts.contains(type)) {
+            continue;
+        }
+        ip.mask[type].resize(ip.key[type].size());
+        if (kind.proto) {
             ip.mask[type][proto] = std::byte{0xff};
         }
+        if (kind.frag != kAnyFragment) {
+            ip.mask[type][frag] = std::byte{0xff};
+        }
+    }
+    if (kind.nd_type) {
+        ip.key[kIcmpv6] = {std::byte{kind.nd_type}, std::byte{0}};
+        ip.mask[kIcmpv6] = from_hex("ffff");
     }
     return levels;
 }
@@ -885,7 +1328,7 @@ struct Place {
     std::string_view member = {};
 };
 Place place_of(const Kind &kind, uint16_t type, size_t i) {
-    if (kZeroAtIngress.contains(type)) {
+    if (is_zero_at_ingress(type, i)) {
         return {Place::kNowhere};
     }
     const auto it = kind.layouts.find(type);
@@ -918,8 +1361,9 @@ Place place_of(const Kind &kind, uint16_t type, size_t i) {
 // with their bits of the key, then those that are in 'a' and not in 'b'.
 std::string difference(const Match &a, const Match &b) {
     std::string s;
-    if (a.cls != b.cls || a.in_port != b.in_port) {
-        s += "class or port ";
+    if (a.cls != b.cls || a.in_port != b.in_port || a.recirc_id != b.recirc_id
+        || a.n_tags != b.n_tags) {
+        s += "class, port, recirculation or tags ";
     }
     auto bit_of = [](const xf_key &k, size_t i) {
         return std::to_integer<int>(bytes_of(k)[i / 8] >> (i % 8)) & 1;
@@ -949,12 +1393,12 @@ std::string bit_change(char sign, size_t byte, int bit, std::byte key) {
 // A flow whose mask is changed bit by bit.
 class Probe {
 public:
-    // Of the attribute 'type', which is inside of ENCAP if 'inner'.
-    Probe(const Flow &flow, uint16_t type, bool inner)
+    // Of the attribute 'type', which is behind 'n_tags' tags.
+    Probe(const Flow &flow, uint16_t type, size_t n_tags)
         : key_(copy(Flow::encode(flow.key))),
           mask_(copy(Flow::encode(flow.mask))) {
         Bytes level = mask_;
-        if (inner) {
+        for (size_t i = 0; i < n_tags; i++) {
             level = payload(level, kEncap);
         }
         const Bytes found = payload(level, type);
@@ -998,68 +1442,69 @@ private:
 class Wrong {
 public:
     void expect(const std::string &got, const std::string &expected,
-                const Kind &kind, bool tagged, uint16_t type, size_t bit) {
+                const Kind &kind, size_t n_tags, uint16_t type, size_t bit) {
         if (got != expected) {
-            wrong_.try_emplace(std::tuple(kind.cls, tagged, type, bit / 8),
+            wrong_.try_emplace(std::tuple(kind.cls, n_tags, type, bit / 8),
                                "'" + got + "' instead of '" + expected
                                    + "', for " + kind.name + ", bit "
                                    + std::to_string(bit % 8));
         }
     }
     ~Wrong() {
-        static constexpr const char *kClasses[] = {"L2", "ARP", "IPv4",
-                                                   "IPv6"};
         for (const auto &[where, what] : wrong_) {
-            const auto &[cls, tagged, type, byte] = where;
-            ADD_FAILURE() << kClasses[cls] << (tagged ? " tagged" : "")
-                          << ", attribute " << type << " byte " << byte << ": "
-                          << what;
+            const auto &[cls, n_tags, type, byte] = where;
+            ADD_FAILURE() << kClasses[cls] << ", " << n_tags
+                          << " tags, attribute " << type << " byte " << byte
+                          << ": " << what;
         }
     }
 
 private:
-    std::map<std::tuple<xf_class, bool, uint16_t, size_t>, std::string> wrong_;
+    std::map<std::tuple<xf_class, size_t, uint16_t, size_t>, std::string>
+        wrong_;
 };
+
+// What switching one bit of an attribute's mask on must do.
+std::string expected_on(const Kind &kind, uint16_t type, size_t bit,
+                        std::byte key) {
+    const Place place = place_of(kind, type, bit / 8);
+    const bool key_is_zero = (key >> bit % 8 & std::byte{1}) == std::byte{0};
+    if (place.what == Place::kByte) {
+        return bit_change('+', place.byte, bit % 8, key);
+    }
+    if (place.what == Place::kNowhere && key_is_zero) {
+        return "";
+    }
+    return "match/" + field_name(type, bit / 8);
+}
 
 TEST(MaskBits, SwitchedOn) {
     Wrong wrong;
     for (const Kind &kind : kinds()) {
-        for (const auto &[tagged, metadata] : {std::pair{false, 0x00},
-                                               {false, 0xff},
-                                               {true, 0x00},
-                                               {true, 0xff}}) {
-            const Levels base = minimal(kind, tagged, std::byte(metadata));
+        for (const auto &[n_tags, metadata] :
+             {std::pair{0, 0x00}, {0, 0xff}, {1, 0x00}, {1, 0xff}, {2, 0}}) {
+            const Levels base = minimal(kind, n_tags, std::byte(metadata));
             Match m0;
             const Reject r0 = decode(base.joined(), &m0);
             ASSERT_FALSE(r0) << kind.name << ": " << r0.name();
             ASSERT_EQ(m0.cls, kind.cls);
 
             for (const AttrInfo &a : kAttrs) {
-                if (metadata && !kZeroAtIngress.contains(a.type)) {
+                if (metadata && !is_zero_at_ingress(a.type, a.size - 1)) {
                     continue;  // Is the same as without.
                 }
                 Levels flow = base;
                 Flow &level = flow.level_of(a.type);
                 level.mask[a.type].resize(a.size);
-                Probe probe(flow.joined(), a.type, &level == &flow.inner);
+                Probe probe(flow.joined(), a.type, flow.index_of(a.type));
                 for (size_t i = 0; i < 8 * a.size; i++) {
                     if (probe.is_on(i)) {
-                        continue;  // The protocol.
+                        continue;  // What makes it a flow of this kind.
                     }
-                    const std::byte key = level.key[a.type][i / 8];
-                    const Place place = place_of(kind, a.type, i / 8);
-                    const bool key_is_zero =
-                        (key >> i % 8 & std::byte{1}) == std::byte{0};
-                    std::string expected = std::string("match/") + a.reason;
-                    if (place.what == Place::kByte) {
-                        expected = bit_change('+', place.byte, i % 8, key);
-                    } else if (place.what == Place::kFragment) {
-                        expected = "match/ip_frag";
-                    } else if (place.what == Place::kNowhere && key_is_zero) {
-                        expected = "";
-                    }
-                    wrong.expect(probe.flip(i, m0), expected, kind, tagged,
-                                 a.type, i);
+                    wrong.expect(
+                        probe.flip(i, m0),
+                        expected_on(kind, a.type, i, level.key[a.type][i / 8]),
+                        kind, n_tags, a.type, i);
                 }
             }
         }
@@ -1068,77 +1513,132 @@ TEST(MaskBits, SwitchedOn) {
 
 // An attribute at the wrong level of a tagged flow: to encode it or to refuse
 // it, both is safe.  To ignore it is not.
+size_t probe_at(const Kind &kind, const Levels &base, const AttrInfo &a,
+                size_t level, Wrong *wrong) {
+    Levels flow = base;
+    Flow &from = flow.level_of(a.type), &to = flow.levels[level];
+    from.mask[a.type].resize(a.size);
+    to.key.insert(from.key.extract(a.type));
+    to.mask.insert(from.mask.extract(a.type));
+    Match m0;
+    if (decode(flow.joined(), &m0)) {
+        return 0;
+    }
+    size_t n_probed = 0;
+    Probe probe(flow.joined(), a.type, level);
+    for (size_t i = 0; i < 8 * a.size; i++) {
+        if (probe.is_on(i)) {
+            continue;
+        }
+        const std::string got = probe.flip(i, m0);
+        n_probed++;
+        if (!got.starts_with("match/")) {
+            wrong->expect(got,
+                          expected_on(kind, a.type, i, to.key[a.type][i / 8]),
+                          kind, flow.n_tags(), a.type, i);
+        }
+    }
+    return n_probed;
+}
+
 TEST(MaskBits, AtTheWrongLevel) {
     Wrong wrong;
     size_t n_probed = 0;
     for (const Kind &kind : kinds()) {
-        for (const AttrInfo &a : kAttrs) {
-            if (kZeroAtIngress.contains(a.type)) {
-                continue;
-            }
-            Levels flow = minimal(kind, true, std::byte{0});
-            Flow &from = flow.level_of(a.type);
-            Flow &to = &from == &flow.inner ? flow.outer : flow.inner;
-            from.mask[a.type].resize(a.size);
-            to.key.insert(from.key.extract(a.type));
-            to.mask.insert(from.mask.extract(a.type));
-            Match m0;
-            if (decode(flow.joined(), &m0)) {
-                continue;
-            }
-            Probe probe(flow.joined(), a.type, &to == &flow.inner);
-            for (size_t i = 0; i < 8 * a.size; i++) {
-                if (probe.is_on(i)) {
-                    continue;
+        for (const auto &[n_tags, metadata] :
+             {std::pair{1, 0x00}, {1, 0xff}, {2, 0x00}, {2, 0xff}}) {
+            const Levels base = minimal(kind, n_tags, std::byte(metadata));
+            for (const AttrInfo &a : kAttrs) {
+                for (size_t level = 0; level < base.levels.size(); level++) {
+                    if (level != base.index_of(a.type)) {
+                        n_probed += probe_at(kind, base, a, level, &wrong);
+                    }
                 }
-                const std::string got = probe.flip(i, m0);
-                const Place place = place_of(kind, a.type, i / 8);
-                n_probed++;
-                if (got.starts_with("match/")
-                    || (got.empty() && place.what == Place::kNowhere)) {
-                    continue;
-                }
-                wrong.expect(got,
-                             place.what == Place::kByte
-                                 ? bit_change('+', place.byte, i % 8,
-                                              to.key[a.type][i / 8])
-                                 : std::string("match/") + a.reason,
-                             kind, true, a.type, i);
             }
         }
     }
-    EXPECT_GT(n_probed, 0u);
+    EXPECT_GT(n_probed, 1000u);
+}
+
+// All bits that a flow of this kind can match.
+Levels maximal(const Kind &kind, size_t n_tags) {
+    Levels all = minimal(kind, n_tags, std::byte{0});
+    all.tci = "b005/ffff";
+    for (const AttrInfo &a : kAttrs) {
+        auto &mask = all.level_of(a.type).mask[a.type];
+        mask.assign(a.size, std::byte{0});
+        for (size_t i = 0; i < a.size; i++) {
+            if (place_of(kind, a.type, i).what != Place::kRefused) {
+                mask[i] = std::byte{0xff};
+            }
+        }
+    }
+    return all;
+}
+
+// Why a flow of this kind is refused if it does not match its IP protocol, or
+// its ICMPv6 type and code, exactly; empty if it is not.
+struct Dependent {
+    std::string proto, icmpv6;
+};
+Dependent dependent_on(const Kind &kind) {
+    Dependent d;
+    for (const uint16_t type :
+         {kTcp, kUdp, kIcmp, kIcmpv6, kNd, kSctp, kTcpFlags}) {
+        if (d.proto.empty() && kind.layouts.contains(type)) {
+            d.proto = "match/" + field_name(type, 0);
+        }
+    }
+    if (kind.layouts.contains(kNd)) {
+        d.icmpv6 = "match/nd_target";
+    }
+    return d;
+}
+
+// The attributes that decide of which kind a flow is.
+void switch_structure_off(const Kind &kind, const Levels &all,
+                          const Match &base, Wrong *wrong) {
+    const Flow flow = all.joined();
+    Probe in_port(flow, kInPort, 0);
+    for (size_t i = 0; i < 32; i++) {
+        wrong->expect(in_port.flip(i, base), "match/in_port", kind,
+                      all.n_tags(), kInPort, i);
+    }
+    Probe eth_type(flow, kEthertype, all.n_tags());
+    for (size_t i = 0; i < 16; i++) {
+        wrong->expect(eth_type.flip(i, base), "match/eth_type", kind,
+                      all.n_tags(), kEthertype, i);
+    }
+    const size_t tcis[] = {offsetof(xf_key, vlan_tci),
+                           offsetof(xf_key, vlan2_tci)};
+    for (size_t tag = 0; tag < all.n_tags(); tag++) {
+        Probe tpid(flow, kEthertype, tag), tci(flow, kVlan, tag);
+        for (size_t i = 0; i < 16; i++) {
+            wrong->expect(tpid.flip(i, base), "match/vlan_tpid", kind,
+                          all.n_tags(), kEthertype, i);
+            const bool present = i == 4;  // 0x1000 in network order.
+            const std::string minus = bit_change('-', tcis[tag] + i / 8, i % 8,
+                                                 flow.key.at(kVlan)[i / 8]);
+            wrong->expect(tci.flip(i, base),
+                          present ? "" : minus, kind,
+                          all.n_tags(), kVlan, i);
+        }
+    }
 }
 
 TEST(MaskBits, SwitchedOff) {
     Wrong wrong;
     for (const Kind &kind : kinds()) {
-        for (const bool tagged : {false, true}) {
-            // All bits that can be matched.
-            Levels all = minimal(kind, tagged, std::byte{0});
-            all.tci = tagged ? "b005/ffff" : "";
-            std::string l4_reason;
-            for (const AttrInfo &a : kAttrs) {
-                auto &mask = all.level_of(a.type).mask[a.type];
-                mask.assign(a.size, std::byte{0});
-                for (size_t i = 0; i < a.size; i++) {
-                    if (place_of(kind, a.type, i).what != Place::kRefused) {
-                        mask[i] = std::byte{0xff};
-                    }
-                }
-                const bool l4 = a.type != kEthernet && a.type != kArp
-                             && a.type != kIpv4 && a.type != kIpv6;
-                if (l4 && kind.layouts.contains(a.type) && l4_reason.empty()) {
-                    l4_reason = std::string("match/") + a.reason;
-                }
-            }
+        const Dependent dependent = dependent_on(kind);
+        for (const size_t n_tags : {0, 1, 2}) {
+            Levels all = maximal(kind, n_tags);
             Match m1;
             const Reject r1 = decode(all.joined(), &m1);
             ASSERT_FALSE(r1) << kind.name << ": " << r1.name();
 
             for (const AttrInfo &a : kAttrs) {
                 Flow &level = all.level_of(a.type);
-                Probe probe(all.joined(), a.type, &level == &all.inner);
+                Probe probe(all.joined(), a.type, all.index_of(a.type));
                 for (size_t i = 0; i < 8 * a.size; i++) {
                     const Place place = place_of(kind, a.type, i / 8);
                     std::string expected;
@@ -1147,45 +1647,20 @@ TEST(MaskBits, SwitchedOff) {
                     } else if (place.what == Place::kFragment) {
                         expected = "match/ip_frag";
                     } else if (place.member == "nw_proto"
-                               && !l4_reason.empty()) {
-                        expected = l4_reason;
+                               && !dependent.proto.empty()) {
+                        expected = dependent.proto;
+                    } else if (a.type == kIcmpv6
+                               && !dependent.icmpv6.empty()) {
+                        expected = dependent.icmpv6;
                     } else if (place.what == Place::kByte) {
                         expected = bit_change('-', place.byte, i % 8,
                                               level.key[a.type][i / 8]);
                     }
-                    wrong.expect(probe.flip(i, m1), expected, kind, tagged,
+                    wrong.expect(probe.flip(i, m1), expected, kind, n_tags,
                                  a.type, i);
                 }
             }
-
-            // The structural attributes.
-            const Flow flow = all.joined();
-            Probe in_port(flow, kInPort, false);
-            for (size_t i = 0; i < 32; i++) {
-                wrong.expect(in_port.flip(i, m1), "match/in_port", kind,
-                             tagged, kInPort, i);
-            }
-            Probe eth_type(flow, kEthertype, tagged);
-            for (size_t i = 0; i < 16; i++) {
-                wrong.expect(eth_type.flip(i, m1), "match/eth_type", kind,
-                             tagged, kEthertype, i);
-            }
-            if (!tagged) {
-                continue;
-            }
-            Probe tpid(flow, kEthertype, false);
-            Probe tci(flow, kVlan, false);
-            for (size_t i = 0; i < 16; i++) {
-                wrong.expect(tpid.flip(i, m1), "match/vlan_tpid", kind, tagged,
-                             kEthertype, i);
-                const bool present = i == 4;  // 0x1000 in network order.
-                const std::string minus =
-                    bit_change('-', offsetof(xf_key, vlan_tci) + i / 8, i % 8,
-                               flow.key.at(kVlan)[i / 8]);
-                wrong.expect(tci.flip(i, m1),
-                             present ? "match/vlan_tci" : minus, kind, tagged,
-                             kVlan, i);
-            }
+            switch_structure_off(kind, all, m1, &wrong);
         }
     }
 }
@@ -1313,7 +1788,7 @@ TEST(Malformed, PayloadSize) {
         {OVS_KEY_ATTR_VLAN, 2, "malformed/vlan"},
         {OVS_KEY_ATTR_ETHERTYPE, 2, "malformed/eth_type"},
         {OVS_KEY_ATTR_IPV4, 12, "malformed/ipv4"},
-        {OVS_KEY_ATTR_IPV6, 40, "malformed/ipv6_label"},
+        {OVS_KEY_ATTR_IPV6, 40, "malformed/ipv6"},
         {OVS_KEY_ATTR_TCP, 4, "malformed/tcp"},
         {OVS_KEY_ATTR_UDP, 4, "malformed/udp"},
         {OVS_KEY_ATTR_ICMP, 2, "malformed/icmp"},
@@ -1356,19 +1831,19 @@ TEST(Malformed, SizesDiffer) {
         {"MPLS",
          on_port1("8847").match(OVS_KEY_ATTR_MPLS,
                                 "00064140/0000000000000000"),
-         "malformed/mpls"},
-        {"NSH", l2().match(OVS_KEY_ATTR_NSH, "0000/000000"), "malformed/nsh"},
+         "match/mpls"},
+        {"NSH", l2().match(OVS_KEY_ATTR_NSH, "0000/000000"), "match/nsh"},
         {"ND extensions", l2().match(OVS_KEY_ATTR_ND_EXTENSIONS, "0000/00"),
-         "malformed/nd_ext"},
+         "match/nd_ext"},
         {"original tuple",
          l2().match(OVS_KEY_ATTR_CT_ORIG_TUPLE_IPV4, "00000000/00000000ff"),
-         "malformed/ct_tuple4"},
+         "match/ct_tuple4"},
         {"original tuple, IPv6",
          l2().match(OVS_KEY_ATTR_CT_ORIG_TUPLE_IPV6, "0000/ff"),
-         "malformed/ct_tuple6"},
+         "match/ct_tuple6"},
         {"empty in the key",
          l2().match(OVS_KEY_ATTR_CT_ORIG_TUPLE_IPV6, "/ff"),
-         "malformed/ct_tuple6"},
+         "match/ct_tuple6"},
     };
     check(rows);
 }
@@ -1440,8 +1915,7 @@ TEST(Malformed, AttributeFlagsAreIgnored) {
         (*level)[kEncap | NLA_F_NESTED] = (*level)[kEncap];
         level->erase(kEncap);
     }
-    EXPECT_EQ(describe(flow),
-              "l2 port=1 eth_type=88b5/ffff vlan_tci=1005/1fff");
+    EXPECT_EQ(describe(flow), ONE_TAG("l2", "88b5", "1005/1fff"));
 }
 
 // Random changes to good flows: no crash, and decode() above checks what is

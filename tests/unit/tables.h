@@ -29,7 +29,7 @@ public:
     explicit Tables(const Sizes &sizes = {})
         : buckets_(sizes.buckets),
           flows_(sizes.flows),
-          long_keys_(sizes.flows),
+          key_rests_(sizes.flows),
           subtables_(sizes.subtables),
           walks_(XF_N_CLASSES),
           rewrites_(sizes.rewrites),
@@ -43,7 +43,7 @@ public:
 
 private:
     TableMemory memory(uint64_t seed) {
-        TableMemory m{buckets_,  flows_, long_keys_, subtables_, walks_,
+        TableMemory m{buckets_,  flows_, key_rests_, subtables_, walks_,
                       rewrites_, stats_, cpus_,      {}};
         std::mt19937_64 random(seed);
         for (uint64_t &word : m.secret) {
@@ -54,7 +54,7 @@ private:
 
     std::vector<xf_bucket> buckets_;
     std::vector<xf_flow> flows_;
-    std::vector<xf_long_key> long_keys_;
+    std::vector<xf_key_rest> key_rests_;
     std::vector<xf_subtable> subtables_;
     std::vector<xf_walk> walks_;
     std::vector<xf_rewrite> rewrites_;
@@ -81,13 +81,13 @@ T load(T &word) {
 inline __u64 key_word(const TableMemory &mem, uint32_t slot, uint32_t i) {
     return i < XF_SHORT_KEY_WORDS
              ? mem.flows[slot].key[i]
-             : mem.long_keys[slot].word[i - XF_SHORT_KEY_WORDS];
+             : mem.key_rests[slot].word[i - XF_SHORT_KEY_WORDS];
 }
 
 inline bool key_matches(const TableMemory &mem, const xf_key &packet,
-                        xf_class cls, const __u64 *mask, uint32_t slot) {
-    for (uint32_t i = 0; i < xf_class_words(cls); i++) {
-        if ((packet.word[i] & mask[i]) != key_word(mem, slot, i)) {
+                        const xf_subtable &st, uint32_t slot) {
+    for (uint32_t i = 0; i < st.n_words; i++) {
+        if ((packet.word[i] & st.mask[i]) != key_word(mem, slot, i)) {
             return false;
         }
     }
@@ -95,22 +95,22 @@ inline bool key_matches(const TableMemory &mem, const xf_key &packet,
 }
 
 inline uint64_t packet_hash(const TableMemory &mem, const xf_key &packet,
-                            xf_class cls, const __u64 *mask,
                             uint32_t subtable) {
+    const xf_subtable &st = mem.subtables[subtable];
     uint64_t sum = xf_hash_word(subtable, mem.secret[XF_KEY_WORDS]);
-    for (uint32_t i = 0; i < xf_class_words(cls); i++) {
-        sum += xf_hash_word(packet.word[i] & mask[i], mem.secret[i]);
+    for (uint32_t i = 0; i < st.n_words; i++) {
+        sum += xf_hash_word(packet.word[i] & st.mask[i], mem.secret[i]);
     }
     return xf_hash_finish(sum);
 }
 
-inline FlowSlot find_in_subtable(const TableMemory &mem, xf_class cls,
-                                 const xf_key &packet, uint32_t subtable) {
+inline FlowSlot find_in_subtable(const TableMemory &mem, const xf_key &packet,
+                                 uint32_t subtable) {
     if (subtable >= mem.subtables.size()) {
         return FlowSlot::kNone;
     }
-    const __u64 *mask = mem.subtables[subtable].mask;
-    const uint64_t hash = packet_hash(mem, packet, cls, mask, subtable);
+    const xf_subtable &st = mem.subtables[subtable];
+    const uint64_t hash = packet_hash(mem, packet, subtable);
     const uint32_t slots = slot_mask(mem.flows.size());
     auto probe = [&](xf_bucket &bucket) {
         for (uint32_t i = 0; i < XF_BUCKET_ENTRIES; i++) {
@@ -123,7 +123,7 @@ inline FlowSlot find_in_subtable(const TableMemory &mem, xf_class cls,
                 continue;
             }
             if (mem.flows[slot].subtable == subtable
-                && key_matches(mem, packet, cls, mask, slot)) {
+                && key_matches(mem, packet, st, slot)) {
                 return FlowSlot{slot};
             }
         }
@@ -142,19 +142,18 @@ inline FlowSlot find_in_subtable(const TableMemory &mem, xf_class cls,
 }
 
 // Whether 'packet' hits the flow in 'slot', which the flow cache predicts.
-inline bool prediction_hits(const TableMemory &mem, xf_class cls,
-                            const xf_key &packet, FlowSlot slot) {
+inline bool prediction_hits(const TableMemory &mem, const xf_key &packet,
+                            FlowSlot slot) {
     xf_flow &flow = mem.flows[index(slot)];
     return load(flow.live)
-        && key_matches(mem, packet, cls, mem.subtables[flow.subtable].mask,
-                       index(slot));
+        && key_matches(mem, packet, mem.subtables[flow.subtable], index(slot));
 }
 
 // The slot that 'packet' finds.
 inline FlowSlot find(const TableMemory &mem, xf_class cls,
                      const xf_key &packet,
                      FlowSlot predicted = FlowSlot::kNone) {
-    if (prediction_hits(mem, cls, packet, predicted)) {
+    if (prediction_hits(mem, packet, predicted)) {
         return predicted;
     }
     xf_walk &walk = mem.walks[cls];
@@ -162,7 +161,7 @@ inline FlowSlot find(const TableMemory &mem, xf_class cls,
     FlowSlot slot = FlowSlot::kNone;
     for (uint32_t i = n; slot == FlowSlot::kNone && i-- > 0;) {
         if (const uint32_t subtable = load(walk.subtable[i])) {
-            slot = find_in_subtable(mem, cls, packet, subtable);
+            slot = find_in_subtable(mem, packet, subtable);
         }
     }
     return slot;
@@ -171,7 +170,8 @@ inline FlowSlot find(const TableMemory &mem, xf_class cls,
 // Megaflows
 // ---------
 // Megaflow (cls, variant, id) has the 'variant'th mask of its class and
-// matches the packets of this id and variant, no others.
+// matches the packets of this id and variant, no others.  There are masks of
+// all lengths, in each table of IPv6 flows of several variants as well.
 
 struct Megaflow {
     xf_class cls;
@@ -181,40 +181,29 @@ struct Megaflow {
 
     xf_key mask() const {
         xf_key m{};
-        m.in_port = 0xffffffff;
+        m.in_port = m.recirc = 0xffff;
         m.eth_type = 0xffff;
         m.vlan_tci = 0xffff;
         m.nw_tos = 0xff;                                // The variant.
         m.eth_dst[5] = static_cast<__u8>(variant + 1);  // 255 variants.
-        if (cls == XF_CLASS_L2 || cls == XF_CLASS_IPV4) {
-            m.ipv4_dst = 0xffffffff;
-        } else if (cls == XF_CLASS_ARP) {
-            std::memset(m.arp_tha, 0xff, sizeof m.arp_tha);  // Word 6.
-        } else {
-            std::memset(m.ipv6_dst, 0xff, sizeof m.ipv6_dst);  // Word 7.
-        }
+        std::memset(place_of_id(&m), 0xff, sizeof id);
         return m;
     }
     // The bits that no mask covers are from 'noise'.
     xf_key packet(uint64_t noise = 0) const {
-        static constexpr uint16_t kTypes[] = {0x88b5, 0x0806, 0x0800, 0x86dd};
+        static constexpr uint16_t kTypes[] = {0x88b5, 0x0806, 0x0800, 0x86dd,
+                                              0x8847};
         std::mt19937_64 random(noise);
         const xf_key m = mask();
         xf_key k{};
-        for (uint32_t i = 0; i < xf_class_words(cls); i++) {
+        for (uint32_t i = 0; i < XF_KEY_WORDS; i++) {
             k.word[i] = noise ? random() & ~m.word[i] : 0;
         }
         k.in_port = 1;
         k.eth_type = htons(kTypes[cls]);
         k.nw_tos = static_cast<__u8>(variant);
         k.eth_dst[5] |= m.eth_dst[5];
-        if (cls == XF_CLASS_L2 || cls == XF_CLASS_IPV4) {
-            k.ipv4_dst = htonl(id);
-        } else if (cls == XF_CLASS_ARP) {
-            std::memcpy(k.arp_tha + 2, &id, sizeof id);
-        } else {
-            std::memcpy(k.ipv6_dst + 12, &id, sizeof id);
-        }
+        std::memcpy(place_of_id(&k), &id, sizeof id);
         return k;
     }
     xf_key key() const {
@@ -225,12 +214,26 @@ struct Megaflow {
         }
         return k;
     }
+
+private:
+    void *place_of_id(xf_key *k) const {
+        switch (cls) {
+            case XF_CLASS_ARP:
+                return k->arp_tha + 2;  // Word 7.
+            case XF_CLASS_IPV6:
+                return (variant % 2 ? k->nd_target : k->ipv6_dst) + 12;
+            case XF_CLASS_MPLS:
+                return &k->mpls_lse;
+            default:
+                return &k->ipv4_dst;  // Word 5.
+        }
+    }
 };
 
 inline xf_action output_to(uint32_t port) {
     xf_action a{};
     a.verdict = XF_OUTPUT;
-    a.out_port = port;
+    a.to = port;
     return a;
 }
 

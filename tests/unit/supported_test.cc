@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+// docs/supported.md is what this program makes of the tables by which flows
+// are decoded.  To write it anew:
+//
+//     UPDATE_DOCS=1 build/release/tests/unit/unit_tests
+//     --gtest_filter=Supported.*
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <fstream>
+#include <map>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "flowxlate/actions.h"
+#include "flowxlate/fields.h"
+
+namespace flowxlate::unit {
+namespace {
+
+// Set by CMake.
+constexpr const char *kDocument = SUPPORTED_MD;
+
+constexpr const char *kIntroduction =
+    R"(<!-- Made by tests/unit/supported_test.cc; do not edit. -->
+# What is executed in XDP
+
+A flow that asks for anything else is refused as a whole and stays in Open vSwitch;
+`ovs-appctl xdp-offload/rejects` counts the refusals by reason. A reason is
+`match/NAME`, `set/NAME` or `action/NAME` with the names below.
+)";
+
+constexpr const char *kFieldsBegin =
+    R"(
+## Header fields
+
+Any bits of a field can be matched, and set. A flow has a field only if it matches what
+makes all its packets have it: the Ethernet type, the IP protocol and, for Neighbour
+Discovery, the ICMPv6 type and code 0, each exactly, and no later fragments.
+
+)";
+
+constexpr const char *kOtherFields = R"(
+Not in the table, because they are more than bytes of a header:
+
+- `in_port`: matched exactly.
+- `eth_type`: matched exactly. 802.3 frames without one stay in OVS.
+- VLAN tags: none, one or two (`other_config:vlan-limit` says how many OVS looks
+  behind), each 802.1Q or 802.1ad; the TPID exactly, of the TCI any bits besides the one
+  that says "there is a tag" (`match/vlan_tpid`, `match/vlan_tci`, `match/third_vlan`).
+- `ip_frag`: no fragment, first or later fragment, exactly. A flow that does not match it
+  gets all but later fragments.
+- `mpls_lse` is the outermost label stack entry; those below cannot be matched
+  (`match/mpls`).
+- `recirc_id`: matched exactly.
+- `dp_hash`: the low 8 bits, of recirculated packets; all others have hash 0.
+- Opcodes of ARP up to 255.
+
+Not set, though the field can be: IPv4 addresses of later fragments
+(`set/later_fragment`), and the ICMPv6 type and code before recirculation.
+
+)";
+
+const char *name_of(xf_class cls) {
+    static constexpr const char *kNames[] = {"other Ethernet types", "ARP",
+                                             "IPv4", "IPv6", "MPLS"};
+    static_assert(std::size(kNames) == XF_N_CLASSES);
+    return kNames[cls];
+}
+
+std::string join(const std::vector<std::string> &words, const char *with) {
+    std::string s;
+    for (const auto &word : words) {
+        s += (s.empty() ? "" : with) + word;
+    }
+    return s;
+}
+
+// Which packets have the field.
+std::string packets(unsigned classes, Has has) {
+    constexpr unsigned kAny = (1U << XF_N_CLASSES) - 1;
+    std::vector<std::string> names;
+    for (unsigned cls = 0; cls < XF_N_CLASSES; cls++) {
+        if (classes & 1U << cls) {
+            names.push_back(name_of(static_cast<xf_class>(cls)));
+        }
+    }
+    const std::string over = " over " + join(names, " and ");
+    switch (has) {
+        case Has::kAll:
+            return classes == kAny ? "all" : join(names, ", ");
+        case Has::kTcp:
+            return "TCP" + over;
+        case Has::kUdp:
+            return "UDP" + over;
+        case Has::kSctp:
+            return "SCTP" + over;
+        case Has::kIcmp:
+            return "ICMP" + over;
+        case Has::kIcmpv6:
+            return "ICMPv6";
+        case Has::kNd:
+            return "neighbour solicitation and advertisement";
+    }
+    return "?";
+}
+
+const char *yes_or_no(bool yes) { return yes ? "yes" : "no"; }
+
+// A field of several attributes, such as the TTL of IPv4 and IPv6, is one row.
+std::string field_table() {
+    struct Row {
+        std::string name;
+        unsigned classes;
+        Has has;
+        bool settable;
+    };
+    std::vector<Row> rows;
+    for (const Field &f : fields()) {
+        if (f.key_off == kNotInKey) {
+            continue;
+        }
+        const auto same = std::find_if(
+            rows.begin(), rows.end(),
+            [&](const Row &r) { return r.name == f.name && r.has == f.has; });
+        if (same == rows.end()) {
+            rows.push_back({f.name, f.classes, f.has, f.settable});
+        } else {
+            EXPECT_EQ(same->settable, f.settable) << f.name;
+            same->classes |= f.classes;
+        }
+    }
+    std::string s =
+        "| field | of packets | match | set |\n|---|---|---|---|\n";
+    for (const Row &row : rows) {
+        s += "| `" + row.name + "` | " + packets(row.classes, row.has)
+           + " | yes | " + yes_or_no(row.settable) + " |\n";
+    }
+    return s;
+}
+
+// What is known by name, and not encoded.
+std::string other_attributes() {
+    std::vector<std::string> zero, refused;
+    for (uint16_t attr = 0; attr <= kMaxAttr; attr++) {
+        const AttrRule &rule = rule_of(attr);
+        const std::string name = "`" + std::string(rule.name) + "`";
+        if (rule.zero_at_ingress) {
+            zero.push_back(name);
+        } else if (attr == OVS_KEY_ATTR_TUNNEL || attr == OVS_KEY_ATTR_NSH
+                   || attr == OVS_KEY_ATTR_ND_EXTENSIONS) {
+            refused.push_back(name);
+        }
+    }
+    return "Zero in all packets, so a match on zero is fulfilled and any other"
+           " refused:\n"
+         + join(zero, ",\n") + ".\n\nRefused if any bit is matched:\n"
+         + join(refused, ",\n") + ".\n";
+}
+
+std::string action_table() {
+    std::string s = "\n## Actions\n\n| action | executed | |\n|---|---|---|\n";
+    for (const ActionSupport &a : action_support()) {
+        if (std::string(a.name) != "unspec") {
+            s += std::string("| `") + a.name + "` | " + yes_or_no(a.supported)
+               + " | " + a.remark + " |\n";
+        }
+    }
+    return s
+         + "\nAn empty list drops the packet, and so does one that ends "
+           "without"
+           " `output` or\n`recirc`. Tunnels and `lb_output`, which OVS keeps"
+           " to itself, are `action/ovs_private`.\n";
+}
+
+std::string document() {
+    return kIntroduction + action_table() + kFieldsBegin + field_table()
+         + kOtherFields + other_attributes();
+}
+
+TEST(Supported, DocumentIsUpToDate) {
+    const std::string wanted = document();
+    if (std::getenv("UPDATE_DOCS")) {
+        std::ofstream out(kDocument);
+        out << wanted;
+        out.close();
+        ASSERT_TRUE(out) << kDocument;
+    }
+    std::ifstream in(kDocument);
+    std::stringstream text;
+    text << in.rdbuf();
+    EXPECT_EQ(text.str(), wanted)
+        << "docs/supported.md is not what the tables say; write it anew with\n"
+           "UPDATE_DOCS=1 build/release/tests/unit/unit_tests "
+           "--gtest_filter='Supported.*'";
+}
+
+}  // namespace
+}  // namespace flowxlate::unit
