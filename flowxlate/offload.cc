@@ -517,6 +517,8 @@ Reject Offload::place(Wanted &w, Flow *flow) {
         n_placed_++;
     }
     flow->slot = slot;
+    flow->ovs_forwards_too = !in->in_kernel_datapath;
+    idle_masks_.put(mask_of(*flow));
     flow->in = in->slot;
     flow->out = std::move(uses.out);
     flow->recirc = std::move(uses.recirc);
@@ -724,6 +726,7 @@ void Offload::work(bool full) {
     refresh_devices(full || lost, changed);
     if (full) {
         restore_attachments();
+        evict_idle_masks();
     }
     reclaim();
     offer_again();

@@ -16,19 +16,24 @@
 // flow_put() puts it in the tables.  It is "in the fast path" while it is
 // there and its output port can transmit; the program checks the latter for
 // each packet.  A flow that loses its place (a port goes, a modification is
-// refused) is "parked": known, out of the tables, its figures kept until
-// flow_del().
+// refused, its mask is evicted) is "parked": known, out of the tables, its
+// figures kept until flow_del().
 //
 // A flow whose output port cannot transmit waits in the tables if OVS's
 // userspace datapath has it too.  The kernel datapath has not: there it is
 // refused, and when a port loses the ability, OVS is told and takes its flows
 // back.  When a port gains it and flows were refused for its sake, OVS is
 // asked to offer its flows again.
+//
+// When masks are scarce, the worker parks the flows of those that are idle
+// (eviction.h).  Nothing of that is on flow_put()'s way, and mutex_ is held
+// for some flows at a time.
 #ifndef FLOWXLATE_OFFLOAD_H
 #define FLOWXLATE_OFFLOAD_H
 
 #include <array>
 #include <chrono>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -46,6 +51,7 @@
 #include "bpf_maps.h"
 #include "clock.h"
 #include "devices.h"
+#include "eviction.h"
 #include "flow_table.h"
 #include "match.h"
 #include "recirc.h"
@@ -111,6 +117,8 @@ private:
         // they are several.
         RecircIds::Use recirc, next;
         Groups::Use group;
+        // OVS forwards its packets if XDP does not: it may be evicted.
+        bool ovs_forwards_too = false;
         FlowStats past;   // From slots that it has left.
         FlowStats taken;  // What flow_take() has handed out.
     };
@@ -173,6 +181,13 @@ private:
     void restore_attachment(Ifindex);
     void reclaim();
 
+    // Eviction (eviction.cc), the worker's too.
+    void evict_idle_masks();
+    MaskSet find_idle_masks();
+    bool visit_placed(const std::function<void(std::span<Flow *const>)> &);
+    SubtableSlot mask_of(const Flow &) const;
+    void log_eviction(size_t n_masks);
+
     // What the flows that enter through a port add up to.
     struct Sum {
         FlowStats stats;
@@ -211,6 +226,9 @@ private:
     FlowStats past_;                // Of all flows that are gone.
     bool must_offer_again_ = false;
     std::chrono::steady_clock::time_point last_offer_;
+    IdleMasks idle_masks_;
+    uint64_t n_evicted_masks_ = 0, n_evicted_flows_ = 0;
+    std::chrono::steady_clock::time_point next_eviction_log_;  // Worker's.
 
     Fd wake_fd_;
     bool stop_ = false;  // Guarded by mutex_.

@@ -80,7 +80,11 @@ void Offload::show_tables(std::string *s) const {
         append(s, "%s%s %u", cls ? ", " : "", kClassNames[cls],
                mem.walks[cls].n);
     }
-    append(s, ")\n  buckets: %zu of %d entries\n", mem.buckets.size(),
+    append(s,
+           ")\n  evicted, idle while masks were scarce: masks:%" PRIu64
+           ", flows:%" PRIu64 "\n",
+           n_evicted_masks_, n_evicted_flows_);
+    append(s, "  buckets: %zu of %d entries\n", mem.buckets.size(),
            XF_BUCKET_ENTRIES);
     append(s, "  memory: %zu KiB shared by all ports\n",
            maps_.memory_bytes() / 1024);

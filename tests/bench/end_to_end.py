@@ -92,6 +92,23 @@ def napi_threads(device):
     return threads
 
 
+def send_frames(traffic, src, dst, seconds, size, flows):
+    """'traffic send' on core 0, from one Host to another: what it says."""
+    return json.loads(src.run(
+        traffic, 'send', '--dev', 'eth0', '--cpu', '0',
+        '--seconds', str(seconds), '--size', str(size),
+        '--flows', str(flows), '--src-mac', src.mac, '--dst-mac', dst.mac))
+
+
+def keep_off_core_0(ovs):
+    """Has all threads that ovs-vswitchd has now run on core 1."""
+    pid = ovs.processes['ovs-vswitchd'].pid
+    for thread in os.listdir('/proc/%d/task' % pid):
+        # Threads come and go.
+        with contextlib.suppress(ProcessLookupError):
+            os.sched_setaffinity(int(thread), {1})
+
+
 class Path:
     """A switch with a host on each side; see the module's text."""
 
@@ -176,11 +193,8 @@ class Path:
             process.send_signal(signal.SIGSTOP)
 
     def send(self, seconds, size, flows):
-        return json.loads(run(
-            'ip', 'netns', 'exec', self.src.netns, self.traffic, 'send',
-            '--dev', 'eth0', '--cpu', '0', '--seconds', str(seconds),
-            '--size', str(size), '--flows', str(flows),
-            '--src-mac', self.src.mac, '--dst-mac', self.dst.mac))
+        return send_frames(self.traffic, self.src, self.dst, seconds, size,
+                           flows)
 
     def make_room(self):
         """Keeps ovs-vswitchd off core 0, and an idle PMD thread asleep.
@@ -192,11 +206,7 @@ class Path:
         if self.rival == 'ours':
             self.lab.ovs.vsctl('--no-wait', 'set', 'Open_vSwitch', '.',
                                'other_config:pmd-maxsleep=500')
-        pid = self.lab.ovs.processes['ovs-vswitchd'].pid
-        for thread in os.listdir('/proc/%d/task' % pid):
-            # Threads come and go.
-            with contextlib.suppress(ProcessLookupError):
-                os.sched_setaffinity(int(thread), {1})
+        keep_off_core_0(self.lab.ovs)
 
     def missed(self):
         """Packets from the source that XDP has passed to OVS."""
