@@ -224,7 +224,7 @@ Reject Decoder::decode_tags() {
             }
         }
         m_.n_tags++;
-        levels_.push_back(std::move(inner));
+        levels_.push_back(inner);
     }
     const Level &payload = levels_.back();
     if (!all_zero(payload.mask[OVS_KEY_ATTR_VLAN].value_or(Bytes{}))
