@@ -91,27 +91,6 @@ struct xf_nd_option {
     __u8 mac[6];
 };
 
-struct xf_packet {
-    struct xf_key key;
-    __u64 digest;                    /* Sum of xf_hash_word() of the words that
-                                      * only long keys have: for the flow
-                                      * cache. */
-    __u32 cls;                       /* enum xf_class. */
-    __u32 frame_len;                 /* In bytes, as it came. */
-
-    __u32 n_tags;                    /* VLAN tags that the key tells of. */
-    __u32 l3_off;                    /* From the begin of the frame. */
-    __u32 l4_off;                    /* Where the IP payload begins. */
-    __u32 l4_len;                    /* In bytes, as IP says. */
-    __u32 l4_proto;                  /* Where a checksum may have to be
-                                      * completed (checksum.h), else 0:
-                                      * fragments never are partial. */
-    __u32 nd_option;                 /* Type of the one there is, or 0. */
-    __u32 l4_check;                  /* The checksum field as it came, or
-                                      * XF_NO_CHECK or XF_NO_CRC.  Only of
-                                      * packets that parse. */
-};
-
 #define XF_NO_CHECK 0x10000          /* Nothing that could be partial. */
 #define XF_NO_CRC 0x20000            /* SCTP, and its CRC32c is missing. */
 

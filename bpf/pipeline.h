@@ -15,22 +15,7 @@
 #include "dp_hash.h"
 #include "lookup.h"
 
-struct xf_plan {
-    struct xf_key key;               /* As the packet is to be. */
-    struct xf_action act;            /* Of all stages together. */
-    __u32 n_stages;
-    __u32 max_len;                   /* As in struct xf_rewrite. */
-    struct {
-        __u32 slot;
-        __u32 bytes;                 /* Length of the packet there. */
-    } stage[XF_MAX_STAGES];
-};
-
-/* By CPU: what is known of the packet, which is too large for the stack. */
-struct xf_scratch {
-    struct xf_packet packet;
-    struct xf_plan plan;
-};
+/* By CPU. */
 struct {
     __uint(type, BPF_MAP_TYPE_ARRAY);
     __uint(max_entries, 1);

@@ -354,6 +354,46 @@ struct xf_miss_row {
     __u64 count[16];
 };
 
+/* A packet as the parser has found it. */
+struct xf_packet {
+    struct xf_key key;
+    __u64 digest;                    /* Sum of xf_hash_word() of the words that
+                                      * only long keys have: for the flow
+                                      * cache. */
+    __u32 cls;                       /* enum xf_class. */
+    __u32 frame_len;                 /* In bytes, as it came. */
+
+    __u32 n_tags;                    /* VLAN tags that the key tells of. */
+    __u32 l3_off;                    /* From the begin of the frame. */
+    __u32 l4_off;                    /* Where the IP payload begins. */
+    __u32 l4_len;                    /* In bytes, as IP says. */
+    __u32 l4_proto;                  /* Where a checksum may have to be
+                                      * completed (checksum.h), else 0:
+                                      * fragments never are partial. */
+    __u32 nd_option;                 /* Type of the one there is, or 0. */
+    __u32 l4_check;                  /* The checksum field as it came, or
+                                      * XF_NO_CHECK or XF_NO_CRC.  Only of
+                                      * packets that parse. */
+};
+
+/* What all stages of a packet do together (bpf/pipeline.h). */
+struct xf_plan {
+    struct xf_key key;               /* As the packet is to be. */
+    struct xf_action act;            /* Of all stages together. */
+    __u32 n_stages;
+    __u32 max_len;                   /* As in struct xf_rewrite. */
+    struct {
+        __u32 slot;
+        __u32 bytes;                 /* Length of the packet there. */
+    } stage[XF_MAX_STAGES];
+};
+
+/* By CPU: what is known of the packet, which is too large for the stack. */
+struct xf_scratch {
+    struct xf_packet packet;
+    struct xf_plan plan;
+};
+
 /* Hashing.  One multiplication per word, none of which waits for another: the
  * NH family (J. Black et al., UMAC, CRYPTO '99), which is almost universal
  * under random 'secret' words, then a finalizer that spreads the sum over all

@@ -98,11 +98,6 @@ void remove_pins(Ifindex ifindex, uint32_t id) {
     }
 }
 
-uint32_t tx_flag(AttachMode mode) {
-    return mode == AttachMode::kGeneric ? XF_PORT_TX_GENERIC
-                                        : XF_PORT_TX_NATIVE;
-}
-
 uint32_t xdp_flags(AttachMode mode) {
     return mode == AttachMode::kGeneric ? XDP_FLAGS_SKB_MODE
                                         : XDP_FLAGS_DRV_MODE;
@@ -158,8 +153,7 @@ Failure Attachment::join_dispatcher(const BpfMaps &maps, PortSlot slot,
     }
 
     has_sockets_ = static_cast<bool>(sockets);
-    if (auto f =
-            maps.open_port(slot, tx_flag(mode_), sockets.get(), &skeleton_)) {
+    if (auto f = maps.open_port(slot, tx_flag(), sockets.get(), &skeleton_)) {
         return f;
     }
     auto *program = xdp_program__from_bpf_obj(skeleton_->obj, kSection);
@@ -226,8 +220,7 @@ Failure Attachment::attach_alone(const BpfMaps &maps, PortSlot slot,
 Failure Attachment::load_and_link(const BpfMaps &maps, PortSlot slot,
                                   int sockets_fd,
                                   const std::function<int()> &make_room) {
-    if (auto f =
-            maps.open_port(slot, tx_flag(mode_), sockets_fd, &skeleton_)) {
+    if (auto f = maps.open_port(slot, tx_flag(), sockets_fd, &skeleton_)) {
         return f;
     }
     if (int error = xdp_offload_bpf::load(skeleton_.get())) {
@@ -241,6 +234,11 @@ Failure Attachment::load_and_link(const BpfMaps &maps, PortSlot slot,
     link_fd_ = Fd(bpf_link_create(prog_fd, index(ifindex_), BPF_XDP, &opts));
     return link_fd_ ? Failure{}
                     : failure(errno, "cannot attach the XDP program");
+}
+
+uint32_t Attachment::tx_flag() const {
+    return mode_ == AttachMode::kGeneric ? XF_PORT_TX_GENERIC
+                                         : XF_PORT_TX_NATIVE;
 }
 
 Attachment::~Attachment() {

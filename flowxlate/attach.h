@@ -46,6 +46,7 @@ public:
     Attachment &operator=(const Attachment &) = delete;
 
     AttachMode mode() const { return mode_; }
+    uint32_t tx_flag() const;  // XF_PORT_TX_* that a target of it needs.
     bool in_dispatcher() const { return program_ != nullptr; }
     bool has_sockets() const { return has_sockets_; }
 

@@ -17,18 +17,30 @@
 namespace flowxlate {
 namespace {
 
-// The skeletons' maps, but for xsks_map, which every port has its own of.
-template <typename Fn>
-void for_each_shared_map(xdp_offload_bpf *s, Fn fn) {
-    for (auto map :
-         {&s->maps.xf_buckets, &s->maps.xf_flows, &s->maps.xf_key_rests,
-          &s->maps.xf_subtables, &s->maps.xf_flow_cache, &s->maps.xf_guesses,
-          &s->maps.xf_walks, &s->maps.xf_rewrites, &s->maps.xf_stats,
-          &s->maps.xf_ports, &s->maps.xf_cpus, &s->maps.xf_misses,
-          &s->maps.xf_settings, &s->maps.xf_scratches, &s->maps.xf_groups,
-          &s->maps.xf_group_tx, &s->maps.xf_tx_ports}) {
-        fn(*map);
+// A skeleton's maps but for xsks_map, which every port has its own of: those
+// that the program only reads, and those that it writes.
+using MapRefs = boost::container::small_vector<bpf_map *, 16>;
+
+MapRefs maps_read(xdp_offload_bpf *s) {
+    return {s->maps.xf_buckets,   s->maps.xf_flows,    s->maps.xf_key_rests,
+            s->maps.xf_subtables, s->maps.xf_walks,    s->maps.xf_rewrites,
+            s->maps.xf_ports,     s->maps.xf_settings, s->maps.xf_groups,
+            s->maps.xf_group_tx,  s->maps.xf_tx_ports};
+}
+
+MapRefs maps_written(xdp_offload_bpf *s) {
+    return {s->maps.xf_stats,      s->maps.xf_cpus,    s->maps.xf_misses,
+            s->maps.xf_flow_cache, s->maps.xf_guesses, s->maps.xf_scratches};
+}
+
+// Lets the program of one skeleton, not loaded yet, use maps of another.
+Failure share(const MapRefs &from, const MapRefs &to) {
+    for (size_t i = 0; i < to.size(); i++) {
+        if (int error = bpf_map__reuse_fd(to[i], bpf_map__fd(from[i]))) {
+            return failure(error, "cannot share the BPF maps");
+        }
     }
+    return {};
 }
 
 constexpr uint32_t kMinCacheBits = 10;
@@ -108,7 +120,7 @@ Failure BpfMaps::create(const Config &config) {
     if (!template_) {
         return failure(errno, "cannot open the XDP program");
     }
-    size_maps();
+    size_maps(template_.get());
     set_constants(template_.get());
     if (int error = xdp_offload_bpf::load(template_.get())) {
         return failure(error, "cannot load the XDP program");
@@ -119,8 +131,8 @@ Failure BpfMaps::create(const Config &config) {
     return create_grace_maps();
 }
 
-void BpfMaps::size_maps() {
-    auto &m = template_->maps;
+void BpfMaps::size_maps(xdp_offload_bpf *s) const {
+    auto &m = s->maps;
     bpf_map__set_max_entries(m.xf_buckets, n_buckets_);
     bpf_map__set_max_entries(m.xf_flows, n_slots_);
     bpf_map__set_max_entries(m.xf_key_rests, n_slots_);
@@ -213,25 +225,64 @@ Failure BpfMaps::open_port(PortSlot slot, uint32_t tx_flag, int xsks_fd,
     if (!s) {
         return failure(errno, "cannot open the XDP program");
     }
-    int error = 0;
-    boost::container::small_vector<bpf_map *, 16> mine;
-    for_each_shared_map(s.get(), [&](bpf_map *m) { mine.push_back(m); });
-    auto next = mine.begin();
-    for_each_shared_map(template_.get(), [&](bpf_map *shared) {
-        const int e = bpf_map__reuse_fd(*next++, bpf_map__fd(shared));
-        error = error ? error : e;
-    });
-    if (!error && xsks_fd >= 0) {
-        error = bpf_map__reuse_fd(s->maps.xsks_map, xsks_fd);
+    if (auto f = share(maps_read(template_.get()), maps_read(s.get()))) {
+        return f;
     }
-    if (error) {
-        return failure(error, "cannot share the BPF maps");
+    if (auto f = share(maps_written(template_.get()), maps_written(s.get()))) {
+        return f;
+    }
+    if (xsks_fd >= 0) {
+        if (int error = bpf_map__reuse_fd(s->maps.xsks_map, xsks_fd)) {
+            return failure(error, "cannot share the BPF maps");
+        }
     }
     set_constants(s.get());
     s->rodata->xf_in_port = index(slot);
     s->rodata->xf_tx_flag = tx_flag;
     *out = std::move(s);
     return {};
+}
+
+// All CPUs share one row of statistics, 'xf_n_slots' being what separates
+// those of two: only one packet runs.
+Failure BpfMaps::open_trace(PortSlot slot, uint32_t tx_flag,
+                            Skeleton *out) const {
+    Skeleton s(xdp_offload_bpf::open());
+    if (!s) {
+        return failure(errno, "cannot open the XDP program");
+    }
+    size_maps(s.get());
+    if (auto f = share(maps_read(template_.get()), maps_read(s.get()))) {
+        return f;
+    }
+    bpf_map__set_max_entries(s->maps.xf_stats, n_slots_);
+    bpf_map__set_map_flags(s->maps.xf_flow_cache, BPF_F_MMAPABLE);
+    set_constants(s.get());
+    s->rodata->xf_n_slots = 0;
+    s->rodata->xf_in_port = index(slot);
+    s->rodata->xf_tx_flag = tx_flag;
+    *out = std::move(s);
+    return {};
+}
+
+std::vector<uint32_t> BpfMaps::cpus_that_predict(
+    const CachePlace &place) const {
+    const int fd = bpf_map__fd(template_->maps.xf_flow_cache);
+    std::vector<uint32_t> cpus;
+    for (uint32_t cpu = 0; cpu < n_cpus_; cpu++) {
+        const uint32_t i = (cpu << cache_bits_) + place.set;
+        xf_cache_set set;
+        if (bpf_map_lookup_elem(fd, &i, &set)) {
+            continue;
+        }
+        for (uint64_t ways : set.ways) {
+            if (static_cast<uint32_t>(ways) == place.entry
+                || ways >> XF_CACHE_WAY_BITS == place.entry) {
+                cpus.push_back(cpu);
+            }
+        }
+    }
+    return cpus;
 }
 
 Failure BpfMaps::set_tx_port(PortSlot slot, Ifindex ifindex) {

@@ -42,6 +42,22 @@ public:
     Failure open_port(PortSlot slot, uint32_t tx_flag, int xsks_fd,
                       Skeleton *out) const;
 
+    // Opens, but does not load, a program like that of the port in 'slot' for
+    // running single packets beside the real traffic: it reads the same
+    // tables, but all that a program writes (statistics, flow cache, its
+    // scratch memory) is its own.
+    Failure open_trace(PortSlot slot, uint32_t tx_flag, Skeleton *out) const;
+
+    // An entry of the flow cache and the set where it belongs.
+    struct CachePlace {
+        uint32_t set = 0;    // On each CPU.
+        uint32_t entry = 0;  // 0: none.
+    };
+    std::vector<uint32_t> cpus_that_predict(const CachePlace &) const;
+    uint32_t n_cpus() const { return n_cpus_; }
+    uint32_t cache_bits() const { return cache_bits_; }
+    uint32_t n_slots() const { return n_slots_; }
+
     // Points 'slot' of the device map at a device, or at nothing.
     Failure set_tx_port(PortSlot slot, Ifindex ifindex);
     Failure clear_tx_port(PortSlot slot);
@@ -71,7 +87,7 @@ public:
     size_t memory_bytes() const;
 
 private:
-    void size_maps();
+    void size_maps(xdp_offload_bpf *) const;
     void set_constants(xdp_offload_bpf *) const;
     Failure map_arrays();
     Failure create_grace_maps();

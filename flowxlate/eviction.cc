@@ -2,6 +2,7 @@
 #include "eviction.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <functional>
 #include <iterator>
@@ -134,7 +135,7 @@ void Offload::evict_idle_masks() {
         std::copy_if(flows.begin(), flows.end(), std::back_inserter(doomed),
                      [&](auto *f) { return masks[index(mask_of(*f))]; });
         const size_t before = table_->n_subtables();
-        park(doomed);
+        park(doomed, {"parked", "mask_evicted", ENOSPC});
         n_evicted_masks_ += before - table_->n_subtables();
         n_evicted_flows_ += doomed.size();
     });

@@ -270,6 +270,8 @@ void Offload::port_del(Port *p) {
 }
 
 void Offload::remove_flows_of(const Port &port, bool entering_only) {
+    const Reject why{"parked", entering_only ? "flushed" : "port_removed",
+                     ENODEV};
     std::vector<Flow *> doomed;
     for (auto &[ufid, flow] : flows_) {
         const bool leaves =
@@ -279,7 +281,7 @@ void Offload::remove_flows_of(const Port &port, bool entering_only) {
             doomed.push_back(&flow);
         }
     }
-    park(doomed);
+    park(doomed, why);
 }
 
 // Tells the program what the device can take now, and logs what has changed.
@@ -511,7 +513,7 @@ Reject Offload::place(Wanted &w, Flow *flow) {
         if (flow->slot != FlowSlot::kNone) {  // Its match has changed.
             // Programs that have not seen the new one find the old one still.
             n_late_removals_ += !table_->quiesce();
-            park({{flow}});
+            park({{flow}}, {});
         }
         ports_[index(in->slot)]->n_flows++;
         n_placed_++;
@@ -519,6 +521,7 @@ Reject Offload::place(Wanted &w, Flow *flow) {
     flow->slot = slot;
     flow->ovs_forwards_too = !in->in_kernel_datapath;
     idle_masks_.put(mask_of(*flow));
+    flow->parked = {};
     flow->in = in->slot;
     flow->out = std::move(uses.out);
     flow->recirc = std::move(uses.recirc);
@@ -528,7 +531,7 @@ Reject Offload::place(Wanted &w, Flow *flow) {
 }
 
 // Takes the flows out of the tables and keeps their final figures.
-void Offload::park(std::span<Flow *const> flows) {
+void Offload::park(std::span<Flow *const> flows, const Reject &why) {
     auto is_placed = [](auto *f) { return f->slot != FlowSlot::kNone; };
     if (std::none_of(flows.begin(), flows.end(), is_placed)) {
         return;
@@ -543,6 +546,7 @@ void Offload::park(std::span<Flow *const> flows) {
         if (is_placed(flow)) {
             flow->past += table_->stats(flow->slot);
             flow->slot = FlowSlot::kNone;
+            flow->parked = why;
             flow->recirc = {};
             flow->next = {};
             flow->group = {};
@@ -553,29 +557,48 @@ void Offload::park(std::span<Flow *const> flows) {
 }
 
 int Offload::flow_put(const ovs_offload_flow &f) {
-    const auto ufid = Ufid::from(f.ufid);
     Wanted wanted;
     auto refused = translate(f, &wanted);
-
-    std::lock_guard lock(mutex_);
-    follow_vlan_limit(f.vlan_limit);
-    auto it = flows_.find(ufid);
     if (!refused) {
-        it = flows_.try_emplace(ufid).first;
-        refused = place(wanted, &it->second);
+        refused = put(Ufid::from(f.ufid), wanted, f.vlan_limit);
     }
-    if (!refused) {
-        return 0;
-    }
-    count_reject(refused, ufid);
-    if (it != flows_.end()) {
-        Flow *flow = &it->second;
-        park({{flow}});
-        if (!total(it->second).packets && !it->second.taken.packets) {
-            flows_.erase(it);  // Nothing to remember.
-        }
+    if (refused) {
+        refuse(f, refused);
     }
     return refused.error;
+}
+
+Reject Offload::put(const Ufid &ufid, Wanted &wanted, uint32_t vlan_limit) {
+    std::lock_guard lock(mutex_);
+    follow_vlan_limit(vlan_limit);
+    if (auto r = place(wanted, &flows_.try_emplace(ufid).first->second)) {
+        return r;
+    }
+    refusals_.remove(ufid);
+    return {};
+}
+
+// Leaves the flow to OVS, and remembers why.
+void Offload::refuse(const ovs_offload_flow &f, const Reject &why) {
+    const auto ufid = Ufid::from(f.ufid);
+    const auto in = entrance_of(f);
+    uint64_t n_unlogged;
+    {
+        std::lock_guard lock(mutex_);
+        follow_vlan_limit(f.vlan_limit);
+        n_unlogged = remember_refusal(f, why, in);
+        auto it = flows_.find(ufid);
+        if (it != flows_.end()) {
+            Flow *flow = &it->second;
+            park({{flow}}, why);
+            if (!total(*flow).packets && !flow->taken.packets) {
+                flows_.erase(it);  // Nothing to remember.
+            }
+        }
+    }
+    if (n_unlogged) {
+        log_refusal(f, why, n_unlogged);
+    }
 }
 
 void Offload::to_abi(const FlowStats &from, ovs_offload_stats *to) {
@@ -617,6 +640,9 @@ int Offload::flow_stats(const Ufid &ufid, ovs_offload_stats *stats) {
 int Offload::flow_take(const Ufid &ufid, ovs_offload_stats *delta) {
     std::lock_guard lock(mutex_);
     auto it = flows_.find(ufid);
+    if (it == flows_.end() || it->second.slot == FlowSlot::kNone) {
+        refusals_.see(ufid, std::chrono::steady_clock::now());
+    }
     if (it == flows_.end()) {
         return ENOENT;
     }
@@ -636,7 +662,7 @@ int Offload::flow_del(const Ufid &ufid, ovs_offload_stats *remaining) {
         return ENOENT;
     }
     Flow &flow = it->second;
-    park({{&flow}});
+    park({{&flow}}, {});
     if (remaining) {
         to_abi(flow.past, remaining);
         remaining->n_packets -= flow.taken.packets;
@@ -659,12 +685,6 @@ int Offload::flow_flush(Port *port) {
 uint64_t Offload::n_flows(Port *port) {
     std::lock_guard lock(mutex_);
     return port->n_flows;
-}
-
-void Offload::count_reject(const Reject &r, const Ufid &ufid) {
-    auto &count = rejects_[{r.group, r.what}];
-    count.n++;
-    count.last = ufid;
 }
 
 // -- The worker -------------------------------------------------------------
@@ -727,6 +747,8 @@ void Offload::work(bool full) {
     if (full) {
         restore_attachments();
         evict_idle_masks();
+        std::lock_guard lock(mutex_);
+        refusals_.forget_old(std::chrono::steady_clock::now());
     }
     reclaim();
     offer_again();

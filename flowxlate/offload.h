@@ -17,7 +17,8 @@
 // there and its output port can transmit; the program checks the latter for
 // each packet.  A flow that loses its place (a port goes, a modification is
 // refused, its mask is evicted) is "parked": known, out of the tables, its
-// figures kept until flow_del().
+// figures kept until flow_del().  A flow that was refused is not known, but
+// remembered with the reason (refusals.h) for those who ask why.
 //
 // A flow whose output port cannot transmit waits in the tables if OVS's
 // userspace datapath has it too.  The kernel datapath has not: there it is
@@ -55,7 +56,9 @@
 #include "flow_table.h"
 #include "match.h"
 #include "recirc.h"
+#include "refusals.h"
 #include "tag_offload.h"
+#include "trace_program.h"
 #include "types.h"
 
 namespace flowxlate {
@@ -102,9 +105,12 @@ public:
     int flow_flush(Port *);
     uint64_t n_flows(Port *);
 
-    // What xdp-offload/show and xdp-offload/rejects print.
+    // What the commands xdp-offload/show, rejects, explain and trace print.
+    // Arguments are not trusted.
     std::string show();
     std::string rejects();
+    std::string explain(const std::string &filter);
+    std::string trace(const std::string &port, const std::string &packet);
 
 private:
     using PortSlots = boost::container::small_vector<PortSlot, 1>;
@@ -121,11 +127,14 @@ private:
         bool ovs_forwards_too = false;
         FlowStats past;   // From slots that it has left.
         FlowStats taken;  // What flow_take() has handed out.
+        Reject parked;    // Why, if it is.
     };
     using Flows = std::unordered_map<Ufid, Flow, UfidHash>;
     struct RejectCount {
         uint64_t n = 0;
         Ufid last;
+        uint64_t n_logged = 0;  // Of 'n', those before the last line in the
+        Refusal::Time logged;   // log, and when that was.
     };
 
     explicit Offload(const ovs_offload_host &host) : host_(host) {}
@@ -140,6 +149,8 @@ private:
         std::vector<Ifindex> out;
     };
     Reject translate(const ovs_offload_flow &, Wanted *);
+    Reject put(const Ufid &, Wanted &, uint32_t vlan_limit);
+    void refuse(const ovs_offload_flow &, const Reject &why);
     Reject place(Wanted &, Flow *);
     // What a flow needs before it can be placed.
     struct Uses {
@@ -154,8 +165,7 @@ private:
     Failure fill_group(GroupSlot, const Group &);
     void refill_groups(PortSlot);
     void prepare_group();
-    void park(std::span<Flow *const>);
-    void count_reject(const Reject &, const Ufid &);
+    void park(std::span<Flow *const>, const Reject &why);
     bool in_fast_path(const Flow &) const;
     void follow_vlan_limit(uint32_t);
     FlowStats total(const Flow &) const;
@@ -196,6 +206,33 @@ private:
     void show_port(const Port &, const Sum &, uint32_t n_queues,
                    std::string *) const;
     void show_tables(std::string *) const;
+
+    // Of flows that are not executed in XDP (explain.cc).
+    struct Unexecuted;
+    uint64_t remember_refusal(const ovs_offload_flow &, const Reject &,
+                              Ifindex in);
+    void log_refusal(const ovs_offload_flow &, const Reject &,
+                     uint64_t n) const;
+    Ifindex entrance_of(const ovs_offload_flow &) const;
+    std::string text_of(const ovs_offload_flow &) const;
+    std::string text_of(const Ufid &, const FlowCopy &) const;
+    std::string port_name(Ifindex) const;
+    template <typename Fn>
+    void for_each_unexecuted(Fn) const;
+    std::map<std::string, size_t> count_unexecuted() const;
+    void show_unexecuted(std::string *) const;
+    Reject why_waiting(const Flow &, const Port **) const;
+    std::string explain_executed(const std::string &ufid) const;
+
+    // What the tables say of a flow, and of a packet (trace.cc).
+    std::string describe_flow(FlowSlot) const;
+    std::string describe_target(const xf_action &) const;
+    const Ufid *find_ufid(FlowSlot) const;
+    void trace_lookup(const TraceProgram::Outcome &, std::string *) const;
+    void trace_stages(const TraceProgram::Outcome &, std::string *) const;
+    std::string trace_text(const Port &, std::span<const std::byte> frame,
+                           const TraceProgram::Outcome &) const;
+
     void log(ovs_offload_log_level, const std::string &) const;
 
     const ovs_offload_host &host_;
@@ -220,6 +257,7 @@ private:
     std::array<Fd, XF_MAX_GROUPS> group_devices_;
     uint16_t n_groups_prepared_ = 1;  // The worker's; slot 0 needs none.
     Flows flows_;
+    Refusals refusals_;
     std::map<std::pair<std::string, std::string>, RejectCount> rejects_;
     uint64_t n_late_removals_ = 0;  // quiesce() gave up this often.
     uint64_t n_placed_ = 0;         // Flows that came into the tables.

@@ -101,19 +101,38 @@ uint64_t n_flows(void *self, void *port) {
     return self_of(self).n_flows(port_of(port));
 }
 
-template <std::string (Offload::*Report)()>
-char *command(void *self, int, const char **) {
+template <typename Fn>
+char *reply_of(Fn fn) {
     char *reply = nullptr;
     guarded([&] {
-        reply = strdup((self_of(self).*Report)().c_str());
+        reply = strdup(fn().c_str());
         return 0;
     });
     return reply;
 }
 
+char *show(void *self, int, const char **) {
+    return reply_of([=] { return self_of(self).show(); });
+}
+
+char *rejects(void *self, int, const char **) {
+    return reply_of([=] { return self_of(self).rejects(); });
+}
+
+char *explain(void *self, int argc, const char *argv[]) {
+    return reply_of(
+        [=] { return self_of(self).explain(argc > 1 ? argv[1] : ""); });
+}
+
+char *trace(void *self, int, const char *argv[]) {
+    return reply_of([=] { return self_of(self).trace(argv[1], argv[2]); });
+}
+
 constexpr ovs_offload_command kCommands[] = {
-    {"xdp-offload/show", "", 0, 0, command<&Offload::show>},
-    {"xdp-offload/rejects", "", 0, 0, command<&Offload::rejects>},
+    {"xdp-offload/show", "", 0, 0, show},
+    {"xdp-offload/rejects", "", 0, 0, rejects},
+    {"xdp-offload/explain", "[REASON|PORT|UFID]", 0, 1, explain},
+    {"xdp-offload/trace", "PORT HEX", 2, 2, trace},
 };
 
 constexpr ovs_offload_ops kOps = {

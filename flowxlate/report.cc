@@ -1,32 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the offload tells operators: xdp-offload/show and xdp-offload/rejects.
 #include <cinttypes>
-#include <cstdarg>
-#include <cstdio>
 
+#include "describe.h"
 #include "offload.h"
+#include "reasons.h"
 
 namespace flowxlate {
-namespace {
-
-constexpr const char *kMissNames[] = {XF_MISS_NAMES};
-static_assert(std::size(kMissNames) == XF_N_MISSES);
-
-constexpr const char *kClassNames[] = {"l2", "arp", "ipv4", "ipv6", "mpls"};
-static_assert(std::size(kClassNames) == XF_N_CLASSES);
-
-__attribute__((format(printf, 2, 3))) void append(std::string *s,
-                                                  const char *format, ...) {
-    char line[512];
-    va_list args;
-    va_start(args, format);
-    std::vsnprintf(line, sizeof line, format, args);
-    va_end(args);
-    *s += line;
-}
-
-}  // namespace
-
 void Offload::show_port(const Port &port, const Sum &sum, uint32_t n_queues,
                         std::string *s) const {
     const auto &a = *port.attachment;
@@ -62,7 +42,7 @@ void Offload::show_port(const Port &port, const Sum &sum, uint32_t n_queues,
     append(s, "\n    passed to OVS:");
     for (int reason = 0; reason < XF_N_MISSES; reason++) {
         if (auto n = maps_.misses(port.slot, xf_miss(reason))) {
-            append(s, " %s:%" PRIu64, kMissNames[reason], n);
+            append(s, " %s:%" PRIu64, miss_name(xf_miss(reason)), n);
         }
     }
     *s += "\n";
@@ -77,7 +57,7 @@ void Offload::show_tables(std::string *s) const {
         flows_.size() - table_->n_flows());
     append(s, "  subtables: %zu of %d (", table_->n_subtables(), XF_MAX_MASKS);
     for (int cls = 0; cls < XF_N_CLASSES; cls++) {
-        append(s, "%s%s %u", cls ? ", " : "", kClassNames[cls],
+        append(s, "%s%s %u", cls ? ", " : "", class_name(cls),
                mem.walks[cls].n);
     }
     append(s,
@@ -130,6 +110,7 @@ std::string Offload::show() {
            n_placed_, all.packets, all.bytes);
     append(&s, "flows refused: %" PRIu64 " (xdp-offload/rejects says why)\n",
            n);
+    show_unexecuted(&s);
     if (n_late_removals_) {
         append(&s, "removals that did not wait for a busy CPU: %" PRIu64 "\n",
                n_late_removals_);

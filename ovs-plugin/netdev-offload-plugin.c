@@ -30,6 +30,8 @@
 #include "netdev-offload-provider.h"
 #include "netdev-provider.h"
 #include "odp-util.h"
+#include "openvswitch/dynamic-string.h"
+#include "openvswitch/hmap.h"
 #include "openvswitch/list.h"
 #include "openvswitch/match.h"
 #include "openvswitch/ofpbuf.h"
@@ -554,20 +556,29 @@ host_log(enum ovs_offload_log_level level, const char *line)
          "%s", line);
 }
 
-static int
-host_port_ifindex(const char *dpif_type, uint32_t odp_port)
+/* Returns OVS's own pointer for 'dpif_type', or NULL if no datapath of that
+ * type has a port of ours. */
+static const char *
+own_dpif_type(const char *dpif_type)
 {
-    bool system = !strcmp(dpif_type, "system");
-    struct netdev *netdev;
     const char *type;
-    int ifindex;
 
-    if (system) {
+    if (!strcmp(dpif_type, "system")) {
         atomic_read_relaxed(&system_dpif_type, &type);
     } else {
         atomic_read_relaxed(&netdev_dpif_type, &type);
     }
-    if (!type || strcmp(type, dpif_type)) {
+    return type && !strcmp(type, dpif_type) ? type : NULL;
+}
+
+static int
+host_port_ifindex(const char *dpif_type, uint32_t odp_port)
+{
+    const char *type = own_dpif_type(dpif_type);
+    struct netdev *netdev;
+    int ifindex;
+
+    if (!type) {
         return -1;
     }
     netdev = netdev_ports_get(u32_to_odp(odp_port), type);
@@ -592,6 +603,33 @@ host_offer_again(void)
     seq_change(changes);
 }
 
+static bool
+add_port_name(struct netdev *netdev, odp_port_t port, void *names)
+{
+    odp_portno_names_set(names, port, CONST_CAST(char *,
+                                                 netdev_get_name(netdev)));
+    return false;
+}
+
+static char *
+host_flow_text(const struct ovs_offload_flow *f)
+{
+    struct hmap names = HMAP_INITIALIZER(&names);
+    const char *type = own_dpif_type(f->dpif_type);
+    struct ds ds = DS_EMPTY_INITIALIZER;
+
+    if (type) {
+        netdev_ports_traverse(type, add_port_name, &names);
+    }
+    odp_flow_format(f->key, f->key_len, f->mask, f->mask_len, &names, &ds,
+                    false);
+    ds_put_cstr(&ds, ", actions:");
+    format_odp_actions(&ds, f->actions, f->actions_len, &names);
+    odp_portno_names_destroy(&names);
+    hmap_destroy(&names);
+    return ds_steal_cstr(&ds);
+}
+
 /* Complete once plugin_open() has filled in 'symmetric_l4_probe'. */
 static struct ovs_offload_host host = {
     .size = sizeof host,
@@ -601,6 +639,7 @@ static struct ovs_offload_host host = {
     .port_ifindex = host_port_ifindex,
     .flows_lost = netdev_offload_plugin_flows_moved,
     .offer_again = host_offer_again,
+    .flow_text = host_flow_text,
 };
 
 static uint32_t

@@ -43,6 +43,8 @@ enum ovs_offload_log_level {
     OVS_OFFLOAD_LOG_ERR,
 };
 
+struct ovs_offload_flow;
+
 /* Services of OVS.  Valid for the life of the process. */
 struct ovs_offload_host {
     uint32_t size;
@@ -78,6 +80,12 @@ struct ovs_offload_host {
      * not happen often. */
     void (*flows_lost)(void);
     void (*offer_again)(void);
+
+    /* Returns what dpctl/dump-flows prints of a flow, "MATCH, actions:ACTIONS",
+     * which the plugin must free(), or NULL.  Takes OVS's port map lock, like
+     * port_ifindex().  A flow has two unique ids in the userspace datapath, and
+     * the one that the plugin gets cannot be looked up: its text can. */
+    char *(*flow_text)(const struct ovs_offload_flow *);
 };
 
 /* One "KEY=VALUE" of other_config whose KEY begins with "TYPE-offload-". */

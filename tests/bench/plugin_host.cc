@@ -53,7 +53,8 @@ constexpr ovs_offload_host kHost = {sizeof(ovs_offload_host),
                                     host_port_ifindex,
                                     0,
                                     host_nothing,
-                                    host_nothing};
+                                    host_nothing,
+                                    nullptr};
 
 }  // namespace
 

@@ -14,6 +14,7 @@ import traceback
 import test_config
 import test_counters
 import test_differential
+import test_explain
 import test_explosion
 import test_kernel_datapath
 import test_ports
@@ -25,7 +26,7 @@ from suite import Context, Failed, Skipped
 
 # Of (name, function); the function's text says what is tested.
 TESTS = (test_traffic.TESTS + test_counters.TESTS + test_ports.TESTS
-         + test_config.TESTS + test_restart.TESTS + test_trouble.TESTS
+         + test_config.TESTS + test_explain.TESTS + test_restart.TESTS + test_trouble.TESTS
          + test_differential.TESTS + test_kernel_datapath.TESTS
          + test_explosion.TESTS)
 

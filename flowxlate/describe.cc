@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "describe.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cstdarg>
+#include <cstdio>
+#include <cstdlib>
+
+#include "fields.h"
+
+namespace flowxlate {
+namespace {
+
+constexpr const char *kClassNames[] = {"l2", "arp", "ipv4", "ipv6", "mpls"};
+static_assert(std::size(kClassNames) == XF_N_CLASSES);
+
+constexpr size_t kMacSize = 6, kIpv6Size = 16;
+
+bool all(Bytes b, std::byte value) {
+    return std::all_of(b.begin(), b.end(),
+                       [value](std::byte x) { return x == value; });
+}
+
+bool is_of(const Field &f, int cls, uint8_t proto) {
+    if (f.key_off == kNotInKey || cls < 0 || cls >= XF_N_CLASSES
+        || !(f.classes & bit(xf_class(cls)))) {
+        return false;
+    }
+    switch (f.has) {
+        case Has::kAll:
+            return true;
+        case Has::kTcp:
+            return proto == IPPROTO_TCP;
+        case Has::kUdp:
+            return proto == IPPROTO_UDP;
+        case Has::kSctp:
+            return proto == IPPROTO_SCTP;
+        case Has::kIcmp:
+            return proto == IPPROTO_ICMP;
+        case Has::kIcmpv6:
+        case Has::kNd:
+            return proto == IPPROTO_ICMPV6;
+    }
+    return false;
+}
+
+std::string number(Bytes b) {
+    uint32_t n = 0;
+    for (auto byte : b) {
+        n = n << 8 | std::to_integer<uint32_t>(byte);
+    }
+    return std::to_string(n);
+}
+
+// As one writes a value of this field.
+std::string value_text(const Field &f, Bytes b) {
+    char text[INET6_ADDRSTRLEN];
+    if (b.size() == kIpv6Size) {
+        return inet_ntop(AF_INET6, b.data(), text, sizeof text);
+    }
+    if (b.size() == sizeof(in_addr)
+        && (f.attr == OVS_KEY_ATTR_IPV4 || f.attr == OVS_KEY_ATTR_ARP)) {
+        return inet_ntop(AF_INET, b.data(), text, sizeof text);
+    }
+    if (b.size() != kMacSize) {
+        return number(b);
+    }
+    std::string mac;
+    for (auto byte : b) {
+        append(&mac, mac.empty() ? "%02x" : ":%02x",
+               std::to_integer<unsigned>(byte));
+    }
+    return mac;
+}
+
+// A mask that is not all ones: like an address, or in digits.
+std::string mask_text(const Field &f, Bytes b) {
+    return b.size() >= sizeof(in_addr) ? value_text(f, b) : "0x" + to_hex(b);
+}
+
+// What is no row of fields().
+void append_special(const xf_key &key, const xf_key &mask, std::string *s) {
+    auto put = [s](const char *name, unsigned value, unsigned bits,
+                   unsigned full) {
+        if (bits) {
+            append(s, "%s=0x%04x", name, value);
+            if (bits != full) {
+                append(s, "/0x%04x", bits);
+            }
+            *s += ",";
+        }
+    };
+    put("dp_hash", key.dp_hash, mask.dp_hash, 0xff);
+    put("eth_type", ntohs(key.eth_type), ntohs(mask.eth_type), 0xffff);
+    put("vlan_tci", ntohs(key.vlan_tci), ntohs(mask.vlan_tci), 0xffff);
+    if (key.vlan_tci) {
+        put("vlan_tci2", ntohs(key.vlan2_tci), ntohs(mask.vlan2_tci), 0xffff);
+        constexpr unsigned kBoth = XF_TPID_OUTER_AD | XF_TPID_INNER_AD;
+        put("tpids", key.tpids, mask.tpids & kBoth, kBoth);
+    }
+    put("frag", key.nw_frag, mask.nw_frag, 0xff);
+}
+
+void end_list(std::string *s) {
+    if (!s->empty() && s->back() == ',') {
+        s->pop_back();
+    }
+}
+
+}  // namespace
+
+void append(std::string *s, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    char *line = nullptr;
+    const int n = vasprintf(&line, format, args);
+    va_end(args);
+    if (n >= 0) {
+        s->append(line, n);
+        std::free(line);
+    }
+}
+
+const char *class_name(int cls) {
+    return cls >= 0 && cls < XF_N_CLASSES ? kClassNames[cls] : "unknown";
+}
+
+std::string describe_fields(int cls, uint8_t proto, const xf_key &key,
+                            const xf_key &mask) {
+    const auto *key_bytes = reinterpret_cast<const std::byte *>(&key);
+    const auto *mask_bytes = reinterpret_cast<const std::byte *>(&mask);
+    std::string s;
+
+    append_special(key, mask, &s);
+    for (auto &f : fields()) {
+        if (!is_of(f, cls, proto)) {
+            continue;
+        }
+        const Bytes value(key_bytes + f.key_off, f.size);
+        const Bytes bits(mask_bytes + f.key_off, f.size);
+        if (all(bits, std::byte{0})) {
+            continue;
+        }
+        s += std::string(f.name) + "=" + value_text(f, value);
+        if (!all(bits, std::byte{0xff})) {
+            s += "/" + mask_text(f, bits);
+        }
+        s += ",";
+    }
+    end_list(&s);
+    return s;
+}
+
+std::string describe_packet(const xf_packet &p) {
+    xf_key all_bits{};
+    std::fill(std::begin(all_bits.word), std::end(all_bits.word), UINT64_MAX);
+    all_bits.dp_hash = 0;  // Not hashed yet.
+    if (!(p.cls == XF_CLASS_IPV4 || p.cls == XF_CLASS_IPV6)) {
+        all_bits.nw_frag = 0;
+    }
+    if (!p.nd_option
+        && all({reinterpret_cast<const std::byte *>(p.key.nd_target),
+                sizeof p.key.nd_target},
+               std::byte{0})) {
+        std::fill(all_bits.word + XF_LONG_KEY_WORDS,
+                  all_bits.word + XF_KEY_WORDS, 0);
+    }
+    return describe_fields(static_cast<int>(p.cls), p.key.nw_proto, p.key,
+                           all_bits);
+}
+
+std::string describe_changes(int cls, uint8_t proto, const xf_action &action,
+                             const xf_rewrite &rewrite) {
+    std::string s;
+    xf_key value{}, mask{};
+    std::copy(std::begin(rewrite.value), std::end(rewrite.value), value.word);
+    std::copy(std::begin(rewrite.mask), std::end(rewrite.mask), mask.word);
+
+    for (int i = 0; i < action.n_pop; i++) {
+        s += "pop_vlan,";
+    }
+    for (int i = std::min<int>(action.n_push, XF_MAX_TAGS); i-- > 0;) {
+        append(&s, "push_vlan(tpid=0x%04x,tci=0x%04x),",
+               ntohs(action.tag[i].tpid), ntohs(action.tag[i].tci));
+    }
+    if (auto sets = describe_fields(cls, proto, value, mask); !sets.empty()) {
+        s += "set(" + sets + "),";
+    }
+    if (rewrite.max_len) {
+        append(&s, "trunc(%u),", rewrite.max_len);
+    }
+    return s;
+}
+
+std::string to_hex(Bytes bytes) {
+    std::string s;
+    for (auto byte : bytes) {
+        append(&s, "%02x", std::to_integer<unsigned>(byte));
+    }
+    return s;
+}
+
+bool from_hex(const std::string &text, std::vector<std::byte> *out) {
+    out->clear();
+    for (size_t i = 0; i < text.size(); i += 2) {
+        const char *begin = text.data() + i, *end = begin + 2;
+        uint8_t value = 0;
+        if (i + 2 > text.size()
+            || std::from_chars(begin, end, value, 16).ptr != end) {
+            return false;
+        }
+        out->push_back(std::byte{value});
+    }
+    return true;
+}
+
+}  // namespace flowxlate

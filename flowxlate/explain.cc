@@ -1,0 +1,344 @@
+// SPDX-License-Identifier: Apache-2.0
+// Why flows are not executed in XDP: xdp-offload/explain, the totals in
+// xdp-offload/show, and lines in the log.
+//
+// Four things can be the matter with a flow.  It was refused (refusals.h); it
+// has lost its place (Flow::parked); it waits for its output port; or OVS has
+// never offered it, because it enters through a port that is not ours, and
+// then we do not know of it.
+//
+// Refused flows are shown as OVS prints them, by host_.flow_text(), which must
+// not be called with the mutex; so flows are first copied, then written down.
+#include <linux/openvswitch.h>
+#include <net/if.h>
+
+#include <algorithm>
+#include <cinttypes>
+#include <cstdlib>
+#include <optional>
+
+#include "describe.h"
+#include "offload.h"
+#include "reasons.h"
+
+namespace flowxlate {
+namespace {
+
+constexpr size_t kMaxFilter = 128;
+constexpr size_t kMinUfidFilter = 8;       // As long as a UUID's first group.
+constexpr size_t kShownOfAll = 10;         // Flows per reason, without a
+constexpr size_t kShownIfFiltered = 1000;  // filter and with one.
+constexpr auto kLogInterval = std::chrono::minutes(1);  // Per reason.
+
+Bytes bytes_of(const void *p, size_t n) {
+    return {static_cast<const std::byte *>(p), n};
+}
+
+std::vector<std::byte> copy_of(const void *p, size_t n) {
+    const auto b = bytes_of(p, n);
+    return {b.begin(), b.end()};
+}
+
+long long seconds_since(Refusal::Time t) {
+    const auto age = std::chrono::steady_clock::now() - t;
+    return std::chrono::duration_cast<std::chrono::seconds>(age).count();
+}
+
+const char *plural(uint64_t n) { return n == 1 ? "" : "s"; }
+
+// The flows of one reason, not all of which are shown.
+struct Shown {
+    Ufid ufid;
+    std::string line, text;
+    FlowCopy flow;  // If there is no text yet.
+};
+struct Section {
+    size_t n = 0;
+    std::vector<Shown> shown;
+};
+using Sections = std::map<std::string, Section>;
+
+void append_section(const std::string &name, const Section &section,
+                    std::string *s) {
+    append(s, "\n%s: %zu flow%s\n", name.c_str(), section.n,
+           plural(section.n));
+    if (const auto *reason = find_reason(name)) {
+        append(s, "  What it means: %s\n  What to do: %s\n",
+               reason->meaning.c_str(), reason->remedy.c_str());
+    }
+    for (auto &shown : section.shown) {
+        append(s, "  %s\n", shown.line.c_str());
+        if (!shown.text.empty()) {
+            append(s, "    %s\n", shown.text.c_str());
+        }
+    }
+    if (section.n > section.shown.size()) {
+        append(s, "  and %zu more (xdp-offload/explain %s)\n",
+               section.n - section.shown.size(), name.c_str());
+    }
+}
+
+std::string to_text(const Sections &sections) {
+    std::string s;
+    append(&s, "%-32s %s\n", "REASON", "FLOWS");
+    for (auto &[name, section] : sections) {
+        append(&s, "%-32s %zu\n", name.c_str(), section.n);
+    }
+    for (auto &[name, section] : sections) {
+        append_section(name, section, &s);
+    }
+    return s;
+}
+
+std::string nothing_found(const std::string &filter) {
+    if (filter.empty()) {
+        return "every flow that OVS has offered is executed in XDP\n";
+    }
+    const bool is_reason =
+        std::ranges::any_of(reasons(), [&](const Reason &r) {
+            return r.name.find(filter) != std::string::npos;
+        });
+    return is_reason ? "no flow for that reason\n"
+                     : "nothing known of this: no reason has it in its name, "
+                       "and no flow that is not executed in XDP has it as its "
+                       "input port or ufid\n";
+}
+
+// The begin of a ufid, if the filter may be one.
+std::optional<std::string> ufid_in(const std::string &filter) {
+    const auto s = filter.starts_with("ufid:") ? filter.substr(5) : filter;
+    return s.size() >= kMinUfidFilter ? std::optional(s) : std::nullopt;
+}
+
+}  // namespace
+
+// A flow that is not executed in XDP now.
+struct Offload::Unexecuted {
+    std::string reason;  // Its name.
+    Ufid ufid;
+    std::string port;      // Where it enters.
+    std::string detail;    // What else there is to say.
+    FlowSlot slot{};       // In the tables; kNone if it is not.
+    const FlowCopy *flow;  // As OVS has offered it; null if not known.
+};
+
+// -- Remembering ------------------------------------------------------------
+
+Ifindex Offload::entrance_of(const ovs_offload_flow &f) const {
+    AttrReader reader(bytes_of(f.key, f.key_len));
+    uint32_t port;
+    while (auto a = reader.next()) {
+        if (a->type == OVS_KEY_ATTR_IN_PORT
+            && read_exactly(a->payload, &port)) {
+            return Ifindex{host_.port_ifindex(f.dpif_type, port)};
+        }
+    }
+    return {};
+}
+
+// Returns how many refusals for this reason a line in the log should now speak
+// of; 0 = none, as there was a line not long ago.
+uint64_t Offload::remember_refusal(const ovs_offload_flow &f,
+                                   const Reject &why, Ifindex in) {
+    const auto now = std::chrono::steady_clock::now();
+    const auto ufid = Ufid::from(f.ufid);
+    Refusal refusal;
+    refusal.ufid = ufid;
+    refusal.reason = why;
+    refusal.last = now;
+    refusal.in = in;
+    refusal.flow = {copy_of(f.key, f.key_len), copy_of(f.mask, f.mask_len),
+                    copy_of(f.actions, f.actions_len)};
+    refusals_.add(std::move(refusal));
+
+    auto &count = rejects_[{why.group, why.what}];
+    count.n++;
+    count.last = ufid;
+    if (count.n_logged && now < count.logged + kLogInterval) {
+        return 0;
+    }
+    count.logged = now;
+    return count.n - std::exchange(count.n_logged, count.n);
+}
+
+void Offload::log_refusal(const ovs_offload_flow &f, const Reject &why,
+                          uint64_t n) const {
+    std::string line = "flow ufid:" + Ufid::from(f.ufid).to_string()
+                     + " stays in OVS, " + why.name();
+    if (n > 1) {
+        append(&line, " (and %" PRIu64 " more since the last such line)",
+               n - 1);
+    }
+    log(OVS_OFFLOAD_LOG_INFO, line + ": " + text_of(f));
+}
+
+std::string Offload::text_of(const ovs_offload_flow &f) const {
+    char *text = host_.flow_text ? host_.flow_text(&f) : nullptr;
+    std::string s = text ? text : "(no text of it)";
+    std::free(text);
+    return s;
+}
+
+std::string Offload::text_of(const Ufid &ufid, const FlowCopy &copy) const {
+    ovs_offload_flow f{};
+    f.size = sizeof f;
+    f.ufid = ufid.bytes.data();
+    f.dpif_type = "netdev";
+    f.key = copy.key.data();
+    f.key_len = copy.key.size();
+    f.mask = copy.mask.data();
+    f.mask_len = copy.mask.size();
+    f.actions = copy.actions.data();
+    f.actions_len = copy.actions.size();
+    return text_of(f);
+}
+
+// -- Finding ----------------------------------------------------------------
+
+// Of a port of ours, or of another device.
+std::string Offload::port_name(Ifindex ifindex) const {
+    char name[IF_NAMESIZE];
+    auto it = by_ifindex_.find(ifindex);
+    if (it != by_ifindex_.end()) {
+        return it->second->name;
+    }
+    return index(ifindex) > 0 && if_indextoname(index(ifindex), name) ? name
+                                                                      : "?";
+}
+
+// The first output port that cannot transmit.
+Reject Offload::why_waiting(const Flow &flow, const Port **which) const {
+    const Port &in = *ports_[index(flow.in)];
+    for (auto slot : flow.out) {
+        const Port &out = *ports_[index(slot)];
+        *which = &out;
+        if (!out.device.exists) {
+            return {"waiting", "no_device", ENODEV};
+        }
+        if (!out.device.up) {
+            return {"waiting", "link_down", ENETDOWN};
+        }
+        if (!out.takes_frames_from(in)) {
+            return {"waiting", "cannot_transmit", EOPNOTSUPP};
+        }
+    }
+    return {};
+}
+
+// Calls fn(Unexecuted) for all; the mutex must be held.
+template <typename Fn>
+void Offload::for_each_unexecuted(Fn fn) const {
+    for (auto &r : refusals_) {
+        std::string detail;
+        append(&detail, "refused %" PRIu64 " time%s, last %lld s ago", r.n,
+               plural(r.n), seconds_since(r.last));
+        fn(Unexecuted{r.reason.name(), r.ufid, port_name(r.in), detail,
+                      FlowSlot::kNone, &r.flow});
+    }
+    for (auto &[ufid, flow] : flows_) {
+        if (in_fast_path(flow) || refusals_.has(ufid)) {
+            continue;
+        }
+        const auto &in = ports_[index(flow.in)];
+        const std::string port = in ? in->name : "?";
+        const Port *out = nullptr;
+        if (flow.slot == FlowSlot::kNone) {
+            if (flow.parked) {
+                fn(Unexecuted{flow.parked.name(), ufid, port,
+                              "was in XDP until then", FlowSlot::kNone,
+                              nullptr});
+            }
+        } else if (auto r = why_waiting(flow, &out)) {
+            fn(Unexecuted{
+                r.name(), ufid, port,
+                out->name + ": "
+                    + (out->device.why_not.empty() ? "the link is down"
+                                                   : out->device.why_not),
+                flow.slot, nullptr});
+        }
+    }
+}
+
+std::map<std::string, size_t> Offload::count_unexecuted() const {
+    std::map<std::string, size_t> counts;
+    for_each_unexecuted([&](const Unexecuted &u) { counts[u.reason]++; });
+    return counts;
+}
+
+// -- Writing down -----------------------------------------------------------
+
+void Offload::show_unexecuted(std::string *s) const {
+    const auto counts = count_unexecuted();
+    size_t sum = 0;
+    for (auto &[reason, n] : counts) {
+        sum += n;
+    }
+    append(s, "flows not executed in XDP now: %zu (xdp-offload/explain)\n",
+           sum);
+    for (auto &[reason, n] : counts) {
+        append(s, "  %s: %zu\n", reason.c_str(), n);
+    }
+}
+
+// What explain says of a flow that is fine; empty if there is none such.
+std::string Offload::explain_executed(const std::string &ufid) const {
+    std::string s;
+    for (auto &[u, flow] : flows_) {
+        if (u.to_string().starts_with(ufid) && in_fast_path(flow)) {
+            append(&s,
+                   "ufid:%s is executed in XDP: packets:%" PRIu64 "\n    %s\n",
+                   u.to_string().c_str(), total(flow).packets,
+                   describe_flow(flow.slot).c_str());
+        }
+    }
+    return s;
+}
+
+std::string Offload::explain(const std::string &filter) {
+    if (filter.size() > kMaxFilter) {
+        return "the filter is too long\n";
+    }
+    const size_t max_shown = filter.empty() ? kShownOfAll : kShownIfFiltered;
+    const auto ufid = ufid_in(filter);
+    Sections sections;
+    std::string s, executed;
+    {
+        std::lock_guard lock(mutex_);
+        for_each_unexecuted([&](const Unexecuted &u) {
+            const auto id = u.ufid.to_string();
+            if (u.reason.find(filter) == std::string::npos && u.port != filter
+                && !(ufid && id.starts_with(*ufid))) {
+                return;
+            }
+            auto &section = sections[u.reason];
+            if (section.n++ < max_shown) {
+                section.shown.push_back(
+                    {u.ufid,
+                     "ufid:" + id + " in_port(" + u.port + "), " + u.detail,
+                     u.slot != FlowSlot::kNone ? describe_flow(u.slot) : "",
+                     u.flow ? *u.flow : FlowCopy{}});
+            }
+        });
+        executed = ufid ? explain_executed(*ufid) : "";
+        if (refusals_.n_dropped()) {
+            append(&s,
+                   "%" PRIu64
+                   " refused flows are not listed: the list holds "
+                   "%zu\n",
+                   refusals_.n_dropped(), Refusals::kMax);
+        }
+    }
+    for (auto &[name, section] : sections) {
+        for (auto &shown : section.shown) {
+            if (!shown.flow.key.empty()) {
+                shown.text = text_of(shown.ufid, shown.flow);
+            }
+        }
+    }
+    if (sections.empty()) {
+        return s + (executed.empty() ? nothing_found(filter) : executed);
+    }
+    return s + to_text(sections) + executed;
+}
+
+}  // namespace flowxlate

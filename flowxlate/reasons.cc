@@ -1,0 +1,291 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "reasons.h"
+
+#include <algorithm>
+#include <map>
+#include <vector>
+
+#include "actions.h"
+#include "fields.h"
+
+namespace flowxlate {
+namespace {
+
+constexpr const char *kMissNames[] = {XF_MISS_NAMES};
+static_assert(std::size(kMissNames) == XF_N_MISSES);
+
+constexpr const char *kNothing = "Nothing: OVS executes these.";
+constexpr const char *kTrace =
+    "ovs-appctl ofproto/trace says which OpenFlow rule is behind it; without "
+    "that the flow goes to XDP.";
+constexpr const char *kExact =
+    "Let the OpenFlow rule match that protocol exactly, and no later "
+    "fragments.";
+constexpr const char *kSender = "Nothing here; the sender makes such packets.";
+
+struct Row {
+    const char *name, *meaning, *remedy;
+};
+
+// What cannot be said of a whole group.
+constexpr Row kRows[] = {
+    {"action/after_output",
+     "The flow does something to the packet after an output, such as setting "
+     "a field between two outputs.",
+     "Put outputs last in the OpenFlow actions, so that all ports get the "
+     "same packet."},
+    {"action/hash",
+     "The flow hashes packets (select groups, bonds) with an algorithm, or an "
+     "OVS build, whose hash the program cannot compute.",
+     "For groups: selection_method=dp_hash, and OVS of the patched build."},
+    {"action/hash_l4",
+     "The flow hashes packets with OVS's hash_l4, which XDP cannot "
+     "reproduce.",
+     kNothing},
+    {"action/ovs_private",
+     "The flow uses an action of OVS's userspace datapath: pushing or popping "
+     "a tunnel header, or balancing over a bond.",
+     kNothing},
+    {"action/recirc",
+     "Kernel datapath: the flow recirculates, and the flow that goes on with "
+     "the packet might not be in XDP.",
+     kNothing},
+    {"action/sample",
+     "The flow samples packets (sFlow, IPFIX, or the sample action).",
+     "Switch sFlow or IPFIX off for the bridge, or accept that sampled "
+     "traffic stays in OVS."},
+    {"action/third_vlan", "The packet would leave with three VLAN tags.",
+     kNothing},
+    {"action/too_many_outputs",
+     "The flow outputs to more ports than a group holds, or truncates for one "
+     "of several.",
+     "Fewer ports in a flood or mirror."},
+    {"action/trunc",
+     "The flow truncates packets otherwise than for one output.", kNothing},
+    {"action/unknown_action", "The flow has an action unknown to XDP.",
+     "Look for a newer version of the plugin."},
+    {"action/userspace",
+     "The flow hands packets to ovs-vswitchd: to the controller, or to a "
+     "protocol that it speaks itself (LACP, BFD, CFM, ARP replies).",
+     kNothing},
+    {"input/not_an_xdp_port",
+     "The packets enter through a port that executes no flows in XDP.",
+     "xdp-offload/show lists the ports that do; ovs-vswitchd.log says why "
+     "another one was not taken."},
+    {"match/dp_hash",
+     "The flow matches more bits of the packet's hash than XDP knows.",
+     "Fewer buckets in the select group."},
+    {"match/eth_type",
+     "The flow does not match the Ethernet type exactly, or that of a VLAN "
+     "tag which OVS does not look behind.",
+     "For packets with two tags: other_config:vlan-limit=2."},
+    {"match/in_port", "The flow does not match the input port exactly.",
+     kNothing},
+    {"match/ip_frag", "The flow matches fragments in an unusual way.",
+     kNothing},
+    {"match/recirc_id", "The flow matches a recirculation id in part.",
+     kNothing},
+    {"match/third_vlan", "The flow matches a third VLAN tag.", kNothing},
+    {"match/tunnel",
+     "The flow is of packets that came out of a tunnel, which OVS ends.",
+     kNothing},
+    {"match/vlan_tci",
+     "The flow does not say whether the packet has a VLAN tag.",
+     "Let the OpenFlow rule match the VLAN id, or the absence of a tag."},
+    {"match/vlan_tpid",
+     "The flow does not match the VLAN tag's Ethernet type exactly.",
+     kNothing},
+    {"input/vlan_tags_beside_the_frame",
+     "Kernel datapath: the input port, or its veth peer, puts VLAN tags "
+     "beside "
+     "the frame, where XDP does not see them.",
+     "ethtool -K DEV rxvlan off; for a veth, ethtool -K PEER txvlan off.  "
+     "xdp-offload/show says which it is."},
+    {"output/cannot_transmit_now",
+     "Kernel datapath: one of the flow's output ports takes no frames from "
+     "XDP "
+     "now.",
+     "As xdp-offload/show says of the port; OVS then offers the flow again."},
+    {"output/not_an_xdp_port",
+     "One of the flow's output ports takes no frames from XDP: the bridge's "
+     "own port, a tunnel, tap, patch or DPDK port, or one that was refused.",
+     "Broadcasts always go to the bridge's own port too.  Other ports: "
+     "xdp-offload/show lists those that are in XDP, and ovs-vswitchd.log says "
+     "why another one was not taken."},
+    {"parked/flushed",
+     "OVS has taken the flows of this port out of XDP: the offload was "
+     "switched off, or all flows are being deleted.",
+     "If it is not on purpose: other_config:hw-offload=true."},
+    {"parked/mask_evicted",
+     "Masks were scarce, and no flow under this one's had seen a packet in "
+     "XDP "
+     "for a second.",
+     "It comes back when it has been idle in OVS too (max-idle) and then has "
+     "packets again; xdp-offload/show counts evictions."},
+    {"parked/port_removed",
+     "The flow's input port, or one of its output ports, has left XDP.",
+     "Nothing: OVS deletes the flow soon, or offers it again."},
+    {"set/later_fragment",
+     "The flow sets an IPv4 address and may be hit by later fragments.",
+     "Let the OpenFlow rule match ip_frag=not_later."},
+    {"table/buckets",
+     "The places for this flow's hash are taken; rare, and not a matter of "
+     "the number of flows.",
+     "A larger xdp-offload-max-flows, and a restart."},
+    {"table/flows", "There are as many flows in XDP as it holds.",
+     "Raise other_config:xdp-offload-max-flows and restart ovs-vswitchd, or "
+     "let OpenFlow rules match fewer fields, so that there are fewer flows."},
+    {"table/groups",
+     "Too many different sets of output ports (64), or this one is not "
+     "prepared yet: they are made one after the other after the start.",
+     "If it persists: fewer different floods and mirrors."},
+    {"table/masks", "Too many different masks (128) in XDP.",
+     "Let OpenFlow rules match the same fields in all tables; flows of masks "
+     "that are there already still go to XDP."},
+    {"table/ports", "Too many ports (1023) in XDP.", kNothing},
+    {"table/recirc_ids", "Too many recirculation ids in use (16384).",
+     "Fewer different recirculations: select groups, bonds, MPLS."},
+    {"table/rewrites", "Too many different sets of header fields (4095).",
+     "Fewer OpenFlow rules that set different values."},
+    {"waiting/cannot_transmit",
+     "The output port's driver takes no frames from XDP now; the flow is in "
+     "the tables, and its packets go through OVS.",
+     "As the flow's port says below.  For a veth: ethtool -K PEER gro on in "
+     "the peer's namespace.  The flow then goes on in XDP by itself."},
+    {"waiting/link_down", "The link of the output port is down.",
+     "Set the link up; the flow then goes on in XDP by itself."},
+    {"waiting/no_device", "The output port's device is gone.",
+     "Remove the port from OVS, or bring the device back."},
+
+    {"miss/no-flow", "No flow in XDP matches the packet.",
+     "xdp-offload/explain lists the flows that are not in XDP, with reasons; "
+     "the first packet of a flow always takes this way."},
+    {"miss/truncated", "The packet is shorter than its headers say.", kSender},
+    {"miss/ethertype",
+     "The packet has a length (802.3) where XDP needs an Ethernet type; STP "
+     "and LLC are of that kind.",
+     kNothing},
+    {"miss/arp", "ARP that is not for Ethernet and IPv4.", kSender},
+    {"miss/ip-header",
+     "The IP header has a bad version or length, or the frame is much longer "
+     "than it.",
+     kSender},
+    {"miss/ip-options",
+     "The packet has IPv4 options or IPv6 extension headers.", kSender},
+    {"miss/nd-options",
+     "A Neighbour Discovery message with options other than one link-layer "
+     "address.",
+     kNothing},
+    {"miss/recirculation",
+     "The packet was recirculated, and no flow in XDP matches it then, or it "
+     "would pass more than four flows.",
+     "xdp-offload/explain lists the flows that are not in XDP, with reasons; "
+     "until the next flow is there, OVS executes the whole packet."},
+    {"miss/tx-port", "The output port cannot take frames from XDP now.",
+     "xdp-offload/explain waiting/ says why."},
+    {"miss/tx-length", "The packet is too long for the output port.",
+     "The same MTU on all ports and behind them."},
+    {"miss/tx-checksum",
+     "The packet has a checksum that XDP cannot complete: SCTP, or fields to "
+     "be set in a packet of generic XDP.",
+     "Switch the sender's checksum offload off (ethtool -K DEV tx off)."},
+    {"miss/headroom",
+     "No room in front of the packet for a VLAN tag that is to be pushed.",
+     kNothing},
+    {"miss/frame-size",
+     "The checksum of the packet has to be completed, which is limited to "
+     "4096 bytes.",
+     "A smaller MTU, or the sender's checksum offload off."},
+    {"miss/internal", "The program has found a table to be inconsistent.",
+     "A bug: please report it."},
+};
+
+using Table = std::map<std::string, Reason>;
+
+void add(Table *table, const std::string &name, const std::string &meaning,
+         const std::string &remedy) {
+    table->try_emplace(name, Reason{name, meaning, remedy});
+}
+
+// The reasons that have a header field's name.
+void add_field(Table *t, const char *name, bool known, bool settable) {
+    const std::string field = name;
+    add(t, "match/" + field,
+        known ? "The flow matches " + field
+                    + " in a way that the program does not encode, most "
+                      "often without matching the protocol that has it."
+              : "The flow matches " + field
+                    + ", at which the program does not look.",
+        known ? kExact : kTrace);
+    add(t, "set/" + field,
+        settable
+            ? "The flow sets " + field
+                  + ", but may be hit by packets that do not have it."
+            : "The flow sets " + field + ", which the program does not do.",
+        settable ? kExact : kTrace);
+}
+
+void add_malformed(Table *t, const std::string &what) {
+    add(t, "malformed/" + what,
+        "OVS handed over what is not well-formed: " + what + ".",
+        "The plugin and OVS's glue do not fit, or there is a bug: please "
+        "report the flow.");
+}
+
+Table make_table() {
+    Table t;
+    for (auto &row : kRows) {
+        add(&t, row.name, row.meaning, row.remedy);
+    }
+    for (auto &f : fields()) {
+        add_field(&t, f.name, f.key_off != kNotInKey, f.settable);
+    }
+    for (uint16_t attr = 0; attr <= kMaxAttr; attr++) {
+        add_field(&t, rule_of(attr).name, false, false);
+        add_malformed(&t, rule_of(attr).name);
+    }
+    for (auto &a : action_support()) {
+        const std::string name = a.name;
+        if (!a.supported) {
+            add(&t, "action/" + name,
+                "The flow has the action " + name
+                    + (*a.remark ? std::string(" (") + a.remark + ")." : "."),
+                kTrace);
+        }
+    }
+    for (auto *what :
+         {"duplicate_attribute", "attribute_length", "action_length", "output",
+          "push_vlan", "pop_vlan", "trunc", "hash", "recirc", "set"}) {
+        add_malformed(&t, what);
+    }
+    return t;
+}
+
+const std::vector<Reason> &table() {
+    static const auto all = [] {
+        std::vector<Reason> v;
+        for (auto &[name, reason] : make_table()) {
+            v.push_back(reason);
+        }
+        return v;
+    }();
+    return all;
+}
+
+}  // namespace
+
+std::span<const Reason> reasons() { return table(); }
+
+const Reason *find_reason(std::string_view name) {
+    const auto all = reasons();
+    auto it = std::lower_bound(
+        all.begin(), all.end(), name,
+        [](const Reason &r, std::string_view n) { return r.name < n; });
+    return it != all.end() && it->name == name ? &*it : nullptr;
+}
+
+const char *miss_name(xf_miss reason) {
+    return reason < XF_N_MISSES ? kMissNames[reason] : "unknown";
+}
+
+}  // namespace flowxlate

@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the program makes of one packet: xdp-offload/trace PORT HEX.
+//
+// trace_program.h runs the packet.  The flow that was hit, all that its
+// actions do and why the packet is passed on are what the program itself has
+// found; the subtables that it tried on the way follow from their order.
+#include <linux/bpf.h>
+
+#include <algorithm>
+#include <cinttypes>
+
+#include "describe.h"
+#include "offload.h"
+#include "reasons.h"
+
+namespace flowxlate {
+namespace {
+
+constexpr size_t kMinFrame = 14, kMaxFrame = 9000;
+
+// Reads the packet; returns what is wrong with it, or nothing.
+std::string parse_frame(const std::string &hex, std::vector<std::byte> *out) {
+    constexpr size_t kDigits = 2;  // Of a byte.
+    if (hex.size() < kMinFrame * kDigits || hex.size() > kMaxFrame * kDigits) {
+        return "the packet has to have 14 to 9000 bytes, two digits each\n";
+    }
+    if (hex.size() % kDigits) {
+        return "the packet ends in the middle of a byte\n";
+    }
+    return from_hex(hex, out)
+             ? ""
+             : "the packet has to consist of hexadecimal digits only\n";
+}
+
+// The class whose flows are in a subtable; -1 if there are none any more.
+int class_of(const TableMemory &mem, uint16_t subtable) {
+    for (int cls = 0; cls < XF_N_CLASSES; cls++) {
+        const auto &walk = mem.walks[cls];
+        const auto *end =
+            walk.subtable + std::min<uint32_t>(walk.n, XF_MAX_MASKS);
+        if (std::find(walk.subtable, end, subtable) != end) {
+            return cls;
+        }
+    }
+    return -1;
+}
+
+xf_key mask_bits(const xf_subtable &st) {
+    xf_key mask{};
+    std::copy(std::begin(st.mask), std::end(st.mask), mask.word);
+    return mask;
+}
+
+xf_key masked(const xf_key &key, const xf_key &mask) {
+    xf_key m{};
+    for (size_t i = 0; i < XF_KEY_WORDS; i++) {
+        m.word[i] = key.word[i] & mask.word[i];
+    }
+    return m;
+}
+
+}  // namespace
+
+const Ufid *Offload::find_ufid(FlowSlot slot) const {
+    for (auto &[ufid, flow] : flows_) {
+        if (flow.slot == slot) {
+            return &ufid;
+        }
+    }
+    return nullptr;
+}
+
+// Where the packet goes.
+std::string Offload::describe_target(const xf_action &act) const {
+    std::string s;
+    auto name = [&](uint32_t slot) {
+        return slot < ports_.size() && ports_[slot] ? ports_[slot]->name : "?";
+    };
+    switch (act.verdict) {
+        case XF_DROP:
+            return "drop";
+        case XF_OUTPUT:
+            return "output:" + name(act.to);
+        case XF_GROUP:
+            for (auto &[group, slot] : groups_) {
+                for (auto port : group.ports) {
+                    if (index(slot) == act.to) {
+                        s += (s.empty() ? "output:" : ",") + name(index(port));
+                    }
+                }
+                if (index(slot) == act.to && !group.keep_ingress) {
+                    s += " (but for the one where it came from)";
+                }
+            }
+            return s;
+        default:
+            for (auto &[id, slot] : recirc_ids_) {
+                if (index(slot) == act.to) {
+                    append(&s, "%srecirc(0x%x)",
+                           act.verdict == XF_HASH_RECIRC ? "hash," : "", id);
+                }
+            }
+            return s;
+    }
+}
+
+// "MATCH, actions:ACTIONS" of a flow in the tables.
+std::string Offload::describe_flow(FlowSlot slot) const {
+    const auto &mem = table_->memory();
+    const xf_flow &flow = mem.flows[index(slot)];
+    const xf_key mask = mask_bits(mem.subtables[flow.subtable]);
+    const int cls = class_of(mem, flow.subtable);
+    xf_key key{};
+    auto *rest = std::copy(std::begin(flow.key), std::end(flow.key), key.word);
+    std::copy_n(mem.key_rests[index(slot)].word, XF_REST_WORDS, rest);
+    const auto &in = ports_[key.in_port % XF_MAX_PORTS];
+
+    std::string s = "in_port(" + (in ? in->name : "?") + "),";
+    for (auto &[id, recirc] : recirc_ids_) {
+        if (key.recirc && index(recirc) == key.recirc) {
+            append(&s, "recirc_id=0x%x,", id);
+        }
+    }
+    return s + describe_fields(cls, key.nw_proto, key, mask) + ", actions:"
+         + describe_changes(cls, key.nw_proto, flow.action,
+                            mem.rewrites[flow.action.rewrite])
+         + describe_target(flow.action);
+}
+
+// How the first flow was found, or not.
+void Offload::trace_lookup(const TraceProgram::Outcome &o,
+                           std::string *s) const {
+    const auto &mem = table_->memory();
+    const auto &p = o.packet;
+    const bool hit = o.first != FlowSlot::kNone;
+    if (hit) {
+        *s += "flow cache: ";
+        const auto cpus = maps_.cpus_that_predict(o.cached);
+        for (auto cpu : cpus) {
+            append(s, "%s%u",
+                   cpu == cpus.front() ? "leads to the flow on CPU " : ",",
+                   cpu);
+        }
+        *s += cpus.empty() ? "has not got this flow on any CPU\n" : "\n";
+    }
+    const auto &walk = mem.walks[p.cls % XF_N_CLASSES];
+    append(s, "subtables: %u for %s, in the order in which they are tried\n",
+           walk.n, class_name(static_cast<int>(p.cls)));
+    for (uint32_t i = std::min<uint32_t>(walk.n, XF_MAX_MASKS); i-- > 0;) {
+        const uint16_t subtable = walk.subtable[i];
+        const xf_key mask = mask_bits(mem.subtables[subtable]);
+        const bool here =
+            hit && mem.flows[index(o.first)].subtable == subtable;
+        append(s, "  %u: %s: %s\n", subtable,
+               describe_fields(static_cast<int>(p.cls), p.key.nw_proto,
+                               masked(p.key, mask), mask)
+                   .c_str(),
+               here ? "a flow" : "no flow");
+        if (here) {
+            break;
+        }
+    }
+}
+
+// The flows that the packet passes.
+void Offload::trace_stages(const TraceProgram::Outcome &o,
+                           std::string *s) const {
+    const uint32_t n = std::clamp<uint32_t>(o.plan.n_stages, 1, XF_MAX_STAGES);
+    for (uint32_t i = 0; i < n; i++) {
+        const FlowSlot slot = i ? FlowSlot{o.plan.stage[i].slot} : o.first;
+        if (slot == FlowSlot::kNone || index(slot) > table_->max_flows()) {
+            continue;
+        }
+        const auto *ufid = find_ufid(slot);
+        append(s, "flow: ufid:%s\n    %s\n",
+               ufid ? ufid->to_string().c_str() : "?",
+               describe_flow(slot).c_str());
+    }
+}
+
+std::string Offload::trace_text(const Port &port,
+                                std::span<const std::byte> frame,
+                                const TraceProgram::Outcome &o) const {
+    std::string s;
+    const bool hit = o.first != FlowSlot::kNone;
+    append(&s, "%zu bytes enter through %s\n", frame.size(),
+           port.name.c_str());
+    if (o.packet.frame_len < frame.size()) {
+        append(&s,
+               "note: the program sees the first %u bytes only, as much as "
+               "the kernel shows one that does not support fragments\n",
+               o.packet.frame_len);
+    }
+    if (hit || !o.miss || *o.miss == XF_MISS_NO_FLOW) {
+        append(&s, "parsed: %s packet, %s\n",
+               class_name(static_cast<int>(o.packet.cls)),
+               describe_packet(o.packet).c_str());
+        trace_lookup(o, &s);
+        trace_stages(o, &s);
+    } else {
+        s += "parsed: no\n";
+    }
+
+    const auto &last = o.plan.n_stages
+                         ? o.plan.act
+                         : table_->memory().flows[index(o.first)].action;
+    if (o.miss) {
+        append(&s, "verdict: passed to OVS as it came: %s%s%s\n",
+               miss_name(*o.miss), hit ? ", of " : "",
+               hit ? describe_target(last).c_str() : "");
+        if (const auto *r =
+                find_reason(std::string("miss/") + miss_name(*o.miss))) {
+            append(&s, "  What it means: %s\n  What to do: %s\n",
+                   r->meaning.c_str(), r->remedy.c_str());
+        }
+    } else if (o.verdict == XDP_REDIRECT) {
+        const bool same = std::ranges::equal(frame, o.frame);
+        append(&s, "verdict: XDP_REDIRECT, %s\n",
+               describe_target(last).c_str());
+        s += same ? "leaves: as it came\n"
+                  : "leaves: " + to_hex(o.frame) + "\n";
+    } else {
+        append(&s, "verdict: %s\n",
+               o.verdict == XDP_DROP ? "XDP_DROP" : "not known");
+    }
+    append(&s,
+           "what OVS would do: ovs-appctl ofproto/trace ovs-netdev "
+           "'in_port(%s)' %s\n",
+           port.name.c_str(), to_hex(frame).c_str());
+    return s;
+}
+
+std::string Offload::trace(const std::string &port_name,
+                           const std::string &packet) {
+    std::vector<std::byte> frame;
+    if (auto wrong = parse_frame(packet, &frame); !wrong.empty()) {
+        return wrong;
+    }
+    auto find = [&]() -> const Port * {
+        auto it = std::ranges::find_if(by_ifindex_, [&](auto &entry) {
+            return entry.second->name == port_name;
+        });
+        return it == by_ifindex_.end() ? nullptr : it->second;
+    };
+    PortSlot slot{};
+    uint32_t tx_flag = 0;
+    {
+        std::lock_guard lock(mutex_);
+        if (const Port *port = find()) {
+            slot = port->slot;
+            tx_flag = port->attachment->tx_flag();
+        }
+    }
+    if (slot == PortSlot::kNone) {
+        return "no such port in XDP (xdp-offload/show lists them)\n";
+    }
+    TraceProgram program;
+    if (auto f = TraceProgram::load(maps_, slot, tx_flag, &program)) {
+        return f.message + "\n";
+    }
+
+    std::lock_guard lock(mutex_);  // The tables stay as the program sees them.
+    const Port *port = find();
+    TraceProgram::Outcome outcome;
+    if (!port || port->slot != slot) {
+        return "the port has gone meanwhile\n";
+    }
+    if (auto f = program.run(maps_, frame, &outcome)) {
+        return f.message + "\n";
+    }
+    return trace_text(*port, frame, outcome);
+}
+
+}  // namespace flowxlate
