@@ -177,7 +177,7 @@ def test_rejects(context):
         lab.ovs.ofctl('-OOpenFlow13', 'add-meter', 'br0',
                       'meter=1,pktps,band=type=drop,rate=100000')
         cases = [
-            ('action/second_output', out + ',output:%d'
+            ('action/after_output', out + ',mod_nw_tos:4,output:%d'
              % lab.ovs.of_port(c.port)),
             ('set/skb_mark', 'set_field:5->pkt_mark,' + out),
             ('set/skb_priority', 'set_queue:1,' + out),
