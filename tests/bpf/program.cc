@@ -4,7 +4,6 @@
 #include <arpa/inet.h>
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
-#include <net/if.h>
 
 #include <cstring>
 #include <stdexcept>
@@ -205,7 +204,7 @@ Program::Program(uint32_t tx_flag) {
     must(maps_.create(config));
     table_ = std::make_unique<FlowTable>(maps_.tables());
 
-    const Ifindex lo{static_cast<int>(if_nametoindex("lo"))};
+    const Ifindex lo{static_cast<int>(lo_ifindex_)};
     for (auto slot : {kIn, kOut, kDown, kNarrow}) {
         must(maps_.set_tx_port(slot, lo));
     }
@@ -266,7 +265,7 @@ Run Program::run(const Frame &in, uint32_t queue, uint32_t metadata,
     ctx.data = metadata;
     ctx.data_end = data.size();
     ctx.rx_queue_index = queue;
-    ctx.ingress_ifindex = if_nametoindex("lo");
+    ctx.ingress_ifindex = lo_ifindex_;
     LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = data.data(),
                 .data_out = run.out.data(),
                 .data_size_in = static_cast<uint32_t>(data.size()),

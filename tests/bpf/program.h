@@ -6,6 +6,8 @@
 #ifndef TESTS_BPF_PROGRAM_H
 #define TESTS_BPF_PROGRAM_H
 
+#include <net/if.h>
+
 #include <memory>
 #include <string>
 #include <vector>
@@ -102,6 +104,8 @@ private:
     std::unique_ptr<FlowTable> table_;
     Skeleton skeleton_;
     std::vector<FlowSlot> flows_;
+    // Asked once: the oracle runs millions of packets.
+    const uint32_t lo_ifindex_ = if_nametoindex("lo");
 };
 
 }  // namespace flowxlate::test
