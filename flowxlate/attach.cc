@@ -4,9 +4,12 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <linux/if_link.h>
+#include <net/if.h>
+#include <sys/socket.h>
 #include <xdp/libxdp.h>
 
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <filesystem>
 #include <vector>
@@ -20,6 +23,7 @@ namespace {
 constexpr const char *kProgramName = "xsk_def_prog";
 constexpr const char *kSocketMapName = "xsks_map";
 constexpr const char *kSection = "xdp";
+constexpr const char *kDispatcherName = "xdp_dispatcher";
 // Where libxdp pins the programs of a dispatcher ("dispatch-IFINDEX-ID/progN-
 // prog" and "-link", up to 10 of them: its protocol.org).
 constexpr const char *kPinDirectory = "/sys/fs/bpf/xdp";
@@ -65,7 +69,48 @@ Fd find_map(int prog_fd, const char *name) {
     return {};
 }
 
-void remove_pins_in(const std::filesystem::path &dir, uint32_t id) {
+// Where a program is, in a map of one entry that is bound to it: pins do not
+// tell network namespaces apart.
+struct Place {
+    uint64_t netns;  // The kernel's cookie.
+    uint32_t ifindex;
+    uint32_t padding;
+    bool operator==(const Place &) const = default;
+};
+constexpr const char *kPlaceMapName = "xf_place";
+
+Place place_of(Ifindex ifindex) {
+    Place place{0, static_cast<uint32_t>(index(ifindex)), 0};
+    const Fd any(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    socklen_t len = sizeof place.netns;
+    (void)getsockopt(any.get(), SOL_SOCKET, SO_NETNS_COOKIE, &place.netns,
+                     &len);
+    return place;
+}
+
+Failure bind_place(int prog_fd, Ifindex ifindex) {
+    const uint32_t key = 0;
+    const Place place = place_of(ifindex);
+    const Fd map(bpf_map_create(BPF_MAP_TYPE_ARRAY, kPlaceMapName, sizeof key,
+                                sizeof place, 1, nullptr));
+    if (!map || bpf_map_update_elem(map.get(), &key, &place, BPF_ANY)
+        || bpf_prog_bind_map(prog_fd, map.get(), nullptr)) {
+        return failure(errno, "cannot note where the program is");
+    }
+    return {};
+}
+
+// A program that libxdp has pinned for a dispatcher.
+struct Pinned {
+    int prog_fd;
+    uint32_t prog_id;
+    Ifindex ifindex;
+    uint32_t dispatcher_id;
+};
+using IsDoomed = std::function<bool(const Pinned &)>;
+
+void remove_pins_in(const std::filesystem::path &dir, Pinned pinned,
+                    const IsDoomed &is_doomed) {
     namespace fs = std::filesystem;
     std::error_code ignored;
     for (int i = 0; i < kMaxDispatched; i++) {
@@ -73,8 +118,12 @@ void remove_pins_in(const std::filesystem::path &dir, uint32_t id) {
         const Fd fd(bpf_obj_get((stem + "-prog").c_str()));
         bpf_prog_info info{};
         uint32_t len = sizeof info;
-        if (fd && !bpf_obj_get_info_by_fd(fd.get(), &info, &len)
-            && info.id == id) {
+        if (!fd || bpf_obj_get_info_by_fd(fd.get(), &info, &len)) {
+            continue;
+        }
+        pinned.prog_fd = fd.get();
+        pinned.prog_id = info.id;
+        if (is_doomed(pinned)) {
             fs::remove(stem + "-prog", ignored);
             fs::remove(stem + "-link", ignored);
         }
@@ -84,18 +133,44 @@ void remove_pins_in(const std::filesystem::path &dir, uint32_t id) {
 
 // libxdp pins a dispatcher's programs in the BPF file system, and the pins
 // stay when somebody takes the dispatcher off by netlink, as netdev-afxdp
-// does. Removes those of the program 'id', which would keep it and its maps
-// for ever.
-void remove_pins(Ifindex ifindex, uint32_t id) {
+// does.  Removes those that are doomed, which would keep a program and its
+// maps for ever.
+void remove_pins(const IsDoomed &is_doomed) {
     namespace fs = std::filesystem;
-    const auto prefix = "dispatch-" + std::to_string(index(ifindex)) + "-";
     std::error_code error;  // Nothing may throw: a destructor calls this.
     for (fs::directory_iterator dir(kPinDirectory, error), end;
          !error && dir != end; dir.increment(error)) {
-        if (dir->path().filename().string().starts_with(prefix)) {
-            remove_pins_in(dir->path(), id);
+        int ifindex;
+        uint32_t dispatcher_id;
+        if (std::sscanf(dir->path().filename().c_str(), "dispatch-%d-%u",
+                        &ifindex, &dispatcher_id)
+            == 2) {
+            remove_pins_in(dir->path(),
+                           {-1, 0, Ifindex{ifindex}, dispatcher_id},
+                           is_doomed);
         }
     }
+}
+
+// Is it ours, of an earlier run, and out of use?  The dispatcher of a device
+// that is here can be about to be put on it, unless we are about to do that.
+bool is_left_behind(const Pinned &pinned, Ifindex attaching) {
+    char name[IF_NAMESIZE];
+    const bool exists = if_indextoname(index(pinned.ifindex), name);
+    if (exists && pinned.ifindex != attaching) {
+        return false;
+    }
+    LIBBPF_OPTS(bpf_xdp_query_opts, query);
+    if (exists
+        && (bpf_xdp_query(index(attaching), 0, &query)
+            || query.prog_id == pinned.dispatcher_id)) {
+        return false;
+    }
+    const uint32_t key = 0;
+    Place place{};
+    const Fd map = find_map(pinned.prog_fd, kPlaceMapName);
+    return map && !bpf_map_lookup_elem(map.get(), &key, &place)
+        && place == place_of(pinned.ifindex);
 }
 
 uint32_t xdp_flags(AttachMode mode) {
@@ -110,11 +185,12 @@ Failure Attachment::attach(const BpfMaps &maps, PortSlot slot, Ifindex ifindex,
                            std::unique_ptr<Attachment> *out) {
     std::unique_ptr<Attachment> a(new Attachment);
     a->ifindex_ = ifindex;
+    remove_pins([&](const Pinned &p) { return is_left_behind(p, ifindex); });
 
     auto present = what_is_attached(ifindex);
     Failure f;
     if (present && !xdp_multiprog__is_legacy(present.get())) {
-        f = a->join_dispatcher(maps, slot, present.get());
+        f = a->join_dispatcher(maps, slot, present.get(), options);
     } else if (options.only_join) {
         f = {EAGAIN, "there is no dispatcher to join"};
     } else {
@@ -127,7 +203,8 @@ Failure Attachment::attach(const BpfMaps &maps, PortSlot slot, Ifindex ifindex,
 }
 
 Failure Attachment::join_dispatcher(const BpfMaps &maps, PortSlot slot,
-                                    xdp_multiprog *present) {
+                                    xdp_multiprog *present,
+                                    const Options &options) {
     const auto mode = xdp_multiprog__attach_mode(present);
     mode_ = mode == XDP_MODE_SKB ? AttachMode::kGeneric : AttachMode::kNative;
 
@@ -138,8 +215,9 @@ Failure Attachment::join_dispatcher(const BpfMaps &maps, PortSlot slot,
         const int fd = xdp_program__fd(p);
         if (find_map(fd, kFlowMapName)) {
             stale.push_back(p);
-        } else if (auto found = find_map(fd, kSocketMapName)) {
-            sockets = std::move(found);
+        } else if (options.is_afxdp
+                   && !std::strcmp(xdp_program__name(p), kProgramName)) {
+            sockets = find_map(fd, kSocketMapName);
         }
     }
     // libxdp keeps a dispatcher's programs when their process dies.  One of
@@ -164,8 +242,8 @@ Failure Attachment::join_dispatcher(const BpfMaps &maps, PortSlot slot,
         xdp_program__close(program);
         return failure(error, "cannot join libxdp's dispatcher");
     }
-    program_ = program;
-    return {};
+    program_ = program;  // From here on, our destructor takes it off.
+    return bind_place(xdp_program__fd(program), ifindex_);
 }
 
 Failure Attachment::attach_alone(const BpfMaps &maps, PortSlot slot,
@@ -192,10 +270,16 @@ Failure Attachment::attach_alone(const BpfMaps &maps, PortSlot slot,
     const Fd sockets = find_map(present.get(), kSocketMapName);
     if (!options.is_afxdp || std::strcmp(info.name, kProgramName) != 0
         || !sockets) {
-        return {EBUSY, std::string("another XDP program (") + info.name
-                           + ", id " + std::to_string(query.prog_id)
-                           + ") is attached, and it does not share the "
-                             "device through libxdp's dispatcher"};
+        const bool is_dispatcher =
+            std::strcmp(info.name, kDispatcherName) == 0;
+        return {EBUSY,
+                std::string("another XDP program (") + info.name + ", id "
+                    + std::to_string(query.prog_id) + ") is attached, and "
+                    + (is_dispatcher
+                           ? "libxdp cannot read it: is it a later version's, "
+                             "or /sys/fs/bpf not visible to OVS?"
+                           : "it does not share the device through libxdp's "
+                             "dispatcher")};
     }
     has_sockets_ = true;
     mode_ = query.attach_mode == XDP_ATTACHED_SKB ? AttachMode::kGeneric
@@ -247,7 +331,8 @@ Attachment::~Attachment() {
             mode_ == AttachMode::kGeneric ? XDP_MODE_SKB : XDP_MODE_NATIVE;
         // Fails if the dispatcher, or the device, is gone already.
         if (xdp_program__detach(program_, index(ifindex_), mode, 0)) {
-            remove_pins(ifindex_, xdp_program__id(program_));
+            const auto id = xdp_program__id(program_);
+            remove_pins([&](const Pinned &p) { return p.prog_id == id; });
         }
         xdp_program__close(program_);
     }

@@ -5,7 +5,12 @@
 //
 // - libxdp's dispatcher is there (the kernel lets several programs share a
 //   device, and libxdp, say on behalf of netdev-afxdp, has set that up): our
-//   program joins it, in front of the AF_XDP one, and leaves it again.
+//   program joins it, in front of the AF_XDP one, and leaves it again.  libxdp
+//   pins what is in a dispatcher, so it outlives its process; what a process
+//   has left behind is removed by the next one that attaches to the device, or
+//   to any if the device is gone.  (libxdp before 1.4.1 leaks descriptors of
+//   programs that it finds, so their memory is only given back when this
+//   process ends.)
 // - Otherwise the program is attached alone, by a BPF link.  A link keeps
 //   netdev-afxdp, which detaches whatever it finds before it opens sockets,
 //   from taking the program off, and it goes away with this process.  If the
@@ -56,7 +61,8 @@ public:
 
 private:
     Attachment() = default;
-    Failure join_dispatcher(const BpfMaps &, PortSlot, xdp_multiprog *);
+    Failure join_dispatcher(const BpfMaps &, PortSlot, xdp_multiprog *,
+                            const Options &);
     Failure attach_alone(const BpfMaps &, PortSlot, const Options &);
     Failure load_and_link(const BpfMaps &, PortSlot, int sockets_fd,
                           const std::function<int()> &make_room = {});

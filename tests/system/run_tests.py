@@ -11,6 +11,7 @@ import sys
 import time
 import traceback
 
+import test_coexistence
 import test_config
 import test_counters
 import test_differential
@@ -26,9 +27,10 @@ from suite import Context, Failed, Skipped
 
 # Of (name, function); the function's text says what is tested.
 TESTS = (test_traffic.TESTS + test_counters.TESTS + test_ports.TESTS
-         + test_config.TESTS + test_explain.TESTS + test_restart.TESTS + test_trouble.TESTS
-         + test_differential.TESTS + test_kernel_datapath.TESTS
-         + test_explosion.TESTS)
+         + test_config.TESTS + test_explain.TESTS + test_restart.TESTS
+         + test_trouble.TESTS + test_differential.TESTS
+         + test_kernel_datapath.TESTS + test_explosion.TESTS
+         + test_coexistence.TESTS)
 
 
 def describe(function):

@@ -3,10 +3,11 @@
 """The tests of the XDP program, the quickstart and the tests of the kernel
 datapath, under other kernels.
 
-For each kernel, in an emulated machine of its own (tests/vm/run): tests/bpf
-without those that take long, the quickstart, and
-tests/system/test_kernel_datapath.py.  Needs root.  --ovs is a directory made by
-ovs-plugin/build-ovs, --build one made by cmake.
+For each kernel, in emulated machines of their own (tests/vm/run): tests/bpf
+without those that take long, the quickstart, and the system tests that not
+every kernel supports: of the kernel datapath, and of devices shared with other
+programs.  Needs root.  --ovs is a directory made by ovs-plugin/build-ovs,
+--build one made by cmake.
 
 A kernel that cannot be had is skipped; the oldest that the project promises
 to run on must be there.
@@ -15,6 +16,7 @@ import argparse
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -35,6 +37,7 @@ BOOT_LIMIT = 120
 BPF_LIMIT = 300
 QUICKSTART_LIMIT = 400
 DATAPATH_LIMIT = 1500
+SHARING_LIMIT = 500
 TIDY_LIMIT = 10
 
 # In the machine: says when it has booted, and in the end what the kernel has to
@@ -62,7 +65,7 @@ LONG = ('*Random*', 'Reference.*', 'DpHash.IsTheReferences',
 NOISE = 'libbpf: elf: skipping unrecognized'
 COLUMNS = ('kernel', 'bpf tests', 'instructions verified',
            'bytes of machine code', 'load, ms', 'quickstart',
-           'kernel datapath', 'seconds')
+           'kernel datapath', 'shared devices', 'seconds')
 
 
 class Failed(Exception):
@@ -241,25 +244,27 @@ class Kernel:
             self.row['quickstart'] = 'ok'
             self.passed += 1
 
-    def test_datapath(self, directory, build, ovs):
-        """The system tests that need openvswitch.ko."""
-        self.row['kernel datapath'] = 'FAILED'
+    def test_system(self, column, filter_, limit, directory, build, ovs):
+        """System tests that not every kernel can run."""
+        self.row[column] = 'FAILED'
         status, lines, _ = self.run(
-            'kernel datapath', directory, DATAPATH_LIMIT,
+            column, directory, limit,
             ['/usr/bin/python3', TOP + '/tests/system/run_tests.py',
              '--ovs', ovs, '--plugin', build + '/flowxlate',
-             '--filter', 'kernel-'])
-        good, failed, skipped = (
-            [line for line in lines if line.startswith(word + ' ')]
-            for word in ('ok', 'FAILED', 'skip'))
-        for line in failed:
-            self.fail(line)
-        if not good or bool(status) != bool(failed):
-            self.fail('kernel datapath: exited with %d' % status)
-        self.passed += len(good)
-        self.skipped += skipped
-        self.row['kernel datapath'] = '%d of %d' % (
-            len(good), len(good + failed + skipped))
+             '--filter', filter_])
+        results = [line.split()[0::2][:2] for line in lines
+                   if re.match(r'(ok|FAILED|skip) \d+ ', line)]
+        for word, name in results:
+            if word == 'skip':
+                self.skipped.append('%s: %s' % (column, name))
+            elif word == 'FAILED':
+                self.fail('%s: %s' % (column, name))
+        good = sum(word == 'ok' for word, _ in results)
+        self.passed += good
+        if status or not good:
+            self.fail('%s: exited with %d' % (column, status))
+        else:
+            self.row[column] = '%d of %d' % (good, len(results))
 
     def test(self, args):
         begin = time.monotonic()
@@ -275,7 +280,13 @@ class Kernel:
             with self.failures_noted():
                 self.test_quickstart(directory, args.build, args.ovs)
             with self.failures_noted():
-                self.test_datapath(directory, args.build, args.ovs)
+                self.test_system(
+                    'kernel datapath',
+                    'kernel-homes' if args.quick else 'kernel-',
+                    DATAPATH_LIMIT, directory, args.build, args.ovs)
+            with self.failures_noted():
+                self.test_system('shared devices', 'coexist', SHARING_LIMIT,
+                                 directory, args.build, args.ovs)
         self.row['seconds'] = '%d' % (time.monotonic() - begin)
 
     @contextlib.contextmanager
@@ -340,6 +351,8 @@ def parse_args():
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--ovs', metavar='DIR', required=True)
+    parser.add_argument('--quick', action='store_true',
+                        help='of the kernel datapath, one test')
     parser.add_argument('--build', metavar='DIR', required=True)
     parser.add_argument('--kernel', metavar='VERSION', action='append',
                         help='"newest" or a series; may be repeated (default: '
