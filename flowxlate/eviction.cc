@@ -98,9 +98,9 @@ SubtableSlot Offload::mask_of(const Flow &flow) const {
     return SubtableSlot{table_->memory().flows[index(flow.slot)].subtable};
 }
 
-// The masks that have to go, if any.  Between this and parking their flows no
-// other mask gets their slots: only the worker, who calls this, gives them
-// back (reclaim()).
+// The masks that have to go, if any.  Before their flows are parked, one of
+// these may go by itself, and its slot to another mask: that one's flows are
+// parked then, and OVS forwards their packets like those of any evicted one.
 MaskSet Offload::find_idle_masks() {
     {
         std::lock_guard lock(mutex_);

@@ -561,11 +561,43 @@ int Offload::flow_put(const ovs_offload_flow &f) {
     auto refused = translate(f, &wanted);
     if (!refused) {
         refused = put(Ufid::from(f.ufid), wanted, f.vlan_limit);
+        if (refused.error == ENOSPC && make_room()) {
+            refused = put(Ufid::from(f.ufid), wanted, f.vlan_limit);
+        }
     }
     if (refused) {
         refuse(f, refused);
     }
     return refused.error;
+}
+
+// OVS offers a flow once.  One that comes just when many others have been
+// deleted, as after revalidator/purge, must not be refused because their slots
+// still wait for a grace period: waits for it here.  Seldom, since that takes
+// some 10 ms.  Returns whether there may be more room than before.
+bool Offload::make_room() {
+    constexpr auto kInterval = std::chrono::milliseconds(100);
+    {
+        std::lock_guard lock(mutex_);
+        const auto now = std::chrono::steady_clock::now();
+        if (now < next_make_room_
+            || (!table_->has_retired() && !reclaims_in_progress_)) {
+            return false;
+        }
+        next_make_room_ = now + kInterval;
+    }
+    reclaim();
+    // What the worker has begun to give back before is done then, or soon.
+    for (int i = 0; i < 50; i++) {
+        {
+            std::lock_guard lock(mutex_);
+            if (!reclaims_in_progress_) {
+                break;
+            }
+        }
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    return true;
 }
 
 Reject Offload::put(const Ufid &ufid, Wanted &wanted, uint32_t vlan_limit) {
@@ -853,13 +885,15 @@ void Offload::reclaim() {
         ports = std::exchange(retired_ports_, {});
         recircs = recirc_ids_.take_retired();
         groups = groups_.take_retired();
-    }
-    if (retired.empty() && ports.empty() && recircs.empty()
-        && groups.empty()) {
-        return;
+        if (retired.empty() && ports.empty() && recircs.empty()
+            && groups.empty()) {
+            return;
+        }
+        reclaims_in_progress_++;
     }
     const auto failed = maps_.wait_for_programs();
     std::lock_guard lock(mutex_);
+    reclaims_in_progress_--;
     if (failed) {  // Once more at the next tick.
         log(OVS_OFFLOAD_LOG_WARN, failed.message);
         table_->retire_again(retired);

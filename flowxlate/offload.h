@@ -190,6 +190,7 @@ private:
     void restore_attachments();
     void restore_attachment(Ifindex);
     void reclaim();
+    bool make_room();
 
     // Eviction (eviction.cc), the worker's too.
     void evict_idle_masks();
@@ -262,6 +263,8 @@ private:
     uint64_t n_late_removals_ = 0;  // quiesce() gave up this often.
     uint64_t n_placed_ = 0;         // Flows that came into the tables.
     FlowStats past_;                // Of all flows that are gone.
+    int reclaims_in_progress_ = 0;
+    std::chrono::steady_clock::time_point next_make_room_;
     bool must_offer_again_ = false;
     std::chrono::steady_clock::time_point last_offer_;
     IdleMasks idle_masks_;
