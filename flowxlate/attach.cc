@@ -191,6 +191,10 @@ Failure Attachment::attach(const BpfMaps &maps, PortSlot slot, Ifindex ifindex,
     Failure f;
     if (present && !xdp_multiprog__is_legacy(present.get())) {
         f = a->join_dispatcher(maps, slot, present.get(), options);
+        if (f && options.is_afxdp && !options.only_join
+            && !a->replace_dispatcher(maps, slot)) {
+            f = {};
+        }
     } else if (options.only_join) {
         f = {EAGAIN, "there is no dispatcher to join"};
     } else {
@@ -240,7 +244,9 @@ Failure Attachment::join_dispatcher(const BpfMaps &maps, PortSlot slot,
     }
     if (int error = xdp_program__attach(program, index(ifindex_), mode, 0)) {
         xdp_program__close(program);
-        return failure(error, "cannot join libxdp's dispatcher");
+        return failure(error,
+                       "cannot join libxdp's dispatcher (from Linux "
+                       "6.12 on that takes libxdp 1.5.5)");
     }
     program_ = program;  // From here on, our destructor takes it off.
     return bind_place(xdp_program__fd(program), ifindex_);
@@ -281,19 +287,45 @@ Failure Attachment::attach_alone(const BpfMaps &maps, PortSlot slot,
                            : "it does not share the device through libxdp's "
                              "dispatcher")};
     }
-    has_sockets_ = true;
     mode_ = query.attach_mode == XDP_ATTACHED_SKB ? AttachMode::kGeneric
                                                   : AttachMode::kNative;
+    return take_place_of(maps, slot, present.get(), sockets);
+}
 
-    // A link cannot replace a program that netlink attached.  In between
-    // packets take the kernel's stack.
-    LIBBPF_OPTS(bpf_xdp_attach_opts, only_this, .old_prog_fd = present.get());
+// The dispatcher gives way if netdev-afxdp is alone in it.  That is for
+// kernels which let no program that changes packets into a function that does
+// not, and a libxdp whose dispatcher has no other functions.
+Failure Attachment::replace_dispatcher(const BpfMaps &maps, PortSlot slot) {
+    const auto present = what_is_attached(ifindex_);
+    if (!present || xdp_multiprog__program_count(present.get()) != 1) {
+        return {EBUSY, "others are in libxdp's dispatcher"};
+    }
+    auto *only = xdp_multiprog__next_prog(nullptr, present.get());
+    const Fd sockets = find_map(xdp_program__fd(only), kSocketMapName);
+    if (std::strcmp(xdp_program__name(only), kProgramName) != 0 || !sockets) {
+        return {EBUSY, "another is in libxdp's dispatcher"};
+    }
+    auto *dispatcher = xdp_multiprog__main_prog(present.get());
+    auto f = take_place_of(maps, slot, xdp_program__fd(dispatcher), sockets);
+    if (!f) {
+        const auto id = xdp_program__id(dispatcher);
+        remove_pins([&](const Pinned &p) { return p.dispatcher_id == id; });
+    }
+    return f;
+}
+
+// A link cannot replace a program that netlink attached.  In between packets
+// take the kernel's stack.
+Failure Attachment::take_place_of(const BpfMaps &maps, PortSlot slot,
+                                  int present_fd, const Fd &sockets) {
+    has_sockets_ = true;
+    LIBBPF_OPTS(bpf_xdp_attach_opts, only_this, .old_prog_fd = present_fd);
     auto f = load_and_link(maps, slot, sockets.get(), [&] {
         return bpf_xdp_detach(index(ifindex_), xdp_flags(mode_), &only_this);
     });
     if (f) {
         // Back to how it was; it may not have been taken off at all.
-        bpf_xdp_attach(index(ifindex_), present.get(),
+        bpf_xdp_attach(index(ifindex_), present_fd,
                        xdp_flags(mode_) | XDP_FLAGS_UPDATE_IF_NOEXIST,
                        nullptr);
     }

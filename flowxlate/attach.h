@@ -16,8 +16,9 @@
 //   from taking the program off, and it goes away with this process.  If the
 //   port is netdev-afxdp's and libxdp's default AF_XDP program is on the
 //   device, that gives way; its map of sockets is taken over, so that misses
-//   go on reaching them.  Any other program is somebody else's, and the port
-//   is refused.
+//   go on reaching them.  So does libxdp's dispatcher if our program cannot
+//   join it and nobody else is in it.  Any other program is somebody else's,
+//   and the port is refused.
 #ifndef FLOWXLATE_ATTACH_H
 #define FLOWXLATE_ATTACH_H
 
@@ -63,6 +64,9 @@ private:
     Attachment() = default;
     Failure join_dispatcher(const BpfMaps &, PortSlot, xdp_multiprog *,
                             const Options &);
+    Failure replace_dispatcher(const BpfMaps &, PortSlot);
+    Failure take_place_of(const BpfMaps &, PortSlot, int present_fd,
+                          const Fd &sockets);
     Failure attach_alone(const BpfMaps &, PortSlot, const Options &);
     Failure load_and_link(const BpfMaps &, PortSlot, int sockets_fd,
                           const std::function<int()> &make_room = {});

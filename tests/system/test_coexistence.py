@@ -36,6 +36,9 @@ FRONT, BEHIND = 'front', 'behind'
 BEHIND_PRIORITY = 50
 DENIED = {FRONT: 4444, BEHIND: 5555}
 N_DENIED, N_ECHO = 5, 10
+AFXDP_PORT = {'kind': 'afxdp', 'xdp_mode': 'native'}
+# A thread that always polls would starve the others of an emulator.
+AFXDP_CONFIG = ['pmd-maxsleep=10000']
 TIMEOUT = 20                    # Of an emulated machine.
 
 
@@ -116,8 +119,8 @@ class Shared:
     Its host 'a' sends; 'b' is another one, and has its port.
     """
 
-    def __init__(self, lab, front_priority):
-        self.lab = lab
+    def __init__(self, context, lab, front_priority):
+        self.context, self.lab = context, lab
         self.a, self.b = lab.hosts
         self.port = self.a.port
         self.filters = {
@@ -260,15 +263,17 @@ def need_dispatcher(context):
 
 
 @contextlib.contextmanager
-def shared_lab(context, front_priority, port, **options):
+def shared_lab(context, front_priority, port, joins=True, **options):
     """A Shared in a lab; the port of its host a is not there yet."""
     need_dispatcher(context)
+    # If a test before this one has found out, no lab need be started.
+    check_joins(joins, getattr(context, 'joins_dispatcher', joins))
     mounts = ['nsenter', '--mount=/proc/%d/ns/mnt' % os.getpid()]
     with context.lab(hosts=0, wrapper=mounts, **options) as lab:
         a = lab.add_host(port=False, queues=2)
         a.run('ethtool', '-L', 'eth0', 'tx', '1')   # OVS reads one for now.
         lab.add_host(**port)
-        shared = Shared(lab, front_priority)
+        shared = Shared(context, lab, front_priority)
         try:
             yield shared
         finally:
@@ -279,16 +284,37 @@ def nothing():
     pass
 
 
+def check_joins(joins, joined):
+    """Raises Skipped if our program does what the test is not about."""
+    if joined and not joins:
+        raise Skipped('our program can join the dispatcher here')
+    if joins and not joined:
+        raise Skipped('the kernel does not let our program join the '
+                      'dispatcher of this libxdp')
+
+
+def add_port(shared, joins=True, **port):
+    """Adds the port; notes whether our program joins, and checks that.
+
+    Since Linux 6.13, and later releases of 6.12, a program that changes
+    packets only joins the dispatcher of libxdp 1.5.5.
+    """
+    shared.lab.ovs.add_port(shared.port, **port)
+    shown = shared.lab.ovs.offload_show()[1].get(shared.port, {})
+    joined = 'dispatcher' in shown.get('attached', '')
+    reasons = shared.lab.ovs.log_lines('Extension program changes packet')
+    expect(joined or reasons, 'not in the dispatcher, for no known reason')
+    shared.context.joins_dispatcher = joined
+    check_joins(joins, joined)
+    introduce(shared.lab.hosts)
+
+
 def test_afxdp(context):
     """Filters come and go around the programs of an afxdp port."""
-    port = {'kind': 'afxdp', 'xdp_mode': 'native'}
-    # A thread that always polls would starve the others of an emulator.
-    with shared_lab(context, 5, port,
-                    config=['pmd-maxsleep=10000']) as shared:
+    with shared_lab(context, 5, AFXDP_PORT, config=AFXDP_CONFIG) as shared:
         lab = shared.lab
         front, behind = shared.filters[FRONT], shared.filters[BEHIND]
-        lab.ovs.add_port(shared.port, **port)
-        introduce(lab.hosts)
+        add_port(shared, **AFXDP_PORT)
         alone = OURS, AFXDP
         shared.run([
             ('port', nothing, True, alone),
@@ -352,8 +378,7 @@ def test_system(context):
             host.run('ethtool', '-K', 'eth0', 'tx', 'off')
         behind.attach()
         front.attach()
-        lab.ovs.add_port(shared.port, **port)
-        introduce(lab.hosts)
+        add_port(shared, **port)
         everybody = FRONT, OURS, BEHIND
         shared.run([
             ('they were first', nothing, True, everybody),
@@ -418,8 +443,37 @@ def test_unreadable(context):
         front.detach()
 
 
+def test_cannot_join(context):
+    """Where our program cannot join: alone on an afxdp port, or refused."""
+    with shared_lab(context, 5, AFXDP_PORT, joins=False, config=[
+            *AFXDP_CONFIG, 'xdp-offload-system-ports=true']) as shared:
+        lab = shared.lab
+        add_port(shared, joins=False, **AFXDP_PORT)
+        shared.run([
+            ('alone', nothing, True, ()),
+            ('no dispatcher', lambda: check_no_room(shared), True, ())])
+        lab.ovs.vsctl('set', 'interface', shared.port, 'options:n_rxq=2')
+        shared.run([('n_rxq', nothing, True, ())])
+        shared.restart()
+        introduce(lab.hosts)
+        shared.run([('killed', nothing, True, ())])
+        lab.ovs.vsctl('del-port', shared.port)
+        expect(not attached_program(lab, shared.port), 'it is still there')
+        front = shared.filters[FRONT]
+        front.attach()
+        lab.ovs.add_port(shared.port, 'system')
+        lines = lab.ovs.log_lines('WARN.*%s: not offloaded: cannot join'
+                                  % shared.port)
+        expect(len(lines) == 1, 'the log: %s', lines)
+        per_port_rules(lab)     # It has a new number.
+        introduce(lab.hosts)
+        wait_for('ping', lambda: ping(shared.a, shared.b, 3) == 3, TIMEOUT)
+        shared.expect_order('refused', (FRONT,))
+
+
 TESTS = [
     ('coexist-afxdp', test_afxdp),
     ('coexist-system', test_system),
+    ('coexist-cannot-join', test_cannot_join),
     ('coexist-unreadable', test_unreadable),
 ]

@@ -37,7 +37,7 @@ BOOT_LIMIT = 120
 BPF_LIMIT = 300
 QUICKSTART_LIMIT = 400
 DATAPATH_LIMIT = 1500
-SHARING_LIMIT = 500
+SHARING_LIMIT = 600
 TIDY_LIMIT = 10
 
 # In the machine: says when it has booted, and in the end what the kernel has to
