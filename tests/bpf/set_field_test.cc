@@ -96,6 +96,7 @@ TEST(SetField, EachFieldOfEachPacket) {
 // A mask writes its bits; the value that is there already changes nothing, not
 // even the checksum.
 TEST(SetField, MaskedAndSame) {
+    Program &p = empty_program();  // Others leave flows that would match, too.
     for (auto &s : subjects(30)) {
         const auto parsed = parse(s.in, 2);
         for (auto &field : fields()) {
@@ -107,11 +108,11 @@ TEST(SetField, MaskedAndSame) {
             for (auto &m : masked.mask) {
                 m &= 0x81;
             }
-            check_many(program(), set_row(s, kTags[0], {masked}));
+            check_many(p, set_row(s, kTags[0], {masked}));
             std::copy_n(reinterpret_cast<const uint8_t *>(&parsed->key) + field.key_off, field.size, same.value.begin());
             const Row row = set_row(s, kTags[0], {same});
             EXPECT_EQ(hex(row.out), hex(complete(s.in, 2)));
-            check_many(program(), row);
+            check_many(p, row);
         }
     }
 }
