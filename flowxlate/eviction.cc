@@ -99,8 +99,7 @@ SubtableSlot Offload::mask_of(const Flow &flow) const {
 }
 
 // The masks that have to go, if any.  Before their flows are parked, one of
-// these may go by itself, and its slot to another mask: that one's flows are
-// parked then, and OVS forwards their packets like those of any evicted one.
+// these may go by itself, and its slot to another mask.
 MaskSet Offload::find_idle_masks() {
     {
         std::lock_guard lock(mutex_);
@@ -133,7 +132,10 @@ void Offload::evict_idle_masks() {
     (void)visit_placed([&](auto flows) {
         std::vector<Flow *> doomed;
         std::copy_if(flows.begin(), flows.end(), std::back_inserter(doomed),
-                     [&](auto *f) { return masks[index(mask_of(*f))]; });
+                     [&](auto *f) {
+                         return masks[index(mask_of(*f))]
+                             && f->ovs_forwards_too;
+                     });
         const size_t before = table_->n_subtables();
         park(doomed, {"parked", "mask_evicted", ENOSPC});
         n_evicted_masks_ += before - table_->n_subtables();
