@@ -147,7 +147,8 @@ uint64_t Offload::remember_refusal(const ovs_offload_flow &f,
     refusal.reason = why;
     refusal.last = now;
     refusal.in = in;
-    refusal.flow = {copy_of(f.key, f.key_len), copy_of(f.mask, f.mask_len),
+    refusal.flow = {f.dpif_type, copy_of(f.key, f.key_len),
+                    copy_of(f.mask, f.mask_len),
                     copy_of(f.actions, f.actions_len)};
     refusals_.add(std::move(refusal));
 
@@ -183,7 +184,7 @@ std::string Offload::text_of(const Ufid &ufid, const FlowCopy &copy) const {
     ovs_offload_flow f{};
     f.size = sizeof f;
     f.ufid = ufid.bytes.data();
-    f.dpif_type = "netdev";
+    f.dpif_type = copy.dpif_type.c_str();
     f.key = copy.key.data();
     f.key_len = copy.key.size();
     f.mask = copy.mask.data();

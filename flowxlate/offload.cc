@@ -15,8 +15,6 @@
 namespace flowxlate {
 namespace {
 
-constexpr const char *kUserspaceDatapath = "netdev";
-constexpr const char *kKernelDatapath = "system";
 constexpr uint32_t kMinFlows = 16;
 constexpr uint32_t kMaxFlows = 1U << 24;
 // Between two requests to be offered all flows of the kernel datapath again:

@@ -63,6 +63,10 @@
 
 namespace flowxlate {
 
+// OVS's datapath types.
+constexpr const char *kUserspaceDatapath = "netdev";
+constexpr const char *kKernelDatapath = "system";
+
 struct Port {
     std::string name;
     std::string type;  // OVS interface type.

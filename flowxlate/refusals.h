@@ -13,6 +13,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include <boost/multi_index/hashed_index.hpp>
@@ -28,6 +29,7 @@ namespace flowxlate {
 // A flow's attributes as OVS has offered them, so that OVS can be asked for
 // their text.
 struct FlowCopy {
+    std::string dpif_type;
     std::vector<std::byte> key, mask, actions;
 };
 

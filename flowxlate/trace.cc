@@ -224,8 +224,9 @@ std::string Offload::trace_text(const Port &port,
                o.verdict == XDP_DROP ? "XDP_DROP" : "not known");
     }
     append(&s,
-           "what OVS would do: ovs-appctl ofproto/trace ovs-netdev "
+           "what OVS would do: ovs-appctl ofproto/trace ovs-%s "
            "'in_port(%s)' %s\n",
+           port.in_kernel_datapath ? kKernelDatapath : kUserspaceDatapath,
            port.name.c_str(), to_hex(frame).c_str());
     return s;
 }
