@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* The program's maps and constants.
  *
- * All maps but 'xsks_map' are shared by the programs of all ports: user space
+ * All maps but 'xsks_map' and 'xf_next' are shared by the programs of all ports: user space
  * creates them once and lends them to each program it loads.  Their real sizes
  * are set at load time, before the first program is loaded.
  */
@@ -85,6 +85,18 @@ struct {
     __uint(key_size, sizeof(__u32));
     __uint(value_size, sizeof(__u32));
 } xsks_map SEC(".maps");
+
+/* The program of the next process, on this port, while this one's flows go on
+ * being executed: it gets some packets, to have its own flows made for them,
+ * and those that no flow matches here.  The name is all that generations of the
+ * program must agree on.  The kernel empties it when the process that has filled
+ * it ends. */
+struct {
+    __uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+    __uint(max_entries, 1);
+    __uint(key_size, sizeof(__u32));
+    __uint(value_size, sizeof(__u32));
+} xf_next SEC(".maps");
 
 /* Set at load time and constant from then on, so the JIT sees immediates. */
 const volatile __u32 xf_in_port = 0;        /* Slot of this port. */

@@ -309,11 +309,19 @@ struct xf_port {
     __u64 pad[7];
 };
 
+/* While a program hands over to that of the next process ('xf_next' in maps.h),
+ * one packet in so many goes there, on each CPU: a power of two. */
+#define XF_SAMPLE_EVERY 64
+
 /* Per-CPU state of the program. */
 struct xf_cpu {
     __u64 seq;                       /* Incremented when the program begins
                                       * and when it ends: odd = in progress. */
-    __u64 pad[7];
+    __u64 deadline;                  /* In jiffies; from then on no flow is
+                                      * executed.  User space moves it on while
+                                      * it lives; 0 = none. */
+    __u64 alive_ns;                  /* When it last did: CLOCK_MONOTONIC. */
+    __u64 pad[5];
 };
 
 /* Per-CPU predictions: the subtable that a packet with this hash hit last; 0 =
@@ -469,6 +477,7 @@ XF_ASSERT(sizeof(struct xf_stats) == 32);
 XF_ASSERT(sizeof(struct xf_time) == 16);
 XF_ASSERT(sizeof(struct xf_port) == 64);
 XF_ASSERT(sizeof(struct xf_cpu) == 64);
+XF_ASSERT((XF_SAMPLE_EVERY & (XF_SAMPLE_EVERY - 1)) == 0);
 XF_ASSERT(sizeof(struct xf_miss_row) == 128);
 XF_ASSERT(XF_N_MISSES <= 16);
 

@@ -60,17 +60,13 @@ execute(struct xdp_md *ctx, const struct xf_packet *p, __u32 cpu,
     return miss;
 }
 
+/* Returns an XDP action, or -1 with the packet unchanged. */
 static __always_inline int
-run(struct xdp_md *ctx, __u32 cpu)
+run(struct xdp_md *ctx, struct xf_packet *p, __u32 cpu)
 {
-    struct xf_scratch *scratch = bpf_map_lookup_elem(&xf_scratches, &cpu);
     int action = XDP_PASS;
-    struct xf_packet *p;
     int miss;
 
-    if (!scratch)
-        return take_miss_path(ctx, NULL);
-    p = &scratch->packet;
     *p = (struct xf_packet){};
     miss = parse_packet(ctx, p);
     barrier();                       /* Or the verifier follows each way through
@@ -85,7 +81,17 @@ run(struct xdp_md *ctx, __u32 cpu)
     if (miss == XF_PARSED)
         return action;
     count_miss(cpu, miss);
-    return take_miss_path(ctx, p);
+    return -1;
+}
+
+/* Has user space been gone for so long that its flows mean nothing any more? */
+static __always_inline bool
+is_orphaned(const struct xf_cpu *self)
+{
+    const volatile __u64 *deadline = &self->deadline;
+    __u64 until = *deadline;
+
+    return until && (__s64)(bpf_jiffies64() - until) > 0;
 }
 
 /* libxdp reuses an attached program of this name and version, and its
@@ -95,16 +101,24 @@ int xsk_def_prog(struct xdp_md *ctx)
 {
     __u32 cpu = bpf_get_smp_processor_id();
     struct xf_cpu *self = bpf_map_lookup_elem(&xf_cpus, &cpu);
+    struct xf_scratch *scratch = bpf_map_lookup_elem(&xf_scratches, &cpu);
     int action;
 
-    if (!self)                       /* A CPU that was not possible at load. */
+    if (!self || !scratch || is_orphaned(self))
         return bpf_redirect_map(&xsks_map, ctx->rx_queue_index, XDP_PASS);
+    if (self->seq % (2 * XF_SAMPLE_EVERY) == 0) {
+        self->seq += 2;              /* As if it had run. */
+        bpf_tail_call(ctx, &xf_next, 0);
+    }
     self->seq++;
     barrier();
-    action = run(ctx, cpu);
+    action = run(ctx, &scratch->packet, cpu);
     barrier();
     self->seq++;
-    return action;
+    if (action >= 0)
+        return action;
+    bpf_tail_call(ctx, &xf_next, 0); /* Returns if there is none. */
+    return take_miss_path(ctx, &scratch->packet);
 }
 
 char _license[] SEC("license") = "GPL";
