@@ -5,7 +5,6 @@
 #include <bpf/libbpf.h>
 #include <linux/if_link.h>
 #include <net/if.h>
-#include <sys/socket.h>
 #include <xdp/libxdp.h>
 
 #include <cerrno>
@@ -14,22 +13,20 @@
 #include <filesystem>
 #include <vector>
 
+#include "loaded.h"
 #include "xdp_offload.skel.h"
 
 namespace flowxlate {
 namespace {
 
-// The name of libxdp's AF_XDP program and of its map, and so of ours.
-constexpr const char *kProgramName = "xsk_def_prog";
-constexpr const char *kSocketMapName = "xsks_map";
 constexpr const char *kSection = "xdp";
 constexpr const char *kDispatcherName = "xdp_dispatcher";
 // Where libxdp pins the programs of a dispatcher ("dispatch-IFINDEX-ID/progN-
 // prog" and "-link", up to 10 of them: its protocol.org).
 constexpr const char *kPinDirectory = "/sys/fs/bpf/xdp";
 constexpr int kMaxDispatched = 10;
-// Only our programs use a map of this name.
-constexpr const char *kFlowMapName = "xf_flows";
+// In our programs: what a program hands packets over to.
+constexpr const char *kNextMapName = "xf_next";
 
 struct MultiprogCloser {
     void operator()(xdp_multiprog *mp) const { xdp_multiprog__close(mp); }
@@ -40,33 +37,6 @@ using Multiprog = std::unique_ptr<xdp_multiprog, MultiprogCloser>;
 Multiprog what_is_attached(Ifindex ifindex) {
     auto *mp = xdp_multiprog__get_from_ifindex(index(ifindex));
     return Multiprog(libxdp_get_error(mp) ? nullptr : mp);
-}
-
-// Returns the map called 'name' that the program 'prog_fd' uses, if any.
-Fd find_map(int prog_fd, const char *name) {
-    bpf_prog_info info{};
-    uint32_t len = sizeof info;
-    if (bpf_obj_get_info_by_fd(prog_fd, &info, &len)) {
-        return {};
-    }
-    std::vector<uint32_t> ids(info.nr_map_ids);
-    info = {};
-    info.nr_map_ids = ids.size();
-    info.map_ids = reinterpret_cast<uintptr_t>(ids.data());
-    len = sizeof info;
-    if (bpf_obj_get_info_by_fd(prog_fd, &info, &len)) {
-        return {};
-    }
-    for (uint32_t id : ids) {
-        Fd fd(bpf_map_get_fd_by_id(id));
-        bpf_map_info map{};
-        len = sizeof map;
-        if (fd && !bpf_obj_get_info_by_fd(fd.get(), &map, &len)
-            && !std::strcmp(map.name, name)) {
-            return fd;
-        }
-    }
-    return {};
 }
 
 // Where a program is, in a map of one entry that is bound to it: pins do not
@@ -80,12 +50,7 @@ struct Place {
 constexpr const char *kPlaceMapName = "xf_place";
 
 Place place_of(Ifindex ifindex) {
-    Place place{0, static_cast<uint32_t>(index(ifindex)), 0};
-    const Fd any(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-    socklen_t len = sizeof place.netns;
-    (void)getsockopt(any.get(), SOL_SOCKET, SO_NETNS_COOKIE, &place.netns,
-                     &len);
-    return place;
+    return {netns_cookie(), static_cast<uint32_t>(index(ifindex)), 0};
 }
 
 Failure bind_place(int prog_fd, Ifindex ifindex) {
@@ -187,6 +152,19 @@ Failure Attachment::attach(const BpfMaps &maps, PortSlot slot, Ifindex ifindex,
     a->ifindex_ = ifindex;
     remove_pins([&](const Pinned &p) { return is_left_behind(p, ifindex); });
 
+    if (options.pins && !options.only_join) {
+        if (Fd link = options.pins->find(ifindex)) {
+            if (!a->take_over(maps, slot, link, options)) {
+                a->link_fd_ = std::move(link);
+                a->pins_ = options.pins;
+                *out = std::move(a);
+                return {};
+            }
+            // Nobody would tend it.  It gives way to a program of our own.
+            (void)bpf_link_detach(link.get());
+            options.pins->forget(ifindex);
+        }
+    }
     auto present = what_is_attached(ifindex);
     Failure f;
     if (present && !xdp_multiprog__is_legacy(present.get())) {
@@ -204,6 +182,70 @@ Failure Attachment::attach(const BpfMaps &maps, PortSlot slot, Ifindex ifindex,
         *out = std::move(a);
     }
     return f;
+}
+
+// The link of an earlier process stays where it is, with the old program,
+// which is given ours as its successor.
+Failure Attachment::take_over(const BpfMaps &maps, PortSlot slot,
+                              const Fd &link, const Options &options) {
+    LinkedProgram old;
+    LIBBPF_OPTS(bpf_xdp_query_opts, query);
+    if (auto f = look_at_link(link, &old)) {
+        return f;
+    }
+    if (int error = bpf_xdp_query(index(ifindex_), 0, &query)) {
+        return failure(error, "cannot ask for the device's XDP program");
+    }
+    const bool generic = query.attach_mode == XDP_ATTACHED_SKB;
+    if (generic && !options.allow_generic) {
+        return {EOPNOTSUPP, "generic mode is not wanted any more"};
+    }
+    mode_ = generic ? AttachMode::kGeneric : AttachMode::kNative;
+    // libxdp has put the new sockets into the old program's map.
+    Fd sockets;
+    if (options.is_afxdp) {
+        sockets = find_map(old.prog.get(), kSocketMapName);
+    }
+    has_sockets_ = static_cast<bool>(sockets);
+    if (auto f = maps.open_port(slot, tx_flag(), sockets.get(), &skeleton_)) {
+        return f;
+    }
+    if (int error = xdp_offload_bpf::load(skeleton_.get())) {
+        return failure(error, "cannot load the XDP program");
+    }
+    next_ = find_map(old.prog.get(), kNextMapName);
+    taking_over_ = true;
+    return {};
+}
+
+Failure Attachment::begin_sampling() {
+    if (!taking_over_ || sampling_) {
+        return {};
+    }
+    const uint32_t key = 0;
+    const int prog_fd = bpf_program__fd(skeleton_->progs.xsk_def_prog);
+    // It may not have the map, or be so different that the kernel lets none
+    // of them call the other.
+    if (!next_ || bpf_map_update_elem(next_.get(), &key, &prog_fd, BPF_ANY)) {
+        return finish_take_over();
+    }
+    sampling_ = true;
+    return {};
+}
+
+Failure Attachment::finish_take_over() {
+    if (!taking_over_) {
+        return {};
+    }
+    const int prog_fd = bpf_program__fd(skeleton_->progs.xsk_def_prog);
+    if (bpf_link_update(link_fd_.get(), prog_fd, nullptr)) {
+        return failure(errno,
+                       "cannot replace the program of the earlier "
+                       "ovs-vswitchd");
+    }
+    taking_over_ = false;
+    next_ = {};
+    return {};
 }
 
 Failure Attachment::join_dispatcher(const BpfMaps &maps, PortSlot slot,
@@ -352,12 +394,33 @@ Failure Attachment::load_and_link(const BpfMaps &maps, PortSlot slot,
                     : failure(errno, "cannot attach the XDP program");
 }
 
+Failure Attachment::persist(const Pins &pins) {
+    if (program_ || pins_ || !pins.usable()) {
+        return {};
+    }
+    auto f = pins.keep(link_fd_, ifindex_);
+    if (!f) {
+        pins_ = &pins;
+    }
+    return f;
+}
+
+void Attachment::do_not_persist() {
+    if (auto *pins = std::exchange(pins_, nullptr)) {
+        pins->forget(ifindex_);
+    }
+}
+
 uint32_t Attachment::tx_flag() const {
     return mode_ == AttachMode::kGeneric ? XF_PORT_TX_GENERIC
                                          : XF_PORT_TX_NATIVE;
 }
 
 Attachment::~Attachment() {
+    do_not_persist();
+    if (link_fd_) {
+        (void)bpf_link_detach(link_fd_.get());  // Others may have it open.
+    }
     if (program_) {
         const auto mode =
             mode_ == AttachMode::kGeneric ? XDP_MODE_SKB : XDP_MODE_NATIVE;

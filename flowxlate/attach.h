@@ -13,8 +13,9 @@
 //   process ends.)
 // - Otherwise the program is attached alone, by a BPF link.  A link keeps
 //   netdev-afxdp, which detaches whatever it finds before it opens sockets,
-//   from taking the program off, and it goes away with this process.  If the
-//   port is netdev-afxdp's and libxdp's default AF_XDP program is on the
+//   from taking the program off, and it goes away with this process, unless it
+//   is pinned (pins.h): then the next process takes it over (handover.h).  If
+//   the port is netdev-afxdp's and libxdp's default AF_XDP program is on the
 //   device, that gives way; its map of sockets is taken over, so that misses
 //   go on reaching them.  So does libxdp's dispatcher if our program cannot
 //   join it and nobody else is in it.  Any other program is somebody else's,
@@ -22,11 +23,13 @@
 #ifndef FLOWXLATE_ATTACH_H
 #define FLOWXLATE_ATTACH_H
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <string>
 
 #include "bpf_maps.h"
+#include "pins.h"
 
 struct xdp_multiprog;
 struct xdp_program;
@@ -41,6 +44,8 @@ public:
         bool allow_generic = false;  // Where the driver has no native mode.
         bool is_afxdp = false;       // netdev-afxdp drives the device.
         bool only_join = false;  // Do nothing unless there is a dispatcher.
+        const Pins *pins = nullptr;  // Where an earlier process may have left
+                                     // its link; outlives the attachment.
     };
 
     // Loads and attaches a program for the port.  EBUSY: the device is taken;
@@ -50,6 +55,19 @@ public:
     ~Attachment();
     Attachment(const Attachment &) = delete;
     Attachment &operator=(const Attachment &) = delete;
+
+    // Has the device still the program of an earlier process?  Then
+    // begin_sampling() lets ours see some of the packets, and
+    // finish_take_over() puts ours in its place; else they do nothing.
+    bool is_taking_over() const { return taking_over_; }
+    Failure begin_sampling();
+    Failure finish_take_over();
+
+    // Keeps the program on the device when this process ends, however it
+    // does.  Not in a dispatcher, where that is libxdp's business.
+    Failure persist(const Pins &);
+    void do_not_persist();
+    bool is_persistent() const { return pins_ != nullptr; }
 
     AttachMode mode() const { return mode_; }
     uint32_t tx_flag() const;  // XF_PORT_TX_* that a target of it needs.
@@ -62,6 +80,8 @@ public:
 
 private:
     Attachment() = default;
+    Failure take_over(const BpfMaps &, PortSlot, const Fd &link,
+                      const Options &);
     Failure join_dispatcher(const BpfMaps &, PortSlot, xdp_multiprog *,
                             const Options &);
     Failure replace_dispatcher(const BpfMaps &, PortSlot);
@@ -75,9 +95,13 @@ private:
     AttachMode mode_ = AttachMode::kNative;
     bool has_sockets_ = false;
     Skeleton skeleton_;
-    Fd link_fd_;                      // If attached alone.
-    xdp_program *program_ = nullptr;  // In a dispatcher; else null.
-    uint32_t dispatcher_id_ = 0;      // The one our program was last seen in.
+    Fd link_fd_;                  // If attached alone.
+    const Pins *pins_ = nullptr;  // Where the link is kept, if it is.
+    std::atomic<bool> taking_over_ = false;  // The link is another program's
+    Fd next_;                                // yet; this is its 'xf_next',
+    bool sampling_ = false;                  // and our program is in it.
+    xdp_program *program_ = nullptr;         // In a dispatcher; else null.
+    uint32_t dispatcher_id_ = 0;  // The one our program was last seen in.
 };
 
 }  // namespace flowxlate

@@ -343,6 +343,14 @@ void BpfMaps::set_max_tags(uint32_t n) {
     std::atomic_ref(settings_[0].max_tags).store(n, std::memory_order_relaxed);
 }
 
+void BpfMaps::set_deadline(uint64_t now_ns, uint64_t jiffies) {
+    for (xf_cpu &cpu : tables_.cpus) {
+        std::atomic_ref(cpu.deadline)
+            .store(jiffies, std::memory_order_relaxed);
+        std::atomic_ref(cpu.alive_ns).store(now_ns, std::memory_order_relaxed);
+    }
+}
+
 uint64_t BpfMaps::misses(PortSlot slot, xf_miss reason) const {
     uint64_t sum = 0;
     for (uint32_t cpu = 0; cpu < n_cpus_; cpu++) {

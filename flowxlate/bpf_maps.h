@@ -75,6 +75,11 @@ public:
     // How many VLAN tags the programs look behind: OVS's vlan-limit, 1 or 2.
     void set_max_tags(uint32_t);
 
+    // Says to the programs, and to other processes, that this one lives now
+    // (CLOCK_MONOTONIC), and until when flows may be executed without another
+    // sign of life, in jiffies.
+    void set_deadline(uint64_t now_ns, uint64_t jiffies);
+
     // Returns after every CPU has left all programs that were running.
     Failure wait_for_programs();
 

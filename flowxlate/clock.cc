@@ -66,4 +66,17 @@ uint64_t Clock::monotonic_ns(uint64_t jiffies) {
     return flowxlate::monotonic_ns(first_, latest_, jiffies);
 }
 
+uint64_t Clock::jiffies_at(uint64_t monotonic_ns) {
+    constexpr double kShortestTickNs = 1e6;  // CONFIG_HZ=1000.
+    (void)read(&latest_);
+    double tick = kShortestTickNs;
+    if (latest_.jiffies != first_.jiffies) {
+        tick = static_cast<double>(latest_.monotonic_ns - first_.monotonic_ns)
+             / static_cast<double>(latest_.jiffies - first_.jiffies);
+    }
+    const auto ns = static_cast<int64_t>(monotonic_ns - latest_.monotonic_ns);
+    return latest_.jiffies
+         + static_cast<int64_t>(static_cast<double>(ns) / tick);
+}
+
 }  // namespace flowxlate

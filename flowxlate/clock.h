@@ -41,6 +41,10 @@ public:
     // for, else a few ns.
     uint64_t monotonic_ns(uint64_t jiffies);
 
+    // What the kernel will count, to some percent, at that CLOCK_MONOTONIC
+    // time in the future.  Too late while both readings are of one tick.
+    uint64_t jiffies_at(uint64_t monotonic_ns);
+
 private:
     Failure read(xf_time *) const;
 

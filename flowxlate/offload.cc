@@ -30,6 +30,29 @@ Bytes bytes(const void *p, size_t n) {
     return {static_cast<const std::byte *>(p), n};
 }
 
+constexpr uint32_t kMinOrphanTimeout = 10;
+constexpr uint32_t kMaxSeconds = 86400;
+
+Reject parse_number(std::string_view text, uint32_t min, uint32_t max,
+                    uint32_t *out) {
+    uint32_t n;
+    const char *all = text.data() + text.size();
+    auto [end, error] = std::from_chars(text.data(), all, n);
+    if (error != std::errc{} || end != all || n < min || n > max) {
+        return {"option", "not a number in its range, ignored", EINVAL};
+    }
+    *out = n;
+    return {};
+}
+
+Reject parse_bool(std::string_view text, bool *out) {
+    if (text != "true" && text != "false") {
+        return {"option", "neither true nor false, ignored", EINVAL};
+    }
+    *out = text == "true";
+    return {};
+}
+
 bool is_afxdp(const std::string &type) {
     return type == "afxdp" || type == "afxdp-nonpmd";
 }
@@ -84,6 +107,7 @@ Failure Offload::init(std::span<const ovs_offload_option> options) {
     if (!wake_fd_) {
         return failure(errno, "eventfd");
     }
+    open_pins();
     start_worker();
     return {};
 }
@@ -91,27 +115,32 @@ Failure Offload::init(std::span<const ovs_offload_option> options) {
 Reject Offload::parse_option(const ovs_offload_option &option,
                              BpfMaps::Config *config) {
     const std::string_view key = option.key, value = option.value;
+    uint32_t seconds;
     if (key == "xdp-offload-max-flows") {
-        uint32_t n;
-        auto [end, ec] =
-            std::from_chars(value.data(), value.data() + value.size(), n);
-        if (ec != std::errc{} || end != value.data() + value.size()
-            || n < kMinFlows || n > kMaxFlows) {
-            return {"option", "not a number from 16 to 16777216, ignored",
-                    EINVAL};
-        }
-        config->max_flows = n;
-    } else if (key == "xdp-offload-generic"
-               || key == "xdp-offload-system-ports") {
-        if (value != "true" && value != "false") {
-            return {"option", "neither true nor false, ignored", EINVAL};
-        }
-        (key == "xdp-offload-generic" ? allow_generic_ : system_ports_) =
-            value == "true";
-    } else {
-        return {"option", "no such option, ignored", EINVAL};
+        return parse_number(value, kMinFlows, kMaxFlows, &config->max_flows);
     }
-    return {};
+    if (key == "xdp-offload-handover") {
+        auto r = parse_number(value, 0, kMaxSeconds, &seconds);
+        if (!r) {
+            handover_.set_sampling(std::chrono::seconds(seconds));
+        }
+        return r;
+    }
+    if (key == "xdp-offload-orphan-timeout") {
+        auto r = parse_number(value, kMinOrphanTimeout, kMaxSeconds, &seconds);
+        if (!r) {
+            orphan_timeout_ = std::chrono::seconds(seconds);
+        }
+        return r;
+    }
+    for (auto [name, to] : {std::pair{"xdp-offload-generic", &allow_generic_},
+                            {"xdp-offload-system-ports", &system_ports_},
+                            {"xdp-offload-persist", &persist_}}) {
+        if (key == name) {
+            return parse_bool(value, to);
+        }
+    }
+    return {"option", "no such option, ignored", EINVAL};
 }
 
 Offload::~Offload() {
@@ -199,6 +228,7 @@ int Offload::port_add(const ovs_offload_port &p, Port **out) {
                       "tags");
         }
     }
+    keep_attached(*port);
     DeviceState state;
     if (auto f =
             devices_.query(port->ifindex, port->in_kernel_datapath, &state)) {
@@ -207,6 +237,7 @@ int Offload::port_add(const ovs_offload_port &p, Port **out) {
 
     std::lock_guard lock(mutex_);
     apply_device_state(*port, state);
+    handover_.port_added(std::chrono::steady_clock::now());
     *out = port.get();
     by_ifindex_[port->ifindex] = port.get();
     ports_[index(port->slot)] = std::move(port);
@@ -223,7 +254,8 @@ void Offload::retire_slot(PortSlot slot) {
 Attachment::Options Offload::attach_options(const Port &port) const {
     return {.allow_generic = allow_generic_,
             .is_afxdp = is_afxdp(port.type),
-            .only_join = false};
+            .only_join = false,
+            .pins = &pins_};
 }
 
 Failure Offload::add_device(Port &port) {
@@ -239,8 +271,12 @@ Failure Offload::add_device(Port &port) {
 }
 
 void Offload::port_del(Port *p) {
+    if (leaving_) {
+        return;
+    }
     std::unique_ptr<Port> port;
     std::unique_lock attaching(attach_mutex_);
+    end_handover();  // An old flow may send to this port.
     {
         std::lock_guard lock(mutex_);
         remove_flows_of(*p, false);
@@ -555,6 +591,9 @@ void Offload::park(std::span<Flow *const> flows, const Reject &why) {
 }
 
 int Offload::flow_put(const ovs_offload_flow &f) {
+    if (leaving_) {
+        return EOPNOTSUPP;
+    }
     Wanted wanted;
     auto refused = translate(f, &wanted);
     if (!refused) {
@@ -686,6 +725,9 @@ int Offload::flow_take(const Ufid &ufid, ovs_offload_stats *delta) {
 }
 
 int Offload::flow_del(const Ufid &ufid, ovs_offload_stats *remaining) {
+    if (leaving_) {
+        return ENOENT;
+    }
     std::lock_guard lock(mutex_);
     auto it = flows_.find(ufid);
     if (it == flows_.end()) {
@@ -707,6 +749,9 @@ int Offload::flow_del(const Ufid &ufid, ovs_offload_stats *remaining) {
 }
 
 int Offload::flow_flush(Port *port) {
+    if (leaving_) {
+        return 0;
+    }
     std::lock_guard lock(mutex_);
     remove_flows_of(*port, true);
     return 0;
@@ -737,6 +782,7 @@ void Offload::wake_worker() {
 void Offload::run_worker() {
     // Notifications may be missing (for peers in other namespaces) or lost.
     constexpr int kPollIntervalMs = 1000;
+    constexpr int kHandoverIntervalMs = 100;
     std::vector<pollfd> fds{{wake_fd_.get(), POLLIN, 0}};
     for (int fd : devices_.event_fds()) {
         fds.push_back({fd, POLLIN, 0});
@@ -745,7 +791,10 @@ void Offload::run_worker() {
 
     for (;;) {
         const bool preparing = n_groups_prepared_ < XF_MAX_GROUPS;
-        poll(fds.data(), fds.size(), preparing ? 0 : kPollIntervalMs);
+        poll(fds.data(), fds.size(),
+             preparing       ? 0
+             : handing_over_ ? kHandoverIntervalMs
+                             : kPollIntervalMs);
         if (preparing) {
             prepare_group();
         }
@@ -774,7 +823,10 @@ void Offload::work(bool full) {
     bool lost;
     const auto changed = devices_.drain_events(&lost);
     refresh_devices(full || lost, changed);
+    continue_handover();
     if (full) {
+        say_that_we_live();
+        remove_orphans();
         restore_attachments();
         evict_idle_masks();
         std::lock_guard lock(mutex_);

@@ -26,6 +26,9 @@
 // back.  When a port gains it and flows were refused for its sake, OVS is
 // asked to offer its flows again.
 //
+// When this process ends, its programs and flows stay, until the next one
+// takes them over (pins.h, handover.h, persistence.cc).
+//
 // When masks are scarce, the worker parks the flows of those that are idle
 // (eviction.h).  Nothing of that is on flow_put()'s way, and mutex_ is held
 // for some flows at a time.
@@ -33,6 +36,7 @@
 #define FLOWXLATE_OFFLOAD_H
 
 #include <array>
+#include <atomic>
 #include <chrono>
 #include <functional>
 #include <map>
@@ -54,7 +58,9 @@
 #include "devices.h"
 #include "eviction.h"
 #include "flow_table.h"
+#include "handover.h"
 #include "match.h"
+#include "pins.h"
 #include "recirc.h"
 #include "refusals.h"
 #include "tag_offload.h"
@@ -108,6 +114,7 @@ public:
     int flow_take(const Ufid &, ovs_offload_stats *delta);
     int flow_flush(Port *);
     uint64_t n_flows(Port *);
+    void leave();
 
     // What the commands xdp-offload/show, rejects, explain and trace print.
     // Arguments are not trusted.
@@ -196,6 +203,16 @@ private:
     void reclaim();
     bool make_room();
 
+    // Persistence (persistence.cc).
+    void open_pins();
+    void keep_attached(Port &);
+    void continue_handover();
+    void end_handover();
+    void advance(std::span<Port *const>, Handover::Phase);
+    std::vector<Port *> taking_over() const;
+    void say_that_we_live();
+    void remove_orphans();
+
     // Eviction (eviction.cc), the worker's too.
     void evict_idle_masks();
     MaskSet find_idle_masks();
@@ -248,6 +265,11 @@ private:
     Devices devices_;
     BpfMaps maps_;
 
+    bool persist_ = true;
+    std::chrono::seconds orphan_timeout_{300};
+    Pins pins_;
+    std::atomic<bool> leaving_ = false;
+
     std::mutex attach_mutex_;
     mutable std::mutex mutex_;
     Clock clock_;
@@ -271,6 +293,9 @@ private:
     std::chrono::steady_clock::time_point next_make_room_;
     bool must_offer_again_ = false;
     std::chrono::steady_clock::time_point last_offer_;
+    Handover handover_;
+    bool handing_over_ = false;                           // The worker's.
+    std::chrono::steady_clock::time_point next_orphans_;  // The worker's.
     IdleMasks idle_masks_;
     uint64_t n_evicted_masks_ = 0, n_evicted_flows_ = 0;
     std::chrono::steady_clock::time_point next_eviction_log_;  // Worker's.

@@ -101,6 +101,8 @@ uint64_t n_flows(void *self, void *port) {
     return self_of(self).n_flows(port_of(port));
 }
 
+void leave(void *self) { self_of(self).leave(); }
+
 template <typename Fn>
 char *reply_of(Fn fn) {
     char *reply = nullptr;
@@ -148,6 +150,7 @@ constexpr ovs_offload_ops kOps = {
     .flow_take = flow_take,
     .flow_flush = flow_flush,
     .n_flows = n_flows,
+    .leave = leave,
     .commands = kCommands,
     .n_commands = std::size(kCommands),
 };

@@ -17,9 +17,16 @@ void Offload::show_port(const Port &port, const Sum &sum, uint32_t n_queues,
            index(port.ifindex), port.type.c_str(), index(port.slot));
     append(s, "    attached: %s XDP, %s, %u queue%s, misses go to %s\n",
            a.mode() == AttachMode::kNative ? "native" : "generic",
-           a.in_dispatcher() ? "in libxdp's dispatcher" : "alone (BPF link)",
+           a.in_dispatcher()   ? "in libxdp's dispatcher"
+           : a.is_persistent() ? "alone (BPF link, pinned)"
+                               : "alone (BPF link)",
            n_queues, n_queues == 1 ? "" : "s",
            a.has_sockets() ? "AF_XDP sockets" : "the kernel");
+    if (a.is_taking_over()) {
+        append(s,
+               "    taking over: flows of an earlier ovs-vswitchd are still "
+               "executed\n");
+    }
     if (!port.device.up) {
         append(s, "    transmit: no, the link is down\n");
     } else if (!port.device.xdp_xmit) {

@@ -58,6 +58,9 @@ static atomic_bool plugin_loaded = false;
 /* False makes flow_put refuse.  Written by the main thread only. */
 static atomic_bool plugin_enabled = false;
 
+/* Are packets that match no flow handled? */
+static atomic_bool handles_misses = false;
+
 /* Incremented when the plugin becomes enabled.  Main thread only. */
 static unsigned int plugin_seq;
 
@@ -596,6 +599,23 @@ netdev_offload_plugin_flows_moved(void)
     seq_change(changes);
 }
 
+/* Tells the plugin whether packets that match no flow are handled. */
+void
+netdev_offload_plugin_set_handles_misses(bool enable)
+{
+    atomic_store_relaxed(&handles_misses, enable);
+}
+
+/* Tells the plugin that its flows shall survive this process, which is about
+ * to end. */
+void
+netdev_offload_plugin_leave(void)
+{
+    if (netdev_offload_plugin_is_loaded() && ops->leave) {
+        ops->leave(self);
+    }
+}
+
 static void
 host_offer_again(void)
 {
@@ -630,6 +650,15 @@ host_flow_text(const struct ovs_offload_flow *f)
     return ds_steal_cstr(&ds);
 }
 
+static bool
+host_handles_misses(void)
+{
+    bool enabled;
+
+    atomic_read_relaxed(&handles_misses, &enabled);
+    return enabled;
+}
+
 /* Complete once plugin_open() has filled in 'symmetric_l4_probe'. */
 static struct ovs_offload_host host = {
     .size = sizeof host,
@@ -640,6 +669,7 @@ static struct ovs_offload_host host = {
     .flows_lost = netdev_offload_plugin_flows_moved,
     .offer_again = host_offer_again,
     .flow_text = host_flow_text,
+    .handles_misses = host_handles_misses,
 };
 
 static uint32_t

@@ -24,6 +24,7 @@
 #ifndef OVS_OFFLOAD_ABI_H
 #define OVS_OFFLOAD_ABI_H 1
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -86,6 +87,10 @@ struct ovs_offload_host {
      * port_ifindex().  A flow has two unique ids in the userspace datapath, and
      * the one that the plugin gets cannot be looked up: its text can. */
     char *(*flow_text)(const struct ovs_offload_flow *);
+
+    /* Does OVS handle packets that match no flow?  Not at its start, and not
+     * during other_config:flow-restore-wait.  May be called with any lock. */
+    bool (*handles_misses)(void);
 };
 
 /* One "KEY=VALUE" of other_config whose KEY begins with "TYPE-offload-". */
@@ -203,6 +208,11 @@ struct ovs_offload_ops {
 
     /* Number of flows in the fast path that enter through 'port'. */
     uint64_t (*n_flows)(void *self, void *port);
+
+    /* OVS is about to end, and its flows shall go on being executed until the
+     * next process takes over: what is done after this does not reach them.  NULL:
+     * they end with the process. */
+    void (*leave)(void *self);
 
     const struct ovs_offload_command *commands;
     size_t n_commands;

@@ -54,7 +54,8 @@ constexpr ovs_offload_host kHost = {sizeof(ovs_offload_host),
                                     0,
                                     host_nothing,
                                     host_nothing,
-                                    nullptr};
+                                    nullptr,
+                                    [] { return true; }};
 
 }  // namespace
 

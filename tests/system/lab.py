@@ -15,6 +15,7 @@ run directory and logs in a temporary directory, and is ended by pid.
 import atexit
 import contextlib
 import ctypes
+import glob
 import json
 import os
 import re
@@ -32,6 +33,7 @@ CLONE_NEWNET = 0x40000000
 SOL_PACKET = 263
 PACKET_AUXDATA = 8
 SO_RCVBUFFORCE = 33
+SO_NETNS_COOKIE = 71
 PACKET_IGNORE_OUTGOING = 23
 TP_STATUS_VLAN_VALID = 1 << 4
 ETH_P_ALL = 0x0003
@@ -267,9 +269,12 @@ class Ovs:
                    'datapath_type=' + datapath, 'other_config:hwaddr='
                    '02:00:00:00:ff:00')
 
-    def start_vswitchd(self):
+    def spawn_vswitchd(self):
         self.spawn('ovs-vswitchd', '--log-file=' + self.log,
                    '-vconsole:off', 'unix:%s/db.sock' % self.lab.tmp)
+
+    def start_vswitchd(self):
+        self.spawn_vswitchd()
         wait_for('ovs-vswitchd', lambda: run(
             self.tool('ovs-appctl'), '-t', 'ovs-vswitchd', 'version',
             env=self.env, check=False))
@@ -407,6 +412,15 @@ class Lab:
         run('ip', 'netns', 'add', name)
         self.namespaces.append(name)
 
+    def pins(self):
+        """Links of programs that are to survive ovs-vswitchd."""
+        if not os.path.exists('/run/netns/' + self.switch):
+            return []
+        with in_netns(self.switch), socket.socket(socket.AF_UNIX) as any_:
+            cookie = int.from_bytes(any_.getsockopt(
+                socket.SOL_SOCKET, SO_NETNS_COOKIE, 8), 'little')
+        return glob.glob('/sys/fs/bpf/ovs-offload-xdp/link-%d-*' % cookie)
+
     def add_host(self, port=True, gro=True, queues=1, mtu=1500, **options):
         """Adds a host and, if 'port', its port to the switch."""
         host = Host(self, len(self.hosts) + 1, gro, queues, mtu)
@@ -419,6 +433,8 @@ class Lab:
         if self.keep:
             return
         self.ovs.stop()
+        for pin in self.pins():
+            os.unlink(pin)
         while self.namespaces:
             run('ip', 'netns', 'del', self.namespaces.pop(), check=False)
         shutil.rmtree(self.tmp, ignore_errors=True)

@@ -18,6 +18,7 @@ import test_differential
 import test_explain
 import test_explosion
 import test_kernel_datapath
+import test_persistence
 import test_ports
 import test_restart
 import test_traffic
@@ -28,6 +29,7 @@ from suite import Context, Failed, Skipped
 # Of (name, function); the function's text says what is tested.
 TESTS = (test_traffic.TESTS + test_counters.TESTS + test_ports.TESTS
          + test_config.TESTS + test_explain.TESTS + test_restart.TESTS
+         + test_persistence.TESTS
          + test_trouble.TESTS + test_differential.TESTS
          + test_kernel_datapath.TESTS + test_explosion.TESTS
          + test_coexistence.TESTS)

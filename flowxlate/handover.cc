@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "handover.h"
+
+namespace flowxlate {
+
+std::optional<Handover::Phase> Handover::tick(Time now, bool ready) {
+    switch (phase_) {
+        case Phase::kHolding:
+            if (!ready || !last_port_ || now < *last_port_ + kQuiet) {
+                return {};
+            }
+            sampling_since_ = now;
+            phase_ = Phase::kSampling;
+            return phase_;
+        case Phase::kSampling:
+            if (now < sampling_since_ + sampling_) {
+                return {};
+            }
+            phase_ = Phase::kOver;
+            return phase_;
+        case Phase::kOver:
+            return {};
+    }
+    return {};
+}
+
+}  // namespace flowxlate

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+// Taking over from an earlier ovs-vswitchd without losing a packet.
+//
+// When ovs-vswitchd ends, in whatever way, its programs and their tables stay
+// on the devices (pins.h) and go on executing its flows.  The next process
+// loads programs and tables of its own, empty ones, and never reads the old.
+// For all its ports at once it goes through three phases:
+//
+//   holding   The old programs execute the old flows.  What matches none of
+//             them takes the miss path, to the new process, as ever.  This
+//             lasts until OVS handles misses (so not during
+//             other_config:flow-restore-wait) and has added no port for a
+//             while.
+//   sampling  One packet in XF_SAMPLE_EVERY, and each that no old flow
+//             matches, goes to the new program: OVS makes a flow for it, as
+//             for the first packet of any flow, and those that follow find
+//             that.  The others are still executed by the old flows.
+//   over      The new programs replace the old ones, in one step for each
+//             device.  Flows that were too slow to be sampled miss once.
+//
+// A port that is removed ends it at once for all of them: an old flow could
+// send to that port.  If a process dies on the way, the old program just stays
+// (the kernel empties 'xf_next'), and the next process begins again.
+//
+// If no process comes, the programs stop to execute flows at a deadline
+// (struct xf_cpu), which a living process moves on.
+//
+// This is the timing, without the mechanics (attach.h).  Not thread-safe.
+#ifndef FLOWXLATE_HANDOVER_H
+#define FLOWXLATE_HANDOVER_H
+
+#include <chrono>
+#include <optional>
+
+namespace flowxlate {
+
+class Handover {
+public:
+    using Time = std::chrono::steady_clock::time_point;
+    using Duration = std::chrono::steady_clock::duration;
+    enum class Phase { kHolding, kSampling, kOver };
+
+    // No port has come for so long: all have been added.
+    static constexpr auto kQuiet = std::chrono::seconds(2);
+    static constexpr auto kDefaultSampling = std::chrono::seconds(5);
+
+    void set_sampling(Duration d) { sampling_ = d; }
+
+    // The phase that a port is in.
+    Phase phase() const { return phase_; }
+
+    void port_added(Time now) { last_port_ = now; }
+    void cancel() { phase_ = Phase::kOver; }
+
+    // Called regularly; 'ready': OVS handles misses.  Returns the phase that
+    // has begun, if one has.
+    std::optional<Phase> tick(Time now, bool ready);
+
+private:
+    Phase phase_ = Phase::kHolding;
+    Duration sampling_ = kDefaultSampling;
+    std::optional<Time> last_port_;
+    Time sampling_since_;
+};
+
+}  // namespace flowxlate
+
+#endif

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+// Looking at programs, maps and links that are in the kernel already.
+#ifndef FLOWXLATE_LOADED_H
+#define FLOWXLATE_LOADED_H
+
+#include "resource.h"
+#include "types.h"
+
+namespace flowxlate {
+
+// The name of libxdp's AF_XDP program and of its map, and so of ours.
+constexpr const char *kProgramName = "xsk_def_prog";
+constexpr const char *kSocketMapName = "xsks_map";
+// Only our programs use a map of this name.
+constexpr const char *kFlowMapName = "xf_flows";
+
+// Returns the map called 'name' that the program 'prog_fd' uses, if any.
+Fd find_map(int prog_fd, const char *name);
+
+// An XDP link, and what it attaches where.
+struct LinkedProgram {
+    Ifindex ifindex{};  // 0: nowhere, its device is gone.
+    uint32_t prog_id = 0;
+    Fd prog;  // May be missing.
+};
+// EINVAL: it is no XDP link.
+Failure look_at_link(const Fd &link, LinkedProgram *);
+
+// Is it a program of ours, from this process or an earlier one?
+bool is_our_program(int prog_fd);
+
+// The cookie of this process's network namespace (SO_NETNS_COOKIE), or 0.
+uint64_t netns_cookie();
+
+}  // namespace flowxlate
+
+#endif

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+// Programs and flows that outlive this process, and taking over those of an
+// earlier one.  See handover.h for how, and pins.h for what stays.
+#include <chrono>
+
+#include "offload.h"
+
+namespace flowxlate {
+namespace {
+
+constexpr auto kOrphanInterval = std::chrono::seconds(5);
+
+}  // namespace
+
+void Offload::open_pins() {
+    handover_.port_added(std::chrono::steady_clock::now());
+    if (auto f = pins_.open()) {
+        if (persist_) {
+            log(OVS_OFFLOAD_LOG_WARN,
+                "flows in XDP end with this process: " + f.message);
+        }
+        persist_ = false;
+        return;
+    }
+    pins_.forget_detached();
+}
+
+// The port's program has just been attached, or is about to take over.
+void Offload::keep_attached(Port &port) {
+    if (port.attachment->is_taking_over()) {
+        log(OVS_OFFLOAD_LOG_INFO,
+            port.name + ": flows of an earlier ovs-vswitchd are executed until "
+                        "this one has taken over");
+        wake_worker();
+    }
+    if (!persist_) {
+        port.attachment->do_not_persist();
+    } else if (auto f = port.attachment->persist(pins_)) {
+        log(OVS_OFFLOAD_LOG_WARN, port.name + ": " + f.message);
+    }
+}
+
+std::vector<Port *> Offload::taking_over() const {
+    std::vector<Port *> ports;
+    for (auto &[ifindex, port] : by_ifindex_) {
+        if (port->attachment->is_taking_over()) {
+            ports.push_back(port);
+        }
+    }
+    return ports;
+}
+
+// Called with attach_mutex_, which keeps the ports and their attachments.
+void Offload::advance(std::span<Port *const> ports, Handover::Phase phase) {
+    for (auto *port : ports) {
+        Failure f;
+        if (phase == Handover::Phase::kSampling) {
+            f = port->attachment->begin_sampling();
+        } else if (phase == Handover::Phase::kOver) {
+            f = port->attachment->finish_take_over();
+        }
+        if (f) {
+            log(OVS_OFFLOAD_LOG_WARN, port->name + ": " + f.message);
+        }
+    }
+}
+
+void Offload::continue_handover() {
+    std::lock_guard attaching(attach_mutex_);
+    std::optional<Handover::Phase> begun;
+    Handover::Phase phase;
+    std::vector<Port *> ports;
+    {
+        std::lock_guard lock(mutex_);
+        begun = handover_.tick(std::chrono::steady_clock::now(),
+                               host_.handles_misses());
+        phase = handover_.phase();
+        ports = taking_over();
+    }
+    advance(ports, phase);
+    if (begun == Handover::Phase::kOver && !ports.empty()) {
+        log(OVS_OFFLOAD_LOG_INFO,
+            "taken over from the earlier ovs-vswitchd, ports: "
+                + std::to_string(ports.size()));
+    }
+    handing_over_ = !ports.empty();
+}
+
+// Called with attach_mutex_.
+void Offload::end_handover() {
+    std::vector<Port *> ports;
+    {
+        std::lock_guard lock(mutex_);
+        ports = taking_over();
+        if (!ports.empty()) {
+            handover_.cancel();
+        }
+    }
+    advance(ports, Handover::Phase::kOver);
+}
+
+void Offload::say_that_we_live() {
+    const std::chrono::nanoseconds now(
+        std::chrono::steady_clock::now().time_since_epoch());
+    std::lock_guard lock(mutex_);
+    maps_.set_deadline(now.count(),
+                       clock_.jiffies_at((now + orphan_timeout_).count()));
+}
+
+// Programs on devices that are no ports any more, of a process that is gone.
+void Offload::remove_orphans() {
+    const auto now = std::chrono::steady_clock::now();
+    std::set<Ifindex> ours;
+    {
+        std::lock_guard lock(mutex_);
+        if (!pins_.usable() || handover_.phase() != Handover::Phase::kOver
+            || now < next_orphans_) {
+            return;
+        }
+        for (auto &[ifindex, port] : by_ifindex_) {
+            ours.insert(ifindex);
+        }
+    }
+    next_orphans_ = now + kOrphanInterval;
+    if (const size_t n = pins_.remove_orphans(ours)) {
+        log(OVS_OFFLOAD_LOG_INFO,
+            "removed programs of an earlier ovs-vswitchd from devices that "
+            "are "
+            "no ports any more: "
+                + std::to_string(n));
+    }
+}
+
+void Offload::leave() { leaving_ = persist_; }
+
+}  // namespace flowxlate

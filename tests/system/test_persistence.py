@@ -1,0 +1,300 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ovs-vswitchd ends and comes back, and its flows are executed all the time.
+
+The switch must see the BPF file system, where the programs are kept, and which
+"ip netns exec" hides.
+"""
+import contextlib
+import os
+import random
+import re
+import signal
+import socket
+import time
+
+from lab import (ETH_P_ALL, Stream, attached_program, in_netns, ping, wait_for)
+from suite import (Skipped, all_programs, expect, passed, programs_of,
+                   wait_offloaded)
+from test_restart import maps_of, wait_freed
+
+BPF_FS = '/sys/fs/bpf'
+QUICK = ['xdp-offload-handover=1']
+TAKEN_OVER = 30                 # Seconds, on a busy machine.
+
+
+@contextlib.contextmanager
+def kept_lab(context, config=(), **options):
+    """A lab whose ovs-vswitchd sees the BPF file system."""
+    if not os.path.ismount(BPF_FS):
+        raise Skipped('no BPF file system on ' + BPF_FS)
+    mounts = ['nsenter', '--mount=/proc/%d/ns/mnt' % os.getpid()]
+    with context.lab(wrapper=mounts, config=[*QUICK, *config],
+                     **options) as lab:
+        yield lab
+
+
+@contextlib.contextmanager
+def both_ways(a, b, pps=1000):
+    """Streams in both directions: OVS learns both addresses from them."""
+    with Stream(a, b, pps=pps) as there, Stream(b, a, pps=pps,
+                                                port=7001) as back:
+        yield there, back
+
+
+def has_taken_over(lab):
+    try:
+        text, ports = lab.ovs.offload_show()
+    except RuntimeError:
+        return False            # Not there yet.
+    return len(ports) == len(lab.hosts) and 'taking over' not in text
+
+
+def wait_taken_over(lab, before):
+    """Until each device has a program other than 'before'."""
+    wait_for('the new process to take over', lambda: has_taken_over(lab)
+             and not before & programs_of(lab), TAKEN_OVER)
+
+
+def end(lab, how):
+    if how == 'exit':
+        process = lab.ovs.processes.pop('ovs-vswitchd')
+        lab.ovs.appctl('exit')
+        expect(process.wait(10) == 0, 'exit status')
+    else:
+        lab.ovs.kill_vswitchd(getattr(signal, how))
+
+
+def check_nothing_lost(streams):
+    for stream in streams:
+        expect(stream.lost == 0 and not stream.duplicates and stream.refused
+               == 0, '%s, %d came twice', stream, stream.duplicates)
+
+
+def test_ways(context):
+    """Flows go on while ovs-vswitchd is killed, terminated or exits."""
+    with kept_lab(context) as lab:
+        a, b = lab.hosts
+        with both_ways(a, b) as streams:
+            for how in ('SIGKILL', 'SIGTERM', 'exit'):
+                wait_offloaded(lab, a, b)
+                wait_offloaded(lab, b, a)
+                programs = programs_of(lab)
+                maps = maps_of(programs)
+                end(lab, how)
+                time.sleep(1)
+                expect(programs_of(lab) == programs, '%s: programs %s, were %s',
+                       how, programs_of(lab), programs)
+                lab.ovs.start_vswitchd()
+                begin = time.monotonic()
+                wait_taken_over(lab, programs)
+                context.note('%s: taken over after %.1f s', how,
+                             time.monotonic() - begin)
+                wait_freed(programs, maps)
+                wait_offloaded(lab, a, b)
+        context.note('%s; %s', *streams)
+        check_nothing_lost(streams)
+        expect(passed(lab, a) < 0.1 * streams[0].sent, 'passed to OVS: %d',
+               passed(lab, a))
+
+
+def strangers(lab, host, macs):
+    """A socket for frames that come to 'host' from others than 'macs'."""
+    with in_netns(host.netns):
+        s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW,
+                          socket.htons(ETH_P_ALL))
+    s.bind(('eth0', ETH_P_ALL))
+    s.setblocking(False)
+    ours = {bytes.fromhex(m.replace(':', '')) for m in macs}
+
+    def count():
+        n = 0
+        while True:
+            try:
+                frame = s.recv(2048)
+            except BlockingIOError:
+                return n
+            n += frame[6:12] not in ours
+
+    return count
+
+
+def kills(context, n):
+    """SIGKILL n times at random moments; two pairs of hosts in two VLANs."""
+    with kept_lab(context, hosts=4, config=['xdp-offload-handover=0']) as lab:
+        a, b, c, d = lab.hosts
+        for host, tag in ((a, 10), (b, 10), (c, 20), (d, 20)):
+            lab.ovs.vsctl('set', 'port', host.port, 'tag=%d' % tag)
+        counts = [strangers(lab, h, (x.mac, y.mac)) for h, x, y in (
+            (a, a, b), (b, a, b), (c, c, d), (d, c, d))]
+        seed = random.randrange(1 << 32)
+        moments = random.Random(seed)
+        with both_ways(a, b, 200) as first, both_ways(c, d, 200) as second:
+            for src, dst in ((a, b), (b, a), (c, d), (d, c)):
+                wait_offloaded(lab, src, dst)
+            for _ in range(n):
+                time.sleep(moments.uniform(0, 4))
+                lab.ovs.kill_vswitchd()
+                lab.ovs.spawn_vswitchd()
+            wait_for('the new process to take over',
+                     lambda: has_taken_over(lab), TAKEN_OVER)
+            time.sleep(1)
+        streams = first + second
+        astray = sum(count() for count in counts)
+        context.note('%d times, seed %d: %d of %d lost, %d astray', n, seed,
+                     sum(s.lost for s in streams),
+                     sum(s.sent for s in streams), astray)
+        check_nothing_lost(streams)
+        expect(not astray, '%d frames have gone astray', astray)
+
+
+def test_kills(context):
+    """SIGKILL at random moments, also while the next process takes over."""
+    kills(context, int(os.environ.get('KILLS', '5')))
+
+
+def test_port_gone(context):
+    """A port that is removed meanwhile gets nothing, and keeps no program."""
+    with kept_lab(context, hosts=3) as lab:
+        a, b, c = lab.hosts
+        with both_ways(a, b), both_ways(a, c):
+            wait_offloaded(lab, a, b)
+            wait_offloaded(lab, a, c)
+            end(lab, 'SIGKILL')
+            lab.ovs.vsctl('--no-wait', 'del-port', c.port)
+            lab.ovs.start_vswitchd()
+            lab.hosts.remove(c)
+            wait_for('the others to be taken over',
+                     lambda: has_taken_over(lab), TAKEN_OVER)
+            time.sleep(0.5)
+            received = c.counters()['rx_packets']
+            wait_for('its program to go',
+                     lambda: not attached_program(lab, c.port), TAKEN_OVER)
+            expect(c.counters()['rx_packets'] - received <= 5, '%s got %d packets',
+                   c.port, c.counters()['rx_packets'] - received)
+        expect(len(lab.pins()) == 2, 'pins: %s', lab.pins())
+
+
+def test_port_removed_under_way(context):
+    """A port that is removed while old flows are executed ends them all."""
+    with kept_lab(context, hosts=3, config=['xdp-offload-handover=600']) as lab:
+        a, b, c = lab.hosts
+        with both_ways(a, b), both_ways(a, c):
+            wait_offloaded(lab, a, b)
+            wait_offloaded(lab, a, c)
+            programs = programs_of(lab)
+            end(lab, 'SIGKILL')
+            lab.ovs.start_vswitchd()
+            wait_for('the ports', lambda: len(lab.ovs.offload_show()[1]) == 3)
+            expect(programs_of(lab) == programs, 'taken over too early')
+            lab.ovs.vsctl('del-port', c.port)
+            expect(not programs & programs_of(lab), 'old programs are left')
+            expect(ping(a, b, 5) == 5, 'ping')
+
+
+def test_restore_wait(context):
+    """Old flows last as long as OVS waits for its rules to be restored."""
+    with kept_lab(context) as lab:
+        a, b = lab.hosts
+        with both_ways(a, b) as streams:
+            wait_offloaded(lab, a, b)
+            wait_offloaded(lab, b, a)
+            programs = programs_of(lab)
+            end(lab, 'SIGKILL')
+            lab.ovs.vsctl('--no-wait', 'set', 'Open_vSwitch', '.',
+                          'other_config:flow-restore-wait=true')
+            lab.ovs.start_vswitchd()
+            wait_for('the ports', lambda: len(lab.ovs.offload_show()[1]) == 2)
+            time.sleep(5)
+            expect(programs_of(lab) == programs, 'taken over too early')
+            lab.ovs.vsctl('--no-wait', 'remove', 'Open_vSwitch', '.',
+                          'other_config', 'flow-restore-wait')
+            wait_taken_over(lab, programs)
+            wait_offloaded(lab, a, b)
+        check_nothing_lost(streams)
+
+
+def test_no_successor(context):
+    """Flows that nobody tends end at the deadline, and leave a way in."""
+    with kept_lab(context, config=['xdp-offload-orphan-timeout=10']) as lab:
+        a, b = lab.hosts
+        with both_ways(a, b) as streams:
+            wait_offloaded(lab, a, b)
+            time.sleep(1.5)      # A sign of life with a good clock.
+            end(lab, 'SIGKILL')
+            killed = time.monotonic()
+            time.sleep(6)
+            lost = streams[0].lost
+            expect(lost < 20, 'lost %d before the deadline', lost)
+            wait_for('the end', lambda: time.monotonic()
+                     > streams[0].last_arrival + 1, 20)
+            after = streams[0].last_arrival - killed
+            context.note('ended after %.1f s', after)
+            expect(8 < after < 14, 'ended after %.1f s', after)
+            lab.ovs.start_vswitchd()
+            wait_offloaded(lab, a, b, 20)
+        expect(ping(a, b, 5) == 5, 'ping')
+
+
+def test_switched_off(context):
+    """other_config:xdp-offload-persist=false: flows end with the process."""
+    with kept_lab(context) as lab:
+        a, b = lab.hosts
+        with both_ways(a, b):
+            wait_offloaded(lab, a, b)
+            programs = programs_of(lab)
+            end(lab, 'SIGKILL')
+            lab.ovs.vsctl('--no-wait', 'set', 'Open_vSwitch', '.',
+                          'other_config:xdp-offload-persist=false')
+            lab.ovs.start_vswitchd()
+            wait_taken_over(lab, programs)
+            expect(not lab.pins(), 'pins: %s', lab.pins())
+            wait_offloaded(lab, a, b)
+            programs = programs_of(lab)
+            maps = maps_of(programs)
+            end(lab, 'SIGKILL')
+            wait_freed(programs, maps)
+
+
+def test_clean_up(context):
+    """"exit --cleanup" leaves nothing on the devices."""
+    with kept_lab(context) as lab:
+        a, b = lab.hosts
+        with both_ways(a, b):
+            wait_offloaded(lab, a, b)
+            programs = programs_of(lab)
+            maps = maps_of(programs)
+            process = lab.ovs.processes.pop('ovs-vswitchd')
+            lab.ovs.appctl('exit', '--cleanup')
+            expect(process.wait(10) == 0, 'exit status')
+            wait_freed(programs, maps)
+        expect(not lab.pins(), 'pins: %s', lab.pins())
+        expect(not programs & all_programs(), 'programs are left')
+
+
+def test_directory(context):
+    """A directory for pins that others could write is not used."""
+    directory = BPF_FS + '/ovs-offload-xdp'
+    os.makedirs(directory, 0o700, exist_ok=True)
+    os.chmod(directory, 0o777)
+    try:
+        with kept_lab(context) as lab:
+            a, b = lab.hosts
+            wait_for('ping', lambda: ping(a, b, 2) == 2)
+            expect(not lab.pins(), 'pins: %s', lab.pins())
+            lines = lab.ovs.log_lines(r'WARN.*' + re.escape(directory))
+            expect(len(lines) == 1, 'log: %s', lines)
+    finally:
+        os.chmod(directory, 0o700)
+
+
+TESTS = (
+    ('kept-ways', test_ways),
+    ('kept-kills', test_kills),
+    ('kept-port-gone', test_port_gone),
+    ('kept-port-removed', test_port_removed_under_way),
+    ('kept-restore-wait', test_restore_wait),
+    ('kept-no-successor', test_no_successor),
+    ('kept-switched-off', test_switched_off),
+    ('kept-clean-up', test_clean_up),
+    ('kept-directory', test_directory),
+)

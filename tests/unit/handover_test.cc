@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+// When the phases of taking over from an earlier process begin.
+#include "flowxlate/handover.h"
+
+#include <gtest/gtest.h>
+
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace flowxlate::unit {
+namespace {
+
+using std::chrono::milliseconds;
+using Phase = Handover::Phase;
+
+// What happens at a time, in ms, and the phase that begins then.
+struct Step {
+    int at;
+    enum { kTick, kNotReady, kPort, kCancel } what;
+    std::optional<Phase> begins;
+};
+
+struct Row {
+    const char *name;
+    std::vector<Step> steps;
+};
+
+const Row kRows[] = {
+    {"One port, at once ready",
+     {{0, Step::kPort, {}},
+      {1999, Step::kTick, {}},
+      {2000, Step::kTick, Phase::kSampling},
+      {2001, Step::kTick, {}},
+      {6999, Step::kTick, {}},
+      {7000, Step::kTick, Phase::kOver},
+      {99999, Step::kTick, {}}}},
+    {"Each port begins the quiet time again",
+     {{0, Step::kPort, {}},
+      {1500, Step::kPort, {}},
+      {3000, Step::kPort, {}},
+      {4999, Step::kTick, {}},
+      {5000, Step::kTick, Phase::kSampling}}},
+    {"Holds for as long as OVS does not handle misses",
+     {{0, Step::kPort, {}},
+      {3000, Step::kNotReady, {}},
+      {600000, Step::kNotReady, {}},
+      {600001, Step::kTick, Phase::kSampling}}},
+    {"A port that comes while others are sampled",
+     {{0, Step::kPort, {}},
+      {2000, Step::kTick, Phase::kSampling},
+      {6900, Step::kPort, {}},
+      {7000, Step::kTick, Phase::kOver}}},
+    {"Ended while holding",
+     {{0, Step::kPort, {}},
+      {10, Step::kCancel, {}},
+      {5000, Step::kTick, {}}}},
+    {"Late ticks",
+     {{0, Step::kPort, {}},
+      {60000, Step::kTick, Phase::kSampling},
+      {120000, Step::kTick, Phase::kOver}}},
+};
+
+TEST(Handover, Phases) {
+    for (const Row &row : kRows) {
+        SCOPED_TRACE(row.name);
+        Handover handover;
+        for (const Step &step : row.steps) {
+            const Handover::Time now{milliseconds(step.at)};
+            SCOPED_TRACE(step.at);
+            if (step.what == Step::kPort) {
+                handover.port_added(now);
+            } else if (step.what == Step::kCancel) {
+                handover.cancel();
+                EXPECT_EQ(handover.phase(), Phase::kOver);
+            } else {
+                EXPECT_EQ(handover.tick(now, step.what == Step::kTick),
+                          step.begins);
+            }
+            if (step.begins) {
+                EXPECT_EQ(handover.phase(), *step.begins);
+            }
+        }
+    }
+}
+
+TEST(Handover, SamplingTimeIsConfigured) {
+    Handover handover;
+    handover.set_sampling(milliseconds(0));
+    handover.port_added({});
+    const Handover::Time quiet = Handover::Time{} + Handover::kQuiet;
+    EXPECT_EQ(handover.tick(quiet, true), Phase::kSampling);
+    EXPECT_EQ(handover.tick(quiet, true), Phase::kOver);
+}
+
+}  // namespace
+}  // namespace flowxlate::unit
