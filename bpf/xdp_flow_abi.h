@@ -310,7 +310,7 @@ struct xf_port {
 };
 
 /* While a program hands over to that of the next process ('xf_next' in maps.h),
- * one packet in so many goes there, on each CPU: a power of two. */
+ * about one packet in so many goes there, on each CPU. */
 #define XF_SAMPLE_EVERY 64
 
 /* Per-CPU state of the program. */
@@ -477,7 +477,6 @@ XF_ASSERT(sizeof(struct xf_stats) == 32);
 XF_ASSERT(sizeof(struct xf_time) == 16);
 XF_ASSERT(sizeof(struct xf_port) == 64);
 XF_ASSERT(sizeof(struct xf_cpu) == 64);
-XF_ASSERT((XF_SAMPLE_EVERY & (XF_SAMPLE_EVERY - 1)) == 0);
 XF_ASSERT(sizeof(struct xf_miss_row) == 128);
 XF_ASSERT(XF_N_MISSES <= 16);
 

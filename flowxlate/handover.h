@@ -8,10 +8,9 @@
 //
 //   holding   The old programs execute the old flows.  What matches none of
 //             them takes the miss path, to the new process, as ever.  This
-//             lasts until OVS handles misses (so not during
-//             other_config:flow-restore-wait) and has added no port for a
-//             while.
-//   sampling  One packet in XF_SAMPLE_EVERY, and each that no old flow
+//             lasts until OVS has added its ports and handles misses (so not
+//             during other_config:flow-restore-wait).
+//   sampling  One packet in XF_SAMPLE_EVERY or so, and each that no old flow
 //             matches, goes to the new program: OVS makes a flow for it, as
 //             for the first packet of any flow, and those that follow find
 //             that.  The others are still executed by the old flows.
@@ -40,8 +39,8 @@ public:
     using Duration = std::chrono::steady_clock::duration;
     enum class Phase { kHolding, kSampling, kOver };
 
-    // No port has come for so long: all have been added.
-    static constexpr auto kQuiet = std::chrono::seconds(2);
+    // No port has come for so long: nobody is adding many one by one.
+    static constexpr auto kQuiet = std::chrono::seconds(1);
     static constexpr auto kDefaultSampling = std::chrono::seconds(5);
 
     void set_sampling(Duration d) { sampling_ = d; }

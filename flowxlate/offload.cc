@@ -752,6 +752,10 @@ int Offload::flow_flush(Port *port) {
     if (leaving_) {
         return 0;
     }
+    {
+        std::lock_guard attaching(attach_mutex_);
+        end_handover();
+    }
     std::lock_guard lock(mutex_);
     remove_flows_of(*port, true);
     return 0;

@@ -58,8 +58,10 @@ static atomic_bool plugin_loaded = false;
 /* False makes flow_put refuse.  Written by the main thread only. */
 static atomic_bool plugin_enabled = false;
 
-/* Are packets that match no flow handled? */
+/* Are packets that match no flow handled, and are the ports there that the
+ * database had at the start? */
 static atomic_bool handles_misses = false;
+static atomic_bool configured = false;
 
 /* Incremented when the plugin becomes enabled.  Main thread only. */
 static unsigned int plugin_seq;
@@ -476,12 +478,13 @@ plugin_port_close(struct plugin_port *p)
 
 /* A signal ends the process without closing its netdevs.  Hook for
  * fatal_signal_add_hook() that leaves the devices without our programs all the
- * same. */
+ * same, unless they are to stay. */
 static void
 plugin_close_ports(void *aux OVS_UNUSED)
 {
     struct plugin_port *p;
 
+    netdev_offload_plugin_leave();
     ovs_mutex_lock(&plugin_ports_mutex);
     LIST_FOR_EACH (p, list_node, &plugin_ports) {
         plugin_port_close(p);
@@ -606,6 +609,13 @@ netdev_offload_plugin_set_handles_misses(bool enable)
     atomic_store_relaxed(&handles_misses, enable);
 }
 
+/* Tells the plugin that the configuration in the database is in place. */
+void
+netdev_offload_plugin_configured(void)
+{
+    atomic_store_relaxed(&configured, true);
+}
+
 /* Tells the plugin that its flows shall survive this process, which is about
  * to end. */
 void
@@ -653,10 +663,11 @@ host_flow_text(const struct ovs_offload_flow *f)
 static bool
 host_handles_misses(void)
 {
-    bool enabled;
+    bool enabled, complete;
 
     atomic_read_relaxed(&handles_misses, &enabled);
-    return enabled;
+    atomic_read_relaxed(&configured, &complete);
+    return enabled && complete;
 }
 
 /* Complete once plugin_open() has filled in 'symmetric_l4_probe'. */

@@ -65,6 +65,7 @@ unsigned int netdev_offload_plugin_moves(const char *dpif_type);
 uint64_t netdev_offload_plugin_changes(void);
 void netdev_offload_plugin_wait(uint64_t seen);
 void netdev_offload_plugin_set_handles_misses(bool enable);
+void netdev_offload_plugin_configured(void);
 void netdev_offload_plugin_leave(void);
 
 int netdev_offload_plugin_take(const ovs_u128 *ufid,
@@ -137,6 +138,11 @@ netdev_offload_plugin_wait(uint64_t seen OVS_UNUSED)
 
 static inline void
 netdev_offload_plugin_set_handles_misses(bool enable OVS_UNUSED)
+{
+}
+
+static inline void
+netdev_offload_plugin_configured(void)
 {
 }
 

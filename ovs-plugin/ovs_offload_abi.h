@@ -88,7 +88,8 @@ struct ovs_offload_host {
      * the one that the plugin gets cannot be looked up: its text can. */
     char *(*flow_text)(const struct ovs_offload_flow *);
 
-    /* Does OVS handle packets that match no flow?  Not at its start, and not
+    /* Does OVS handle packets that match no flow as it should?  Not before it
+     * has added the ports that are in its database when it starts, and not
      * during other_config:flow-restore-wait.  May be called with any lock. */
     bool (*handles_misses)(void);
 };
