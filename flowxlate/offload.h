@@ -57,6 +57,7 @@
 #include "match.h"
 #include "recirc.h"
 #include "refusals.h"
+#include "stats.h"
 #include "tag_offload.h"
 #include "trace_program.h"
 #include "types.h"
@@ -109,9 +110,11 @@ public:
     int flow_flush(Port *);
     uint64_t n_flows(Port *);
 
-    // What the commands xdp-offload/show, rejects, explain and trace print.
-    // Arguments are not trusted.
+    // What the commands xdp-offload/show, stats, flows, rejects, explain and
+    // trace print.  Arguments are not trusted.
     std::string show();
+    std::string stats();
+    std::string list_flows(std::span<const char *const> ufids);
     std::string rejects();
     std::string explain(const std::string &filter);
     std::string trace(const std::string &port, const std::string &packet);
@@ -208,9 +211,15 @@ private:
         FlowStats stats;
         size_t waiting = 0;  // For their output port.
     };
+    std::vector<Sum> sum_by_port() const;
     void show_port(const Port &, const Sum &, uint32_t n_queues,
                    std::string *) const;
     void show_tables(std::string *) const;
+
+    // The same for programs (stats.cc).
+    PortStats stats_of(const Port &, const Sum &) const;
+    TableStats table_stats() const;
+    FlowReport report_of(const Ufid &, const Flow &) const;
 
     // Of flows that are not executed in XDP (explain.cc).
     struct Unexecuted;
@@ -241,6 +250,8 @@ private:
     void log(ovs_offload_log_level, const std::string &) const;
 
     const ovs_offload_host &host_;
+    const std::chrono::steady_clock::time_point start_ =
+        std::chrono::steady_clock::now();
     bool allow_generic_ = false;
     bool system_ports_ = false;
     bool can_hash_ = false;    // As OVS does.

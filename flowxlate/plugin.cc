@@ -115,6 +115,16 @@ char *show(void *self, int, const char **) {
     return reply_of([=] { return self_of(self).show(); });
 }
 
+char *stats(void *self, int, const char **) {
+    return reply_of([=] { return self_of(self).stats(); });
+}
+
+char *flows(void *self, int argc, const char *argv[]) {
+    return reply_of([=] {
+        return self_of(self).list_flows({argv + 1, argv + argc});
+    });
+}
+
 char *rejects(void *self, int, const char **) {
     return reply_of([=] { return self_of(self).rejects(); });
 }
@@ -128,8 +138,12 @@ char *trace(void *self, int, const char *argv[]) {
     return reply_of([=] { return self_of(self).trace(argv[1], argv[2]); });
 }
 
+constexpr int kMaxUfids = 256;
+
 constexpr ovs_offload_command kCommands[] = {
     {"xdp-offload/show", "", 0, 0, show},
+    {"xdp-offload/stats", "", 0, 0, stats},
+    {"xdp-offload/flows", "[UFID]...", 0, kMaxUfids, flows},
     {"xdp-offload/rejects", "", 0, 0, rejects},
     {"xdp-offload/explain", "[REASON|PORT|UFID]", 0, 1, explain},
     {"xdp-offload/trace", "PORT HEX", 2, 2, trace},

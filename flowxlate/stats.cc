@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the offload tells programs: xdp-offload/stats and xdp-offload/flows.
+//
+// Reading disturbs nobody: what flow_take() hands out next is not changed by
+// it.  The mutex is held while all flows are visited and copied; the JSON,
+// which takes longer, is written without it.
+#include "stats.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "offload.h"
+
+namespace flowxlate {
+namespace {
+
+int64_t to_ms(std::chrono::steady_clock::time_point t) {
+    return std::chrono::duration_cast<std::chrono::milliseconds>(
+               t.time_since_epoch())
+        .count();
+}
+
+int64_t now_ms() { return to_ms(std::chrono::steady_clock::now()); }
+
+}  // namespace
+
+PortStats Offload::stats_of(const Port &port, const Sum &sum) const {
+    const auto &a = *port.attachment;
+    const auto &device = port.device;
+    PortStats s;
+    s.name = port.name;
+    s.ifindex = index(port.ifindex);
+    s.type = port.type;
+    s.datapath =
+        port.in_kernel_datapath ? kKernelDatapath : kUserspaceDatapath;
+    s.mode = a.mode() == AttachMode::kNative ? "native" : "generic";
+    s.attached = a.in_dispatcher() ? "dispatcher" : "link";
+    s.misses_to = a.has_sockets() ? "af_xdp" : "kernel";
+    s.up = device.up;
+    s.transmits = device.up && device.xdp_xmit;
+    if (!s.transmits) {
+        s.why_no_transmit = device.up ? device.why_not : "the link is down";
+    }
+    s.max_frame = device.max_frame;
+    s.enters = port.shows_tags();
+    s.why_no_enter = s.enters ? "" : device.why_no_tags;
+    s.flows = port.n_flows;
+    s.waiting = sum.waiting;
+    s.executed = port.past;
+    s.executed += sum.stats;
+    for (int reason = 0; reason < XF_N_MISSES; reason++) {
+        s.passed[reason] = maps_.misses(port.slot, xf_miss(reason));
+    }
+    s.searches = maps_.searches(port.slot);
+    return s;
+}
+
+TableStats Offload::table_stats() const {
+    const auto &mem = table_->memory();
+    TableStats t;
+    t.flows = table_->n_flows();
+    t.max_flows = table_->max_flows();
+    t.parked = flows_.size() - table_->n_flows();
+    t.refused = refusals_.size();
+    t.masks = table_->n_subtables();
+    for (int cls = 0; cls < XF_N_CLASSES; cls++) {
+        t.masks_by_class[cls] = mem.walks[cls].n;
+    }
+    t.buckets = mem.buckets.size();
+    t.rewrites = table_->n_rewrites();
+    t.memory_bytes = maps_.memory_bytes();
+    return t;
+}
+
+std::string Offload::stats() {
+    Stats s;
+    {
+        std::lock_guard lock(mutex_);
+        const auto sums = sum_by_port();
+        s.start_ms = to_ms(start_);
+        s.now_ms = now_ms();
+        s.tables = table_stats();
+        for (auto &port : ports_) {
+            if (port) {
+                s.ports.push_back(stats_of(*port, sums[index(port->slot)]));
+            }
+        }
+        s.executed = past_;
+        for (auto &sum : sums) {
+            s.executed += sum.stats;
+        }
+        s.placed = n_placed_;
+        s.evicted_masks = n_evicted_masks_;
+        s.evicted_flows = n_evicted_flows_;
+        s.late_removals = n_late_removals_;
+        for (auto &[reason, count] : rejects_) {
+            s.refused[reason.first + "/" + reason.second] = count.n;
+        }
+    }
+    return to_json(s);
+}
+
+FlowReport Offload::report_of(const Ufid &ufid, const Flow &flow) const {
+    const auto &in = ports_[index(flow.in)];
+    FlowReport r;
+    r.ufid = ufid;
+    r.in_port = in ? in->name : "?";
+    r.state = in_fast_path(flow)           ? "xdp"
+            : flow.slot != FlowSlot::kNone ? "waiting"
+                                           : "parked";
+    r.stats = total(flow);
+    return r;
+}
+
+// 'ufids' as to_string() writes them, with their texts; those that are not
+// known are left out.  None: all flows.
+std::string Offload::list_flows(std::span<const char *const> ufids) {
+    FlowReports all;
+    {
+        std::lock_guard lock(mutex_);
+        all.start_ms = to_ms(start_);
+        all.now_ms = now_ms();
+        if (ufids.empty()) {
+            all.flows.reserve(flows_.size());
+            for (auto &[ufid, flow] : flows_) {
+                all.flows.push_back(report_of(ufid, flow));
+            }
+        }
+        for (const char *text : ufids) {
+            const auto ufid = Ufid::from_string(text);
+            const auto it = ufid ? flows_.find(*ufid) : flows_.end();
+            if (it == flows_.end()) {
+                continue;
+            }
+            auto &r = all.flows.emplace_back(report_of(*ufid, it->second));
+            if (it->second.slot != FlowSlot::kNone) {
+                r.text = describe_flow(it->second.slot);
+            }
+        }
+        // The latest first: only what is later than all before costs a system
+        // call.
+        uint64_t latest = 0;
+        for (auto &r : all.flows) {
+            latest = std::max(latest, r.stats.used);
+        }
+        clock_.monotonic_ns(latest);
+        for (auto &r : all.flows) {
+            r.used_ms = static_cast<int64_t>(clock_.monotonic_ns(r.stats.used)
+                                             / 1'000'000);
+        }
+    }
+    return to_json(all);
+}
+
+}  // namespace flowxlate

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two samples compared: what happened per second in between.
+
+Counters begin at 0 when ovs-vswitchd is started ('start_ms' tells), when a port
+is added and when a flow comes.  One that is smaller than it was began anew.
+"""
+import heapq
+
+from .sample import redirect_errors
+
+SORT_KEYS = {'packets': 'packets_per_s', 'bytes': 'bytes_per_s'}
+
+
+def grown(old, new):
+    return new - old if new >= old else new
+
+
+def flatten(counters, prefix=''):
+    """Numbers of nested dictionaries, by path."""
+    flat = {}
+    for key, value in counters.items():
+        if isinstance(value, dict):
+            flat.update(flatten(value, prefix + key + '/'))
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+class Interval:
+    """The time between two replies, and what was counted before it."""
+
+    def __init__(self, old, new, members, key):
+        restarted = old['start_ms'] != new['start_ms']
+        begin = new['start_ms'] if restarted else old['now_ms']
+        self.seconds = max(new['now_ms'] - begin, 1) / 1000
+        self.before = {} if restarted else {
+            member[key]: member for member in old[members]}
+
+
+def rate_port(port, interval, old_driver, driver, driver_seconds):
+    """The port as it is now, with rates."""
+    new = flatten({k: port[k] for k in ('executed', 'passed', 'flow_cache')})
+    before = interval.before.get(port['name'], {})
+    old = flatten({k: before.get(k, {})
+                   for k in ('executed', 'passed', 'flow_cache')})
+    growth = {k: grown(old.get(k, 0), v) for k, v in new.items()}
+    # The device may be older than the port, so there is no 0 to begin with.
+    lost = sum(grown(old_driver.get(name, driver[name]), driver[name])
+               for name in redirect_errors(driver))
+    lookups = growth['flow_cache/lookups']
+    searches = min(growth['flow_cache/searches'], lookups)
+    return dict(port, **{
+        'packets_per_s': growth['executed/packets'] / interval.seconds,
+        'bytes_per_s': growth['executed/bytes'] / interval.seconds,
+        'dropped_per_s':
+            growth['executed/dropped_packets'] / interval.seconds,
+        'passed_per_s': sum(n for k, n in growth.items() if k.startswith(
+            'passed/')) / interval.seconds,
+        'flow_cache_hit_rate': 1 - searches / lookups if lookups else None,
+        'redirect_errors_per_s': lost / max(driver_seconds, 0.001),
+        'driver': driver})
+
+
+def rate_flow(flow, interval):
+    before = interval.before.get(flow['ufid'], {})
+    rates = {'%s_per_s' % k: grown(before.get(k, 0), flow[k])
+             / interval.seconds for k in ('packets', 'bytes')}
+    return dict(flow, **rates)
+
+
+def compare(old, new, n_flows, sort='packets'):
+    """What 'new', a Sample, shows since 'old': the object of --json.
+
+    'flows' has the 'n_flows' busiest ones, by SORT_KEYS[sort].
+    """
+    interval = Interval(old.stats, new.stats, 'ports', 'name')
+    seconds = new.time - old.time
+    ports = [rate_port(port, interval, old.drivers.get(port['name'], {}),
+                       new.drivers.get(port['name'], {}), seconds)
+             for port in new.stats['ports']]
+    flow_interval = Interval(old.flows, new.flows, 'flows', 'ufid')
+    flows = (rate_flow(flow, flow_interval) for flow in new.flows['flows'])
+    busiest = heapq.nlargest(n_flows, flows, key=lambda f: (
+        f[SORT_KEYS[sort]], f['packets'], f['ufid']))
+    return {'version': 1, 'interval_s': interval.seconds,
+            'restarted': old.stats['start_ms'] != new.stats['start_ms'],
+            'ports': sorted(ports, key=lambda p: p['name']),
+            'flows': busiest,
+            'tables': new.stats['tables'],
+            'since_start': new.stats['since_start']}
