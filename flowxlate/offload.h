@@ -110,11 +110,11 @@ public:
     int flow_flush(Port *);
     uint64_t n_flows(Port *);
 
-    // What the commands xdp-offload/show, stats, flows, rejects, explain and
-    // trace print.  Arguments are not trusted.
+    // What the commands xdp-offload/show, stats, top-flows, rejects, explain
+    // and trace print.  Arguments are not trusted.
     std::string show();
     std::string stats();
-    std::string list_flows(std::span<const char *const> ufids);
+    std::string top_flows(size_t n, Order);
     std::string rejects();
     std::string explain(const std::string &filter);
     std::string trace(const std::string &port, const std::string &packet);
@@ -132,9 +132,10 @@ private:
         Groups::Use group;
         // OVS forwards its packets if XDP does not: it may be evicted.
         bool ovs_forwards_too = false;
-        FlowStats past;   // From slots that it has left.
-        FlowStats taken;  // What flow_take() has handed out.
-        Reject parked;    // Why, if it is.
+        FlowStats past;    // From slots that it has left.
+        FlowStats taken;   // What flow_take() has handed out.
+        Growth looked_at;  // What top_flows() has seen.
+        Reject parked;     // Why, if it is.
     };
     using Flows = std::unordered_map<Ufid, Flow, UfidHash>;
     struct RejectCount {
@@ -219,7 +220,7 @@ private:
     // The same for programs (stats.cc).
     PortStats stats_of(const Port &, const Sum &) const;
     TableStats table_stats() const;
-    FlowReport report_of(const Ufid &, const Flow &) const;
+    FlowReport report_of(const Ufid &, const Flow &, const FlowStats &);
 
     // Of flows that are not executed in XDP (explain.cc).
     struct Unexecuted;
@@ -252,6 +253,7 @@ private:
     const ovs_offload_host &host_;
     const std::chrono::steady_clock::time_point start_ =
         std::chrono::steady_clock::now();
+    std::chrono::steady_clock::time_point last_look_ = start_;
     bool allow_generic_ = false;
     bool system_ports_ = false;
     bool can_hash_ = false;    // As OVS does.

@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the offload tells programs: xdp-offload/stats and xdp-offload/flows.
+// What the offload tells programs: xdp-offload/stats and
+// xdp-offload/top-flows.
 //
-// Reading disturbs nobody: what flow_take() hands out next is not changed by
-// it.  The mutex is held while all flows are visited and copied; the JSON,
-// which takes longer, is written without it.
+// What flow_take() hands out next is not changed by reading.  The mutex is
+// held while all flows are visited, the JSON is written without it.  A reply
+// names few flows: sending all of a large table keeps ovs-vswitchd's main
+// thread for a second.
 #include "stats.h"
 
 #include <algorithm>
 #include <chrono>
+#include <tuple>
+#include <utility>
 
 #include "offload.h"
 
@@ -100,7 +104,8 @@ std::string Offload::stats() {
     return to_json(s);
 }
 
-FlowReport Offload::report_of(const Ufid &ufid, const Flow &flow) const {
+FlowReport Offload::report_of(const Ufid &ufid, const Flow &flow,
+                              const FlowStats &stats) {
     const auto &in = ports_[index(flow.in)];
     FlowReport r;
     r.ufid = ufid;
@@ -108,48 +113,56 @@ FlowReport Offload::report_of(const Ufid &ufid, const Flow &flow) const {
     r.state = in_fast_path(flow)           ? "xdp"
             : flow.slot != FlowSlot::kNone ? "waiting"
                                            : "parked";
-    r.stats = total(flow);
+    r.stats = stats;
+    r.used_ms =
+        static_cast<int64_t>(clock_.monotonic_ns(stats.used) / 1'000'000);
+    if (flow.slot != FlowSlot::kNone) {
+        r.text = describe_flow(flow.slot);
+    }
     return r;
 }
 
-// 'ufids' as to_string() writes them, with their texts; those that are not
-// known are left out.  None: all flows.
-std::string Offload::list_flows(std::span<const char *const> ufids) {
-    FlowReports all;
+// Several may look in turn: each gets what has grown since the last look,
+// whoever's that was, and when it was.
+std::string Offload::top_flows(size_t n, Order order) {
+    struct Seen {
+        const Ufid *ufid;
+        const Flow *flow;
+        FlowStats stats;
+        Growth growth;
+    };
+    auto is_busier = [=](const Seen &a, const Seen &b) {
+        auto rank = [=](const Seen &s) {
+            return order == Order::kByBytes
+                     ? std::tuple(s.growth.bytes, s.stats.bytes)
+                     : std::tuple(s.growth.packets, s.stats.packets);
+        };
+        return rank(a) > rank(b);
+    };
+    TopFlows top;
     {
         std::lock_guard lock(mutex_);
-        all.start_ms = to_ms(start_);
-        all.now_ms = now_ms();
-        if (ufids.empty()) {
-            all.flows.reserve(flows_.size());
-            for (auto &[ufid, flow] : flows_) {
-                all.flows.push_back(report_of(ufid, flow));
-            }
+        const auto now = std::chrono::steady_clock::now();
+        top.since_ms = to_ms(std::exchange(last_look_, now));
+        top.now_ms = to_ms(now);
+        std::vector<Seen> all;
+        all.reserve(flows_.size());
+        for (auto &[ufid, flow] : flows_) {
+            const FlowStats stats = total(flow);
+            const Growth growth{stats.packets - flow.looked_at.packets,
+                                stats.bytes - flow.looked_at.bytes};
+            flow.looked_at = {stats.packets, stats.bytes};
+            all.push_back({&ufid, &flow, stats, growth});
         }
-        for (const char *text : ufids) {
-            const auto ufid = Ufid::from_string(text);
-            const auto it = ufid ? flows_.find(*ufid) : flows_.end();
-            if (it == flows_.end()) {
-                continue;
-            }
-            auto &r = all.flows.emplace_back(report_of(*ufid, it->second));
-            if (it->second.slot != FlowSlot::kNone) {
-                r.text = describe_flow(it->second.slot);
-            }
-        }
-        // The latest first: only what is later than all before costs a system
-        // call.
-        uint64_t latest = 0;
-        for (auto &r : all.flows) {
-            latest = std::max(latest, r.stats.used);
-        }
-        clock_.monotonic_ns(latest);
-        for (auto &r : all.flows) {
-            r.used_ms = static_cast<int64_t>(clock_.monotonic_ns(r.stats.used)
-                                             / 1'000'000);
+        n = std::min(n, all.size());
+        std::partial_sort(all.begin(), all.begin() + static_cast<ptrdiff_t>(n),
+                          all.end(), is_busier);
+        for (auto &seen : std::span(all).first(n)) {
+            top.flows.push_back(report_of(*seen.ufid, *seen.flow, seen.stats));
+            top.flows.back().growth = seen.growth;
         }
     }
-    return to_json(all);
+    return to_json(top);
 }
 
 }  // namespace flowxlate

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the offload tells programs: the JSON of xdp-offload/stats and
-// xdp-offload/flows.  docs/operating.md describes it.
+// xdp-offload/top-flows.  docs/operating.md describes it.
 //
 // These are copies of what was read under the offload's mutex, so they may be
 // written down without it.
@@ -20,6 +20,14 @@ namespace flowxlate {
 
 // Incremented when a member changes its meaning or goes; members may be added.
 constexpr int kStatsVersion = 1;
+
+// What a flow has counted from one look at it to the next.
+struct Growth {
+    uint64_t packets = 0, bytes = 0;
+};
+
+enum class Order { kByPackets, kByBytes };
+constexpr size_t kMaxTopFlows = 256;
 
 struct PortStats {
     std::string name;
@@ -74,18 +82,19 @@ struct FlowReport {
     std::string in_port;     // Its name, "?" if it is gone.
     const char *state = "";  // "xdp", "waiting" or "parked".
     FlowStats stats;         // Since the flow came to XDP.
+    Growth growth;           // Of that, since the last look.
     int64_t used_ms = 0;     // CLOCK_MONOTONIC, 0 = never.
-    std::string text;        // Match and actions; empty: not asked for.
+    std::string text;        // Match and actions; empty if it is parked.
 };
 
-struct FlowReports {
-    int64_t start_ms = 0, now_ms = 0;
-    std::vector<FlowReport> flows;
+struct TopFlows {
+    int64_t since_ms = 0, now_ms = 0;  // CLOCK_MONOTONIC: last look, this one.
+    std::vector<FlowReport> flows;     // The busiest first.
 };
 
 // One JSON object each.
 std::string to_json(const Stats &);
-std::string to_json(const FlowReports &);
+std::string to_json(const TopFlows &);
 
 }  // namespace flowxlate
 

@@ -81,13 +81,15 @@ Json to_object(const TableStats &t) {
 }
 
 Json to_object(const FlowReport &f) {
-    Json object = {{"ufid", f.ufid.to_string()}, {"in_port", f.in_port},
-                   {"state", f.state},           {"packets", f.stats.packets},
-                   {"bytes", f.stats.bytes},     {"used_ms", f.used_ms}};
-    if (!f.text.empty()) {
-        object["text"] = f.text;
-    }
-    return object;
+    return {{"ufid", f.ufid.to_string()},
+            {"in_port", f.in_port},
+            {"state", f.state},
+            {"packets", f.stats.packets},
+            {"bytes", f.stats.bytes},
+            {"new_packets", f.growth.packets},
+            {"new_bytes", f.growth.bytes},
+            {"used_ms", f.used_ms},
+            {"text", f.text}};
 }
 
 }  // namespace
@@ -119,14 +121,14 @@ std::string to_json(const Stats &s) {
                       {"refused", Json(s.refused)}}}});
 }
 
-std::string to_json(const FlowReports &r) {
+std::string to_json(const TopFlows &top) {
     Json flows = Json::array();
-    for (auto &flow : r.flows) {
+    for (auto &flow : top.flows) {
         flows.push_back(to_object(flow));
     }
     return to_text({{"version", kStatsVersion},
-                    {"start_ms", r.start_ms},
-                    {"now_ms", r.now_ms},
+                    {"since_ms", top.since_ms},
+                    {"now_ms", top.now_ms},
                     {"flows", flows}});
 }
 

@@ -2,7 +2,6 @@
 #include "types.h"
 
 #include <cerrno>
-#include <charconv>
 #include <cstdio>
 #include <cstdlib>
 
@@ -16,26 +15,6 @@ std::string Ufid::to_string() const {
     std::snprintf(s, sizeof s, "%08x-%04x-%04x-%04x-%04x%08x", w[0],
                   w[1] >> 16, w[1] & 0xffff, w[2] >> 16, w[2] & 0xffff, w[3]);
     return s;
-}
-
-std::optional<Ufid> Ufid::from_string(std::string s) {
-    std::erase(s, '-');
-    Ufid ufid;
-    uint32_t w[4];
-    constexpr size_t kDigits = 8;  // Of each.
-    if (s.size() != std::size(w) * kDigits) {
-        return std::nullopt;
-    }
-    for (size_t i = 0; i < std::size(w); i++) {
-        const char *begin = s.data() + i * kDigits;
-        const char *end = begin + kDigits;
-        auto [stopped, error] = std::from_chars(begin, end, w[i], 16);
-        if (error != std::errc{} || stopped != end) {
-            return std::nullopt;
-        }
-    }
-    std::memcpy(ufid.bytes.data(), w, sizeof w);
-    return ufid;
 }
 
 Failure failure(int error, const std::string &what) {

@@ -9,7 +9,6 @@
 #include <cstdint>
 #include <cstring>
 #include <functional>
-#include <optional>
 #include <string>
 
 #include "bpf/xdp_flow_abi.h"
@@ -42,8 +41,6 @@ struct Ufid {
         std::memcpy(u.bytes.data(), p, u.bytes.size());
         return u;
     }
-    // The other way round from to_string().
-    static std::optional<Ufid> from_string(std::string);
     bool operator==(const Ufid &) const = default;
     std::string to_string() const;
 };

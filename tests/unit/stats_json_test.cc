@@ -141,7 +141,7 @@ TEST(StatsJson, NothingYet) {
     const auto j = json::parse(to_json(Stats{}));
     EXPECT_EQ(j["ports"], json::array());
     EXPECT_EQ(j["since_start"]["refused"], json::object());
-    EXPECT_EQ(json::parse(to_json(FlowReports{}))["flows"], json::array());
+    EXPECT_EQ(json::parse(to_json(TopFlows{}))["flows"], json::array());
 }
 
 // The kernel lets a device have any name without a space or a slash.
@@ -161,23 +161,21 @@ TEST(StatsJson, StrangeNames) {
     }
 }
 
-TEST(StatsJson, Flows) {
+TEST(StatsJson, TopFlows) {
     FlowReport f;
     f.ufid.bytes.fill(0xab);
     f.in_port = "p1";
     f.state = "waiting";
     f.stats = {3, 180, 77, 0, 0};
+    f.growth = {1, 60};
     f.used_ms = 1234;
-    FlowReports r{1, 2, {f, f}};
-    r.flows[1].text = "in_port(p1), actions:drop";
-    EXPECT_EQ(to_json(r),
-              R"({"version":1,"start_ms":1,"now_ms":2,"flows":[)"
+    f.text = "in_port(p1), actions:drop";
+    EXPECT_EQ(to_json(TopFlows{1, 2, {f}}),
+              R"({"version":1,"since_ms":1,"now_ms":2,"flows":[)"
               R"({"ufid":"abababab-abab-abab-abab-abababababab",)"
               R"("in_port":"p1","state":"waiting","packets":3,"bytes":180,)"
-              R"("used_ms":1234},)"
-              R"({"ufid":"abababab-abab-abab-abab-abababababab",)"
-              R"("in_port":"p1","state":"waiting","packets":3,"bytes":180,)"
-              R"("used_ms":1234,"text":"in_port(p1), actions:drop"}]})"
+              R"("new_packets":1,"new_bytes":60,"used_ms":1234,)"
+              R"("text":"in_port(p1), actions:drop"}]})"
               "\n");
 }
 

@@ -9,8 +9,8 @@ import sys
 import time
 
 from . import openmetrics
-from .rates import SORT_KEYS, compare
-from .sample import MAX_TEXTS, Source, Unavailable, drivers
+from .rates import compare
+from .sample import MAX_FLOWS, SORT_KEYS, Source, Unavailable, drivers
 
 ONCE_INTERVAL = 1.0  # Seconds between the two samples of --once.
 
@@ -24,8 +24,8 @@ def interval(text):
 
 def count(text):
     value = int(text)
-    if not 1 <= value <= MAX_TEXTS:
-        raise argparse.ArgumentTypeError('not from 1 to %d' % MAX_TEXTS)
+    if not 1 <= value <= MAX_FLOWS:
+        raise argparse.ArgumentTypeError('not from 1 to %d' % MAX_FLOWS)
     return value
 
 
@@ -39,7 +39,7 @@ def parse_args(args):
     parser.add_argument('-i', '--interval', type=interval,
                         default=ONCE_INTERVAL, metavar='SECONDS',
                         help='between two samples (default: 1)')
-    parser.add_argument('-s', '--sort', choices=sorted(SORT_KEYS),
+    parser.add_argument('-s', '--sort', choices=SORT_KEYS,
                         default='packets', help='what the busiest flows have '
                         'most of (default: packets)')
     parser.add_argument('-n', '--flows', type=count, default=20, metavar='N',
@@ -60,13 +60,9 @@ def parse_args(args):
 
 
 def look_once(source, args):
-    before = source.sample()
+    before = source.sample(args.flows, args.sort)
     time.sleep(args.interval)
-    view = compare(before, source.sample(), args.flows, args.sort)
-    texts = source.texts(flow['ufid'] for flow in view['flows'])
-    for flow in view['flows']:
-        flow['text'] = texts.get(flow['ufid'], '')
-    return view
+    return compare(before, source.sample(args.flows, args.sort))
 
 
 def run_openmetrics(source, path):

@@ -1,14 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Two samples compared: what happened per second in between.
 
-Counters begin at 0 when ovs-vswitchd is started ('start_ms' tells), when a port
-is added and when a flow comes.  One that is smaller than it was began anew.
+Counters begin at 0 when ovs-vswitchd is started ('start_ms' tells) and when a
+port is added.  One that is smaller than it was began anew.  Of flows, the
+plugin itself tells what they have counted since it was asked last, and when
+that was.
 """
-import heapq
-
 from .sample import redirect_errors
-
-SORT_KEYS = {'packets': 'packets_per_s', 'bytes': 'bytes_per_s'}
 
 
 def grown(old, new):
@@ -27,14 +25,14 @@ def flatten(counters, prefix=''):
 
 
 class Interval:
-    """The time between two replies, and what was counted before it."""
+    """The time between two samples, and what the ports had counted before."""
 
-    def __init__(self, old, new, members, key):
-        restarted = old['start_ms'] != new['start_ms']
-        begin = new['start_ms'] if restarted else old['now_ms']
+    def __init__(self, old, new):
+        self.restarted = old['start_ms'] != new['start_ms']
+        begin = new['start_ms'] if self.restarted else old['now_ms']
         self.seconds = max(new['now_ms'] - begin, 1) / 1000
-        self.before = {} if restarted else {
-            member[key]: member for member in old[members]}
+        self.before = {} if self.restarted else {
+            port['name']: port for port in old['ports']}
 
 
 def rate_port(port, interval, old_driver, driver, driver_seconds):
@@ -61,30 +59,22 @@ def rate_port(port, interval, old_driver, driver, driver_seconds):
         'driver': driver})
 
 
-def rate_flow(flow, interval):
-    before = interval.before.get(flow['ufid'], {})
-    rates = {'%s_per_s' % k: grown(before.get(k, 0), flow[k])
-             / interval.seconds for k in ('packets', 'bytes')}
-    return dict(flow, **rates)
+def rate_flow(flow, seconds):
+    return dict(flow, packets_per_s=flow['new_packets'] / seconds,
+                bytes_per_s=flow['new_bytes'] / seconds)
 
 
-def compare(old, new, n_flows, sort='packets'):
-    """What 'new', a Sample, shows since 'old': the object of --json.
-
-    'flows' has the 'n_flows' busiest ones, by SORT_KEYS[sort].
-    """
-    interval = Interval(old.stats, new.stats, 'ports', 'name')
+def compare(old, new):
+    """What 'new', a Sample, shows since 'old': the object of --json."""
+    interval = Interval(old.stats, new.stats)
     seconds = new.time - old.time
     ports = [rate_port(port, interval, old.drivers.get(port['name'], {}),
                        new.drivers.get(port['name'], {}), seconds)
              for port in new.stats['ports']]
-    flow_interval = Interval(old.flows, new.flows, 'flows', 'ufid')
-    flows = (rate_flow(flow, flow_interval) for flow in new.flows['flows'])
-    busiest = heapq.nlargest(n_flows, flows, key=lambda f: (
-        f[SORT_KEYS[sort]], f['packets'], f['ufid']))
+    top_seconds = max(new.top['now_ms'] - new.top['since_ms'], 1) / 1000
     return {'version': 1, 'interval_s': interval.seconds,
-            'restarted': old.stats['start_ms'] != new.stats['start_ms'],
+            'restarted': interval.restarted,
             'ports': sorted(ports, key=lambda p: p['name']),
-            'flows': busiest,
+            'flows': [rate_flow(f, top_seconds) for f in new.top['flows']],
             'tables': new.stats['tables'],
             'since_start': new.stats['since_start']}

@@ -5,9 +5,10 @@ import re
 import subprocess
 import time
 
-VERSION = 1          # Of the JSON of xdp-offload/stats and xdp-offload/flows.
-MAX_TEXTS = 256      # UFIDs that xdp-offload/flows takes.
-TIMEOUT = 10         # Seconds.
+VERSION = 1                # Of the plugin's JSON.
+MAX_FLOWS = 256            # That xdp-offload/top-flows tells.
+SORT_KEYS = ('packets', 'bytes')
+TIMEOUT = 10               # Seconds.
 
 
 class Unavailable(Exception):
@@ -50,28 +51,18 @@ class Source:
     def stats(self):
         return self.ask('xdp-offload/stats')
 
-    def flows(self):
-        return self.ask('xdp-offload/flows')
-
-    def texts(self, ufids):
-        """The text of each of these flows that are still in XDP, by UFID."""
-        ufids = list(ufids)[:MAX_TEXTS]
-        if not ufids:
-            return {}
-        return {flow['ufid']: flow.get('text', '')
-                for flow in self.ask('xdp-offload/flows', *ufids)['flows']}
-
-    def sample(self):
+    def sample(self, n_flows, sort):
+        """The 'n_flows' busiest flows are those since the last sample."""
         stats = self.stats()
-        return Sample(stats, self.flows(), drivers(stats))
+        top = self.ask('xdp-offload/top-flows', str(n_flows), sort)
+        return Sample(stats, top, drivers(stats))
 
 
 class Sample:
     """One look at everything."""
 
-    def __init__(self, stats, flows, driver_counters):
-        self.stats, self.flows = stats, flows
-        self.drivers = driver_counters
+    def __init__(self, stats, top, driver_counters):
+        self.stats, self.top, self.drivers = stats, top, driver_counters
         self.time = time.monotonic()
 
 

@@ -65,7 +65,7 @@ def flow_table(view, whole_text):
         t.columns[-1].no_wrap, t.columns[-1].overflow = False, 'fold'
     for f in view['flows']:
         # The port has a column of its own.
-        text = f.get('text') or 'ufid:' + f['ufid']
+        text = f['text'] or 'ufid:' + f['ufid']
         text = text.replace('in_port(%s),' % f['in_port'], '', 1)
         t.add_row(Text(f['in_port']), human(f['packets_per_s']),
                   human(f['bytes_per_s']), human(f['packets']), f['state'],
@@ -127,17 +127,14 @@ class Screen:
     def look(self, console):
         """What to draw now."""
         try:
-            sample = self.source.sample()
-            before, self.last = self.last or sample, sample
-            # Ports, headings and the line at the bottom take the rest.
-            room = console.height - len(sample.stats['ports']) - 8
-            view = compare(before, sample, max(1, min(self.n_flows, room)),
-                           self.sort)
-            texts = self.source.texts(f['ufid'] for f in view['flows'])
+            sample = self.source.sample(self.n_flows, self.sort)
         except Unavailable as e:
             return Text('waiting: %s' % e)
-        for flow in view['flows']:
-            flow['text'] = texts.get(flow['ufid'], '')
+        before, self.last = self.last or sample, sample
+        view = compare(before, sample)
+        # Ports, headings and the line at the bottom take the rest.
+        room = console.height - len(view['ports']) - 8
+        view['flows'] = view['flows'][:max(1, room)]
         return draw(view)
 
     def run(self):
