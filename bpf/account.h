@@ -25,11 +25,28 @@ account(struct xf_stats *stats, __u32 bytes, __be16 tcp_flags)
         stats->tcp_flags |= flags;
 }
 
+/* This port's counters of what is not a plain hit. */
+static __always_inline struct xf_miss_row *
+find_misses(__u32 cpu)
+{
+    __u32 index = cpu * XF_MAX_PORTS + xf_in_port;
+
+    return bpf_map_lookup_elem(&xf_misses, &index);
+}
+
+static __always_inline void
+count_search(__u32 cpu)
+{
+    struct xf_miss_row *row = find_misses(cpu);
+
+    if (row)
+        row->searches++;
+}
+
 static __always_inline void
 count_miss(__u32 cpu, int reason)
 {
-    __u32 index = cpu * XF_MAX_PORTS + xf_in_port;
-    struct xf_miss_row *row = bpf_map_lookup_elem(&xf_misses, &index);
+    struct xf_miss_row *row = find_misses(cpu);
 
     if (row && reason >= 0 && reason < XF_N_MISSES)
         row->count[reason]++;

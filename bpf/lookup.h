@@ -7,6 +7,7 @@
 #ifndef XF_LOOKUP_H
 #define XF_LOOKUP_H 1
 
+#include "account.h"
 #include "maps.h"
 #include "parse.h"
 
@@ -185,6 +186,7 @@ search(const struct xf_key *key, __u32 cls, __u32 guess)
 
     if (!key)
         return 0;
+    count_search(bpf_get_smp_processor_id());
     if (guess)
         state.slot = search_subtable(key, guess);
     if (state.slot)

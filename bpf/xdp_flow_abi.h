@@ -357,9 +357,11 @@ enum xf_miss {
     "nd-options", "recirculation", "tx-port", "tx-length", "tx-checksum",     \
     "headroom", "frame-size", "internal"
 
-/* Miss counters of one port on one CPU. */
+/* Miss counters of one port on one CPU.  'searches' is no miss: it counts what the
+ * flow cache could not answer, on the way that is slow anyway. */
 struct xf_miss_row {
-    __u64 count[16];
+    __u64 count[15];
+    __u64 searches;
 };
 
 /* A packet as the parser has found it. */
@@ -478,6 +480,6 @@ XF_ASSERT(sizeof(struct xf_time) == 16);
 XF_ASSERT(sizeof(struct xf_port) == 64);
 XF_ASSERT(sizeof(struct xf_cpu) == 64);
 XF_ASSERT(sizeof(struct xf_miss_row) == 128);
-XF_ASSERT(XF_N_MISSES <= 16);
+XF_ASSERT(XF_N_MISSES <= 15);
 
 #endif /* xdp_flow_abi.h */

@@ -351,14 +351,26 @@ void BpfMaps::set_deadline(uint64_t now_ns, uint64_t jiffies) {
     }
 }
 
-uint64_t BpfMaps::misses(PortSlot slot, xf_miss reason) const {
+// Adds up one of the port's counters, which 'counter' picks, over all CPUs.
+template <typename Fn>
+uint64_t BpfMaps::sum_of_misses(PortSlot slot, Fn counter) const {
     uint64_t sum = 0;
     for (uint32_t cpu = 0; cpu < n_cpus_; cpu++) {
-        sum += std::atomic_ref(
-                   misses_[cpu * XF_MAX_PORTS + index(slot)].count[reason])
-                   .load(std::memory_order_relaxed);
+        sum +=
+            std::atomic_ref(counter(misses_[cpu * XF_MAX_PORTS + index(slot)]))
+                .load(std::memory_order_relaxed);
     }
     return sum;
+}
+
+uint64_t BpfMaps::misses(PortSlot slot, xf_miss reason) const {
+    return sum_of_misses(
+        slot, [=](auto &row) -> auto & { return row.count[reason]; });
+}
+
+uint64_t BpfMaps::searches(PortSlot slot) const {
+    return sum_of_misses(
+        slot, [](auto &row) -> auto & { return row.searches; });
 }
 
 void BpfMaps::clear_misses(PortSlot slot) {

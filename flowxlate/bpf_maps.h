@@ -86,6 +86,7 @@ public:
     const TableMemory &tables() const { return tables_; }
     xf_port &port(PortSlot slot) { return ports_[index(slot)]; }
     uint64_t misses(PortSlot slot, xf_miss reason) const;
+    uint64_t searches(PortSlot slot) const;  // Past the flow cache.
     void clear_misses(PortSlot slot);
 
     // Bytes of memory that the arrays take.
@@ -95,6 +96,8 @@ private:
     void size_maps(xdp_offload_bpf *) const;
     void set_constants(xdp_offload_bpf *) const;
     Failure map_arrays();
+    template <typename Fn>
+    uint64_t sum_of_misses(PortSlot, Fn counter) const;
     Failure create_grace_maps();
 
     Skeleton template_;  // Never attached; owns the shared maps.

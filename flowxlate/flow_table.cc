@@ -48,6 +48,7 @@ FlowStats &FlowStats::operator+=(const FlowStats &o) {
     bytes += o.bytes;
     used = std::max(used, o.used);
     tcp_flags |= o.tcp_flags;
+    dropped += o.dropped;
     return *this;
 }
 
@@ -419,7 +420,10 @@ FlowStats FlowTable::stats(FlowSlot slot) const {
         }
         auto &s = mem_.stats[cpu * mem_.flows.size() + index(slot)];
         sum += {peek(s.packets), peek(s.bytes), peek(s.used),
-                static_cast<uint16_t>(peek(s.tcp_flags))};
+                static_cast<uint16_t>(peek(s.tcp_flags)), 0};
+    }
+    if (mem_.flows[index(slot)].action.verdict == XF_DROP) {
+        sum.dropped = sum.packets;
     }
     return sum;
 }

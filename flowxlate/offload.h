@@ -63,6 +63,7 @@
 #include "pins.h"
 #include "recirc.h"
 #include "refusals.h"
+#include "stats.h"
 #include "tag_offload.h"
 #include "trace_program.h"
 #include "types.h"
@@ -116,9 +117,11 @@ public:
     uint64_t n_flows(Port *);
     void leave();
 
-    // What the commands xdp-offload/show, rejects, explain and trace print.
-    // Arguments are not trusted.
+    // What the commands xdp-offload/show, stats, top-flows, rejects, explain
+    // and trace print.  Arguments are not trusted.
     std::string show();
+    std::string stats();
+    std::string top_flows(size_t n, Order);
     std::string rejects();
     std::string explain(const std::string &filter);
     std::string trace(const std::string &port, const std::string &packet);
@@ -136,9 +139,10 @@ private:
         Groups::Use group;
         // OVS forwards its packets if XDP does not: it may be evicted.
         bool ovs_forwards_too = false;
-        FlowStats past;   // From slots that it has left.
-        FlowStats taken;  // What flow_take() has handed out.
-        Reject parked;    // Why, if it is.
+        FlowStats past;    // From slots that it has left.
+        FlowStats taken;   // What flow_take() has handed out.
+        Growth looked_at;  // What top_flows() has seen.
+        Reject parked;     // Why, if it is.
     };
     using Flows = std::unordered_map<Ufid, Flow, UfidHash>;
     struct RejectCount {
@@ -225,9 +229,15 @@ private:
         FlowStats stats;
         size_t waiting = 0;  // For their output port.
     };
+    std::vector<Sum> sum_by_port() const;
     void show_port(const Port &, const Sum &, uint32_t n_queues,
                    std::string *) const;
     void show_tables(std::string *) const;
+
+    // The same for programs (stats.cc).
+    PortStats stats_of(const Port &, const Sum &) const;
+    TableStats table_stats() const;
+    FlowReport report_of(const Ufid &, const Flow &, const FlowStats &);
 
     // Of flows that are not executed in XDP (explain.cc).
     struct Unexecuted;
@@ -258,6 +268,9 @@ private:
     void log(ovs_offload_log_level, const std::string &) const;
 
     const ovs_offload_host &host_;
+    const std::chrono::steady_clock::time_point start_ =
+        std::chrono::steady_clock::now();
+    std::chrono::steady_clock::time_point last_look_ = start_;
     bool allow_generic_ = false;
     bool system_ports_ = false;
     bool can_hash_ = false;    // As OVS does.

@@ -4,10 +4,12 @@
 // No exception leaves this file.  There is no global state: init() makes an
 // instance, which the host hands back with every call.
 #include <cerrno>
+#include <charconv>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
 #include <new>
+#include <string_view>
 
 #include "flowxlate.h"
 #include "offload.h"
@@ -117,6 +119,30 @@ char *show(void *self, int, const char **) {
     return reply_of([=] { return self_of(self).show(); });
 }
 
+char *stats(void *self, int, const char **) {
+    return reply_of([=] { return self_of(self).stats(); });
+}
+
+char *top_flows(void *self, int argc, const char *argv[]) {
+    return reply_of([=]() -> std::string {
+        const std::string_view n = argv[1];
+        const std::string_view by = argc > 2 ? argv[2] : "packets";
+        size_t count;
+        auto [end, error] =
+            std::from_chars(n.data(), n.data() + n.size(), count);
+        if (error != std::errc{} || end != n.data() + n.size()
+            || count > kMaxTopFlows) {
+            return "N is a number up to " + std::to_string(kMaxTopFlows)
+                 + "\n";
+        }
+        if (by != "packets" && by != "bytes") {
+            return "flows are sorted by packets or bytes\n";
+        }
+        return self_of(self).top_flows(
+            count, by == "bytes" ? Order::kByBytes : Order::kByPackets);
+    });
+}
+
 char *rejects(void *self, int, const char **) {
     return reply_of([=] { return self_of(self).rejects(); });
 }
@@ -132,6 +158,8 @@ char *trace(void *self, int, const char *argv[]) {
 
 constexpr ovs_offload_command kCommands[] = {
     {"xdp-offload/show", "", 0, 0, show},
+    {"xdp-offload/stats", "", 0, 0, stats},
+    {"xdp-offload/top-flows", "N [packets|bytes]", 1, 2, top_flows},
     {"xdp-offload/rejects", "", 0, 0, rejects},
     {"xdp-offload/explain", "[REASON|PORT|UFID]", 0, 1, explain},
     {"xdp-offload/trace", "PORT HEX", 2, 2, trace},

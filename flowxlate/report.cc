@@ -77,6 +77,16 @@ void Offload::show_tables(std::string *s) const {
            maps_.memory_bytes() / 1024);
 }
 
+std::vector<Offload::Sum> Offload::sum_by_port() const {
+    std::vector<Sum> sums(XF_MAX_PORTS);
+    for (auto &[ufid, flow] : flows_) {
+        auto &sum = sums[index(flow.in)];
+        sum.stats += total(flow);
+        sum.waiting += flow.slot != FlowSlot::kNone && !in_fast_path(flow);
+    }
+    return sums;
+}
+
 std::string Offload::show() {
     std::map<std::string, uint32_t> queues;
     {
@@ -90,12 +100,7 @@ std::string Offload::show() {
     }
 
     std::lock_guard lock(mutex_);
-    std::vector<Sum> sums(XF_MAX_PORTS);
-    for (auto &[ufid, flow] : flows_) {
-        auto &sum = sums[index(flow.in)];
-        sum.stats += total(flow);
-        sum.waiting += flow.slot != FlowSlot::kNone && !in_fast_path(flow);
-    }
+    const auto sums = sum_by_port();
     std::string s = "ports:\n";
     for (auto &port : ports_) {
         if (port) {

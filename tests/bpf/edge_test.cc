@@ -394,6 +394,42 @@ TEST(FlowCache, SpreadsWhatNeighbouringHostsSend) {
     }
 }
 
+// Only what the flow cache cannot answer is counted as a search, and what cannot
+// be parsed is not looked up.
+TEST(FlowCache, CountsSearches) {
+    const struct {
+        const char *what;
+        Frame frame;
+        uint64_t searches;
+    } rows[] = {
+        {"the first packet of a flow", udp4_to(53).bytes(), 1},
+        {"the same again", udp4_to(53).bytes(), 0},
+        {"another packet of this flow", udp4_to(54).bytes(), 1},
+        {"the first one is still known", udp4_to(53).bytes(), 0},
+        {"no flow", udp6().bytes(), 1},
+        {"no flow, again", udp6().bytes(), 1},
+        {"not parsed", Packet().eth(0x0026).payload(50).bytes(), 0},
+        {"known, and passed on", tcp4().bytes(), 1},
+        {"known, and passed on, again", tcp4().bytes(), 0},
+        {"two stages", Packet().eth(kArp).arp(1).bytes(), 2},
+        {"two stages, the first one known", Packet().eth(kArp).arp(1).bytes(), 1},
+    };
+    const OnCpu cpu(0);
+    Program p;
+    p.add(FlowSpec::ipv4().proto(IPPROTO_UDP).to(kOut));
+    p.add(FlowSpec::ipv4().proto(IPPROTO_TCP).to(kDown));
+    p.add(FlowSpec::arp().recirc_to(7));
+    p.add(FlowSpec::arp().recirc(7).to(kOut));
+    for (auto &row : rows) {
+        const uint64_t before = p.maps().searches(kIn);
+        p.run(row.frame);
+        EXPECT_EQ(p.maps().searches(kIn) - before, row.searches) << row.what;
+    }
+    EXPECT_EQ(p.maps().searches(kOut), 0U) << "of another port";
+    p.maps().clear_misses(kIn);
+    EXPECT_EQ(p.maps().searches(kIn), 0U);
+}
+
 TEST(Lookup, RemovedAndReplacedFlows) {
     auto &p = empty_program();
     auto slot = p.add(FlowSpec::ipv4().proto(17).tp_dst(53).to(kOut));

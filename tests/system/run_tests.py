@@ -21,6 +21,7 @@ import test_kernel_datapath
 import test_persistence
 import test_ports
 import test_restart
+import test_top
 import test_traffic
 import test_trouble
 from lab import run, wait_for
@@ -32,7 +33,7 @@ TESTS = (test_traffic.TESTS + test_counters.TESTS + test_ports.TESTS
          + test_persistence.TESTS
          + test_trouble.TESTS + test_differential.TESTS
          + test_kernel_datapath.TESTS + test_explosion.TESTS
-         + test_coexistence.TESTS)
+         + test_top.TESTS + test_coexistence.TESTS)
 
 
 def describe(function):

@@ -641,6 +641,33 @@ TEST(FlowTable, Replace) {
     EXPECT_EQ(port_of(t, m), 0u);
 }
 
+// A flow knows what it has dropped, and what it did before it was replaced.
+TEST(FlowTable, StatsOfDroppingFlows) {
+    Tables t;
+    const Megaflow m{XF_CLASS_L2, 0, 1};
+    xf_action drop{};
+    drop.verdict = XF_DROP;
+    FlowSlot slot;
+    ASSERT_EQ(put(&t, m, 5, &slot), "");
+    t.stats(0, slot) = {10, 1000, 123, 0};
+    FlowStats sum = t.table.stats(slot);
+    EXPECT_EQ(sum.dropped, 0u);
+
+    ASSERT_FALSE(t.table.replace(&slot, drop));
+    EXPECT_EQ(t.table.stats(slot).dropped, 0u);
+    t.stats(0, slot) = {3, 180, 124, 0};
+    t.stats(1, slot) = {4, 240, 125, 0};
+    EXPECT_EQ(t.table.stats(slot).dropped, 7u);
+    sum += t.table.stats(slot);
+
+    const FlowSlot dropping = slot;
+    ASSERT_FALSE(t.table.replace(&slot, output_to(5)));
+    EXPECT_EQ(t.table.stats(dropping).dropped, 7u) << "until it is released";
+    sum += t.table.stats(slot);
+    EXPECT_EQ(sum.packets, 17u);
+    EXPECT_EQ(sum.dropped, 7u);
+}
+
 TEST(FlowTable, InsertStartsWithZeroStats) {
     Tables t({.flows = 2, .cpus = 4});
     FlowSlot slot;

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A live view of Open vSwitch's flows in XDP: flows and ports by rate.
+
+Without an option it draws on the terminal until 'q' or Ctrl-C.
+"""
+import argparse
+import json
+import sys
+import time
+
+from . import openmetrics
+from .rates import compare
+from .sample import MAX_FLOWS, SORT_KEYS, Source, Unavailable, drivers
+
+ONCE_INTERVAL = 1.0  # Seconds between the two samples of --once.
+
+
+def interval(text):
+    value = float(text)
+    if not 0.1 <= value <= 3600:
+        raise argparse.ArgumentTypeError('not from 0.1 to 3600')
+    return value
+
+
+def count(text):
+    value = int(text)
+    if not 1 <= value <= MAX_FLOWS:
+        raise argparse.ArgumentTypeError('not from 1 to %d' % MAX_FLOWS)
+    return value
+
+
+def parse_args(args):
+    parser = argparse.ArgumentParser(
+        prog='ovs-offload-top', description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('-t', '--target', default='ovs-vswitchd',
+                        help='ovs-vswitchd, or the path of its control socket, '
+                        'as in ovs-appctl -t')
+    parser.add_argument('-i', '--interval', type=interval,
+                        default=ONCE_INTERVAL, metavar='SECONDS',
+                        help='between two samples (default: 1)')
+    parser.add_argument('-s', '--sort', choices=SORT_KEYS,
+                        default='packets', help='what the busiest flows have '
+                        'most of (default: packets)')
+    parser.add_argument('-n', '--flows', type=count, default=20, metavar='N',
+                        help='flows to show (default: 20)')
+    parser.add_argument('--once', action='store_true',
+                        help='take two samples, print the rates, and end')
+    parser.add_argument('--json', action='store_true',
+                        help='with --once: print a JSON object')
+    parser.add_argument('--openmetrics', nargs='?', const='-', metavar='FILE',
+                        help='print the counters as OpenMetrics text, or '
+                        'replace FILE by it, and end')
+    args = parser.parse_args(args)
+    if args.json and not args.once:
+        parser.error('--json needs --once')
+    if args.openmetrics and args.once:
+        parser.error('--openmetrics and --once exclude each other')
+    return args
+
+
+def look_once(source, args):
+    before = source.sample(args.flows, args.sort)
+    time.sleep(args.interval)
+    return compare(before, source.sample(args.flows, args.sort))
+
+
+def run_openmetrics(source, path):
+    stats = unavailable = None
+    try:
+        stats = source.stats()
+    except Unavailable as e:
+        unavailable = e
+    text = openmetrics.render(stats, drivers(stats) if stats else {})
+    if path == '-':
+        sys.stdout.write(text)
+    else:
+        openmetrics.write(path, text)
+    if unavailable:
+        raise unavailable
+
+
+def run(args):
+    source = Source(args.target)
+    if args.openmetrics:
+        run_openmetrics(source, args.openmetrics)
+    elif args.json:
+        json.dump(look_once(source, args), sys.stdout, indent=2)
+        print()
+    else:
+        # Only what draws needs the package python3-rich.
+        from . import screen
+        if args.once:
+            screen.print_once(look_once(source, args))
+        else:
+            source.stats()           # Says at once if there is nothing.
+            screen.Screen(source, args.interval, args.sort, args.flows).run()
+
+
+def main(argv=None):
+    args = parse_args(argv)
+    try:
+        run(args)
+    except KeyboardInterrupt:
+        return 130 if args.once or args.openmetrics else 0
+    except Unavailable as e:
+        print('ovs-offload-top: %s' % e, file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        sys.stderr.close()           # Nobody reads on, which is no error.
+        return 0
+    except ModuleNotFoundError as e:
+        print('ovs-offload-top: needs the package python3-%s' % e.name,
+              file=sys.stderr)
+        return 1
+    except OSError as e:
+        print('ovs-offload-top: %s' % e, file=sys.stderr)
+        return 1
+    return 0

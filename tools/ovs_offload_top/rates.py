@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two samples compared: what happened per second in between.
+
+Counters begin at 0 when ovs-vswitchd is started ('start_ms' tells) and when a
+port is added.  One that is smaller than it was began anew.  Of flows, the
+plugin itself tells what they have counted since it was asked last, and when
+that was.
+"""
+from .sample import redirect_errors
+
+
+def grown(old, new):
+    return new - old if new >= old else new
+
+
+def flatten(counters, prefix=''):
+    """Numbers of nested dictionaries, by path."""
+    flat = {}
+    for key, value in counters.items():
+        if isinstance(value, dict):
+            flat.update(flatten(value, prefix + key + '/'))
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+class Interval:
+    """The time between two samples, and what the ports had counted before."""
+
+    def __init__(self, old, new):
+        self.restarted = old['start_ms'] != new['start_ms']
+        begin = new['start_ms'] if self.restarted else old['now_ms']
+        self.seconds = max(new['now_ms'] - begin, 1) / 1000
+        self.before = {} if self.restarted else {
+            port['name']: port for port in old['ports']}
+
+
+def rate_port(port, interval, old_driver, driver, driver_seconds):
+    """The port as it is now, with rates."""
+    new = flatten({k: port[k] for k in ('executed', 'passed', 'flow_cache')})
+    before = interval.before.get(port['name'], {})
+    old = flatten({k: before.get(k, {})
+                   for k in ('executed', 'passed', 'flow_cache')})
+    growth = {k: grown(old.get(k, 0), v) for k, v in new.items()}
+    # The device may be older than the port, so there is no 0 to begin with.
+    lost = sum(grown(old_driver.get(name, driver[name]), driver[name])
+               for name in redirect_errors(driver))
+    lookups = growth['flow_cache/lookups']
+    searches = min(growth['flow_cache/searches'], lookups)
+    return dict(port, **{
+        'packets_per_s': growth['executed/packets'] / interval.seconds,
+        'bytes_per_s': growth['executed/bytes'] / interval.seconds,
+        'dropped_per_s':
+            growth['executed/dropped_packets'] / interval.seconds,
+        'passed_per_s': sum(n for k, n in growth.items() if k.startswith(
+            'passed/')) / interval.seconds,
+        'flow_cache_hit_rate': 1 - searches / lookups if lookups else None,
+        'redirect_errors_per_s': lost / max(driver_seconds, 0.001),
+        'driver': driver})
+
+
+def rate_flow(flow, seconds):
+    return dict(flow, packets_per_s=flow['new_packets'] / seconds,
+                bytes_per_s=flow['new_bytes'] / seconds)
+
+
+def compare(old, new):
+    """What 'new', a Sample, shows since 'old': the object of --json."""
+    interval = Interval(old.stats, new.stats)
+    seconds = new.time - old.time
+    ports = [rate_port(port, interval, old.drivers.get(port['name'], {}),
+                       new.drivers.get(port['name'], {}), seconds)
+             for port in new.stats['ports']]
+    top_seconds = max(new.top['now_ms'] - new.top['since_ms'], 1) / 1000
+    return {'version': 1, 'interval_s': interval.seconds,
+            'restarted': interval.restarted,
+            'ports': sorted(ports, key=lambda p: p['name']),
+            'flows': [rate_flow(f, top_seconds) for f in new.top['flows']],
+            'tables': new.stats['tables'],
+            'since_start': new.stats['since_start']}

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What ovs-vswitchd and the network drivers have counted so far."""
+import json
+import re
+import subprocess
+import time
+
+VERSION = 1                # Of the plugin's JSON.
+MAX_FLOWS = 256            # That xdp-offload/top-flows tells.
+SORT_KEYS = ('packets', 'bytes')
+TIMEOUT = 10               # Seconds.
+
+
+class Unavailable(Exception):
+    """ovs-vswitchd does not answer, or has no such plugin."""
+
+
+class Source:
+    """ovs-vswitchd as ovs-appctl finds it: OVS_RUNDIR counts."""
+
+    def __init__(self, target='ovs-vswitchd'):
+        self.target = target
+
+    def ask(self, command, *args):
+        try:
+            done = subprocess.run(
+                ['ovs-appctl', '--timeout=%d' % TIMEOUT, '-t', self.target,
+                 command, *args], text=True, stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        except OSError as e:
+            raise Unavailable('ovs-appctl: %s' % e.strerror) from None
+        if done.returncode:
+            raise Unavailable(self.explain(done.stderr))
+        reply = json.loads(done.stdout)
+        if reply['version'] != VERSION:
+            raise Unavailable('the plugin speaks version %s of the statistics, '
+                              'this is for %d' % (reply['version'], VERSION))
+        return reply
+
+    def explain(self, error):
+        lines = error.strip().splitlines() or ['ovs-appctl failed']
+        if 'is not a valid command' in error:
+            return ('%s runs without the XDP plugin, or with an older one: '
+                    'other_config:hw-offload=true '
+                    'other_config:hw-offload-plugin=xdp loads it'
+                    % self.target)
+        if 'pidfile' in error or 'cannot connect' in error:
+            return '%s does not run (%s)' % (self.target, lines[0])
+        return lines[0]
+
+    def stats(self):
+        return self.ask('xdp-offload/stats')
+
+    def sample(self, n_flows, sort):
+        """The 'n_flows' busiest flows are those since the last sample."""
+        stats = self.stats()
+        top = self.ask('xdp-offload/top-flows', str(n_flows), sort)
+        return Sample(stats, top, drivers(stats))
+
+
+class Sample:
+    """One look at everything."""
+
+    def __init__(self, stats, top, driver_counters):
+        self.stats, self.top, self.drivers = stats, top, driver_counters
+        self.time = time.monotonic()
+
+
+# -- Drivers ------------------------------------------------------------------
+
+def drivers(stats):
+    """What the drivers of the ports have counted of XDP, by port and name."""
+    return {port['name']: driver_counters(port['name'])
+            for port in stats['ports']}
+
+
+def driver_counters(device):
+    try:
+        text = subprocess.run(['ethtool', '-S', device], text=True,
+                              stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE,
+                              stderr=subprocess.DEVNULL).stdout
+    except OSError:
+        return {}
+    return xdp_counters(text)
+
+
+def xdp_counters(text):
+    """Of what 'ethtool -S' prints, the counters that have to do with XDP."""
+    counters = {m[1]: int(m[2]) for m in
+                re.finditer(r'^ +(\S.*?): (\d+)$', text, re.MULTILINE)}
+    is_veth = 'tx_queue_0_xdp_xmit_errors' in counters
+    return {name: value for name, value in counters.items()
+            if 'xdp' in name
+            # Frames, too, that could not even be handed to the output device.
+            or is_veth and re.match(r'rx_queue_\d+_drops$', name)}
+
+
+def redirect_errors(counters):
+    """Names of those counters that count frames lost after XDP_REDIRECT.
+
+    Names are the drivers' own.  What counts verdicts of a program is no error;
+    where there is a total, the queues' counters are left out.
+    """
+    return [name for name in counters
+            if (re.search(r'xdp.*(err|full)|tx.*xdp.*drop', name)
+                or re.match(r'rx_queue_\d+_drops$', name))
+            and (re.sub(r'\d+', '', name, count=1) not in counters
+                 or not re.search(r'\d', name))]
