@@ -102,11 +102,9 @@ plan_action(struct xf_plan *plan, const struct xf_packet *p,
 static __always_inline bool
 tags_are_visible(const struct xf_plan *plan)
 {
-    const struct xf_settings *settings;
-    __u32 zero = 0, n = !!plan->key.vlan_tci + !!plan->key.vlan2_tci;
+    __u32 n = !!plan->key.vlan_tci + !!plan->key.vlan2_tci;
 
-    settings = bpf_map_lookup_elem(&xf_settings, &zero);
-    return settings && n <= settings->max_tags
+    return n <= max_tags()
            && !(is_vlan(plan->key.eth_type)
                 && (plan->act.n_pop || plan->act.n_push));
 }
