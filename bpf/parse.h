@@ -370,19 +370,15 @@ parse_tag(struct xf_vlan_header *vlan, void *end, __be16 *type, __be16 *tci)
     return vlan + 1;
 }
 
-/* Is a second tag looked behind, or is it payload?  Read only for packets that
- * have one. */
-static __always_inline bool
-has_second_tag(__be16 type)
+/* How many VLAN tags are looked behind; others are payload. */
+static __always_inline __u32
+max_tags(void)
 {
     const struct xf_settings *settings;
     __u32 zero = 0;
 
-    if (!is_vlan(type))
-        return false;
     settings = bpf_map_lookup_elem(&xf_settings, &zero);
-    return settings
-           && *(const volatile __u32 *)&settings->max_tags >= XF_MAX_TAGS;
+    return settings ? *(const volatile __u32 *)&settings->max_tags : 0;
 }
 
 /* Fills in '*p', which the caller has zeroed, from the packet of 'ctx'.
@@ -413,7 +409,7 @@ parse_packet(struct xdp_md *ctx, struct xf_packet *p)
             return XF_MISS_TRUNCATED;
         p->n_tags = 1;
         p->l3_off += sizeof(struct xf_vlan_header);
-        if (has_second_tag(type)) {
+        if (is_vlan(type) && max_tags() >= XF_MAX_TAGS) {
             tpids |= type == bpf_htons(ETH_P_8021AD) ? XF_TPID_INNER_AD : 0;
             l3 = parse_tag(l3, end, &type, &tci2);
             if (!l3)

@@ -102,11 +102,9 @@ plan_action(struct xf_plan *plan, const struct xf_packet *p,
 static __always_inline bool
 tags_are_visible(const struct xf_plan *plan)
 {
-    const struct xf_settings *settings;
-    __u32 zero = 0, n = !!plan->key.vlan_tci + !!plan->key.vlan2_tci;
+    __u32 n = !!plan->key.vlan_tci + !!plan->key.vlan2_tci;
 
-    settings = bpf_map_lookup_elem(&xf_settings, &zero);
-    return settings && n <= settings->max_tags
+    return n <= max_tags()
            && !(is_vlan(plan->key.eth_type)
                 && (plan->act.n_pop || plan->act.n_push));
 }
@@ -156,26 +154,30 @@ resolve(const struct xf_packet *p, struct xf_plan *plan, __u32 slot)
     return XF_MISS_RECIRC;
 }
 
-/* May the packet go out through all ports of the group now? */
+/* May the packet go out through all ports of the group now?  Not if there are
+ * none, as in a group that is not filled in: the kernel would take it and free
+ * it. */
 __noinline int
 check_group(const struct xf_packet *p, const struct xf_plan *plan,
             const struct xf_group *group)
 {
+    int result = XF_MISS_INTERNAL;
+
     if (!p || !plan || !group)
         return XF_MISS_INTERNAL;     /* Never null; the verifier must see it. */
     for (__u32 i = 0; i < XF_GROUP_PORTS && i < group->n_ports; i++) {
         __u32 slot = group->port[i];
         const struct xf_port *port = bpf_map_lookup_elem(&xf_ports, &slot);
-        int miss = XF_MISS_INTERNAL;
 
         if (slot == xf_in_port && !group->keep_ingress)
             continue;
-        if (port)
-            miss = check_output(p, &plan->act, plan->max_len, port);
-        if (miss != XF_PARSED)
-            return miss;
+        if (!port)
+            return XF_MISS_INTERNAL;
+        result = check_output(p, &plan->act, plan->max_len, port);
+        if (result != XF_PARSED)
+            return result;
     }
-    return XF_PARSED;
+    return result;
 }
 
 /* Chooses all ports of the plan's group, like choose_port(). */

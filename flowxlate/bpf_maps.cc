@@ -12,6 +12,7 @@
 
 #include <boost/container/small_vector.hpp>
 
+#include "crc32c_zeros.h"
 #include "xdp_offload.skel.h"
 
 namespace flowxlate {
@@ -44,41 +45,6 @@ Failure share(const MapRefs &from, const MapRefs &to) {
 }
 
 constexpr uint32_t kMinCacheBits = 10;
-
-// CRC32c (RFC 9260 appendix A), bits reversed, after zero bytes.  It is
-// linear: what becomes of a value is the sum of what becomes of its
-// half-bytes.
-using CrcTable = uint32_t[XF_MAX_FRAME_BITS][8][16];
-
-uint32_t after_one_zero(uint32_t crc) {
-    constexpr uint32_t kPolynomial = 0x82f63b78;
-    for (int bit = 0; bit < 8; bit++) {
-        crc = crc >> 1 ^ (crc & 1 ? kPolynomial : 0);
-    }
-    return crc;
-}
-
-uint32_t after_zeros(const CrcTable &table, int k, uint32_t crc) {
-    uint32_t sum = 0;
-    for (int i = 0; i < 8; i++) {
-        sum ^= table[k][i][crc >> 4 * i & 0xf];
-    }
-    return sum;
-}
-
-void set_crc32c_zeros(CrcTable &table) {
-    for (int k = 0; k < XF_MAX_FRAME_BITS; k++) {
-        for (int i = 0; i < 8; i++) {
-            for (uint32_t v = 0; v < 16; v++) {
-                const uint32_t crc = v << 4 * i;
-                table[k][i][v] =
-                    k ? after_zeros(table, k - 1,
-                                    after_zeros(table, k - 1, crc))
-                      : after_one_zero(crc);
-            }
-        }
-    }
-}
 
 size_t round_to_page(size_t n) {
     const size_t page = sysconf(_SC_PAGESIZE);
@@ -150,7 +116,9 @@ void BpfMaps::size_maps(xdp_offload_bpf *s) const {
 }
 
 void BpfMaps::set_constants(xdp_offload_bpf *s) const {
-    set_crc32c_zeros(s->rodata->xf_crc32c_zeros);
+    static_assert(sizeof s->rodata->xf_crc32c_zeros == sizeof kCrc32cZeros);
+    std::memcpy(s->rodata->xf_crc32c_zeros, &kCrc32cZeros,
+                sizeof kCrc32cZeros);
     s->rodata->xf_bucket_mask = n_buckets_ - 1;
     s->rodata->xf_n_slots = n_slots_;
     s->rodata->xf_slot_mask = slot_mask(n_slots_);

@@ -2,7 +2,6 @@
 #include "describe.h"
 
 #include <arpa/inet.h>
-#include <netinet/in.h>
 
 #include <algorithm>
 #include <charconv>
@@ -30,22 +29,7 @@ bool is_of(const Field &f, int cls, uint8_t proto) {
         || !(f.classes & bit(xf_class(cls)))) {
         return false;
     }
-    switch (f.has) {
-        case Has::kAll:
-            return true;
-        case Has::kTcp:
-            return proto == IPPROTO_TCP;
-        case Has::kUdp:
-            return proto == IPPROTO_UDP;
-        case Has::kSctp:
-            return proto == IPPROTO_SCTP;
-        case Has::kIcmp:
-            return proto == IPPROTO_ICMP;
-        case Has::kIcmpv6:
-        case Has::kNd:
-            return proto == IPPROTO_ICMPV6;
-    }
-    return false;
+    return f.has == Has::kAll || proto == ip_proto(f.has);
 }
 
 std::string number(Bytes b) {

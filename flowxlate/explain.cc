@@ -30,10 +30,6 @@ constexpr size_t kShownOfAll = 10;         // Flows per reason, without a
 constexpr size_t kShownIfFiltered = 1000;  // filter and with one.
 constexpr auto kLogInterval = std::chrono::minutes(1);  // Per reason.
 
-Bytes bytes_of(const void *p, size_t n) {
-    return {static_cast<const std::byte *>(p), n};
-}
-
 std::vector<std::byte> copy_of(const void *p, size_t n) {
     const auto b = bytes_of(p, n);
     return {b.begin(), b.end()};

@@ -11,6 +11,7 @@
 #define FLOWXLATE_FIELDS_H
 
 #include <linux/openvswitch.h>
+#include <netinet/in.h>
 
 #include <cstdint>
 #include <span>
@@ -31,6 +32,27 @@ enum class Has : uint8_t {
     kIcmpv6,
     kNd,  // ICMPv6 neighbour solicitation or advertisement.
 };
+
+// The IP protocol of these packets; 0 for kAll.  Not all ICMPv6 packets are
+// kNd.
+constexpr uint8_t ip_proto(Has has) {
+    switch (has) {
+        case Has::kAll:
+            return 0;
+        case Has::kTcp:
+            return IPPROTO_TCP;
+        case Has::kUdp:
+            return IPPROTO_UDP;
+        case Has::kSctp:
+            return IPPROTO_SCTP;
+        case Has::kIcmp:
+            return IPPROTO_ICMP;
+        case Has::kIcmpv6:
+        case Has::kNd:
+            return IPPROTO_ICMPV6;
+    }
+    return 0;
+}
 
 struct Field {
     const char *name;

@@ -4,7 +4,6 @@
 #include <arpa/inet.h>
 #include <linux/if_ether.h>
 #include <linux/openvswitch.h>
-#include <netinet/in.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -75,9 +74,10 @@ bool is_exactly(const Match &m, uint8_t proto) {
         && !(m.key.nw_frag & XF_FRAG_LATER);
 }
 
+// Of a flow that matches ICMPv6 exactly.
 bool is_nd(const Match &m) {
     const uint16_t type = ntohs(m.key.tp_src);
-    return is_exactly(m, IPPROTO_ICMPV6) && m.mask.tp_src == htons(0xff)
+    return m.mask.tp_src == htons(0xff)
         && (type == kNdSolicit || type == kNdAdvert)
         && m.mask.tp_dst == htons(0xff) && m.key.tp_dst == 0;
 }
@@ -87,23 +87,8 @@ bool applies(const Field &f, const Match &m) {
     if (f.key_off == kNotInKey || !(f.classes & bit(m.cls))) {
         return false;
     }
-    switch (f.has) {
-        case Has::kAll:
-            return true;
-        case Has::kTcp:
-            return is_exactly(m, IPPROTO_TCP);
-        case Has::kUdp:
-            return is_exactly(m, IPPROTO_UDP);
-        case Has::kSctp:
-            return is_exactly(m, IPPROTO_SCTP);
-        case Has::kIcmp:
-            return is_exactly(m, IPPROTO_ICMP);
-        case Has::kIcmpv6:
-            return is_exactly(m, IPPROTO_ICMPV6);
-        case Has::kNd:
-            return is_nd(m);
-    }
-    return false;
+    return f.has == Has::kAll
+        || (is_exactly(m, ip_proto(f.has)) && (f.has != Has::kNd || is_nd(m)));
 }
 
 // What decode_metadata() decodes, at the outer level, where it belongs.

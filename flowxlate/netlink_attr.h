@@ -18,6 +18,10 @@ namespace flowxlate {
 
 using Bytes = std::span<const std::byte>;
 
+inline Bytes bytes_of(const void *p, size_t n) {
+    return {static_cast<const std::byte *>(p), n};
+}
+
 struct Attr {
     uint16_t type;  // Without NLA_F_NESTED and NLA_F_NET_BYTEORDER.
     Bytes payload;

@@ -26,10 +26,6 @@ constexpr auto kOfferInterval = std::chrono::seconds(5);
 // bpf/dp_hash.h does.
 constexpr uint32_t kSymmetricL4Probe = 0x78a08770;
 
-Bytes bytes(const void *p, size_t n) {
-    return {static_cast<const std::byte *>(p), n};
-}
-
 constexpr uint32_t kMinOrphanTimeout = 10;
 constexpr uint32_t kMaxSeconds = 86400;
 
@@ -380,11 +376,11 @@ void Offload::tell_kernel_datapath(Port &port, uint32_t old_flags,
 // -- Flows ------------------------------------------------------------------
 
 Reject Offload::translate(const ovs_offload_flow &flow, Wanted *w) {
-    if (auto r = decode_match(bytes(flow.key, flow.key_len),
-                              bytes(flow.mask, flow.mask_len), &w->match)) {
+    if (auto r = decode_match(bytes_of(flow.key, flow.key_len),
+                              bytes_of(flow.mask, flow.mask_len), &w->match)) {
         return r;
     }
-    if (auto r = decode_actions(bytes(flow.actions, flow.actions_len),
+    if (auto r = decode_actions(bytes_of(flow.actions, flow.actions_len),
                                 w->match, &w->actions)) {
         return r;
     }

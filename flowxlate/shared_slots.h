@@ -101,6 +101,12 @@ public:
         retired_.insert(retired_.end(), slots.begin(), slots.end());
     }
 
+    // The key that has 'slot', of any number; Key{} if none has.  Valid until
+    // the next call that is not const.
+    const Key &key(Slot slot) const {
+        return entries_[index(slot) < entries_.size() ? index(slot) : 0].key;
+    }
+
     size_t size() const { return by_key_.size(); }
     auto begin() const { return by_key_.begin(); }  // Pairs of key and slot.
     auto end() const { return by_key_.end(); }
@@ -116,12 +122,13 @@ private:
         auto &entry = entries_[index(slot)];
         if (--entry.n_users == 0) {
             by_key_.erase(entry.key);
+            entry.key = {};
             retired_.push_back(slot);
         }
     }
 
     const char *what_;
-    std::vector<Entry> entries_;  // Slot 0 is not used.
+    std::vector<Entry> entries_;  // That of slot 0 is always empty.
     std::vector<Slot> free_, retired_;
     boost::container::flat_map<Key, Slot> by_key_;
 };

@@ -81,25 +81,20 @@ std::string Offload::describe_target(const xf_action &act) const {
             return "drop";
         case XF_OUTPUT:
             return "output:" + name(act.to);
-        case XF_GROUP:
-            for (auto &[group, slot] : groups_) {
-                for (auto port : group.ports) {
-                    if (index(slot) == act.to) {
-                        s += (s.empty() ? "output:" : ",") + name(index(port));
-                    }
-                }
-                if (index(slot) == act.to && !group.keep_ingress) {
-                    s += " (but for the one where it came from)";
-                }
+        case XF_GROUP: {
+            const Group &group = groups_.key(GroupSlot{act.to});
+            for (auto port : group.ports) {
+                s += (s.empty() ? "output:" : ",") + name(index(port));
+            }
+            if (!s.empty() && !group.keep_ingress) {
+                s += " (but for the one where it came from)";
             }
             return s;
+        }
         default:
-            for (auto &[id, slot] : recirc_ids_) {
-                if (index(slot) == act.to) {
-                    append(&s, "%srecirc(0x%x)",
-                           act.verdict == XF_HASH_RECIRC ? "hash," : "", id);
-                }
-            }
+            append(&s, "%srecirc(0x%x)",
+                   act.verdict == XF_HASH_RECIRC ? "hash," : "",
+                   recirc_ids_.key(RecircSlot{act.to}));
             return s;
     }
 }
@@ -116,10 +111,8 @@ std::string Offload::describe_flow(FlowSlot slot) const {
     const auto &in = ports_[key.in_port % XF_MAX_PORTS];
 
     std::string s = "in_port(" + (in ? in->name : "?") + "),";
-    for (auto &[id, recirc] : recirc_ids_) {
-        if (key.recirc && index(recirc) == key.recirc) {
-            append(&s, "recirc_id=0x%x,", id);
-        }
+    if (key.recirc) {
+        append(&s, "recirc_id=0x%x,", recirc_ids_.key(RecircSlot{key.recirc}));
     }
     return s + describe_fields(cls, key.nw_proto, key, mask) + ", actions:"
          + describe_changes(cls, key.nw_proto, flow.action,

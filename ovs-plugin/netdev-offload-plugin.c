@@ -216,13 +216,17 @@ plugin_flow_flush(struct netdev *netdev)
     return p ? plugin_port_flush(p) : EOPNOTSUPP;
 }
 
-/* Appends 'match' as netlink attributes to 'key' and 'mask'. */
-static void
-put_match(const struct match *match, struct ofpbuf *key, struct ofpbuf *mask)
+/* Appends the match of 'flow' under 'mask' to 'key_buf' and 'mask_buf' as
+ * netlink attributes, as a plugin gets it. */
+void
+netdev_offload_plugin_put_match(const struct flow *flow,
+                                const struct flow *mask,
+                                struct ofpbuf *key_buf,
+                                struct ofpbuf *mask_buf)
 {
     struct odp_flow_key_parms parms = {
-        .flow = &match->flow,
-        .mask = &match->wc.masks,
+        .flow = flow,
+        .mask = mask,
         /* All that OVS can express: what would not be serialized, the plugin
          * could not know to refuse. */
         .support = {
@@ -240,9 +244,9 @@ put_match(const struct match *match, struct ofpbuf *key, struct ofpbuf *mask)
         },
     };
 
-    odp_flow_key_from_flow(&parms, key);
-    parms.key_buf = key;
-    odp_flow_key_from_mask(&parms, mask);
+    odp_flow_key_from_flow(&parms, key_buf);
+    parms.key_buf = key_buf;
+    odp_flow_key_from_mask(&parms, mask_buf);
 }
 
 /* Appends 'actions' to 'out' with OVS's own actions, whose numbers mean others
@@ -284,7 +288,8 @@ netdev_offload_plugin_offer(struct netdev *netdev, const struct match *match,
     ofpbuf_use_stub(&key, key_stub, sizeof key_stub);
     ofpbuf_use_stub(&mask, mask_stub, sizeof mask_stub);
     ofpbuf_use_stub(&abi_actions, actions_stub, sizeof actions_stub);
-    put_match(match, &key, &mask);
+    netdev_offload_plugin_put_match(&match->flow, &match->wc.masks, &key,
+                                    &mask);
     put_actions(actions, actions_len, &abi_actions);
 
     /* No lock of ours is held: the plugin calls back host_port_ifindex(). */

@@ -49,10 +49,12 @@ extern "C" {
 
 struct dpif_flow_attrs;
 struct dpif_flow_stats;
+struct flow;
 struct match;
 struct netdev;
 struct netdev_flow_api;
 struct nlattr;
+struct ofpbuf;
 struct smap;
 
 #ifdef __linux__
@@ -80,6 +82,12 @@ void netdev_offload_plugin_flow_left_kernel(const ovs_u128 *ufid,
                                             const struct dpif_flow_stats *);
 int netdev_offload_plugin_del_orphan(const ovs_u128 *ufid,
                                      struct dpif_flow_stats *);
+
+/* What a plugin gets of a match.  For tests, too. */
+void netdev_offload_plugin_put_match(const struct flow *,
+                                     const struct flow *mask,
+                                     struct ofpbuf *key_buf,
+                                     struct ofpbuf *mask_buf);
 
 /* For netdev-offload-plugin-system.c. */
 int netdev_offload_plugin_offer(struct netdev *, const struct match *,

@@ -10,6 +10,7 @@
 #include "csum.h"
 #include "dp-packet.h"
 #include "flow.h"
+#include "netdev-offload-plugin.h"
 #include "netlink.h"
 #include "odp-execute.h"
 #include "odp-util.h"
@@ -57,35 +58,6 @@ model_limit_vlans(int limit)
 }
 
 /* Flows. */
-
-/* Appends 'flow' and 'mask' as the offload glue does (put_match() in
- * ovs-plugin/netdev-offload-plugin.c): all that OVS can express. */
-static void
-put_match(const struct flow *flow, const struct flow *mask,
-          struct ofpbuf *key_buf, struct ofpbuf *mask_buf)
-{
-    struct odp_flow_key_parms parms = {
-        .flow = flow,
-        .mask = mask,
-        .support = {
-            .max_vlan_headers = SIZE_MAX,
-            .max_mpls_depth = SIZE_MAX,
-            .recirc = true,
-            .ct_state = true,
-            .ct_zone = true,
-            .ct_mark = true,
-            .ct_label = true,
-            .ct_state_nat = true,
-            .ct_orig_tuple = true,
-            .ct_orig_tuple6 = true,
-            .nd_ext = true,
-        },
-    };
-
-    odp_flow_key_from_flow(&parms, key_buf);
-    parms.key_buf = key_buf;
-    odp_flow_key_from_mask(&parms, mask_buf);
-}
 
 /* Parses a match as dpif_netdev_flow_put() does. */
 static bool
@@ -181,7 +153,8 @@ create(struct ofpbuf *key, struct ofpbuf *mask, const char *const *actions,
         ok = !put_action(actions[i], &list);
     }
     if (ok) {
-        put_match(&flow, &wc.masks, &abi_key, &abi_mask);
+        netdev_offload_plugin_put_match(&flow, &wc.masks, &abi_key,
+                                        &abi_mask);
         memcpy(&f->key, &flow, sizeof flow);
         memcpy(&f->mask, &wc.masks, sizeof wc.masks);
     }
@@ -205,8 +178,8 @@ model_flow_create(const struct model_key *key_, const struct model_key *mask_,
 
     ofpbuf_init(&key, 512);
     ofpbuf_init(&mask, 512);
-    put_match((const struct flow *) key_, (const struct flow *) mask_, &key,
-              &mask);
+    netdev_offload_plugin_put_match((const struct flow *) key_,
+                                    (const struct flow *) mask_, &key, &mask);
     f = create(&key, &mask, actions, n_actions);
     ofpbuf_uninit(&key);
     ofpbuf_uninit(&mask);

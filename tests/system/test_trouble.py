@@ -167,13 +167,17 @@ def test_bad_plugins(context):
                 expect_refused(lab, name, reason, n)
             expect(tcp_transfer(*lab.hosts), 'TCP')
         # In a directory that others can write to, from the start.
-        os.chmod(directory, 0o777)
         shutil.copy(context.plugin_dir + '/ovs-offload-xdp.so', directory)
-        with context.lab(plugin=directory) as lab:
-            for host in lab.hosts:
-                host.run('ethtool', '-K', 'eth0', 'tx', 'off')
-            expect_refused(lab, 'xdp', 'writable')
-            expect(tcp_transfer(*lab.hosts), 'TCP')
+        for mode, owner, reason in ((0o777, 0, 'directory is writable'),
+                                    (0o775, 0, 'directory is writable'),
+                                    (0o755, 1234, 'directory belongs to')):
+            os.chmod(directory, mode)
+            os.chown(directory, owner, -1)
+            with context.lab(plugin=directory) as lab:
+                for host in lab.hosts:
+                    host.run('ethtool', '-K', 'eth0', 'tx', 'off')
+                expect_refused(lab, 'xdp', reason)
+                expect(tcp_transfer(*lab.hosts), 'TCP')
 
 
 def test_no_capability(context):

@@ -70,6 +70,23 @@ TEST(RecircIds, CountsUsers) {
     EXPECT_TRUE(ids.take_retired().empty()) << "once only";
 }
 
+// Of numbers that nobody has, too: a trace reads them from a packet's key.
+TEST(RecircIds, KeyOfASlot) {
+    RecircIds ids(2, "recirc_ids");
+    RecircIds::Use a, b;
+    ASSERT_EQ(get(&ids, 7, &a), "");
+    ASSERT_EQ(get(&ids, 8, &b), "");
+    const RecircSlot of_7 = a.slot(), of_8 = b.slot();
+    a = {};
+    EXPECT_EQ(ids.key(of_8), 8u);
+    EXPECT_EQ(ids.key(of_7), 0u) << "nobody's any more";
+    EXPECT_EQ(ids.key(RecircSlot::kNone), 0u);
+    EXPECT_EQ(ids.key(RecircSlot{3}), 0u) << "out of bounds";
+    ids.release(ids.take_retired());
+    ASSERT_EQ(get(&ids, 9, &a), "");
+    EXPECT_EQ(ids.key(a.slot()), 9u);
+}
+
 // A use is in one object: to move it is not to add or to lose one.
 TEST(RecircIds, Move) {
     RecircIds ids(2, "recirc_ids");
