@@ -313,6 +313,17 @@ struct xf_port {
  * about one packet in so many goes there, on each CPU. */
 #define XF_SAMPLE_EVERY 64
 
+/* Is it the packet that the CPU's 'seq' says?  Spread as by chance (with the
+ * finalizer of MurmurHash3), so that senders who take turns are all met. */
+static inline int xf_is_sampled(__u64 seq)
+{
+    __u32 x = (__u32)(seq / 2);
+
+    x = (x ^ x >> 16) * 0x85ebca6b;
+    x = (x ^ x >> 13) * 0xc2b2ae35;
+    return (x ^ x >> 16) < (1ULL << 32) / XF_SAMPLE_EVERY;
+}
+
 /* Per-CPU state of the program. */
 struct xf_cpu {
     __u64 seq;                       /* Incremented when the program begins

@@ -84,14 +84,6 @@ run(struct xdp_md *ctx, struct xf_packet *p, __u32 cpu)
     return -1;
 }
 
-/* Is it one in XF_SAMPLE_EVERY?  Spread by the golden ratio, so that senders who
- * take turns are all met. */
-static __always_inline bool
-is_sampled(__u64 seq)
-{
-    return (__u32)(seq / 2 * 0x9e3779b1) < (1ULL << 32) / XF_SAMPLE_EVERY;
-}
-
 /* Has user space been gone for so long that its flows mean nothing any more? */
 static __always_inline bool
 is_orphaned(const struct xf_cpu *self)
@@ -114,7 +106,7 @@ int xsk_def_prog(struct xdp_md *ctx)
 
     if (!self || !scratch || is_orphaned(self))
         return bpf_redirect_map(&xsks_map, ctx->rx_queue_index, XDP_PASS);
-    if (is_sampled(self->seq)) {
+    if (xf_is_sampled(self->seq)) {
         self->seq += 2;              /* As if it had run. */
         bpf_tail_call(ctx, &xf_next, 0);
     }

@@ -33,7 +33,7 @@ public:
     };
 
     // Creates the maps and has the kernel verify the program once.  Needs
-    // CAP_BPF and CAP_NET_ADMIN.
+    // CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN.
     Failure create(const Config &);
 
     // Opens, but does not load, a program for the port in 'slot' that sends

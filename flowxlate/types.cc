@@ -21,7 +21,7 @@ Failure failure(int error, const std::string &what) {
     error = std::abs(error);
     std::string message = what + ": " + std::strerror(error);
     if (error == EPERM || error == EACCES) {
-        message += " (needs CAP_BPF and CAP_NET_ADMIN, or root)";
+        message += " (needs CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN, or root)";
     }
     return {error, message};
 }

@@ -20,8 +20,11 @@ def say(text):
 
 def parse_args():
     parser = argparse.ArgumentParser(prog='quickstart')
-    parser.add_argument('--ovs', required=True, help=argparse.SUPPRESS)
-    parser.add_argument('--plugin', required=True, help=argparse.SUPPRESS)
+    parser.add_argument('--ovs', default='/usr', help=argparse.SUPPRESS)
+    parser.add_argument('--plugin', help=argparse.SUPPRESS)
+    parser.add_argument('--installed', action='store_true',
+                        help='build nothing: use the Open vSwitch and the '
+                        'plugin that are installed')
     parser.add_argument('--keep', action='store_true',
                         help='leave everything running and say how to look '
                         'around')
@@ -177,42 +180,47 @@ To end and remove it:
        'log': ovs.log})
 
 
+def demonstrate(lab, json_file=None):
+    """Starts all in 'lab' and shows that it works.  Returns an exit status."""
+    hosts = start(lab)
+    before = settled_counters(lab, hosts)
+    traffic = send_traffic(*hosts)
+    flows = print_flows(lab)
+    after = settled_counters(lab, hosts)
+    exact = compare(before, after, hosts)
+    result = {
+        'ovs_version': lab.ovs.version(),
+        'offloaded_flows': len(flows),
+        'xdp_packets': sum(after.xdp) - sum(before.xdp),
+        'upcall_packets': sum(after.passed) - sum(before.passed),
+        'traffic': {k: v for k, v in traffic.items() if k != 'udp6'},
+        'stats_exact': exact,
+    }
+    if not traffic['udp6']:
+        result['traffic']['udp4'] = False
+    if json_file:
+        with open(json_file, 'w') as f:
+            json.dump(result, f, indent=2)
+            f.write('\n')
+    good = all(traffic.values()) and exact and flows
+    print('\n%d packets executed in XDP, %d passed to Open vSwitch; '
+          'counters %s' % (result['xdp_packets'], result['upcall_packets'],
+                           'exact' if exact else 'NOT EXACT'))
+    if not good:
+        print('\nxdp-offload/show:\n' + lab.ovs.offload_show()[0])
+        print('\n'.join(lab.ovs.log_lines('WARN|ERR')[-20:]))
+    return 0 if good else 1
+
+
 def main():
     args = parse_args()
     with Lab(args.ovs, args.plugin) as lab:
-        hosts = start(lab)
-        before = settled_counters(lab, hosts)
-        traffic = send_traffic(*hosts)
-        flows = print_flows(lab)
-        after = settled_counters(lab, hosts)
-        exact = compare(before, after, hosts)
-        result = {
-            'ovs_version': lab.ovs.version(),
-            'offloaded_flows': len(flows),
-            'xdp_packets': sum(after.xdp) - sum(before.xdp),
-            'upcall_packets': sum(after.passed) - sum(before.passed),
-            'traffic': {k: v for k, v in traffic.items() if k != 'udp6'},
-            'stats_exact': exact,
-        }
-        if not traffic['udp6']:
-            result['traffic']['udp4'] = False
-        if args.json:
-            with open(args.json, 'w') as f:
-                json.dump(result, f, indent=2)
-                f.write('\n')
-        good = all(traffic.values()) and exact and flows
-        print('\n%d packets executed in XDP, %d passed to Open vSwitch; '
-              'counters %s' % (result['xdp_packets'],
-                               result['upcall_packets'],
-                               'exact' if exact else 'NOT EXACT'))
-        if not good:
-            print('\nxdp-offload/show:\n' + lab.ovs.offload_show()[0])
-            print('\n'.join(lab.ovs.log_lines('WARN|ERR')[-20:]))
+        status = demonstrate(lab, args.json)
         if args.keep:
             keep(lab)
         else:
             say('removing everything')
-    return 0 if good else 1
+    return status
 
 
 if __name__ == '__main__':

@@ -223,7 +223,8 @@ class Ovs:
         for key in ('RUNDIR', 'DBDIR', 'LOGDIR', 'SYSCONFDIR'):
             self.env['OVS_' + key] = lab.tmp
         self.env['OVS_PKGDATADIR'] = ovs_dir + '/share/openvswitch'
-        self.env['OVS_OFFLOAD_PLUGIN_DIR'] = plugin_dir
+        if plugin_dir:               # Else where ovs-vswitchd looks by itself.
+            self.env['OVS_OFFLOAD_PLUGIN_DIR'] = plugin_dir
         self.log = lab.tmp + '/ovs-vswitchd.log'
         self.processes = {}
         self.wrapper = []  # Runs ovs-vswitchd, if not empty.

@@ -20,6 +20,7 @@ import test_explosion
 import test_kernel_datapath
 import test_persistence
 import test_ports
+import test_privileges
 import test_restart
 import test_top
 import test_traffic
@@ -30,7 +31,7 @@ from suite import Context, Failed, Skipped
 # Of (name, function); the function's text says what is tested.
 TESTS = (test_traffic.TESTS + test_counters.TESTS + test_ports.TESTS
          + test_config.TESTS + test_explain.TESTS + test_restart.TESTS
-         + test_persistence.TESTS
+         + test_persistence.TESTS + test_privileges.TESTS
          + test_trouble.TESTS + test_differential.TESTS
          + test_kernel_datapath.TESTS + test_explosion.TESTS
          + test_top.TESTS + test_coexistence.TESTS)

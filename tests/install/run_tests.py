@@ -1,0 +1,291 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""Builds the Debian packages in a clean root, installs them in another, and uses them.
+
+Needs root, debootstrap and Debian's package archive.  Everything happens in mount and
+process namespaces of its own: when this ends, however, all of it is gone.
+"""
+import argparse
+import contextlib
+import glob
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+import traceback
+
+import root
+
+TOP = os.path.abspath(os.path.join(os.path.dirname(__file__), '../..'))
+sys.path.append(TOP + '/tests/system')
+from suite import Failed, expect  # noqa: E402
+
+BUILD = '/build/ovs-offload-xdp'       # In the root in which packages are built.
+OURS = '/usr/lib/openvswitch-offload-xdp/ovs-vswitchd'
+STOCK = '/usr/lib/openvswitch-switch/ovs-vswitchd'
+PACKAGE = 'openvswitch-offload-xdp'
+# Of service.py, and systemd-analyze.
+TOOLS = ('ethtool', 'iproute2', 'iputils-ping', 'python3', 'systemd')
+
+
+class Context:
+    def __init__(self, roots):
+        self.roots = roots
+        self.builder = self.target = None
+        self.debs = []
+        self.notes = []
+
+    def note(self, text, *args):
+        self.notes.append(text % args if args else text)
+
+
+def chosen(target):
+    """The program that /usr/sbin/ovs-vswitchd leads to."""
+    return target.run('readlink', '-f', '/usr/sbin/ovs-vswitchd').strip()
+
+
+def service(target, *args):
+    return target.run('python3', '/src/tests/install/service.py', *args)
+
+
+# -- The tests, in the order in which they are run ----------------------------
+
+def test_build(context):
+    """dpkg-buildpackage makes the packages in a clean root"""
+    builder = context.builder = context.roots.make('builder', to_build=True)
+    ignored = shutil.ignore_patterns('build', '.git', '__pycache__')
+    shutil.copytree(TOP, builder.file(BUILD), ignore=ignored)
+    # Open vSwitch takes minutes, so what this root made of it is kept.
+    ovs = os.path.join(root.CACHE, 'ovs')
+    os.makedirs(ovs, exist_ok=True)
+    os.makedirs(builder.file('/ovs'))
+    root.run('mount', '--bind', ovs, builder.file('/ovs'))
+    builder.run('sh', '-c', 'cd %s && dpkg-buildpackage -us -uc -b' % BUILD,
+                OVS_OFFLOAD_CACHE='/ovs',
+                DEB_BUILD_OPTIONS='parallel=%d' % os.cpu_count())
+    context.debs = sorted(d for d in glob.glob(builder.file('/build/*.deb'))
+                          if 'dbgsym' not in d)
+    names = [os.path.basename(d).split('_')[0] for d in context.debs]
+    expect(names == ['libflowxlate-dev', 'libflowxlate0', PACKAGE],
+           'packages: %s', names)
+
+
+def test_lintian(context):
+    """lintian finds no error and nothing to warn of"""
+    # Other than that the project has no mail address.
+    out = context.builder.run(
+        'sh', '-c', 'lintian --allow-root --fail-on none --suppress-tags '
+        'bogus-mail-host,bogus-mail-host-in-debian-changelog /build/*.changes')
+    bad = [line for line in out.splitlines() if line[:2] in ('E:', 'W:')]
+    expect(not bad, '\n'.join(bad))
+
+
+def test_paths(context):
+    """What is installed names no directory in which it was built"""
+    directories = [b'/build/', b'/tmp/build-ovs', b'/ovs/']
+    n = 0
+    for deb in context.debs:
+        out = deb + '.d'
+        root.run('dpkg-deb', '-x', deb, out)
+        for path in glob.glob(out + '/**', recursive=True):
+            if os.path.isfile(path) and not os.path.islink(path):
+                n += 1
+                with open(path, 'rb') as f:
+                    text = f.read()
+                found = [d.decode() for d in directories if d in text]
+                expect(not found, '%s names %s', path[len(out):], found)
+    context.note('%d files', n)
+    expect(n > 15, 'hardly any file')
+
+
+LIBRARY_USER = '''
+#include <stdio.h>
+#include <flowxlate/flowxlate.h>
+int main(void) {
+    const struct ovs_offload_ops *ops = flowxlate_ops();
+    return printf("%s %d\\n", ops->type, ops->abi == OVS_OFFLOAD_ABI) < 0;
+}
+'''
+
+
+def test_library(context):
+    """A program is built with libflowxlate, shared and static, by pkg-config"""
+    builder = context.builder
+    builder.apt('install', *('/build/' + os.path.basename(d)
+                             for d in context.debs if 'libflowxlate' in d))
+    with open(builder.file('/tmp/user.c'), 'w') as f:
+        f.write(LIBRARY_USER)
+    static = '-Wl,-Bstatic -lflowxlate -Wl,-Bdynamic'
+    for libs in ('$(pkg-config --libs flowxlate)',
+                 '$(pkg-config --static --libs flowxlate '
+                 '| sed "s/-lflowxlate/%s/")' % static):
+        out = builder.run('sh', '-ec', 'cd /tmp && cc -Wall -Werror user.c '
+                          '$(pkg-config --cflags flowxlate) %s -o user && ./user'
+                          % libs)
+        expect(out == 'xdp 1\n', 'the program printed: %s', out)
+        linked = 'libflowxlate' in builder.run('ldd', '/tmp/user')
+        expect(linked == ('--static' not in libs), 'libflowxlate linked: %s', linked)
+
+
+def test_install(context):
+    """apt installs the packages with what they need; ours is the ovs-vswitchd"""
+    target = context.target = context.roots.make('target')
+    for deb in context.debs:
+        shutil.copy(deb, target.file('/'))
+    target.apt('install', *('/' + os.path.basename(d) for d in context.debs))
+    expect(chosen(target) == OURS, 'ovs-vswitchd is %s', chosen(target))
+    version = target.run('ovs-vswitchd', '--version').splitlines()[0]
+    context.note('%s', version)
+    target.apt('install', *TOOLS)
+    # The modules of this machine's kernel are not for ovs-ctl to load.
+    for name in ('modprobe', 'rmmod'):
+        os.symlink('/bin/true', target.file('/usr/local/sbin/' + name))
+    shutil.copytree(TOP, target.file('/src'),
+                    ignore=shutil.ignore_patterns('build', '.git', '__pycache__'))
+
+
+def test_traffic(context):
+    """Started as the services start it, OVS executes the quickstart's traffic in XDP"""
+    out = service(context.target, 'traffic')
+    expect('dp:xdp' in out and 'offloaded:yes' in out, 'no flow in XDP:\n%s', out)
+    loaded = re.search(r"loaded offload plugin 'xdp' from (\S+)", out)
+    expect(loaded and loaded[1].startswith('/usr/lib/'), 'no plugin loaded:\n%s', out)
+    context.note('%s', re.search(r'\d+ packets executed in XDP.*', out)[0])
+
+
+@contextlib.contextmanager
+def drop_ins(target):
+    """Does as docs/install.md says, and undoes it."""
+    directories = '/etc/openvswitch /var/lib/openvswitch /var/log/openvswitch'
+    target.run('sh', '-ec', """
+        cp -r /usr/share/doc/%s/examples/systemd/* /etc/systemd/system/
+        adduser --quiet --system --group --no-create-home \\
+            --home /run/openvswitch openvswitch
+        chown -R openvswitch: %s""" % (PACKAGE, directories))
+    try:
+        yield
+    finally:
+        target.run('sh', '-ec', """
+            rm -r /etc/systemd/system/ovs*.service.d
+            chown -R root: /run/openvswitch %s""" % directories)
+
+
+def test_unprivileged(context):
+    """The same where the drop-ins give the daemons a user and few capabilities"""
+    with drop_ins(context.target):
+        out = context.target.run('systemd-analyze', 'verify', '--man=no',
+                                 '/lib/systemd/system/ovs-vswitchd.service')
+        expect(not out, 'systemd-analyze: %s', out)
+        out = service(context.target, 'traffic')
+    expect('dp:xdp' in out and 'ovs-vswitchd runs as openvswitch' in out,
+           'no flow in XDP, or not this user:\n%s', out)
+
+
+def test_quickstart(context):
+    """quickstart --installed shows the same in directories of its own"""
+    out = context.target.run('/src/ovs-plugin/quickstart', '--installed')
+    context.note('%s', re.search(r'\d+ packets executed in XDP.*', out)[0])
+
+
+def test_choice(context):
+    """The administrator may go back to Debian's ovs-vswitchd, and forth"""
+    target = context.target
+    target.run('update-alternatives', '--set', 'ovs-vswitchd', STOCK)
+    expect(chosen(target) == STOCK, 'ovs-vswitchd is %s', chosen(target))
+    target.run('update-alternatives', '--auto', 'ovs-vswitchd')
+    expect(chosen(target) == OURS, 'ovs-vswitchd is %s', chosen(target))
+
+
+def test_upgrade(context):
+    """A newer package and a reinstalled Open vSwitch leave ours in place"""
+    target = context.target
+    deb = '/' + next(os.path.basename(d) for d in context.debs if PACKAGE in d)
+    target.run('sh', '-ec', 'dpkg-deb -R %s /tmp/newer && '
+               'sed -i "s/^Version: .*/&+newer/" /tmp/newer/DEBIAN/control && '
+               'dpkg-deb -b /tmp/newer /newer.deb' % deb)
+    target.apt('install', '/newer.deb')
+    version = target.run('dpkg-query', '-W', '-f', '${Version}', PACKAGE)
+    expect(version.endswith('+newer'), 'version %s', version)
+    expect(chosen(target) == OURS, 'ovs-vswitchd is %s', chosen(target))
+    target.apt('install', '--reinstall', 'openvswitch-switch')
+    expect(chosen(target) == OURS, 'ovs-vswitchd is %s', chosen(target))
+
+
+def test_removal(context):
+    """When the package is purged, Debian's ovs-vswitchd is back and nothing is left"""
+    target = context.target
+    target.run('dpkg', '--purge', PACKAGE, 'libflowxlate-dev', 'libflowxlate0')
+    expect(chosen(target) == STOCK, 'ovs-vswitchd is %s', chosen(target))
+    left = target.run('sh', '-c', 'find / -xdev \\( -path /src -o -path /proc '
+                      '-o -path /sys -o -path "/*.deb" \\) -prune -o '
+                      '\\( -name "*offload-xdp*" -o -name "*flowxlate*" '
+                      '-o -path "*/openvswitch/offload*" \\) -print')
+    expect(not left, 'left:\n%s', left)
+
+
+def test_stock(context):
+    """Debian's Open vSwitch starts with the same database, and forwards"""
+    out = service(context.target, 'stock')
+    expect('replies: 10' in out, 'no replies:\n%s', out)
+    expect('xdp-offload/show' not in out, 'it has our commands:\n%s', out)
+
+
+TESTS = [test_build, test_lintian, test_paths, test_library, test_install,
+         test_traffic, test_unprivileged, test_quickstart, test_choice,
+         test_upgrade, test_removal, test_stock]
+NEEDED = (test_build, test_install)    # Without what these make, no other can run.
+
+
+def run_test(number, function, context):
+    """True if it passed."""
+    begin = time.monotonic()
+    context.notes = []
+    name, text = function.__name__[len('test_'):], function.__doc__
+    error = None
+    try:
+        function(context)
+    except Exception as e:  # Each test is reported, whatever has become of it.
+        error, text = e, str(e) or type(e).__name__
+    print('%s %d %s (%.1f s): %s' % (
+        'FAILED' if error else 'ok', number, name, time.monotonic() - begin,
+        '; '.join([text, *context.notes])), flush=True)
+    if error and not isinstance(error, (Failed, RuntimeError)):
+        traceback.print_exception(error)
+    return not error
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--inside', action='store_true', help=argparse.SUPPRESS)
+    if os.geteuid():
+        sys.exit('run_tests.py: needs root')
+    if not parser.parse_args().inside:
+        # All ends with this process.  The shell is the new namespace's process 1,
+        # which buries daemons.
+        return subprocess.call([
+            'setpriv', '--pdeathsig', 'KILL', 'unshare', '--mount', '--pid',
+            '--fork', '--kill-child', 'sh', '-c', '"$@"; exit $?', '-',
+            sys.executable, *sys.argv, '--inside'])
+    top = '/mnt'
+    root.run('mount', '-t', 'tmpfs', 'tmpfs', top)
+    begin = time.monotonic()
+    context = Context(root.Roots(top, TOP, lambda text: print(text, flush=True)))
+    passed = 0
+    for number, function in enumerate(TESTS, 1):
+        good = run_test(number, function, context)
+        passed += good
+        if not good and function in NEEDED:
+            print('skip %d and all after it: nothing to test with' % (number + 1))
+            break
+    print('%d s' % (time.monotonic() - begin))
+    print('%d passed, %d failed, %d skipped' % (passed, number - passed,
+                                                len(TESTS) - number))
+    return 0 if passed == len(TESTS) else 1
+
+
+if __name__ == '__main__':
+    sys.exit(main())
