@@ -95,7 +95,7 @@ bool Offload::visit_placed(
 }
 
 SubtableSlot Offload::mask_of(const Flow &flow) const {
-    return SubtableSlot{table_->memory().flows[index(flow.slot)].subtable};
+    return table_->subtable_of(flow.slot);
 }
 
 // The masks that have to go, if any.  Before their flows are parked, one of

@@ -57,6 +57,7 @@ FlowTable::FlowTable(TableMemory memory)
       slot_mask_(slot_mask(memory.flows.size())),
       n_cpus_(memory.cpus.size()),
       subtables_(memory.subtables.size()),
+      used_by_(memory.flows.size()),
       rewrite_users_(memory.rewrites.size()) {
     // Downwards, so that the low slots, close together, are used first.
     for (size_t i = mem_.flows.size(); --i > 0;) {
@@ -130,9 +131,12 @@ Reject FlowTable::get_subtable(const MaskId &id, SubtableSlot *slot,
 }
 
 void FlowTable::publish_subtable(SubtableSlot slot) {
-    auto &walk = mem_.walks[subtables_[index(slot)].id.cls];
-    publish(walk.subtable[walk.n], index(slot));
-    publish(walk.n, walk.n + 1);
+    const auto cls = subtables_[index(slot)].id.cls;
+    auto &walk = walks_[cls];
+    auto &shared = mem_.walks[cls];
+    publish(shared.subtable[walk.size()], index(slot));
+    walk.push_back(slot);
+    publish(shared.n, walk.size());
 }
 
 // Takes an empty subtable away.  Its place in the walk goes to the last one,
@@ -140,16 +144,18 @@ void FlowTable::publish_subtable(SubtableSlot slot) {
 // meet that one at least once.
 void FlowTable::put_subtable(SubtableSlot slot) {
     const auto &id = subtables_[index(slot)].id;
-    auto &walk = mem_.walks[id.cls];
-    auto *end = walk.subtable + walk.n;
-    auto *place = std::find(walk.subtable, end, index(slot));
+    auto &walk = walks_[id.cls];
+    auto &shared = mem_.walks[id.cls];
+    auto place = std::find(walk.begin(), walk.end(), slot);
 
     retired_.subtables.push_back(slot);
     by_mask_.erase(id);
-    if (place != end) {
-        publish(*place, end[-1]);
-        publish(walk.n, walk.n - 1);
-        publish(end[-1], 0);
+    if (place != walk.end()) {
+        *place = walk.back();
+        publish(shared.subtable[place - walk.begin()], index(walk.back()));
+        walk.pop_back();
+        publish(shared.n, walk.size());
+        publish(shared.subtable[walk.size()], 0);
     }
 }
 
@@ -199,6 +205,7 @@ FlowSlot FlowTable::fill_slot(SubtableSlot subtable, const xf_key &key,
             mem_.stats[cpu * mem_.flows.size() + index(slot)] = {};
         }
     }
+    used_by_[index(slot)] = {subtable, rewrite};
     xf_flow &flow = mem_.flows[index(slot)];
     flow.subtable = index(subtable);
     flow.action = action;
@@ -277,7 +284,7 @@ void FlowTable::clear_entry(uint64_t hash, FlowSlot slot) {
         return;
     }
     publish(*place.entry, 0);
-    auto used = place.bucket->used;
+    auto used = std::min<uint32_t>(place.bucket->used, XF_BUCKET_ENTRIES);
     while (used && !place.bucket->entry[used - 1]) {
         used--;
     }
@@ -327,9 +334,8 @@ Reject FlowTable::insert(xf_class cls, const xf_key &key, const xf_key &mask,
 }
 
 Reject FlowTable::replace(FlowSlot *slot, const FlowAction &action) {
-    const RewriteSlot old{mem_.flows[index(*slot)].action.rewrite};
+    const auto [subtable, old] = used_by_[index(*slot)];
     RewriteSlot rewrite;
-    const SubtableSlot subtable{mem_.flows[index(*slot)].subtable};
     const xf_key key = key_in(*slot);
 
     if (free_flows_.empty()) {
@@ -352,14 +358,14 @@ Reject FlowTable::replace(FlowSlot *slot, const FlowAction &action) {
 }
 
 void FlowTable::remove(FlowSlot slot) {
-    const SubtableSlot subtable{mem_.flows[index(slot)].subtable};
+    const auto [subtable, rewrite] = used_by_[index(slot)];
 
     set_live(slot, false);
     if (--subtables_[index(subtable)].n_flows == 0) {
         put_subtable(subtable);
     }
     clear_entry(hash(subtable, key_in(slot)), slot);
-    put_rewrite(RewriteSlot{mem_.flows[index(slot)].action.rewrite});
+    put_rewrite(rewrite);
     retired_.flows.push_back(slot);
     n_flows_--;
 }
@@ -367,18 +373,18 @@ void FlowTable::remove(FlowSlot slot) {
 bool FlowTable::has_match(FlowSlot slot, xf_class cls, const xf_key &key,
                           const xf_key &mask) const {
     const xf_key mine = key_in(slot);
-    return subtables_[mem_.flows[index(slot)].subtable].id
-            == mask_id(cls, mask)
+    return subtables_[index(subtable_of(slot))].id == mask_id(cls, mask)
         && std::equal(std::begin(key.word), std::end(key.word), mine.word);
 }
 
 bool FlowTable::has_action(FlowSlot slot, const FlowAction &action) const {
+    const RewriteSlot rewrite = used_by_[index(slot)].rewrite;
     const xf_action &mine = mem_.flows[index(slot)].action;
     xf_action wanted = action.action;
-    wanted.rewrite = mine.rewrite;
+    wanted.rewrite = index(rewrite);
     return !std::memcmp(&mine, &wanted, sizeof mine)
-        && (mine.rewrite
-                ? is_equal(mem_.rewrites[mine.rewrite], action.rewrite)
+        && (rewrite != RewriteSlot::kNone
+                ? is_equal(mem_.rewrites[index(rewrite)], action.rewrite)
                 : !action.rewrites());
 }
 

@@ -43,13 +43,17 @@
 #include <vector>
 
 #include <boost/container/flat_map.hpp>
+#include <boost/container/static_vector.hpp>
 
 #include "match.h"
 #include "types.h"
 
 namespace flowxlate {
 
-// The memory that the writer and the programs share.
+// The memory that the writer and the programs share.  Whoever has CAP_BPF may
+// write there, so the writer never reads an index or a length back, but keeps
+// its own; what it does read back (keys, contents of rewrites, buckets) may
+// then be wrong, and never leads out of bounds.
 struct TableMemory {
     std::span<xf_bucket> buckets;                     // A power of 2 of them.
     std::span<xf_flow> flows;                         // Slot 0 is not used.
@@ -148,6 +152,11 @@ public:
     // must compute the same.
     uint64_t hash(SubtableSlot, const xf_key &masked) const;
 
+    // That of the flow in 'slot'.
+    SubtableSlot subtable_of(FlowSlot slot) const {
+        return used_by_[index(slot)].subtable;
+    }
+
     size_t n_flows() const { return n_flows_; }
     size_t max_flows() const { return mem_.flows.size() - 1; }
     size_t n_subtables() const { return by_mask_.size(); }
@@ -164,6 +173,13 @@ private:
         MaskId id;
         size_t n_flows = 0;
     };
+
+    // What a flow uses besides its slot.
+    struct Uses {
+        SubtableSlot subtable;
+        RewriteSlot rewrite;
+    };
+    using Walk = boost::container::static_vector<SubtableSlot, XF_MAX_MASKS>;
 
     // Has the program ever run there?  If not, no counter of that CPU is used:
     // machines may have many more possible CPUs than CPUs.
@@ -196,7 +212,9 @@ private:
     size_t n_flows_ = 0;
     std::vector<FlowSlot> free_flows_;  // Last in, first out.
     std::vector<SubtableSlot> free_subtables_;
-    std::vector<Subtable> subtables_;  // By slot.
+    std::vector<Subtable> subtables_;       // By slot.
+    std::vector<Uses> used_by_;             // By flow slot.
+    std::array<Walk, XF_N_CLASSES> walks_;  // As they are published.
     boost::container::flat_map<MaskId, SubtableSlot> by_mask_;
     std::vector<RewriteSlot> free_rewrites_;
     std::vector<RewriteSlot> by_rewrite_;  // Those in use, by contents.

@@ -45,6 +45,13 @@ int class_of(const TableMemory &mem, uint16_t subtable) {
     return -1;
 }
 
+// An element that shared memory names; the first one, which nothing uses, if
+// there is none of this number.
+template <typename T>
+const T &element(std::span<T> of, size_t i) {
+    return of[i < of.size() ? i : 0];
+}
+
 xf_key mask_bits(const xf_subtable &st) {
     xf_key mask{};
     std::copy(std::begin(st.mask), std::end(st.mask), mask.word);
@@ -103,7 +110,7 @@ std::string Offload::describe_target(const xf_action &act) const {
 std::string Offload::describe_flow(FlowSlot slot) const {
     const auto &mem = table_->memory();
     const xf_flow &flow = mem.flows[index(slot)];
-    const xf_key mask = mask_bits(mem.subtables[flow.subtable]);
+    const xf_key mask = mask_bits(element(mem.subtables, flow.subtable));
     const int cls = class_of(mem, flow.subtable);
     xf_key key{};
     auto *rest = std::copy(std::begin(flow.key), std::end(flow.key), key.word);
@@ -116,7 +123,7 @@ std::string Offload::describe_flow(FlowSlot slot) const {
     }
     return s + describe_fields(cls, key.nw_proto, key, mask) + ", actions:"
          + describe_changes(cls, key.nw_proto, flow.action,
-                            mem.rewrites[flow.action.rewrite])
+                            element(mem.rewrites, flow.action.rewrite))
          + describe_target(flow.action);
 }
 
@@ -141,9 +148,9 @@ void Offload::trace_lookup(const TraceProgram::Outcome &o,
            walk.n, class_name(static_cast<int>(p.cls)));
     for (uint32_t i = std::min<uint32_t>(walk.n, XF_MAX_MASKS); i-- > 0;) {
         const uint16_t subtable = walk.subtable[i];
-        const xf_key mask = mask_bits(mem.subtables[subtable]);
+        const xf_key mask = mask_bits(element(mem.subtables, subtable));
         const bool here =
-            hit && mem.flows[index(o.first)].subtable == subtable;
+            hit && element(mem.flows, index(o.first)).subtable == subtable;
         append(s, "  %u: %s: %s\n", subtable,
                describe_fields(static_cast<int>(p.cls), p.key.nw_proto,
                                masked(p.key, mask), mask)
@@ -194,9 +201,10 @@ std::string Offload::trace_text(const Port &port,
         s += "parsed: no\n";
     }
 
-    const auto &last = o.plan.n_stages
-                         ? o.plan.act
-                         : table_->memory().flows[index(o.first)].action;
+    const auto &last =
+        o.plan.n_stages
+            ? o.plan.act
+            : element(table_->memory().flows, index(o.first)).action;
     if (o.miss) {
         append(&s, "verdict: passed to OVS as it came: %s%s%s\n",
                miss_name(*o.miss), hit ? ", of " : "",

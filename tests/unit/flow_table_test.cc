@@ -6,8 +6,6 @@
 
 #include <cerrno>
 #include <chrono>
-#include <cstdlib>
-#include <iostream>
 #include <map>
 #include <set>
 #include <thread>
@@ -1122,18 +1120,10 @@ TEST(Quiesce, Waits) {
 // Model
 // -----
 
-uint64_t test_seed() {
-    if (const char *s = std::getenv("TEST_SEED")) {
-        return std::strtoull(s, nullptr, 0);
-    }
-    return std::random_device()();
-}
-
 // Random operations, beside a model of what has to be in the table.
 TEST(FlowTableModel, RandomOperations) {
     const uint64_t seed = test_seed();
     SCOPED_TRACE("TEST_SEED=" + std::to_string(seed));
-    std::cout << "TEST_SEED=" << seed << "\n";
     std::mt19937_64 random(seed);
 
     struct Entry {

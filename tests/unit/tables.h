@@ -7,12 +7,23 @@
 #include <arpa/inet.h>
 
 #include <atomic>
+#include <cstdlib>
+#include <iostream>
 #include <random>
 #include <vector>
 
 #include "flowxlate/flow_table.h"
 
 namespace flowxlate::unit {
+
+// TEST_SEED in the environment, else a random number; printed.
+inline uint64_t test_seed() {
+    const char *s = std::getenv("TEST_SEED");
+    const uint64_t seed =
+        s ? std::strtoull(s, nullptr, 0) : std::random_device()();
+    std::cout << "TEST_SEED=" << seed << "\n";
+    return seed;
+}
 
 struct Sizes {
     size_t buckets = 64;
