@@ -6,8 +6,8 @@
  * (ovs-offload-xdp.so).  Any other program can link with it, call init() with
  * its own services and drive ports and flows in the same way.
  *
- * Needs Linux 6.1 or newer, CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN (init() says
- * so if they are missing).
+ * Needs Linux 6.1 or newer, CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN (init()
+ * says so if they are missing).
  */
 #ifndef FLOWXLATE_H
 #define FLOWXLATE_H 1
