@@ -20,6 +20,7 @@ import test_explosion
 import test_kernel_datapath
 import test_ports
 import test_restart
+import test_tap
 import test_traffic
 import test_trouble
 from lab import run, wait_for
@@ -30,7 +31,7 @@ TESTS = (test_traffic.TESTS + test_counters.TESTS + test_ports.TESTS
          + test_config.TESTS + test_explain.TESTS + test_restart.TESTS
          + test_trouble.TESTS + test_differential.TESTS
          + test_kernel_datapath.TESTS + test_explosion.TESTS
-         + test_coexistence.TESTS)
+         + test_coexistence.TESTS + test_tap.TESTS)
 
 
 def describe(function):
