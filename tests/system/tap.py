@@ -86,6 +86,9 @@ class Guest:
                 fcntl.ioctl(fd, TUNSETOFFLOAD,
                             TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6)
         fcntl.ioctl(fd, TUNSETPERSIST, int(self.persist))
+        # The switch's own kernel has nothing to say to the guest.
+        run('ip', 'netns', 'exec', self.lab.switch, 'sysctl', '-qw',
+            'net.ipv6.conf.%s.disable_ipv6=1' % self.port)
         run('ip', '-n', self.lab.switch, 'link', 'set', self.port, 'up')
 
     def close(self):

@@ -136,8 +136,7 @@ def check_way(src, dst, actions, tag, longest, expected):
 
 
 def test_intact(context, make_lab):
-    """Frames through taps arrive byte for byte, whatever their queues, headers,
-    lengths and tags, and all count the same."""
+    """Frames through taps of all kinds arrive as they are, exactly counted."""
     kinds = ({}, {'queues': 2, 'header': 10}, {'header': 0})
     with make_lab(context, hosts=1) as lab, guests(lab, *kinds) as ends, \
             contextlib.closing(Wire(lab.hosts[0])) as wire:
@@ -260,8 +259,8 @@ def check_unfinished(src, dst, row):
 
 
 def test_unfinished(context, make_lab):
-    """Checksums and segments that a guest leaves to others: right at the end,
-    as the frame is or as the header in front of it says."""
+    """Checksums and segments that a guest leaves to others are right in the end.
+    """
     with make_lab(context, hosts=1) as lab, guests(lab, {}, {}) as ends, \
             contextlib.closing(Wire(lab.hosts[0])) as wire:
         one, two = ends
@@ -294,8 +293,7 @@ def wait_in_xdp(lab, src, dst):
 
 
 def test_slow(context, make_lab):
-    """A guest that does not read: what its queue has no room for is counted by
-    the tap, as dropped, and nowhere else; the rest arrives."""
+    """A guest does not read: the tap counts what it drops, the rest arrives."""
     with make_lab(context, hosts=1) as lab, guests(lab, {}, {}) as ends:
         one, two = ends
         drop_all(lab, ends)
@@ -315,8 +313,7 @@ def test_slow(context, make_lab):
 
 
 def test_restart(context, make_lab):
-    """A guest goes away under traffic and comes back, to a tap that has stayed
-    and to a new one: its flows are executed in XDP again."""
+    """A guest goes and comes back, to its old tap or a new one: in XDP again."""
     with make_lab(context, hosts=1) as lab, \
             guests(lab, {'persist': True}, {}) as ends, \
             contextlib.closing(Wire(lab.hosts[0])) as wire:

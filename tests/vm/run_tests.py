@@ -171,12 +171,12 @@ class Kernel:
             raise Failed('get-kernel exited with %d' % status)
         return last
 
-    def run(self, name, directory, limit, command):
-        """Runs a command in the machine; returns its status, the lines of its
-        output and what it has written to RESULT_FILE."""
+    def run(self, name, directory, limit, command, options=()):
+        """Runs a command in a machine with these options; returns its status,
+        the lines of its output and what it has written to RESULT_FILE."""
         lines, result, written = [], [], False
         machine = [HERE + '/run', '--kernel', directory,
-                   '--timeout', str(BOOT_LIMIT + limit + 60),
+                   '--timeout', str(BOOT_LIMIT + limit + 60), *options,
                    'sh', '-c', INSIDE, 'sh', *command]
         with Process(machine, name + ': boot', BOOT_LIMIT) as process:
             for line in process.lines():
