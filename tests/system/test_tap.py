@@ -8,18 +8,25 @@ has a real machine in its place.
 """
 import collections
 import contextlib
+import fcntl
 import functools
+import itertools
+import os
 import socket
 import struct
+import subprocess
+import threading
 import time
 from typing import NamedTuple
 
 from lab import checksum, settled_counters, udp_frame, wait_for
-from suite import (expect, expect_exact, passed, xdp_packets)
+from suite import (Skipped, expect, expect_exact, passed, per_port_rules,
+                   xdp_packets)
 from tap import (DATA_VALID, GSO_NONE, GSO_TCPV4, GSO_TCPV6, NEEDS_CSUM, Guest,
                  VirtioHeader, Wire)
 from test_kernel_datapath import SLOW, kernel_lab
 
+HERE = os.path.dirname(os.path.abspath(__file__))
 SETTLE = 0.5        # Seconds in which what was sent arrives.
 
 
@@ -339,9 +346,74 @@ def test_restart(context, make_lab):
                          time.monotonic() - begin)
 
 
+# -- Real machines ------------------------------------------------------------
+
+KERNEL = 'OVS_OFFLOAD_GUEST_KERNEL'     # In the environment; see tests/vm/run.
+BOOT = 120                              # Seconds, on busy processors.
+GUEST = os.path.join(HERE, 'guest.py')
+
+
+@contextlib.contextmanager
+def machine(guest):
+    """A machine that is given the Guest's tap, and serves."""
+    fd = fcntl.fcntl(guest.fds[0], fcntl.F_DUPFD, 10)
+    guest.close()
+    script = ('ip addr add %s/24 dev eth0; ip addr add %s/64 dev eth0 nodad; '
+              'ip link set eth0 up; exec python3 %s serve'
+              % (guest.ip4, guest.ip6, GUEST))
+    process = subprocess.Popen(
+        [os.path.join(HERE, '../vm/run'), '--kernel', os.environ[KERNEL],
+         '--timeout', '600', '--tap', str(fd), guest.mac, 'sh', '-c', script],
+        pass_fds=[fd], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True)
+    os.close(fd)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.stdout.close()
+        process.wait()
+
+
+def wait_serving(process):
+    """Waits for the machine to say that it serves."""
+    timer = threading.Timer(BOOT, process.terminate)
+    timer.start()
+    try:
+        lines = iter(process.stdout.readline, '')
+        said = list(itertools.takewhile(lambda x: x != 'serving\n', lines))
+        expect(process.poll() is None, 'the machine has ended: %s',
+               ''.join(said[-5:]))
+    finally:
+        timer.cancel()
+
+
+def test_machine(context):
+    """A real machine with virtio-net, which knows nothing, in XDP."""
+    if KERNEL not in os.environ:
+        raise Skipped('no kernel for it: run by "tests/run vm"')
+    with context.lab(hosts=1) as lab, guests(lab, {}) as (guest,), \
+            machine(guest) as process:
+        host = lab.hosts[0]
+        wait_serving(process)
+        per_port_rules(lab)
+        lab.ovs.ofctl('add-flow', 'br0', 'in_port=%d,actions=NORMAL'
+                      % lab.ovs.of_port(guest.port))
+        for address in (guest.ip4, guest.ip6):
+            host.run('python3', GUEST, 'talk', address)
+        ports = lab.ovs.offload_show()[1]
+        for port in (guest.port, host.port):
+            in_xdp, up = ports[port]['packets'], passed(lab, port)
+            context.note('%s: %d in XDP, %d passed to OVS', port, in_xdp, up)
+            expect(in_xdp > 10 * up, '%s: %d in XDP, %d passed to OVS', port,
+                   in_xdp, up)
+        expect(host.checksum_errors() == 0, 'wrong checksums at the host')
+
+
 TESTS = [('%stap-%s' % (prefix, name), functools.update_wrapper(
     functools.partial(test, make_lab=make_lab), test))
     for prefix, make_lab in (('', userspace_lab), ('kernel-', kernel_lab))
     for name, test in (
         ('intact', test_intact), ('unfinished', test_unfinished),
-        ('slow', test_slow), ('restart', test_restart))]
+        ('slow', test_slow), ('restart', test_restart))] + [
+    ('tap-machine', test_machine)]

@@ -7,6 +7,7 @@
 The switch is one of
   direct  none: the frames are counted at p1 (what generating them costs)
   bare    an XDP program on p1 that does nothing but redirect
+  bridge  a Linux bridge, which performance.md has on hardware
   xdp     ovs-vswitchd with the plugin
   tc      ovs-vswitchd with hw-offload=true alone, tc-policy=skip_hw: flower
   ovs     ovs-vswitchd with hw-offload=false: openvswitch.ko
@@ -18,6 +19,7 @@ this home, and no other, has counted it too.
 """
 import argparse
 import contextlib
+import json
 import os
 import re
 import statistics
@@ -39,7 +41,7 @@ CONFIG = {
     'ovs': ['hw-offload=false'],
 }
 HOMES = tuple(CONFIG)
-WAYS = ('direct', 'bare', *HOMES)
+WAYS = ('direct', 'bare', 'bridge', *HOMES)
 SIZE = 64                       # Of frames, without FCS.
 FIRST_PACKETS = 20              # Per round and home.
 
@@ -163,7 +165,9 @@ def main():
             print('%s: set up' % way, flush=True)
         measure_latencies(ways, args.rounds, results)
         measure_rates(ways, args.rounds, args.seconds, results)
-    results.write(args.out)
+    with open(args.out, 'w') as f:
+        json.dump({metric: samples for metric, (_, samples)
+                   in results.metrics.items()}, f)
 
 
 if __name__ == '__main__':
