@@ -1,8 +1,8 @@
-#!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """What runs in the virtual machines of the test tap-machine, and beside them.
 
-  guest.py serve           answers TCP and UDP with what it gets
+  guest.py serve           answers TCP and UDP with what it gets, until it is
+                           ended
   guest.py talk ADDRESS    talks to such a one; fails if an answer is wrong
 """
 import os
@@ -14,7 +14,6 @@ PORT = 5000
 SIZE = 1 << 20              # Of what goes over TCP, and comes back.
 DATAGRAMS = (1, 2, 17, 1400, 1471) * 10
 TIMEOUT = 30
-# Serving ends with whoever started it.
 
 
 def answer_datagrams(s):

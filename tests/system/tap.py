@@ -2,10 +2,11 @@
 """A virtual machine's end of a tap, as QEMU holds it.
 
 A Guest owns the tap's file descriptors, one for each queue, non-blocking as
-QEMU's, and reads and writes what its virtio-net device would: each frame behind
-a virtio_net_hdr (virtio 1.2, section 5.1.6), which says whether the checksum is
-still to be completed and whether the frame is to be segmented.  The tap is a port
-of the lab's switch; closing the descriptors is what a machine's end is to it.
+QEMU's, and reads and writes what its virtio-net device would: each frame
+behind a virtio_net_hdr (virtio 1.2, section 5.1.6), which says whether the
+checksum is still to be completed and whether the frame is to be segmented.
+The tap is a port of the lab's switch; closing the descriptors is what a
+machine's end is to it.
 """
 import fcntl
 import json

@@ -3,8 +3,8 @@
 
 tap.Guest stands for QEMU: it owns the tap's descriptors and reads and writes
 what a virtio-net device would.  Each test runs in the userspace datapath, over
-AF_XDP, and in the kernel datapath, where that is to be had.  The test tap-machine
-has a real machine in its place.
+AF_XDP, and in the kernel datapath, where that is to be had.  The test
+tap-machine has a real machine in its place.
 """
 import collections
 import contextlib
@@ -99,8 +99,8 @@ def without_tag(frame):
     return frame[:12] + frame[16:]
 
 
-# What OVS does to all frames, the tag that they enter with, the longest that is
-# sent, and what is to come out.
+# What OVS does to all frames, the tag that they enter with, the longest that
+# is sent, and what is to come out.
 ACTIONS = (
     ('', None, 1514, lambda frame: frame),
     ('', 7, 1518, lambda frame: frame),
@@ -184,7 +184,8 @@ UNFINISHED = (
     Offloaded('TCP, full', 4, 6, 1460),
     Offloaded('TCP over IPv6', 6, 6, 1440),
 )
-# An AF_XDP socket takes no such frames, nor does it without us.
+# An AF_XDP socket takes no such frames, nor does it without us.  Segments that
+# are shorter together than the MTU are missing: docs/kernels.md says why.
 UNFINISHED_LONG = (
     Offloaded('TCP, segments', 4, 6, 9000, 1448),
     Offloaded('TCP over IPv6, segments', 6, 6, 30000, 1428),
@@ -266,8 +267,7 @@ def check_unfinished(src, dst, row):
 
 
 def test_unfinished(context, make_lab):
-    """Checksums and segments that a guest leaves to others are right in the end.
-    """
+    """Checksums and segments that a guest leaves to others come out right."""
     with make_lab(context, hosts=1) as lab, guests(lab, {}, {}) as ends, \
             contextlib.closing(Wire(lab.hosts[0])) as wire:
         one, two = ends
@@ -282,7 +282,7 @@ def test_unfinished(context, make_lab):
                      passed(lab, one.port))
 
 
-# -- Guests that are slow, and that go away ------------------------------------
+# -- Guests that are slow, and that go away -----------------------------------
 
 def delivered(lab, src, dst, count=20):
     """How many of 'count' frames arrive, and how many XDP has executed."""
@@ -300,7 +300,8 @@ def wait_in_xdp(lab, src, dst):
 
 
 def test_slow(context, make_lab):
-    """A guest does not read: the tap counts what it drops, the rest arrives."""
+    """A guest does not read: the tap counts what it drops; the rest arrives.
+    """
     with make_lab(context, hosts=1) as lab, guests(lab, {}, {}) as ends:
         one, two = ends
         drop_all(lab, ends)
@@ -314,13 +315,13 @@ def test_slow(context, make_lab):
         got = arrivals(one, two)
         dropped = two.dropped() - begin
         context.note('%d of 3000 arrived, %d dropped', len(got), dropped)
-        expect(dropped and len(got) + dropped == 3000, 'arrived %d, dropped %d',
-               len(got), dropped)
+        expect(dropped and len(got) + dropped == 3000,
+               'arrived %d, dropped %d', len(got), dropped)
         expect(len(set(r.frame for r in got)) == len(got), 'arrived twice')
 
 
 def test_restart(context, make_lab):
-    """A guest goes and comes back, to its old tap or a new one: in XDP again."""
+    """A guest goes and comes back, to its old tap or a new one, in XDP."""
     with make_lab(context, hosts=1) as lab, \
             guests(lab, {'persist': True}, {}) as ends, \
             contextlib.closing(Wire(lab.hosts[0])) as wire:

@@ -133,8 +133,8 @@ def markdown(release, rounds, figures):
         f.spread('rate.' + way) for way in TITLES))
         for name, f in figures.items())
     return '\n\n'.join([
-        'Linux %s, medians of %d rounds; greatest difference between the rounds '
-        'of a rate: %s.' % (release, rounds, spreads),
+        'Linux %s, medians of %d rounds; greatest difference between the '
+        'rounds of a rate: %s.' % (release, rounds, spreads),
         table(rates(figures)), table(latencies(figures)),
         table(verdicts(figures))])
 

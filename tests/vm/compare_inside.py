@@ -32,7 +32,6 @@ for folder in ('bench', 'system'):
     sys.path.insert(0, os.path.join(HERE, '..', folder))
 from end_to_end import Path, Probe, Results  # noqa: E402
 from lab import Lab, run, wait_for  # noqa: E402
-from suite import introduce  # noqa: E402
 
 MODULES = ('openvswitch', 'sch_ingress', 'cls_flower', 'act_mirred')
 CONFIG = {
