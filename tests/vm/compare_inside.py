@@ -30,7 +30,7 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 for folder in ('bench', 'system'):
     sys.path.insert(0, os.path.join(HERE, '..', folder))
-from end_to_end import Path, Probe, Results  # noqa: E402
+from end_to_end import Path, Probe, Results, check_arrivals  # noqa: E402
 from lab import Lab, run, wait_for  # noqa: E402
 
 MODULES = ('openvswitch', 'sch_ingress', 'cls_flower', 'act_mirred')
@@ -99,9 +99,10 @@ def measure_rate(way, seconds):
         arrived = after['packets'] - before['packets']
         if way.has_ovs:
             counted = way.flow_packets() - counted
-    if not arrived or (after['bytes'] - before['bytes']) != SIZE * arrived:
-        raise RuntimeError('%s: %d frames have arrived, or others'
-                           % (way.rival, arrived))
+    by_cpu = [b - a for a, b in zip(before['packets_by_cpu'],
+                                    after['packets_by_cpu'])]
+    check_arrivals(way, SIZE, arrived, by_cpu,
+                   after['bytes'] - before['bytes'])
     if way.has_ovs and counted < 0.95 * arrived:
         raise RuntimeError('%s: of %d frames that have arrived, its flow has '
                            'counted %d' % (way.rival, arrived, counted))
