@@ -153,8 +153,9 @@ Failure Attachment::attach(const BpfMaps &maps, PortSlot slot, Ifindex ifindex,
     remove_pins([&](const Pinned &p) { return is_left_behind(p, ifindex); });
 
     if (options.pins && !options.only_join) {
-        if (Fd link = options.pins->find(ifindex)) {
-            if (!a->take_over(maps, slot, link, options)) {
+        LinkedProgram old;
+        if (Fd link = options.pins->find(ifindex, &old)) {
+            if (!a->take_over(maps, slot, old, options)) {
                 a->link_fd_ = std::move(link);
                 a->pins_ = options.pins;
                 *out = std::move(a);
@@ -187,12 +188,8 @@ Failure Attachment::attach(const BpfMaps &maps, PortSlot slot, Ifindex ifindex,
 // The link of an earlier process stays where it is, with the old program,
 // which is given ours as its successor.
 Failure Attachment::take_over(const BpfMaps &maps, PortSlot slot,
-                              const Fd &link, const Options &options) {
-    LinkedProgram old;
+                              LinkedProgram &old, const Options &options) {
     LIBBPF_OPTS(bpf_xdp_query_opts, query);
-    if (auto f = look_at_link(link, &old)) {
-        return f;
-    }
     if (int error = bpf_xdp_query(index(ifindex_), 0, &query)) {
         return failure(error, "cannot ask for the device's XDP program");
     }
@@ -204,7 +201,7 @@ Failure Attachment::take_over(const BpfMaps &maps, PortSlot slot,
     // libxdp has put the new sockets into the old program's map.
     Fd sockets;
     if (options.is_afxdp) {
-        sockets = find_map(old.prog.get(), kSocketMapName);
+        sockets = std::move(old.maps[kSocketMapName]);
     }
     has_sockets_ = static_cast<bool>(sockets);
     if (auto f = maps.open_port(slot, tx_flag(), sockets.get(), &skeleton_)) {
@@ -213,7 +210,7 @@ Failure Attachment::take_over(const BpfMaps &maps, PortSlot slot,
     if (int error = xdp_offload_bpf::load(skeleton_.get())) {
         return failure(error, "cannot load the XDP program");
     }
-    next_ = find_map(old.prog.get(), kNextMapName);
+    next_ = std::move(old.maps[kNextMapName]);
     taking_over_ = true;
     return {};
 }

@@ -80,7 +80,7 @@ public:
 
 private:
     Attachment() = default;
-    Failure take_over(const BpfMaps &, PortSlot, const Fd &link,
+    Failure take_over(const BpfMaps &, PortSlot, LinkedProgram &,
                       const Options &);
     Failure join_dispatcher(const BpfMaps &, PortSlot, xdp_multiprog *,
                             const Options &);

@@ -10,11 +10,12 @@
 
 namespace flowxlate {
 
-Fd find_map(int prog_fd, const char *name) {
+OpenMaps open_maps(int prog_fd) {
+    OpenMaps maps;
     bpf_prog_info info{};
     uint32_t len = sizeof info;
     if (bpf_obj_get_info_by_fd(prog_fd, &info, &len)) {
-        return {};
+        return maps;
     }
     std::vector<uint32_t> ids(info.nr_map_ids);
     info = {};
@@ -22,18 +23,23 @@ Fd find_map(int prog_fd, const char *name) {
     info.map_ids = reinterpret_cast<uintptr_t>(ids.data());
     len = sizeof info;
     if (bpf_obj_get_info_by_fd(prog_fd, &info, &len)) {
-        return {};
+        return maps;
     }
     for (uint32_t id : ids) {
         Fd fd(bpf_map_get_fd_by_id(id));
         bpf_map_info map{};
         len = sizeof map;
-        if (fd && !bpf_obj_get_info_by_fd(fd.get(), &map, &len)
-            && !std::strcmp(map.name, name)) {
-            return fd;
+        if (fd && !bpf_obj_get_info_by_fd(fd.get(), &map, &len)) {
+            maps.emplace(map.name, std::move(fd));
         }
     }
-    return {};
+    return maps;
+}
+
+Fd find_map(int prog_fd, const char *name) {
+    auto maps = open_maps(prog_fd);
+    const auto it = maps.find(name);
+    return it == maps.end() ? Fd() : std::move(it->second);
 }
 
 Failure look_at_link(const Fd &link, LinkedProgram *out) {
@@ -51,13 +57,16 @@ Failure look_at_link(const Fd &link, LinkedProgram *out) {
     return {};
 }
 
-bool is_our_program(int prog_fd) {
+bool is_ours(LinkedProgram *linked) {
     bpf_prog_info info{};
     uint32_t len = sizeof info;
-    return !bpf_obj_get_info_by_fd(prog_fd, &info, &len)
-        && info.type == BPF_PROG_TYPE_XDP
-        && !std::strcmp(info.name, kProgramName)
-        && find_map(prog_fd, kFlowMapName);
+    if (bpf_obj_get_info_by_fd(linked->prog.get(), &info, &len)
+        || info.type != BPF_PROG_TYPE_XDP
+        || std::strcmp(info.name, kProgramName) != 0) {
+        return false;
+    }
+    linked->maps = open_maps(linked->prog.get());
+    return linked->maps.contains(kFlowMapName);
 }
 
 uint64_t netns_cookie() {

@@ -3,6 +3,9 @@
 #ifndef FLOWXLATE_LOADED_H
 #define FLOWXLATE_LOADED_H
 
+#include <map>
+#include <string>
+
 #include "resource.h"
 #include "types.h"
 
@@ -14,7 +17,16 @@ constexpr const char *kSocketMapName = "xsks_map";
 // Only our programs use a map of this name.
 constexpr const char *kFlowMapName = "xf_flows";
 
-// Returns the map called 'name' that the program 'prog_fd' uses, if any.
+// The maps that a program uses, by name.
+using OpenMaps = std::map<std::string, Fd>;
+OpenMaps open_maps(int prog_fd);
+
+// Returns the map called 'name' that the program 'prog_fd' uses, if any.  For
+// programs of ours that are not this process's use open_maps(), once: each
+// time when the last descriptor of a program array is closed the kernel
+// schedules its emptying, and it never frees one that this happens to twice
+// before that is done (prog_array_map_clear() in kernel/bpf/arraymap.c,
+// Linux 6.18).
 Fd find_map(int prog_fd, const char *name);
 
 // An XDP link, and what it attaches where.
@@ -22,12 +34,13 @@ struct LinkedProgram {
     Ifindex ifindex{};  // 0: nowhere, its device is gone.
     uint32_t prog_id = 0;
     Fd prog;  // May be missing.
+    OpenMaps maps;
 };
 // EINVAL: it is no XDP link.
 Failure look_at_link(const Fd &link, LinkedProgram *);
 
-// Is it a program of ours, from this process or an earlier one?
-bool is_our_program(int prog_fd);
+// Is it a program of ours, of an earlier process?  Then opens its maps.
+bool is_ours(LinkedProgram *);
 
 // The cookie of this process's network namespace (SO_NETNS_COOKIE), or 0.
 uint64_t netns_cookie();

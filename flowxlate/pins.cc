@@ -23,11 +23,12 @@ constexpr const char *kCpuMapName = "xf_cpus";
 constexpr auto kSilence = std::chrono::seconds(10);
 
 // Does somebody still move on the deadline of the program (struct xf_cpu)?
-bool is_tended(int prog_fd) {
-    const Fd map = find_map(prog_fd, kCpuMapName);
+bool is_tended(const LinkedProgram &linked) {
+    const auto map = linked.maps.find(kCpuMapName);
     const uint32_t first = 0;
     xf_cpu cpu{};
-    if (!map || bpf_map_lookup_elem(map.get(), &first, &cpu)) {
+    if (map == linked.maps.end()
+        || bpf_map_lookup_elem(map->second.get(), &first, &cpu)) {
         return false;
     }
     const std::chrono::nanoseconds now(
@@ -83,14 +84,13 @@ std::string Pins::path(Ifindex ifindex) const {
          + std::to_string(index(ifindex));
 }
 
-Fd Pins::find(Ifindex ifindex) const {
+Fd Pins::find(Ifindex ifindex, LinkedProgram *there) const {
     if (!usable()) {
         return {};
     }
     Fd link(bpf_obj_get(path(ifindex).c_str()));
-    LinkedProgram there;
-    if (!link || look_at_link(link, &there) || there.ifindex != ifindex
-        || !there.prog || !is_our_program(there.prog.get())) {
+    if (!link || look_at_link(link, there) || there->ifindex != ifindex
+        || !there->prog || !is_ours(there)) {
         return {};
     }
     return link;
@@ -130,8 +130,8 @@ size_t Pins::remove_orphans(const std::set<Ifindex> &ours) const {
                                  Ifindex ifindex, const Fd &link) {
         LinkedProgram there;
         if (netns != here || ours.contains(ifindex) || !link
-            || look_at_link(link, &there) || !there.prog
-            || is_tended(there.prog.get())) {
+            || look_at_link(link, &there) || !there.prog || !is_ours(&there)
+            || is_tended(there)) {
             return;
         }
         (void)bpf_link_detach(link.get());

@@ -23,13 +23,11 @@
 #include <set>
 #include <string>
 
+#include "loaded.h"
 #include "resource.h"
 #include "types.h"
 
 namespace flowxlate {
-
-// The cookie of this process's network namespace (SO_NETNS_COOKIE).
-uint64_t netns_cookie();
 
 class Pins {
 public:
@@ -40,8 +38,9 @@ public:
     Failure open(const std::string &directory = kDirectory);
     bool usable() const { return !directory_.empty(); }
 
-    // The link that is kept for the device and attached to it, if any.
-    Fd find(Ifindex) const;
+    // The link that is kept for the device and attached to it, if any, and its
+    // program.
+    Fd find(Ifindex, LinkedProgram *) const;
     Failure keep(const Fd &link, Ifindex) const;
     void forget(Ifindex) const;
 

@@ -22,6 +22,7 @@ import test_persistence
 import test_ports
 import test_privileges
 import test_restart
+import test_tap
 import test_top
 import test_traffic
 import test_trouble
@@ -34,7 +35,7 @@ TESTS = (test_traffic.TESTS + test_counters.TESTS + test_ports.TESTS
          + test_persistence.TESTS + test_privileges.TESTS
          + test_trouble.TESTS + test_differential.TESTS
          + test_kernel_datapath.TESTS + test_explosion.TESTS
-         + test_top.TESTS + test_coexistence.TESTS)
+         + test_top.TESTS + test_coexistence.TESTS + test_tap.TESTS)
 
 
 def describe(function):

@@ -6,7 +6,8 @@ datapath, under other kernels.
 For each kernel, in emulated machines of their own (tests/vm/run): tests/bpf
 without those that take long, the quickstart, and the system tests that not
 every kernel supports: of the kernel datapath, and of devices shared with other
-programs.  Needs root.  --ovs is a directory made by ovs-plugin/build-ovs,
+programs.  And in a machine that is a guest on a tap of this machine's Open
+vSwitch.  Needs root.  --ovs is a directory made by ovs-plugin/build-ovs,
 --build one made by cmake.
 
 A kernel that cannot be had is skipped; the oldest that the project promises
@@ -38,6 +39,7 @@ BPF_LIMIT = 300
 QUICKSTART_LIMIT = 400
 DATAPATH_LIMIT = 1500
 SHARING_LIMIT = 600
+GUEST_LIMIT = 300
 TIDY_LIMIT = 10
 
 # In the machine: says when it has booted, and in the end what the kernel has to
@@ -69,7 +71,7 @@ LONG = ('*Random*', 'Reference.*', 'DpHash.IsTheReferences',
 NOISE = 'libbpf: elf: skipping unrecognized'
 COLUMNS = ('kernel', 'bpf tests', 'instructions verified',
            'bytes of machine code', 'load, ms', 'quickstart',
-           'kernel datapath', 'shared devices', 'seconds')
+           'kernel datapath', 'shared devices', 'guest', 'seconds')
 
 
 class Failed(Exception):
@@ -171,12 +173,12 @@ class Kernel:
             raise Failed('get-kernel exited with %d' % status)
         return last
 
-    def run(self, name, directory, limit, command):
-        """Runs a command in the machine; returns its status, the lines of its
-        output and what it has written to RESULT_FILE."""
+    def run(self, name, directory, limit, command, options=()):
+        """Runs a command in a machine with these options; returns its status,
+        the lines of its output and what it has written to RESULT_FILE."""
         lines, result, written = [], [], False
         machine = [HERE + '/run', '--kernel', directory,
-                   '--timeout', str(BOOT_LIMIT + limit + 60),
+                   '--timeout', str(BOOT_LIMIT + limit + 60), *options,
                    'sh', '-c', INSIDE, 'sh', *command]
         with Process(machine, name + ': boot', BOOT_LIMIT) as process:
             for line in process.lines():
@@ -251,11 +253,26 @@ class Kernel:
     def test_system(self, column, filter_, limit, directory, build, ovs):
         """System tests that not every kernel can run."""
         self.row[column] = 'FAILED'
-        status, lines, _ = self.run(
-            column, directory, limit,
-            ['/usr/bin/python3', TOP + '/tests/system/run_tests.py',
-             '--ovs', ovs, '--plugin', build + '/flowxlate',
-             '--filter', filter_])
+        status, lines, _ = self.run(column, directory, limit,
+                                    system_tests(filter_, build, ovs))
+        self.note_system(column, status, lines)
+
+    def test_guest(self, directory, build, ovs):
+        """The kernel in a machine on a tap, which is a port of this kernel's.
+        """
+        self.row['guest'] = 'FAILED'
+        command = ['env', 'OVS_OFFLOAD_GUEST_KERNEL=' + directory,
+                   *system_tests('tap-machine', build, ovs)]
+        lines = []
+        with Process(command, 'guest', GUEST_LIMIT) as process:
+            for line in process.lines():
+                lines.append(line)
+                self.say(line)
+            status = process.status()
+        self.note_system('guest', status, lines)
+
+    def note_system(self, column, status, lines):
+        """Counts what tests/system/run_tests.py says."""
         results = [line.split()[0::2][:2] for line in lines
                    if re.match(r'(ok|FAILED|skip) \d+ ', line)]
         for word, name in results:
@@ -291,6 +308,8 @@ class Kernel:
             with self.failures_noted():
                 self.test_system('shared devices', 'coexist', SHARING_LIMIT,
                                  directory, args.build, args.ovs)
+            with self.failures_noted():
+                self.test_guest(directory, args.build, args.ovs)
         self.row['seconds'] = '%d' % (time.monotonic() - begin)
 
     @contextlib.contextmanager
@@ -307,6 +326,12 @@ class Kernel:
         else:
             self.say('skipped: ' + text)
             self.skipped.append(text)
+
+
+def system_tests(filter_, build, ovs):
+    return ['/usr/bin/python3', TOP + '/tests/system/run_tests.py',
+            '--ovs', ovs, '--plugin', build + '/flowxlate',
+            '--filter', filter_]
 
 
 def parse(text):
