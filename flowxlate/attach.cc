@@ -153,16 +153,15 @@ Failure Attachment::attach(const BpfMaps &maps, PortSlot slot, Ifindex ifindex,
     remove_pins([&](const Pinned &p) { return is_left_behind(p, ifindex); });
 
     if (options.pins && !options.only_join) {
-        LinkedProgram old;
-        if (Fd link = options.pins->find(ifindex, &old)) {
-            if (!a->take_over(maps, slot, old, options)) {
-                a->link_fd_ = std::move(link);
+        if (auto left = options.pins->take(ifindex)) {
+            if (!a->take_over(maps, slot, left->program, options)) {
+                a->link_fd_ = std::move(left->link);
                 a->pins_ = options.pins;
                 *out = std::move(a);
                 return {};
             }
             // Nobody would tend it.  It gives way to a program of our own.
-            (void)bpf_link_detach(link.get());
+            (void)bpf_link_detach(left->link.get());
             options.pins->forget(ifindex);
         }
     }

@@ -44,8 +44,8 @@ public:
         bool allow_generic = false;  // Where the driver has no native mode.
         bool is_afxdp = false;       // netdev-afxdp drives the device.
         bool only_join = false;  // Do nothing unless there is a dispatcher.
-        const Pins *pins = nullptr;  // Where an earlier process may have left
-                                     // its link; outlives the attachment.
+        Pins *pins = nullptr;    // Where an earlier process may have left
+                                 // its link; outlives the attachment.
     };
 
     // Loads and attaches a program for the port.  EBUSY: the device is taken;

@@ -247,7 +247,7 @@ void Offload::retire_slot(PortSlot slot) {
     }
 }
 
-Attachment::Options Offload::attach_options(const Port &port) const {
+Attachment::Options Offload::attach_options(const Port &port) {
     return {.allow_generic = allow_generic_,
             .is_afxdp = is_afxdp(port.type),
             .only_join = false,

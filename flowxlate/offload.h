@@ -190,7 +190,7 @@ private:
     Port *find_port(Ifindex);
     Reject new_slot(PortSlot *);
     void retire_slot(PortSlot);
-    Attachment::Options attach_options(const Port &) const;
+    Attachment::Options attach_options(const Port &);
     Failure add_device(Port &);
     void remove_flows_of(const Port &, bool entering_only);
     void apply_device_state(Port &, const DeviceState &);

@@ -22,7 +22,6 @@ void Offload::open_pins() {
         persist_ = false;
         return;
     }
-    pins_.forget_detached();
 }
 
 // The port's program has just been attached, or is about to take over.
@@ -110,19 +109,15 @@ void Offload::say_that_we_live() {
 // Programs on devices that are no ports any more, of a process that is gone.
 void Offload::remove_orphans() {
     const auto now = std::chrono::steady_clock::now();
-    std::set<Ifindex> ours;
     {
         std::lock_guard lock(mutex_);
-        if (!pins_.usable() || handover_.phase() != Handover::Phase::kOver
+        if (handover_.phase() != Handover::Phase::kOver
             || now < next_orphans_) {
             return;
         }
-        for (auto &[ifindex, port] : by_ifindex_) {
-            ours.insert(ifindex);
-        }
     }
     next_orphans_ = now + kOrphanInterval;
-    if (const size_t n = pins_.remove_orphans(ours)) {
+    if (const size_t n = pins_.remove_orphans()) {
         log(OVS_OFFLOAD_LOG_INFO,
             "removed programs of an earlier ovs-vswitchd from devices that "
             "are "

@@ -11,7 +11,6 @@
 #include <cinttypes>
 #include <cstdio>
 #include <filesystem>
-#include <functional>
 
 #include "loaded.h"
 
@@ -36,25 +35,6 @@ bool is_tended(const LinkedProgram &linked) {
     return now - std::chrono::nanoseconds(cpu.alive_ns) < kSilence;
 }
 
-// Calls fn(path, netns, ifindex, link) for what is kept in the directory.
-void for_each_pin(const std::string &directory,
-                  const std::function<void(const std::string &, uint64_t,
-                                           Ifindex, const Fd &)> &fn) {
-    namespace fs = std::filesystem;
-    std::error_code error;
-    for (fs::directory_iterator i(directory, error), end; !error && i != end;
-         i.increment(error)) {
-        const std::string path = i->path();
-        uint64_t netns;
-        int ifindex;
-        if (std::sscanf(i->path().filename().c_str(), "link-%" SCNu64 "-%d",
-                        &netns, &ifindex)
-            == 2) {
-            fn(path, netns, Ifindex{ifindex}, Fd(bpf_obj_get(path.c_str())));
-        }
-    }
-}
-
 }  // namespace
 
 Failure Pins::open(const std::string &directory) {
@@ -76,7 +56,35 @@ Failure Pins::open(const std::string &directory) {
                                    "and closed to others"};
     }
     directory_ = directory;
+    inherit();
     return {};
+}
+
+void Pins::inherit() {
+    namespace fs = std::filesystem;
+    const uint64_t here = netns_cookie();
+    std::error_code error;
+    for (fs::directory_iterator i(directory_, error), end; !error && i != end;
+         i.increment(error)) {
+        uint64_t netns;
+        int ifindex;
+        if (std::sscanf(i->path().filename().c_str(), "link-%" SCNu64 "-%d",
+                        &netns, &ifindex)
+            != 2) {
+            continue;
+        }
+        Inherited there;
+        there.link = Fd(bpf_obj_get(i->path().c_str()));
+        if (!there.link || look_at_link(there.link, &there.program)) {
+            continue;
+        }
+        if (!index(there.program.ifindex)) {  // Its device is gone.
+            (void)unlink(i->path().c_str());
+        } else if (netns == here && index(there.program.ifindex) == ifindex
+                   && there.program.prog && is_ours(&there.program)) {
+            inherited_.emplace(Ifindex{ifindex}, std::move(there));
+        }
+    }
 }
 
 std::string Pins::path(Ifindex ifindex) const {
@@ -84,16 +92,15 @@ std::string Pins::path(Ifindex ifindex) const {
          + std::to_string(index(ifindex));
 }
 
-Fd Pins::find(Ifindex ifindex, LinkedProgram *there) const {
-    if (!usable()) {
+std::optional<Pins::Inherited> Pins::take(Ifindex ifindex) {
+    std::lock_guard lock(mutex_);
+    auto node = inherited_.extract(ifindex);
+    LinkedProgram now;
+    if (node.empty() || look_at_link(node.mapped().link, &now)
+        || now.ifindex != ifindex) {
         return {};
     }
-    Fd link(bpf_obj_get(path(ifindex).c_str()));
-    if (!link || look_at_link(link, there) || there->ifindex != ifindex
-        || !there->prog || !is_ours(there)) {
-        return {};
-    }
-    return link;
+    return std::move(node.mapped());
 }
 
 Failure Pins::keep(const Fd &link, Ifindex ifindex) const {
@@ -113,31 +120,17 @@ void Pins::forget(Ifindex ifindex) const {
     }
 }
 
-void Pins::forget_detached() const {
-    for_each_pin(
-        directory_, [](const auto &path, uint64_t, Ifindex, const Fd &link) {
-            LinkedProgram there;
-            if (link && !look_at_link(link, &there) && !index(there.ifindex)) {
-                (void)unlink(path.c_str());
-            }
-        });
-}
-
-size_t Pins::remove_orphans(const std::set<Ifindex> &ours) const {
-    size_t n = 0;
-    const uint64_t here = netns_cookie();
-    for_each_pin(directory_, [&](const auto &path, uint64_t netns,
-                                 Ifindex ifindex, const Fd &link) {
-        LinkedProgram there;
-        if (netns != here || ours.contains(ifindex) || !link
-            || look_at_link(link, &there) || !there.prog || !is_ours(&there)
-            || is_tended(there)) {
-            return;
+size_t Pins::remove_orphans() {
+    std::lock_guard lock(mutex_);
+    return std::erase_if(inherited_, [&](const auto &entry) {
+        const auto &[ifindex, left] = entry;
+        if (is_tended(left.program)) {
+            return false;
         }
-        (void)bpf_link_detach(link.get());
-        n += unlink(path.c_str()) == 0;
+        (void)bpf_link_detach(left.link.get());
+        forget(ifindex);
+        return true;
     });
-    return n;
 }
 
 }  // namespace flowxlate

@@ -16,11 +16,17 @@
 // What is found there is believed to be a link of ours only if it is an XDP
 // link of the device and its program looks like ours.
 //
-// Thread-safe: nothing is kept but the path.
+// All is read once, when the process starts, and kept open until a port takes
+// it.  See open_maps() for why the maps must not be opened again and again;
+// libxdp does that too, and what it closes must not be the last descriptor.
+//
+// Thread-safe.
 #ifndef FLOWXLATE_PINS_H
 #define FLOWXLATE_PINS_H
 
-#include <set>
+#include <map>
+#include <mutex>
+#include <optional>
 #include <string>
 
 #include "loaded.h"
@@ -33,28 +39,34 @@ class Pins {
 public:
     static constexpr const char *kDirectory = "/sys/fs/bpf/ovs-offload-xdp";
 
-    // Makes the directory, or checks the one that is there.  On failure
-    // nothing is kept, and nothing is found.
+    // A link that an earlier process has left.
+    struct Inherited {
+        Fd link;
+        LinkedProgram program;
+    };
+
+    // Makes the directory, or checks the one that is there, and reads what is
+    // in it.  On failure nothing is kept, and nothing is found.
     Failure open(const std::string &directory = kDirectory);
     bool usable() const { return !directory_.empty(); }
 
-    // The link that is kept for the device and attached to it, if any, and its
-    // program.
-    Fd find(Ifindex, LinkedProgram *) const;
+    // Gives away what an earlier process has left on the device, if anything.
+    std::optional<Inherited> take(Ifindex);
+
     Failure keep(const Fd &link, Ifindex) const;
     void forget(Ifindex) const;
 
-    // Forgets links whose device is gone.
-    void forget_detached() const;
-
-    // Detaches and forgets the links of this namespace whose process is
-    // neither alive nor this one, which has 'ours'.  Returns how many.
-    size_t remove_orphans(const std::set<Ifindex> &ours) const;
+    // Detaches and forgets what nobody has taken, unless its process is alive
+    // after all.  Returns how many.
+    size_t remove_orphans();
 
 private:
     std::string path(Ifindex) const;
+    void inherit();
 
     std::string directory_;
+    std::mutex mutex_;
+    std::map<Ifindex, Inherited> inherited_;
 };
 
 }  // namespace flowxlate

@@ -65,9 +65,12 @@ def end(lab, how):
 
 
 def own_maps(programs):
-    """Without the AF_XDP sockets, which pass from program to program."""
+    """Without the AF_XDP sockets, which pass from program to program, and the
+    successors: the kernel forgets to free a program array that bpftool looks at
+    often, see flowxlate/loaded.h."""
     names = all_maps()
-    return {m for m in maps_of(programs) if names.get(m) != 'xsks_map'}
+    return {m for m in maps_of(programs)
+            if names.get(m) not in ('xsks_map', 'xf_next')}
 
 
 def check_nothing_lost(streams):
@@ -277,7 +280,7 @@ def test_switched_off(context):
             expect(not lab.pins(), 'pins: %s', lab.pins())
             wait_offloaded(lab, a, b)
             programs = programs_of(lab)
-            maps = maps_of(programs)
+            maps = own_maps(programs)
             end(lab, 'SIGKILL')
             wait_freed(programs, maps)
 
@@ -289,7 +292,7 @@ def test_clean_up(context):
         with both_ways(a, b):
             wait_offloaded(lab, a, b)
             programs = programs_of(lab)
-            maps = maps_of(programs)
+            maps = own_maps(programs)
             process = lab.ovs.processes.pop('ovs-vswitchd')
             lab.ovs.appctl('exit', '--cleanup')
             expect(process.wait(10) == 0, 'exit status')
