@@ -321,6 +321,17 @@ change_packet(struct xdp_md *ctx, const struct xf_packet *p,
     return set_head(ctx, to, act);
 }
 
+/* A tap hands over what its guest wants to be segmented, without a sign of it. */
+static __always_inline bool
+may_be_segments(const struct xf_packet *p)
+{
+    __u32 slot = xf_in_port;
+    struct xf_port *port = bpf_map_lookup_elem(&xf_ports, &slot);
+    __u32 max = port ? port->max_partial : 0;
+
+    return max && p->l4_len > max;
+}
+
 /* Does the packet, cut to 'max_len' bytes if that is not 0, leave with its
  * checksum?  Stores in '*partial' whether that has to be completed first.
  * Returns XF_PARSED or an enum xf_miss.
@@ -340,7 +351,7 @@ check_checksum(const struct xf_packet *p, const struct xf_action *act,
     if (p->l4_check == XF_NO_CRC)
         return XF_MISS_TX_CHECKSUM;
     *partial = is_partial(p);
-    if (!is_native && *partial)
+    if (*partial && (!is_native || may_be_segments(p)))
         return XF_MISS_TX_CHECKSUM;
     return p->frame_len * *partial > XF_MAX_FRAME ? XF_MISS_FRAME_SIZE
                                                   : XF_PARSED;

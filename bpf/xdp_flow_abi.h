@@ -306,8 +306,18 @@ struct xf_time {
 struct xf_port {
     __u32 flags;                     /* XF_PORT_*; 0 = cannot transmit. */
     __u32 max_frame;                 /* Longest untagged frame, in bytes. */
-    __u64 pad[7];
+    __u32 max_partial;               /* If packets enter here: the longest TCP or
+                                      * UDP header and payload with a partial
+                                      * checksum that is completed; 0 = any. */
+    __u32 pad0;
+    __u64 pad[6];
 };
+
+/* What XDP on a tap cannot tell from a whole packet is a short one of several
+ * segments, which the kernel splits, and whose checksums it makes, later.  None
+ * is as short as the segments of the smallest path MTU that Linux takes (552,
+ * net.ipv4.route.min_pmtu) with a TCP header. */
+#define XF_TAP_MAX_PARTIAL (512 + 20)
 
 /* While a program hands over to that of the next process ('xf_next' in maps.h),
  * about one packet in so many goes there, on each CPU. */

@@ -167,7 +167,7 @@ struct Devices::Link {
     uint32_t mtu = 0;
     Ifindex peer{};
     int peer_netns = kNoNetns;
-    bool is_veth = false;
+    bool is_veth = false, is_tap = false;
 };
 
 struct Devices::Family {
@@ -267,6 +267,7 @@ int Devices::query_link(Ifindex ifindex, int netns_id, Link *out) {
     auto parse_info = [&](const nlattr *a) {
         if (mnl_attr_get_type(a) == IFLA_INFO_KIND) {
             out->is_veth = !std::strcmp(mnl_attr_get_str(a), "veth");
+            out->is_tap = !std::strcmp(mnl_attr_get_str(a), "tun");
         }
     };
     auto parse_xdp = [&](const nlattr *a) {
@@ -545,6 +546,7 @@ Failure Devices::query(Ifindex ifindex, bool with_tags, DeviceState *state) {
     s.exists = true;
     s.up = (link.flags & IFF_UP) && (link.flags & IFF_LOWER_UP);
     s.max_frame = link.mtu + ETH_HLEN;
+    s.is_tap = link.is_tap;
     s.peer = link.peer;
     if (link.is_veth && query_link(link.peer, link.peer_netns, &peer)) {
         s.why_not = "the MTU of the veth peer cannot be read";

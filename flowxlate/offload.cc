@@ -326,6 +326,9 @@ void Offload::apply_device_state(Port &port, const DeviceState &state) {
         refill_groups(port.slot);
     }
     const bool up = present && state.up;
+    std::atomic_ref(shared.max_partial)
+        .store(state.is_tap ? XF_TAP_MAX_PARTIAL : 0,
+               std::memory_order_relaxed);
     std::atomic_ref(shared.max_frame)
         .store(state.max_frame, std::memory_order_relaxed);
     std::atomic_ref(shared.flags)

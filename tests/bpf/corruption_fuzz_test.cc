@@ -331,11 +331,13 @@ protected:
         ASSERT_LE(o.run.out.size(), in.size() + XF_MAX_TAGS * sizeof(xf_tag));
     }
 
-    // Restores what the program only reads.
+    // Restores what the program only reads, and what user space writes again
+    // once a second.
     void expect_recovery() {
         for (auto &part : parts_) {
             part.restore();
         }
+        p_.maps().set_deadline(0, 0);
         for (size_t i = 0; i < packets_.size(); i++) {
             const auto o = outcome(packets_[i]);
             ASSERT_EQ(o.run.verdict, expected_[i].run.verdict) << i;

@@ -166,6 +166,40 @@ TEST(Checksum, UdpSumOfZeroIsAllOnes) {
     FAIL() << "no such packet";
 }
 
+// A tap's short segments of a long packet look like whole ones.
+TEST(Tap, PassesOnWhatMayBeSegments) {
+    auto &p = empty_program();
+    p.add(FlowSpec::ipv4().to(kOut));
+    auto &port = p.maps().port(kIn);
+    const auto saved = port;
+    port.max_partial = XF_TAP_MAX_PARTIAL;
+    auto tcp = [](size_t payload) {
+        return Packet().eth(0x0800).ipv4(IPPROTO_TCP).tcp(1, 2).payload(
+            payload);
+    };
+    const struct {
+        const char *name;
+        Packet packet;
+        uint32_t verdict;
+    } rows[] = {
+        {"partial, short", tcp(512).partial(), XDP_REDIRECT},
+        {"partial, longer", tcp(513).partial(), XDP_PASS},
+        {"whole", tcp(1400), XDP_REDIRECT},
+    };
+    for (const auto &row : rows) {
+        SCOPED_TRACE(row.name);
+        const Frame in = row.packet.bytes();
+        const auto run = p.run(in);
+        EXPECT_EQ(run.verdict, row.verdict);
+        if (row.verdict == XDP_PASS) {
+            EXPECT_EQ(hex(run.out), hex(in));
+        }
+    }
+    EXPECT_EQ(p.misses(XF_MISS_TX_CHECKSUM), 1U);
+    port = saved;
+    EXPECT_EQ(p.run(tcp(513).partial().bytes()).verdict, XDP_REDIRECT);
+}
+
 // -- Generic mode -----------------------------------------------------------
 
 TEST(Generic, NeedsLessOfTheOutputPortAndLeavesChecksumsAlone) {

@@ -210,10 +210,10 @@ Program::Program(uint32_t tx_flag) {
     }
     for (auto slot : {kIn, kOut, kUnmapped}) {
         maps_.port(slot) = {XF_PORT_TX_NATIVE | XF_PORT_TX_GENERIC, kMtuFrame,
-                            {}};
+                            0, 0, {}};
     }
-    maps_.port(kDown) = {0, kMtuFrame, {}};
-    maps_.port(kNarrow) = {XF_PORT_TX_NATIVE, 100, {}};
+    maps_.port(kDown) = {0, kMtuFrame, 0, 0, {}};
+    maps_.port(kNarrow) = {XF_PORT_TX_NATIVE, 100, 0, 0, {}};
 
     must(maps_.open_port(kIn, tx_flag, -1, &skeleton_));
     if (xdp_offload_bpf::load(skeleton_.get())) {
