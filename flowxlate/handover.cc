@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "handover.h"
 
+#include <algorithm>
+
 namespace flowxlate {
 
 std::optional<Handover::Phase> Handover::tick(Time now, bool ready) {
@@ -13,7 +15,10 @@ std::optional<Handover::Phase> Handover::tick(Time now, bool ready) {
             phase_ = Phase::kSampling;
             return phase_;
         case Phase::kSampling:
-            if (now < sampling_since_ + sampling_) {
+            if (now < std::max(sampling_since_, last_flow_) + sampling_
+                && now < sampling_since_
+                             + std::max<Duration>(sampling_,
+                                                  kLongestSampling)) {
                 return {};
             }
             phase_ = Phase::kOver;

@@ -13,7 +13,8 @@
 //   sampling  One packet in XF_SAMPLE_EVERY or so, and each that no old flow
 //             matches, goes to the new program: OVS makes a flow for it, as
 //             for the first packet of any flow, and those that follow find
-//             that.  The others are still executed by the old flows.
+//             that.  The others are still executed by the old flows.  This
+//             lasts until no flow has been added for some seconds.
 //   over      The new programs replace the old ones, in one step for each
 //             device.  Flows that were too slow to be sampled miss once.
 //
@@ -42,13 +43,18 @@ public:
     // No port has come for so long: nobody is adding many one by one.
     static constexpr auto kQuiet = std::chrono::seconds(1);
     static constexpr auto kDefaultSampling = std::chrono::seconds(5);
+    // Sampling ends after so long, or after what set_sampling() says if that
+    // is more, also if new flows come all the time.
+    static constexpr auto kLongestSampling = std::chrono::seconds(60);
 
+    // For how long no flow must have been added.
     void set_sampling(Duration d) { sampling_ = d; }
 
     // The phase that a port is in.
     Phase phase() const { return phase_; }
 
     void port_added(Time now) { last_port_ = now; }
+    void flow_added(Time now) { last_flow_ = now; }
     void cancel() { phase_ = Phase::kOver; }
 
     // Called regularly; 'ready': OVS handles misses.  Returns the phase that
@@ -59,7 +65,7 @@ private:
     Phase phase_ = Phase::kHolding;
     Duration sampling_ = kDefaultSampling;
     std::optional<Time> last_port_;
-    Time sampling_since_;
+    Time sampling_since_, last_flow_;
 };
 
 }  // namespace flowxlate

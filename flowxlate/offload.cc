@@ -550,6 +550,9 @@ Reject Offload::place(Wanted &w, Flow *flow) {
         }
         ports_[index(in->slot)]->n_flows++;
         n_placed_++;
+        if (handover_.phase() == Handover::Phase::kSampling) {
+            handover_.flow_added(std::chrono::steady_clock::now());
+        }
     }
     flow->slot = slot;
     flow->ovs_forwards_too = !in->in_kernel_datapath;

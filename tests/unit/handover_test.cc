@@ -17,7 +17,7 @@ using Phase = Handover::Phase;
 // What happens at a time, in ms, and the phase that begins then.
 struct Step {
     int at;
-    enum { kTick, kNotReady, kPort, kCancel } what;
+    enum { kTick, kNotReady, kPort, kFlow, kCancel } what;
     std::optional<Phase> begins;
 };
 
@@ -51,6 +51,20 @@ const Row kRows[] = {
       {2000, Step::kTick, Phase::kSampling},
       {6900, Step::kPort, {}},
       {7000, Step::kTick, Phase::kOver}}},
+    {"Samples for as long as new flows come",
+     {{0, Step::kPort, {}},
+      {1000, Step::kTick, Phase::kSampling},
+      {5000, Step::kFlow, {}},
+      {6000, Step::kTick, {}},
+      {9000, Step::kFlow, {}},
+      {13999, Step::kTick, {}},
+      {14000, Step::kTick, Phase::kOver}}},
+    {"But not for ever",
+     {{0, Step::kPort, {}},
+      {1000, Step::kTick, Phase::kSampling},
+      {60000, Step::kFlow, {}},
+      {60999, Step::kTick, {}},
+      {61000, Step::kTick, Phase::kOver}}},
     {"Ended while holding",
      {{0, Step::kPort, {}},
       {10, Step::kCancel, {}},
@@ -70,6 +84,8 @@ TEST(Handover, Phases) {
             SCOPED_TRACE(step.at);
             if (step.what == Step::kPort) {
                 handover.port_added(now);
+            } else if (step.what == Step::kFlow) {
+                handover.flow_added(now);
             } else if (step.what == Step::kCancel) {
                 handover.cancel();
                 EXPECT_EQ(handover.phase(), Phase::kOver);
