@@ -30,12 +30,12 @@ constexpr uint32_t kMinOrphanTimeout = 10;
 constexpr uint32_t kMaxSeconds = 86400;
 
 Reject parse_number(std::string_view text, uint32_t min, uint32_t max,
-                    uint32_t *out) {
+                    const char *wrong, uint32_t *out) {
     uint32_t n;
     const char *all = text.data() + text.size();
     auto [end, error] = std::from_chars(text.data(), all, n);
     if (error != std::errc{} || end != all || n < min || n > max) {
-        return {"option", "not a number in its range, ignored", EINVAL};
+        return {"option", wrong, EINVAL};
     }
     *out = n;
     return {};
@@ -113,17 +113,23 @@ Reject Offload::parse_option(const ovs_offload_option &option,
     const std::string_view key = option.key, value = option.value;
     uint32_t seconds;
     if (key == "xdp-offload-max-flows") {
-        return parse_number(value, kMinFlows, kMaxFlows, &config->max_flows);
+        return parse_number(value, kMinFlows, kMaxFlows,
+                            "not a number from 16 to 16777216, ignored",
+                            &config->max_flows);
     }
     if (key == "xdp-offload-handover") {
-        auto r = parse_number(value, 0, kMaxSeconds, &seconds);
+        auto r = parse_number(
+            value, 0, kMaxSeconds,
+            "not a number of seconds from 0 to 86400, ignored", &seconds);
         if (!r) {
             handover_.set_sampling(std::chrono::seconds(seconds));
         }
         return r;
     }
     if (key == "xdp-offload-orphan-timeout") {
-        auto r = parse_number(value, kMinOrphanTimeout, kMaxSeconds, &seconds);
+        auto r = parse_number(
+            value, kMinOrphanTimeout, kMaxSeconds,
+            "not a number of seconds from 10 to 86400, ignored", &seconds);
         if (!r) {
             orphan_timeout_ = std::chrono::seconds(seconds);
         }
