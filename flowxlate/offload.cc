@@ -341,6 +341,9 @@ void Offload::apply_device_state(Port &port, const DeviceState &state) {
         .store((up && state.xdp_xmit ? XF_PORT_TX_NATIVE : 0)
                    | (up ? XF_PORT_TX_GENERIC : 0),
                std::memory_order_release);
+    if (old_flags & ~shared.flags) {
+        handover_.cancel();  // An old program would go on sending there.
+    }
     port.device = state;
     port.device.exists = present;
     port.device.up = up;

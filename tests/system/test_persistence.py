@@ -218,6 +218,23 @@ def test_port_removed_under_way(context):
             expect(ping(a, b, 5) == 5, 'ping')
 
 
+def test_port_stops(context):
+    """A port that takes no frames any more ends the old flows as well."""
+    with kept_lab(context, config=['xdp-offload-handover=600']) as lab:
+        a, b = lab.hosts
+        with both_ways(a, b) as streams:
+            wait_offloaded(lab, a, b)
+            programs = programs_of(lab)
+            end(lab, 'SIGKILL')
+            lab.ovs.start_vswitchd()
+            wait_for('the ports', lambda: len(lab.ovs.offload_show()[1]) == 2)
+            expect(programs_of(lab) == programs, 'taken over too early')
+            b.run('ethtool', '-K', 'eth0', 'gro', 'off')
+            wait_taken_over(lab, programs)
+            received = streams[0].received
+            wait_for('traffic', lambda: streams[0].received > received + 500)
+
+
 def test_restore_wait(context):
     """Old flows last as long as OVS waits for its rules to be restored."""
     with kept_lab(context) as lab:
@@ -320,6 +337,7 @@ TESTS = [
     ('kept-restarts', test_restarts),
     ('kept-port-gone', test_port_gone),
     ('kept-port-removed', test_port_removed_under_way),
+    ('kept-port-stops', test_port_stops),
     ('kept-restore-wait', test_restore_wait),
     ('kept-no-successor', test_no_successor),
     ('kept-switched-off', test_switched_off),
