@@ -273,15 +273,15 @@ private:
     std::chrono::steady_clock::time_point last_look_ = start_;
     bool allow_generic_ = false;
     bool system_ports_ = false;
-    bool can_hash_ = false;    // As OVS does.
+    bool can_hash_ = false;  // As OVS does.
+    bool persist_ = true;
+    std::atomic<bool> leaving_ = false;
     uint32_t vlan_limit_ = 1;  // OVS's.
     Devices devices_;
     BpfMaps maps_;
 
-    bool persist_ = true;
     std::chrono::seconds orphan_timeout_{300};
     Pins pins_;
-    std::atomic<bool> leaving_ = false;
 
     std::mutex attach_mutex_;
     mutable std::mutex mutex_;
@@ -305,9 +305,9 @@ private:
     int reclaims_in_progress_ = 0;
     std::chrono::steady_clock::time_point next_make_room_;
     bool must_offer_again_ = false;
+    bool handing_over_ = false;  // The worker's.
     std::chrono::steady_clock::time_point last_offer_;
     Handover handover_;
-    bool handing_over_ = false;                           // The worker's.
     std::chrono::steady_clock::time_point next_orphans_;  // The worker's.
     IdleMasks idle_masks_;
     uint64_t n_evicted_masks_ = 0, n_evicted_flows_ = 0;
