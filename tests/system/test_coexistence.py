@@ -269,7 +269,10 @@ def shared_lab(context, front_priority, port, joins=True, **options):
     # If a test before this one has found out, no lab need be started.
     check_joins(joins, getattr(context, 'joins_dispatcher', joins))
     mounts = ['nsenter', '--mount=/proc/%d/ns/mnt' % os.getpid()]
-    with context.lab(hosts=0, wrapper=mounts, **options) as lab:
+    # What old flows do between two processes is in nobody's counters.
+    config = [*options.pop('config', ()), 'xdp-offload-persist=false']
+    with context.lab(hosts=0, wrapper=mounts, config=config,
+                     **options) as lab:
         a = lab.add_host(port=False, queues=2)
         a.run('ethtool', '-L', 'eth0', 'tx', '1')   # OVS reads one for now.
         lab.add_host(**port)

@@ -407,8 +407,10 @@ def test_machine(context):
         for port in (guest.port, host.port):
             in_xdp, up = ports[port]['packets'], passed(lab, port)
             context.note('%s: %d in XDP, %d passed to OVS', port, in_xdp, up)
-            expect(in_xdp > 10 * up, '%s: %d in XDP, %d passed to OVS', port,
-                   in_xdp, up)
+            # The guest's long segments go through OVS: docs/kernels.md.
+            share = 0.05 if port == guest.port else 10
+            expect(in_xdp > share * up, '%s: %d in XDP, %d passed to OVS',
+                   port, in_xdp, up)
         expect(host.checksum_errors() == 0, 'wrong checksums at the host')
 
 
