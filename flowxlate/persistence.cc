@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Programs and flows that outlive this process, and taking over those of an
 // earlier one.  See handover.h for how, and pins.h for what stays.
+#include <cerrno>
 #include <chrono>
 
 #include "offload.h"
