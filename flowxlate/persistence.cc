@@ -17,7 +17,10 @@ void Offload::open_pins() {
     handover_.port_added(std::chrono::steady_clock::now());
     if (auto f = pins_.open()) {
         if (persist_) {
-            log(OVS_OFFLOAD_LOG_WARN,
+            // Without a BPF file system, as in many a container, that is how
+            // it is; anything else somebody should mend.
+            log(f.error == ENOENT ? OVS_OFFLOAD_LOG_INFO
+                                  : OVS_OFFLOAD_LOG_WARN,
                 "flows in XDP end with this process: " + f.message);
         }
         persist_ = false;
