@@ -18,9 +18,10 @@
 //   over      The new programs replace the old ones, in one step for each
 //             device.  Flows that were too slow to be sampled miss once.
 //
-// A port that is removed, or can take no frames any more, ends it at once for all
-// of them: an old flow could send to that port.  If a process dies on the way, the old program just stays
-// (the kernel empties 'xf_next'), and the next process begins again.
+// A port that is removed, or can take no frames any more, ends it at once for
+// all of them: an old flow could send to that port.  If a process dies on the
+// way, the old program just stays (the kernel empties 'xf_next'), and the next
+// process begins again.
 //
 // If no process comes, the programs stop to execute flows at a deadline
 // (struct xf_cpu), which a living process moves on.
