@@ -32,7 +32,7 @@ struct DeviceState {
     bool up = false;         // Administratively up, with carrier.
     bool xdp_xmit = false;   // The driver takes frames from native XDP now.
     uint32_t max_frame = 0;  // Longest untagged frame, in bytes, without FCS.
-    bool is_tap = false;     // XF_TAP_MAX_PARTIAL applies.
+    bool is_tap = false;     // XF_TAP_MAX_PARTIAL may apply.
     Ifindex peer{};          // Of a veth; in its own namespace.
     std::string why_not;     // If !xdp_xmit, why, in words.
     // If asked for: VLAN tags of what enters are in the frame, not beside it.

@@ -137,7 +137,8 @@ Reject Offload::parse_option(const ovs_offload_option &option,
     }
     for (auto [name, to] : {std::pair{"xdp-offload-generic", &allow_generic_},
                             {"xdp-offload-system-ports", &system_ports_},
-                            {"xdp-offload-persist", &persist_}}) {
+                            {"xdp-offload-persist", &persist_},
+                            {"xdp-offload-tap-tso", &tap_tso_}}) {
         if (key == name) {
             return parse_bool(value, to);
         }
@@ -333,7 +334,7 @@ void Offload::apply_device_state(Port &port, const DeviceState &state) {
     }
     const bool up = present && state.up;
     std::atomic_ref(shared.max_partial)
-        .store(state.is_tap ? XF_TAP_MAX_PARTIAL : 0,
+        .store(state.is_tap && tap_tso_ ? XF_TAP_MAX_PARTIAL : 0,
                std::memory_order_relaxed);
     std::atomic_ref(shared.max_frame)
         .store(state.max_frame, std::memory_order_relaxed);

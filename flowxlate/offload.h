@@ -275,6 +275,7 @@ private:
     bool system_ports_ = false;
     bool can_hash_ = false;  // As OVS does.
     bool persist_ = true;
+    bool tap_tso_ = true;  // Guests leave segmentation to us.
     std::atomic<bool> leaving_ = false;
     uint32_t vlan_limit_ = 1;  // OVS's.
     Devices devices_;
