@@ -61,8 +61,8 @@ struct [[nodiscard]] Failure {
     explicit operator bool() const { return error != 0; }
 };
 
-// "WHAT: why", for an errno value of either sign, with what to do about
-// missing privileges.
+// "WHAT: why", for an errno value of either sign; names the capabilities that
+// are missing, if that may be the cause.
 Failure failure(int error, const std::string &what);
 
 // Why something was refused.  'group' and 'what' point to string literals and
