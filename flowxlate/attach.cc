@@ -254,12 +254,13 @@ Failure Attachment::join_dispatcher(const BpfMaps &maps, PortSlot slot,
     std::vector<xdp_program *> stale;
     for (xdp_program *p = nullptr;
          (p = xdp_multiprog__next_prog(p, present));) {
-        const int fd = xdp_program__fd(p);
-        if (find_map(fd, kFlowMapName)) {
+        if (std::strcmp(xdp_program__name(p), kProgramName) != 0) {
+            continue;
+        }
+        if (find_map(xdp_program__fd(p), kFlowMapName)) {
             stale.push_back(p);
-        } else if (options.is_afxdp
-                   && !std::strcmp(xdp_program__name(p), kProgramName)) {
-            sockets = find_map(fd, kSocketMapName);
+        } else if (options.is_afxdp) {
+            sockets = find_map(xdp_program__fd(p), kSocketMapName);
         }
     }
     // libxdp keeps a dispatcher's programs when their process dies.  One of
