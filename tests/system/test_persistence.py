@@ -5,6 +5,7 @@ The switch must see the BPF file system, where the programs are kept, and which
 "ip netns exec" hides.
 """
 import contextlib
+import functools
 import os
 import random
 import re
@@ -15,6 +16,7 @@ import time
 from lab import (ETH_P_ALL, Stream, attached_program, in_netns, ping, wait_for)
 from suite import (Skipped, all_programs, expect, passed, programs_of,
                    wait_offloaded)
+from test_kernel_datapath import kernel_lab, wait_layer
 from test_restart import all_maps, maps_of, wait_freed
 
 BPF_FS = '/sys/fs/bpf'
@@ -23,14 +25,17 @@ TAKEN_OVER = 30                 # Seconds, on a busy machine.
 
 
 @contextlib.contextmanager
-def kept_lab(context, config=(), **options):
+def kept_lab(context, config=(), make_lab=None, **options):
     """A lab whose ovs-vswitchd sees the BPF file system."""
     if not os.path.ismount(BPF_FS):
         raise Skipped('no BPF file system on ' + BPF_FS)
     mounts = ['nsenter', '--mount=/proc/%d/ns/mnt' % os.getpid()]
-    with context.lab(wrapper=mounts, config=[*QUICK, *config],
-                     **options) as lab:
-        yield lab
+    if make_lab is None:
+        lab = context.lab
+    else:
+        lab = functools.partial(make_lab, context)
+    with lab(wrapper=mounts, config=[*QUICK, *config], **options) as made:
+        yield made
 
 
 @contextlib.contextmanager
@@ -104,6 +109,26 @@ def test_ways(context):
         check_nothing_lost(streams)
         expect(passed(lab, a.port) < 0.1 * streams[0].sent, 'passed to OVS: %d',
                passed(lab, a.port))
+
+
+def test_kernel(context):
+    """In front of the kernel datapath flows go on as well."""
+    with kept_lab(context, make_lab=kernel_lab) as lab:
+        a, b = lab.hosts
+        with both_ways(a, b, 50) as streams:
+            for how in ('SIGKILL', 'SIGTERM'):
+                wait_layer(lab, a, b, 'xdp')
+                wait_layer(lab, b, a, 'xdp')
+                programs = programs_of(lab)
+                end(lab, how)
+                time.sleep(1)
+                expect(programs_of(lab) == programs, '%s: programs %s, were %s',
+                       how, programs_of(lab), programs)
+                lab.ovs.start_vswitchd()
+                wait_taken_over(lab, programs)
+            wait_layer(lab, a, b, 'xdp')
+        context.note('%s; %s', *streams)
+        check_nothing_lost(streams)
 
 
 def listen(host, macs):
@@ -343,4 +368,5 @@ TESTS = [
     ('kept-switched-off', test_switched_off),
     ('kept-clean-up', test_clean_up),
     ('kept-directory', test_directory),
+    ('kernel-kept', test_kernel),
 ]
