@@ -3,8 +3,9 @@
  *
  * This is the only header that both worlds include.  It compiles as C, C++ and
  * BPF C, and the assertions at its end hold the layouts in place.  The program
- * is embedded in the library and the maps end with the process, so the two
- * sides always are of one version.
+ * is embedded in the library, and a process reads no maps of an earlier one but
+ * xf_cpus, and that only if its entries are as long as ours: the two sides
+ * always are of one version.
  *
  * How a packet finds its flow
  * ===========================

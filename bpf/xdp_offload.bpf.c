@@ -60,9 +60,20 @@ execute(struct xdp_md *ctx, const struct xf_packet *p, __u32 cpu,
     return miss;
 }
 
+/* Has user space been gone for so long that its flows mean nothing any more? */
+static __always_inline bool
+is_orphaned(const struct xf_cpu *self)
+{
+    const volatile __u64 *deadline = &self->deadline;
+    __u64 until = *deadline;
+
+    return until && (__s64)(bpf_jiffies64() - until) > 0;
+}
+
 /* Returns an XDP action, or -1 with the packet unchanged. */
 static __always_inline int
-run(struct xdp_md *ctx, struct xf_packet *p, __u32 cpu)
+run(struct xdp_md *ctx, struct xf_packet *p, __u32 cpu,
+    const struct xf_cpu *self)
 {
     int action = XDP_PASS;
     int miss;
@@ -72,7 +83,9 @@ run(struct xdp_md *ctx, struct xf_packet *p, __u32 cpu)
     barrier();                       /* Or the verifier follows each way through
                                       * the parser on to the end, by what it
                                       * has left in registers (all kernels). */
-    if (miss == XF_PARSED) {
+    if (miss == XF_PARSED && is_orphaned(self)) {
+        miss = XF_MISS_NO_FLOW;
+    } else if (miss == XF_PARSED) {
         struct xf_hit hit = find_flow(p, cpu);
 
         miss = hit.flow ? execute(ctx, p, cpu, hit, &action)
@@ -82,16 +95,6 @@ run(struct xdp_md *ctx, struct xf_packet *p, __u32 cpu)
         return action;
     count_miss(cpu, miss);
     return -1;
-}
-
-/* Has user space been gone for so long that its flows mean nothing any more? */
-static __always_inline bool
-is_orphaned(const struct xf_cpu *self)
-{
-    const volatile __u64 *deadline = &self->deadline;
-    __u64 until = *deadline;
-
-    return until && (__s64)(bpf_jiffies64() - until) > 0;
 }
 
 /* libxdp reuses an attached program of this name and version, and its
@@ -104,7 +107,7 @@ int xsk_def_prog(struct xdp_md *ctx)
     struct xf_scratch *scratch = bpf_map_lookup_elem(&xf_scratches, &cpu);
     int action;
 
-    if (!self || !scratch || is_orphaned(self))
+    if (!self || !scratch)
         return bpf_redirect_map(&xsks_map, ctx->rx_queue_index, XDP_PASS);
     if (xf_is_sampled(self->seq)) {
         self->seq += 2;              /* As if it had run. */
@@ -112,7 +115,7 @@ int xsk_def_prog(struct xdp_md *ctx)
     }
     self->seq++;
     barrier();
-    action = run(ctx, &scratch->packet, cpu);
+    action = run(ctx, &scratch->packet, cpu, self);
     barrier();
     self->seq++;
     if (action >= 0)

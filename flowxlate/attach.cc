@@ -152,6 +152,7 @@ Failure Attachment::attach(const BpfMaps &maps, PortSlot slot, Ifindex ifindex,
     a->ifindex_ = ifindex;
     remove_pins([&](const Pinned &p) { return is_left_behind(p, ifindex); });
 
+    Fd sockets;
     if (options.pins && !options.only_join) {
         if (auto left = options.pins->take(ifindex)) {
             if (!a->take_over(maps, slot, left->program, options)) {
@@ -160,9 +161,13 @@ Failure Attachment::attach(const BpfMaps &maps, PortSlot slot, Ifindex ifindex,
                 *out = std::move(a);
                 return {};
             }
-            // Nobody would tend it.  It gives way to a program of our own.
+            // Nobody would tend it.  It gives way to a program of our own,
+            // which needs the sockets that libxdp has put into its map.
             (void)bpf_link_detach(left->link.get());
             options.pins->forget(ifindex);
+            sockets = std::move(left->program.maps[kSocketMapName]);
+            a.reset(new Attachment);
+            a->ifindex_ = ifindex;
         }
     }
     auto present = what_is_attached(ifindex);
@@ -176,7 +181,7 @@ Failure Attachment::attach(const BpfMaps &maps, PortSlot slot, Ifindex ifindex,
     } else if (options.only_join) {
         f = {EAGAIN, "there is no dispatcher to join"};
     } else {
-        f = a->attach_alone(maps, slot, options);
+        f = a->attach_alone(maps, slot, options, sockets);
     }
     if (!f) {
         *out = std::move(a);
@@ -193,15 +198,14 @@ Failure Attachment::take_over(const BpfMaps &maps, PortSlot slot,
         return failure(error, "cannot ask for the device's XDP program");
     }
     const bool generic = query.attach_mode == XDP_ATTACHED_SKB;
-    if (generic && !options.allow_generic) {
+    // netdev-afxdp chooses the mode of its devices.
+    if (generic && !options.allow_generic && !options.is_afxdp) {
         return {EOPNOTSUPP, "generic mode is not wanted any more"};
     }
     mode_ = generic ? AttachMode::kGeneric : AttachMode::kNative;
     // libxdp has put the new sockets into the old program's map.
-    Fd sockets;
-    if (options.is_afxdp) {
-        sockets = std::move(old.maps[kSocketMapName]);
-    }
+    const Fd none;
+    const Fd &sockets = options.is_afxdp ? old.maps[kSocketMapName] : none;
     has_sockets_ = static_cast<bool>(sockets);
     if (auto f = maps.open_port(slot, tx_flag(), sockets.get(), &skeleton_)) {
         return f;
@@ -234,7 +238,9 @@ Failure Attachment::finish_take_over() {
         return {};
     }
     const int prog_fd = bpf_program__fd(skeleton_->progs.xsk_def_prog);
-    if (bpf_link_update(link_fd_.get(), prog_fd, nullptr)) {
+    // ENOLINK: the device is gone, and the old program with it.
+    if (bpf_link_update(link_fd_.get(), prog_fd, nullptr)
+        && errno != ENOLINK) {
         return failure(errno,
                        "cannot replace the program of the earlier "
                        "ovs-vswitchd");
@@ -292,16 +298,19 @@ Failure Attachment::join_dispatcher(const BpfMaps &maps, PortSlot slot,
 }
 
 Failure Attachment::attach_alone(const BpfMaps &maps, PortSlot slot,
-                                 const Options &options) {
+                                 const Options &options,
+                                 const Fd &old_sockets) {
     LIBBPF_OPTS(bpf_xdp_query_opts, query);
     if (int error = bpf_xdp_query(index(ifindex_), 0, &query)) {
         return failure(error, "cannot ask for the device's XDP program");
     }
     if (query.attach_mode == XDP_ATTACHED_NONE) {
-        auto f = load_and_link(maps, slot, -1);
-        if (f.error == EOPNOTSUPP && options.allow_generic) {
+        has_sockets_ = options.is_afxdp && old_sockets;
+        const int sockets_fd = has_sockets_ ? old_sockets.get() : -1;
+        auto f = load_and_link(maps, slot, sockets_fd);
+        if (f.error == EOPNOTSUPP && (options.allow_generic || has_sockets_)) {
             mode_ = AttachMode::kGeneric;
-            f = load_and_link(maps, slot, -1);
+            f = load_and_link(maps, slot, sockets_fd);
         }
         return f;
     }

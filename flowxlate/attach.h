@@ -87,7 +87,8 @@ private:
     Failure replace_dispatcher(const BpfMaps &, PortSlot);
     Failure take_place_of(const BpfMaps &, PortSlot, int present_fd,
                           const Fd &sockets);
-    Failure attach_alone(const BpfMaps &, PortSlot, const Options &);
+    Failure attach_alone(const BpfMaps &, PortSlot, const Options &,
+                         const Fd &old_sockets);
     Failure load_and_link(const BpfMaps &, PortSlot, int sockets_fd,
                           const std::function<int()> &make_room = {});
 

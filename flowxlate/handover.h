@@ -18,10 +18,11 @@
 //   over      The new programs replace the old ones, in one step for each
 //             device.  Flows that were too slow to be sampled miss once.
 //
-// A port that is removed, or can take no frames any more, ends it at once for
-// all of them: an old flow could send to that port.  If a process dies on the
-// way, the old program just stays (the kernel empties 'xf_next'), and the next
-// process begins again.
+// A port that is removed, or can take no frames any more, ends it for all of
+// them as soon as OVS handles misses: an old flow could send to that port.
+// (Before that there is nobody else to forward anything.)  If a process dies
+// on the way, the old program just stays (the kernel empties 'xf_next'), and
+// the next process begins again.
 //
 // If no process comes, the programs stop to execute flows at a deadline
 // (struct xf_cpu), which a living process moves on.
@@ -56,7 +57,8 @@ public:
 
     void port_added(Time now) { last_port_ = now; }
     void flow_added(Time now) { last_flow_ = now; }
-    void cancel() { phase_ = Phase::kOver; }
+    // The next tick ends it, if OVS has handled misses by then.
+    void hurry() { hurry_ = true; }
 
     // Called regularly; 'ready': OVS handles misses.  Returns the phase that
     // has begun, if one has.
@@ -64,6 +66,7 @@ public:
 
 private:
     Phase phase_ = Phase::kHolding;
+    bool hurry_ = false;
     Duration sampling_ = kDefaultSampling;
     std::optional<Time> last_port_;
     Time sampling_since_, last_flow_;

@@ -279,7 +279,7 @@ void Offload::port_del(Port *p) {
     }
     std::unique_ptr<Port> port;
     std::unique_lock attaching(attach_mutex_);
-    end_handover();  // An old flow may send to this port.
+    hurry_handover();  // An old flow may send to this port.
     {
         std::lock_guard lock(mutex_);
         remove_flows_of(*p, false);
@@ -343,7 +343,7 @@ void Offload::apply_device_state(Port &port, const DeviceState &state) {
                    | (up ? XF_PORT_TX_GENERIC : 0),
                std::memory_order_release);
     if (old_flags & ~shared.flags) {
-        handover_.cancel();  // An old program would go on sending there.
+        handover_.hurry();  // An old program would go on sending there.
     }
     port.device = state;
     port.device.exists = present;
@@ -766,7 +766,7 @@ int Offload::flow_flush(Port *port) {
     }
     {
         std::lock_guard attaching(attach_mutex_);
-        end_handover();
+        hurry_handover();
     }
     std::lock_guard lock(mutex_);
     remove_flows_of(*port, true);
@@ -836,12 +836,14 @@ void Offload::run_worker() {
 }
 
 void Offload::work(bool full) {
+    if (full) {
+        say_that_we_live();  // First: what follows may take long.
+    }
     bool lost;
     const auto changed = devices_.drain_events(&lost);
     refresh_devices(full || lost, changed);
     continue_handover();
     if (full) {
-        say_that_we_live();
         remove_orphans();
         restore_attachments();
         evict_idle_masks();

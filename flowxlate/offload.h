@@ -84,9 +84,10 @@ struct Port {
     TagOffload::Features switched_off;  // To be switched on again.
     std::unique_ptr<Attachment> attachment;
     DeviceState device;
-    size_t n_flows = 0;     // In the tables, that enter here.
-    FlowStats past;         // Of flows that entered here and are gone.
-    std::string last_news;  // What was last logged about the device.
+    size_t n_flows = 0;        // In the tables, that enter here.
+    FlowStats past;            // Of flows that entered here and are gone.
+    std::string last_news;     // What was last logged about the device,
+    std::string last_trouble;  // and about taking over.
 
     // Can it be the output of packets that enter through 'in'?
     bool takes_frames_from(const Port &in) const;
@@ -211,7 +212,7 @@ private:
     void open_pins();
     void keep_attached(Port &);
     void continue_handover();
-    void end_handover();
+    void hurry_handover();
     void advance(std::span<Port *const>, Handover::Phase);
     std::vector<Port *> taking_over() const;
     void say_that_we_live();

@@ -62,9 +62,11 @@ void Offload::advance(std::span<Port *const> ports, Handover::Phase phase) {
         } else if (phase == Handover::Phase::kOver) {
             f = port->attachment->finish_take_over();
         }
-        if (f) {
+        // It is tried again and again.
+        if (f && f.message != port->last_trouble) {
             log(OVS_OFFLOAD_LOG_WARN, port->name + ": " + f.message);
         }
+        port->last_trouble = f.message;
     }
 }
 
@@ -90,16 +92,20 @@ void Offload::continue_handover() {
 }
 
 // Called with attach_mutex_.
-void Offload::end_handover() {
+void Offload::hurry_handover() {
     std::vector<Port *> ports;
+    Handover::Phase phase;
     {
         std::lock_guard lock(mutex_);
         ports = taking_over();
         if (!ports.empty()) {
-            handover_.cancel();
+            handover_.hurry();
+            (void)handover_.tick(std::chrono::steady_clock::now(),
+                                 host_.handles_misses());
         }
+        phase = handover_.phase();
     }
-    advance(ports, Handover::Phase::kOver);
+    advance(ports, phase);
 }
 
 void Offload::say_that_we_live() {

@@ -12,6 +12,7 @@
 #include <cstdio>
 #include <filesystem>
 
+#include "capabilities.h"
 #include "loaded.h"
 
 namespace flowxlate {
@@ -26,7 +27,11 @@ bool is_tended(const LinkedProgram &linked) {
     const auto map = linked.maps.find(kCpuMapName);
     const uint32_t first = 0;
     xf_cpu cpu{};
+    bpf_map_info info{};
+    uint32_t len = sizeof info;
     if (map == linked.maps.end()
+        || bpf_obj_get_info_by_fd(map->second.get(), &info, &len)
+        || info.value_size != sizeof cpu  // Another release's.
         || bpf_map_lookup_elem(map->second.get(), &first, &cpu)) {
         return false;
     }
@@ -57,6 +62,10 @@ Failure Pins::open(const std::string &directory) {
     }
     directory_ = directory;
     inherit();
+    if (!may_administrate()) {
+        directory_.clear();  // The next process could not take over, either.
+        return {EPERM, "that takes CAP_SYS_ADMIN"};
+    }
     return {};
 }
 
@@ -80,10 +89,20 @@ void Pins::inherit() {
         }
         if (!index(there.program.ifindex)) {  // Its device is gone.
             (void)unlink(i->path().c_str());
-        } else if (netns == here && index(there.program.ifindex) == ifindex
-                   && there.program.prog && is_ours(&there.program)) {
-            inherited_.emplace(Ifindex{ifindex}, std::move(there));
+        } else if (netns == here && index(there.program.ifindex) == ifindex) {
+            inherit(i->path(), std::move(there));
         }
+    }
+}
+
+void Pins::inherit(const std::string &path, Inherited there) {
+    if (!there.program.prog) {
+        // Nobody could tend it.
+        (void)bpf_link_detach(there.link.get());
+        (void)unlink(path.c_str());
+    } else if (is_ours(&there.program)) {
+        const Ifindex ifindex = there.program.ifindex;
+        inherited_.emplace(ifindex, std::move(there));
     }
 }
 
@@ -122,15 +141,23 @@ void Pins::forget(Ifindex ifindex) const {
 
 size_t Pins::remove_orphans() {
     std::lock_guard lock(mutex_);
-    return std::erase_if(inherited_, [&](const auto &entry) {
+    size_t removed = 0;
+    std::erase_if(inherited_, [&](const auto &entry) {
         const auto &[ifindex, left] = entry;
+        LinkedProgram now;
+        if (look_at_link(left.link, &now) || now.ifindex != ifindex
+            || now.prog_id != left.program.prog_id) {
+            return true;  // Its device is gone, or somebody has taken over.
+        }
         if (is_tended(left.program)) {
             return false;
         }
         (void)bpf_link_detach(left.link.get());
         forget(ifindex);
+        removed++;
         return true;
     });
+    return removed;
 }
 
 }  // namespace flowxlate

@@ -46,7 +46,9 @@ public:
     };
 
     // Makes the directory, or checks the one that is there, and reads what is
-    // in it.  On failure nothing is kept, and nothing is found.
+    // in it.  On failure nothing is kept, and nothing is found.  ENOENT: there
+    // is no BPF file system; EPERM: the directory is not safe, or a capability
+    // is missing.
     Failure open(const std::string &directory = kDirectory);
     bool usable() const { return !directory_.empty(); }
 
@@ -56,13 +58,14 @@ public:
     Failure keep(const Fd &link, Ifindex) const;
     void forget(Ifindex) const;
 
-    // Detaches and forgets what nobody has taken, unless its process is alive
-    // after all.  Returns how many.
+    // Detaches and forgets what nobody has taken, unless its process, or one
+    // that has taken over from it, is alive after all.  Returns how many.
     size_t remove_orphans();
 
 private:
     std::string path(Ifindex) const;
     void inherit();
+    void inherit(const std::string &path, Inherited);
 
     std::string directory_;
     std::mutex mutex_;

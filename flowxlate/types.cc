@@ -1,45 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "types.h"
 
-#include <linux/capability.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
-#include <utility>
+
+#include "capabilities.h"
 
 namespace flowxlate {
-namespace {
-
-// Those of CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN that this thread does not
-// have, ", " between them.
-std::string missing_capabilities() {
-    __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
-    __user_cap_data_struct sets[_LINUX_CAPABILITY_U32S_3]{};
-    (void)syscall(SYS_capget, &header, sets);
-    const auto has = [&](unsigned capability) {
-        return (sets[CAP_TO_INDEX(capability)].effective
-                & CAP_TO_MASK(capability))
-            != 0;
-    };
-    // See bpf_capable() and perfmon_capable() in linux/capability.h.
-    const bool admin = has(CAP_SYS_ADMIN);
-    std::string missing;
-    for (auto [name, there] :
-         {std::pair{"CAP_BPF", admin || has(CAP_BPF)},
-          std::pair{"CAP_PERFMON", admin || has(CAP_PERFMON)},
-          std::pair{"CAP_NET_ADMIN", has(CAP_NET_ADMIN)}}) {
-        if (!there) {
-            missing += missing.empty() ? name : std::string(", ") + name;
-        }
-    }
-    return missing;
-}
-
-}  // namespace
-
 std::string Ufid::to_string() const {
     // As OVS prints one: UUID format, each group a host-order 32-bit word.
     uint32_t w[4];

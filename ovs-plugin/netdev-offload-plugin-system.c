@@ -45,11 +45,12 @@ VLOG_DEFINE_THIS_MODULE(netdev_offload_plugin_system);
  * other_config:max-idle. */
 #define AGES_AGO INT_MIN
 
-/* A flow may miss so many packets (they may have been on their way when it was
- * installed, at least within a grace period), before it is taken off the
- * plugin for a while. */
+/* A flow may miss so many packets, each soon after the one before (they may
+ * have been on their way when it was installed, at least within a grace
+ * period), before it is taken off the plugin for a while. */
 #define MAX_MISSES 16
 #define MISS_GRACE_MS 1000
+#define MISS_GAP_MS 10000
 #define AVOID_MS 30000
 
 /* Of a flow's actions in bytes.  A dump has 640 for each flow, see
@@ -85,7 +86,8 @@ struct system_flow {
     struct dpif_flow_stats stats;
 
     long long int created;
-    unsigned int n_missed;          /* See plugin_system_flow_missed(). */
+    unsigned int n_missed;          /* See netdev_offload_plugin_flow_missed(). */
+    long long int last_missed;
 };
 
 /* A ufid that is not offered to the plugin for some time. */
@@ -146,6 +148,8 @@ init_minimatch(struct minimatch *mini, const struct match *match)
     memset(&m, 0, sizeof m);
     m.flow = match->flow;
     m.wc = match->wc;
+    /* A datapath flow's key is a packet's: a minimatch compares it by words. */
+    match_zero_wildcarded_fields(&m);
     minimatch_init(mini, &m);
 }
 
@@ -460,20 +464,23 @@ plugin_system_flow_put(struct netdev *netdev, struct system_port *port,
     int error = EOPNOTSUPP;
     int order;
 
-    /* TC replaces a flow by deleting it first, too. */
+    atomic_read_relaxed(&tc_order, &order);
+    if (order != TC_BEFORE) {
+        error = put_in_plugin(netdev, port, match, actions, actions_len, ufid);
+    }
+    /* TC replaces a flow by deleting it first, too.  It does not count what it
+     * handles meanwhile, which is nothing if the plugin has the flow now. */
     if (port->tc && !netdev_offload_tc.flow_del(netdev, ufid, &past)) {
         add_past(ufid, &past);
     }
-
-    atomic_read_relaxed(&tc_order, &order);
     if (order == TC_BEFORE) {
         error = put_in_tc(netdev, port, match, actions, actions_len, ufid,
                           info);
-    }
-    if (error && error != EEXIST) {
-        error = put_in_plugin(netdev, port, match, actions, actions_len, ufid);
-    }
-    if (error && order == TC_AFTER) {
+        if (error && error != EEXIST) {
+            error = put_in_plugin(netdev, port, match, actions, actions_len,
+                                  ufid);
+        }
+    } else if (error && order == TC_AFTER) {
         error = put_in_tc(netdev, port, match, actions, actions_len, ufid,
                           info);
     }
@@ -549,28 +556,8 @@ int
 plugin_system_flow_del(struct netdev *netdev, const ovs_u128 *ufid,
                        struct dpif_flow_stats *stats)
 {
-    struct dpif_flow_stats sum = { .n_packets = 0 };
-    struct dpif_flow_stats in_tc;
-    struct system_flow *f;
-    bool found;
-
-    ovs_mutex_lock(&mutex);
-    f = find_flow(ufid);
-    found = f != NULL;
-    if (f) {
-        evict(f);
-        sum = f->stats;
-        free_flow(f);
-    }
-    ovs_mutex_unlock(&mutex);
-    if (netdev && !netdev_offload_tc.flow_del(netdev, ufid, &in_tc)) {
-        stats_add(&sum, &in_tc);
-        found = true;
-    }
-    if (found && stats) {
-        *stats = sum;
-    }
-    return found ? 0 : ENOENT;
+    return (netdev_offload_plugin_del_known(ufid, stats)
+            ? netdev_offload_tc.flow_del(netdev, ufid, stats) : 0);
 }
 
 /* The plugin's flows become homeless, so that OVS learns of it. */
@@ -700,6 +687,7 @@ netdev_offload_plugin_flow_left_kernel(const ovs_u128 *ufid,
 void
 netdev_offload_plugin_flow_missed(const ovs_u128 *ufid)
 {
+    long long int now = time_msec();
     struct system_flow *f;
     bool too_often = false;
 
@@ -708,9 +696,10 @@ netdev_offload_plugin_flow_missed(const ovs_u128 *ufid)
     }
     ovs_mutex_lock(&mutex);
     f = find_flow(ufid);
-    if (f && !f->in_tc && time_msec() >= f->created + MISS_GRACE_MS
-        && ++f->n_missed == MAX_MISSES) {
-        too_often = collect(f);
+    if (f && !f->in_tc && now >= f->created + MISS_GRACE_MS) {
+        f->n_missed = now < f->last_missed + MISS_GAP_MS ? f->n_missed + 1 : 1;
+        f->last_missed = now;
+        too_often = f->n_missed == MAX_MISSES && collect(f);
     }
     if (too_often) {
         evict(f);
@@ -721,17 +710,44 @@ netdev_offload_plugin_flow_missed(const ovs_u128 *ufid)
         static struct vlog_rate_limit rl = VLOG_RATE_LIMIT_INIT(1, 5);
 
         VLOG_INFO_RL(&rl, "ufid:"UUID_FMT": the plugin passes its packets "
-                     "up, so it is not offered to it for %d s",
+                     "up, so it is not offered to it for at least %d s",
                      UUID_ARGS((const struct uuid *) ufid), AVOID_MS / 1000);
         netdev_offload_plugin_flows_moved();
     }
 }
 
-/* Deletes flow 'ufid' whose port has been removed.  Returns 0 or ENOENT. */
+/* Deletes flow 'ufid' if there is a record of it, wherever it lives.  ENOENT:
+ * there is none, or TC does not have the flow any more, so that its figures
+ * are not known. */
 int
-netdev_offload_plugin_del_orphan(const ovs_u128 *ufid,
-                                 struct dpif_flow_stats *stats)
+netdev_offload_plugin_del_known(const ovs_u128 *ufid,
+                                struct dpif_flow_stats *stats)
 {
-    return (netdev_offload_plugin_is_loaded()
-            ? plugin_system_flow_del(NULL, ufid, stats) : ENOENT);
+    struct dpif_flow_stats sum = { .n_packets = 0 };
+    struct dpif_flow_stats in_tc;
+    struct system_flow *f;
+    bool known, found;
+
+    if (!netdev_offload_plugin_is_loaded()) {
+        return ENOENT;
+    }
+    ovs_mutex_lock(&mutex);
+    f = find_flow(ufid);
+    known = f != NULL;
+    found = f && !f->in_tc;
+    if (f) {
+        evict(f);
+        sum = f->stats;
+        free_flow(f);
+    }
+    ovs_mutex_unlock(&mutex);
+    /* TC finds it by the ufid: the port may have been removed. */
+    if (known && !netdev_offload_tc.flow_del(NULL, ufid, &in_tc)) {
+        stats_add(&sum, &in_tc);
+        found = true;
+    }
+    if (found && stats) {
+        *stats = sum;
+    }
+    return found ? 0 : ENOENT;
 }

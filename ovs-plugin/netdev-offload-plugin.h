@@ -80,8 +80,8 @@ int netdev_offload_plugin_del(const ovs_u128 *ufid,
 void netdev_offload_plugin_flow_missed(const ovs_u128 *ufid);
 void netdev_offload_plugin_flow_left_kernel(const ovs_u128 *ufid,
                                             const struct dpif_flow_stats *);
-int netdev_offload_plugin_del_orphan(const ovs_u128 *ufid,
-                                     struct dpif_flow_stats *);
+int netdev_offload_plugin_del_known(const ovs_u128 *ufid,
+                                    struct dpif_flow_stats *);
 
 /* What a plugin gets of a match.  For tests, too. */
 void netdev_offload_plugin_put_match(const struct flow *,
@@ -187,8 +187,8 @@ netdev_offload_plugin_flow_left_kernel(const ovs_u128 *ufid OVS_UNUSED,
 }
 
 static inline int
-netdev_offload_plugin_del_orphan(const ovs_u128 *ufid OVS_UNUSED,
-                                 struct dpif_flow_stats *stats OVS_UNUSED)
+netdev_offload_plugin_del_known(const ovs_u128 *ufid OVS_UNUSED,
+                                struct dpif_flow_stats *stats OVS_UNUSED)
 {
     return ENOENT;
 }

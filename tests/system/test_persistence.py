@@ -17,6 +17,7 @@ from lab import (ETH_P_ALL, Stream, attached_program, in_netns, ping, wait_for)
 from suite import (Skipped, all_programs, expect, passed, programs_of,
                    wait_offloaded)
 from test_kernel_datapath import kernel_lab, wait_layer
+from test_privileges import add_hosts
 from test_restart import all_maps, maps_of, wait_freed
 
 BPF_FS = '/sys/fs/bpf'
@@ -25,7 +26,7 @@ TAKEN_OVER = 30                 # Seconds, on a busy machine.
 
 
 @contextlib.contextmanager
-def kept_lab(context, config=(), make_lab=None, **options):
+def kept_lab(context, config=(), make_lab=None, wrapper=(), **options):
     """A lab whose ovs-vswitchd sees the BPF file system."""
     if not os.path.ismount(BPF_FS):
         raise Skipped('no BPF file system on ' + BPF_FS)
@@ -34,7 +35,8 @@ def kept_lab(context, config=(), make_lab=None, **options):
         lab = context.lab
     else:
         lab = functools.partial(make_lab, context)
-    with lab(wrapper=mounts, config=[*QUICK, *config], **options) as made:
+    with lab(wrapper=[*mounts, *wrapper], config=[*QUICK, *config],
+             **options) as made:
         yield made
 
 
@@ -109,6 +111,40 @@ def test_ways(context):
         check_nothing_lost(streams)
         expect(passed(lab, a.port) < 0.1 * streams[0].sent, 'passed to OVS: %d',
                passed(lab, a.port))
+
+
+def test_generic(context):
+    """So do those of ports that netdev-afxdp has in generic mode."""
+    with kept_lab(context, xdp_mode='generic') as lab:
+        a, b = lab.hosts
+        with both_ways(a, b, 200) as streams:
+            wait_offloaded(lab, a, b)
+            wait_offloaded(lab, b, a)
+            programs = programs_of(lab)
+            end(lab, 'SIGKILL')
+            time.sleep(1)
+            lab.ovs.start_vswitchd()
+            wait_taken_over(lab, programs)
+            wait_offloaded(lab, a, b)
+        context.note('%s; %s', *streams)
+        check_nothing_lost(streams)
+
+
+def test_no_admin(context):
+    """Without CAP_SYS_ADMIN flows end with the process, and the log says so."""
+    without = ['setpriv', '--inh-caps=-sys_admin', '--bounding-set=-sys_admin']
+    with kept_lab(context, hosts=0, wrapper=without,
+                  config=['xdp-offload-system-ports=true']) as lab:
+        a, b = add_hosts(lab, 'system')
+        for how in ('SIGKILL', 'SIGTERM'):
+            wait_for('ping', lambda: ping(a, b, 2) == 2)
+            expect(not lab.pins(), 'pins: %s', lab.pins())
+            end(lab, how)
+            wait_for('the programs to go', lambda: not programs_of(lab))
+            lab.ovs.start_vswitchd()
+        wait_for('ping', lambda: ping(a, b, 2) == 2)
+        expect(len(lab.ovs.log_lines('WARN.*end with this process.*CAP_SYS_ADMIN'
+                                     )) == 3, 'log')
 
 
 def test_kernel(context):
@@ -261,9 +297,9 @@ def test_port_stops(context):
 
 
 def test_restore_wait(context):
-    """Old flows last as long as OVS waits for its rules to be restored."""
-    with kept_lab(context) as lab:
-        a, b = lab.hosts
+    """Old flows last while OVS waits for its rules, whatever a port does."""
+    with kept_lab(context, hosts=3) as lab:
+        a, b, c = lab.hosts
         with both_ways(a, b) as streams:
             wait_offloaded(lab, a, b)
             wait_offloaded(lab, b, a)
@@ -272,8 +308,10 @@ def test_restore_wait(context):
             lab.ovs.vsctl('--no-wait', 'set', 'Open_vSwitch', '.',
                           'other_config:flow-restore-wait=true')
             lab.ovs.start_vswitchd()
-            wait_for('the ports', lambda: len(lab.ovs.offload_show()[1]) == 2)
-            time.sleep(5)
+            wait_for('the ports', lambda: len(lab.ovs.offload_show()[1]) == 3)
+            time.sleep(2)
+            c.run('ip', 'link', 'set', 'eth0', 'down')
+            time.sleep(3)
             expect(programs_of(lab) == programs, 'taken over too early')
             lab.ovs.vsctl('--no-wait', 'remove', 'Open_vSwitch', '.',
                           'other_config', 'flow-restore-wait')
@@ -358,6 +396,8 @@ def test_directory(context):
 
 TESTS = [
     ('kept-ways', test_ways),
+    ('kept-generic', test_generic),
+    ('kept-no-admin', test_no_admin),
     ('kept-kills', test_kills),
     ('kept-restarts', test_restarts),
     ('kept-port-gone', test_port_gone),

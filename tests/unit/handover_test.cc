@@ -17,7 +17,7 @@ using Phase = Handover::Phase;
 // What happens at a time, in ms, and the phase that begins then.
 struct Step {
     int at;
-    enum { kTick, kNotReady, kPort, kFlow, kCancel } what;
+    enum { kTick, kNotReady, kPort, kFlow, kHurry } what;
     std::optional<Phase> begins;
 };
 
@@ -65,10 +65,17 @@ const Row kRows[] = {
       {60000, Step::kFlow, {}},
       {60999, Step::kTick, {}},
       {61000, Step::kTick, Phase::kOver}}},
-    {"Ended while holding",
+    {"A port is removed while holding: OVS must handle misses first",
      {{0, Step::kPort, {}},
-      {10, Step::kCancel, {}},
-      {5000, Step::kTick, {}}}},
+      {10, Step::kHurry, {}},
+      {5000, Step::kNotReady, {}},
+      {5001, Step::kTick, Phase::kOver},
+      {5002, Step::kTick, {}}}},
+    {"A port is removed while sampling",
+     {{0, Step::kPort, {}},
+      {1000, Step::kTick, Phase::kSampling},
+      {1001, Step::kHurry, {}},
+      {1002, Step::kNotReady, Phase::kOver}}},
     {"Late ticks",
      {{0, Step::kPort, {}},
       {60000, Step::kTick, Phase::kSampling},
@@ -86,9 +93,8 @@ TEST(Handover, Phases) {
                 handover.port_added(now);
             } else if (step.what == Step::kFlow) {
                 handover.flow_added(now);
-            } else if (step.what == Step::kCancel) {
-                handover.cancel();
-                EXPECT_EQ(handover.phase(), Phase::kOver);
+            } else if (step.what == Step::kHurry) {
+                handover.hurry();
             } else {
                 EXPECT_EQ(handover.tick(now, step.what == Step::kTick),
                           step.begins);
