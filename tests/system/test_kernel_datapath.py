@@ -242,9 +242,8 @@ def test_options(context):
         header[10:12] = (~total & 0xffff).to_bytes(2, 'big')
         frame = frame[:14] + bytes(header) + frame[34:]
         # Packets of one megaflow, each of which OVS gives another ufid.
-        for source in range(1000, 1010):
-            ports = source.to_bytes(2, 'big') + frame[40:]
-            exchange(a, b, frame[:38] + ports, count=1)
+        for ttl in range(50, 60):
+            exchange(a, b, frame[:22] + bytes([ttl]) + frame[23:], count=1)
         in_xdp = [f for f in ip_flows(lab, a, b) if 'dp:xdp' in f['attrs']]
         expect(len(in_xdp) == 1, 'in XDP: %s', in_xdp)
         arrived = exchange(a, b, frame, count=20, interval=0.1)
