@@ -96,11 +96,11 @@ void Pins::inherit() {
 }
 
 void Pins::inherit(const std::string &path, Inherited there) {
-    if (!there.program.prog) {
-        // Nobody could tend it.
+    if (!may_administrate()) {
+        // It cannot be opened, so nobody would tend it.
         (void)bpf_link_detach(there.link.get());
         (void)unlink(path.c_str());
-    } else if (is_ours(&there.program)) {
+    } else if (there.program.prog && is_ours(&there.program)) {
         const Ifindex ifindex = there.program.ifindex;
         inherited_.emplace(ifindex, std::move(there));
     }

@@ -223,7 +223,7 @@ def test_kills(context):
     moments = random.Random(seed)
     with two_vlans(context) as lab:
         for _ in range(n):
-            time.sleep(moments.uniform(0, 7))
+            time.sleep(moments.uniform(0, 3))    # It takes two to take over.
             lab.ovs.kill_vswitchd()
             lab.ovs.spawn_vswitchd()
 
