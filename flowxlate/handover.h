@@ -56,6 +56,7 @@ public:
     Phase phase() const { return phase_; }
 
     void port_added(Time now) { last_port_ = now; }
+    // OVS has made a flow, be it one that stays in OVS.
     void flow_added(Time now) { last_flow_ = now; }
     // The next tick ends it, if OVS has handled misses by then.
     void hurry() { hurry_ = true; }

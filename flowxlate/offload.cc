@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <boost/container/static_vector.hpp>
 #include <cerrno>
 #include <charconv>
 #include <cstring>
@@ -89,6 +90,7 @@ Failure Offload::init(std::span<const ovs_offload_option> options) {
                                           + r.what);
         }
     }
+    retired_ports_.reserve(XF_MAX_PORTS);
     if (auto f = devices_.open()) {
         return f;
     }
@@ -309,7 +311,8 @@ void Offload::port_del(Port *p) {
 void Offload::remove_flows_of(const Port &port, bool entering_only) {
     const Reject why{"parked", entering_only ? "flushed" : "port_removed",
                      ENODEV};
-    std::vector<Flow *> doomed;
+    // Some at a time: this must not need memory.
+    boost::container::static_vector<Flow *, 256> doomed;
     for (auto &[ufid, flow] : flows_) {
         const bool leaves =
             std::find(flow.out.begin(), flow.out.end(), port.slot)
@@ -317,8 +320,12 @@ void Offload::remove_flows_of(const Port &port, bool entering_only) {
         if (flow.in == port.slot || (!entering_only && leaves)) {
             doomed.push_back(&flow);
         }
+        if (doomed.size() == doomed.capacity()) {
+            park({doomed.data(), doomed.size()}, why);
+            doomed.clear();
+        }
     }
-    park(doomed, why);
+    park({doomed.data(), doomed.size()}, why);
 }
 
 // Tells the program what the device can take now, and logs what has changed.
@@ -606,18 +613,33 @@ int Offload::flow_put(const ovs_offload_flow &f) {
     if (leaving_) {
         return EOPNOTSUPP;
     }
-    Wanted wanted;
-    auto refused = translate(f, &wanted);
-    if (!refused) {
-        refused = put(Ufid::from(f.ufid), wanted, f.vlan_limit);
-        if (refused.error == ENOSPC && make_room()) {
+    try {
+        Wanted wanted;
+        auto refused = translate(f, &wanted);
+        if (!refused) {
             refused = put(Ufid::from(f.ufid), wanted, f.vlan_limit);
+            if (refused.error == ENOSPC && make_room()) {
+                refused = put(Ufid::from(f.ufid), wanted, f.vlan_limit);
+            }
         }
+        if (refused) {
+            refuse(f, refused);
+        }
+        return refused.error;
+    } catch (...) {
+        park_one(Ufid::from(f.ufid), {"parked", "no_memory", ENOMEM});
+        throw;
     }
-    if (refused) {
-        refuse(f, refused);
+}
+
+// What a flow was before it was modified must not be executed any more.
+void Offload::park_one(const Ufid &ufid, const Reject &why) {
+    std::lock_guard lock(mutex_);
+    auto it = flows_.find(ufid);
+    if (it != flows_.end()) {
+        Flow *flow = &it->second;
+        park({{flow}}, why);
     }
-    return refused.error;
 }
 
 // OVS offers a flow once.  One that comes just when many others have been
@@ -667,7 +689,6 @@ void Offload::refuse(const ovs_offload_flow &f, const Reject &why) {
     {
         std::lock_guard lock(mutex_);
         follow_vlan_limit(f.vlan_limit);
-        n_unlogged = remember_refusal(f, why, in);
         auto it = flows_.find(ufid);
         if (it != flows_.end()) {
             Flow *flow = &it->second;
@@ -676,6 +697,12 @@ void Offload::refuse(const ovs_offload_flow &f, const Reject &why) {
                 flows_.erase(it);  // Nothing to remember.
             }
         }
+        // It may flood what will be a flow of ours as soon as OVS has learned
+        // the address.
+        if (handover_.phase() == Handover::Phase::kSampling) {
+            handover_.flow_added(std::chrono::steady_clock::now());
+        }
+        n_unlogged = remember_refusal(f, why, in);
     }
     if (n_unlogged) {
         log_refusal(f, why, n_unlogged);
@@ -811,9 +838,6 @@ void Offload::run_worker() {
              preparing       ? 0
              : handing_over_ ? kHandoverIntervalMs
                              : kPollIntervalMs);
-        if (preparing) {
-            prepare_group();
-        }
         {
             std::lock_guard lock(mutex_);
             if (stop_) {
@@ -828,6 +852,9 @@ void Offload::run_worker() {
             next_full = now + std::chrono::milliseconds(kPollIntervalMs);
         }
         try {
+            if (preparing) {
+                prepare_group();
+            }
             work(full);
         } catch (const std::exception &e) {
             log(OVS_OFFLOAD_LOG_ERR, e.what());  // Out of memory; try later.
@@ -941,40 +968,59 @@ void Offload::offer_again() {
     host_.offer_again();
 }
 
+// Takes what waits for a grace period.  Returns false if nothing does.
+bool Offload::take_retired(Retired *r) {
+    std::lock_guard lock(mutex_);
+    try {
+        r->recircs = recirc_ids_.take_retired();
+        r->groups = groups_.take_retired();
+        r->flows = table_->take_retired();
+        r->ports = retired_ports_;
+        retired_ports_.clear();  // Keeps its room.
+    } catch (...) {
+        retire_again(*r);
+        throw;
+    }
+    if (r->flows.empty() && r->ports.empty() && r->recircs.empty()
+        && r->groups.empty()) {
+        return false;
+    }
+    reclaims_in_progress_++;
+    return true;
+}
+
+// Called with mutex_.  Needs no memory: they keep their room.
+void Offload::retire_again(const Retired &r) {
+    table_->retire_again(r.flows);
+    recirc_ids_.retire_again(r.recircs);
+    groups_.retire_again(r.groups);
+    retired_ports_.insert(retired_ports_.end(), r.ports.begin(),
+                          r.ports.end());
+}
+
 // Gives back what was retired before a grace period.
 void Offload::reclaim() {
-    FlowTable::Retired retired;
-    std::vector<PortSlot> ports;
-    std::vector<RecircSlot> recircs;
-    std::vector<GroupSlot> groups;
-    {
-        std::lock_guard lock(mutex_);
-        retired = table_->take_retired();
-        ports = std::exchange(retired_ports_, {});
-        recircs = recirc_ids_.take_retired();
-        groups = groups_.take_retired();
-        if (retired.empty() && ports.empty() && recircs.empty()
-            && groups.empty()) {
-            return;
-        }
-        reclaims_in_progress_++;
+    Retired retired;
+    if (!take_retired(&retired)) {
+        return;
     }
-    const auto failed = maps_.wait_for_programs();
+    Failure failed;
+    try {
+        failed = maps_.wait_for_programs();
+    } catch (const std::bad_alloc &) {
+        failed.error = ENOMEM;
+    }
     std::lock_guard lock(mutex_);
     reclaims_in_progress_--;
     if (failed) {  // Once more at the next tick.
+        retire_again(retired);
         log(OVS_OFFLOAD_LOG_WARN, failed.message);
-        table_->retire_again(retired);
-        recirc_ids_.retire_again(recircs);
-        groups_.retire_again(groups);
-        retired_ports_.insert(retired_ports_.end(), ports.begin(),
-                              ports.end());
         return;
     }
-    table_->release(retired);
-    recirc_ids_.release(recircs);
-    groups_.release(groups);
-    for (auto slot : ports) {
+    table_->release(retired.flows);
+    recirc_ids_.release(retired.recircs);
+    groups_.release(retired.groups);
+    for (auto slot : retired.ports) {
         slot_used_[index(slot)] = false;
     }
 }

@@ -167,6 +167,7 @@ private:
     Reject translate(const ovs_offload_flow &, Wanted *);
     Reject put(const Ufid &, Wanted &, uint32_t vlan_limit);
     void refuse(const ovs_offload_flow &, const Reject &why);
+    void park_one(const Ufid &, const Reject &why);
     Reject place(Wanted &, Flow *);
     // What a flow needs before it can be placed.
     struct Uses {
@@ -205,6 +206,15 @@ private:
     void refresh_devices(bool all, const std::vector<Ifindex> &changed);
     void restore_attachments();
     void restore_attachment(Ifindex);
+    // What waits until no program can use it any more.
+    struct Retired {
+        FlowTable::Retired flows;
+        std::vector<PortSlot> ports;
+        std::vector<RecircSlot> recircs;
+        std::vector<GroupSlot> groups;
+    };
+    bool take_retired(Retired *);
+    void retire_again(const Retired &);
     void reclaim();
     bool make_room();
 

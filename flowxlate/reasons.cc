@@ -122,6 +122,10 @@ constexpr Row kRows[] = {
      "for a second.",
      "It comes back when it has been idle in OVS too (max-idle) and then has "
      "packets again; xdp-offload/show counts evictions."},
+    {"parked/no_memory",
+     "ovs-vswitchd had no memory left when OVS modified the flow.",
+     "Find out what takes the memory; OVS offers the flow again when it "
+     "modifies it."},
     {"parked/port_removed",
      "The flow's input port, or one of its output ports, has left XDP.",
      "Nothing: OVS deletes the flow soon, or offers it again."},

@@ -76,9 +76,10 @@ public:
             if (free_.empty()) {
                 return {"table", what_, ENOSPC};
             }
+            Key copy = key;  // First all that can fail.
             it = by_key_.emplace(key, free_.back()).first;
             free_.pop_back();
-            entries_[index(it->second)].key = key;
+            entries_[index(it->second)].key = std::move(copy);
             if (is_new) {
                 *is_new = true;
             }

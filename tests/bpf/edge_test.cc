@@ -134,12 +134,17 @@ TEST(AfXdp, MissGoesToTheSocketOfItsQueueWithAWholeChecksum) {
         {"later fragment", Packet().eth(kIpv4).ipv4(17, 5).payload(40), Packet().eth(kIpv4).ipv4(17, 5).payload(40)},
         {"not IP", Packet().eth(0x88cc).payload(40), Packet().eth(0x88cc).payload(40)},
     };
-    for (auto &row : rows) {
-        SCOPED_TRACE(row.name);
-        const flowxlate::test::Run run = p.run(row.in.bytes(), queue);
-        EXPECT_EQ(run.verdict, XDP_REDIRECT);
-        EXPECT_EQ(hex(run.out), hex(row.out.bytes()));
+    // Also by a program that nobody tends.
+    for (const uint64_t deadline : {0, 1}) {
+        p.maps().set_deadline(0, deadline);
+        for (auto &row : rows) {
+            SCOPED_TRACE(row.name);
+            const flowxlate::test::Run run = p.run(row.in.bytes(), queue);
+            EXPECT_EQ(run.verdict, XDP_REDIRECT);
+            EXPECT_EQ(hex(run.out), hex(row.out.bytes()));
+        }
     }
+    p.maps().set_deadline(0, 0);
 
     ASSERT_EQ(bpf_map_delete_elem(p.socket_map_fd(), &queue), 0);
     const flowxlate::test::Run run = p.run(udp4().partial().bytes(), queue);

@@ -61,6 +61,7 @@ struct Row {
     const char *name;
     bool old_flow, successor, new_flow;
     Outcome expected;
+    uint64_t old_deadline = 0;
 };
 
 const Row kRows[] = {
@@ -86,6 +87,12 @@ const Row kRows[] = {
      true,
      false,
      {0, kRuns - kSampled, 0, kRuns}},
+    {"The old flow's time is over: all go to the successor",
+     true,
+     true,
+     true,
+     {0, kRuns - kSampled, kRuns, 0},
+     1},
 };
 
 TEST(Successor, GetsSamplesAndMisses) {
@@ -101,6 +108,7 @@ TEST(Successor, GetsSamplesAndMisses) {
         if (row.new_flow) {
             new_slot = young.add(udp_flow().drop());
         }
+        old.maps().set_deadline(0, row.old_deadline);
         set_successor(old, row.successor ? &young : nullptr);
         uint64_t dropped = 0;
         for (uint64_t i = 0; i < kRuns; i++) {

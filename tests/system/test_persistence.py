@@ -191,16 +191,18 @@ def listen(host, macs):
 
 
 @contextlib.contextmanager
-def two_vlans(context):
-    """Traffic within each of two VLANs, of which nothing may be lost and nothing
-    may reach the other; yields a lab whose flows are in XDP."""
+def two_vlans(context, lost=0):
+    """Traffic within each of two VLANs, of which nothing may reach the other, no
+    more than 'lost' packets may be lost, and not many in a row; yields a lab
+    whose flows are in XDP."""
     with kept_lab(context, hosts=4) as lab:
         a, b, c, d = lab.hosts
         for host, tag in ((a, 10), (b, 10), (c, 20), (d, 20)):
             lab.ovs.vsctl('set', 'port', host.port, 'tag=%d' % tag)
         read = [listen(h, (x.mac, y.mac)) for h, x, y in (
             (a, c, d), (b, c, d), (c, a, b), (d, a, b))]
-        with both_ways(a, b, 200) as first, both_ways(c, d, 200) as second:
+        # So fast, for a handover so short: each flow is sampled in a second.
+        with both_ways(a, b) as first, both_ways(c, d) as second:
             for src, dst in ((a, b), (b, a), (c, d), (d, c)):
                 wait_offloaded(lab, src, dst)
             yield lab
@@ -209,19 +211,27 @@ def two_vlans(context):
             time.sleep(1)
         streams = first + second
         astray = [frame for frames in read for frame in frames()]
-        context.note('%d of %d lost, %d astray', sum(s.lost for s in streams),
-                     sum(s.sent for s in streams), len(astray))
-        check_nothing_lost(streams)
+        gap = max(s.longest_gap for s in streams)
+        all_lost = sum(s.lost for s in streams)
+        context.note('%d of %d lost, longest gap %.2f s, %d astray', all_lost,
+                     sum(s.sent for s in streams), gap, len(astray))
+        expect(all_lost <= lost and gap < 1, '%d lost, gap %.2f s', all_lost,
+               gap)
+        for stream in streams:
+            expect(not stream.duplicates and not stream.refused, '%s', stream)
         expect(not astray, 'astray: %s', astray[:5])
 
 
 def test_kills(context):
-    """SIGKILL at random moments, also while the next process takes over."""
+    """SIGKILL at random moments, also while the next process takes over.
+
+    It loses what is in OVS at that moment: a packet or two that it samples.
+    """
     n = int(os.environ.get('KILLS', '5'))
     seed = random.randrange(1 << 32)
     context.note('%d times, seed %d', n, seed)
     moments = random.Random(seed)
-    with two_vlans(context) as lab:
+    with two_vlans(context, lost=n) as lab:
         for _ in range(n):
             time.sleep(moments.uniform(0, 3))    # It takes two to take over.
             lab.ovs.kill_vswitchd()

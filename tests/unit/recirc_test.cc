@@ -182,6 +182,34 @@ TEST(RecircIds, AllocationFails) {
     EXPECT_EQ(get(&ids, 8, &other), "") << "no slot is lost";
 }
 
+// Nor does a slot keep what it was before: a flow would be sent there.
+TEST(Groups, AllocationFails) {
+    const Group group = make_group({{PortSlot{1}, PortSlot{2}}}, PortSlot{3});
+    for (size_t nth = 1;; nth++) {
+        SCOPED_TRACE(nth);
+        Groups groups(1, "groups");
+        Groups::Use use;
+        bool failed = false;
+        {
+            FailAllocation fail(nth);
+            try {
+                (void)groups.get(group, &use);
+            } catch (const std::bad_alloc &) {
+                failed = true;
+            }
+        }
+        if (!failed) {
+            EXPECT_GT(nth, 1u);
+            break;
+        }
+        EXPECT_EQ(groups.size(), 0u);
+        bool is_new = false;
+        EXPECT_FALSE(groups.get(group, &use, &is_new));
+        EXPECT_TRUE(is_new);
+        EXPECT_EQ(groups.key(use.slot()), group);
+    }
+}
+
 // Uses end where nobody could handle a failure.
 TEST(RecircIds, EndsWithoutMemory) {
     constexpr uint16_t kMax = 100;
