@@ -61,12 +61,13 @@ def parse_args():
 def run_test(number, name, function, context):
     """Returns 'passed', 'failed' or 'skipped'."""
     begin = time.monotonic()
-    context.notes, context.diagnosis = [], ''
+    context.notes, context.shown, context.diagnosis = [], '', ''
 
     def report(word, text):
         print('%s %d %s (%.1f s): %s' % (
             word, number, name, time.monotonic() - begin,
-            '; '.join([text, *context.notes])), flush=True)
+            '; '.join([text, *context.notes])))
+        print(context.shown, end='', flush=True)
 
     try:
         function(context)

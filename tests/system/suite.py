@@ -38,6 +38,7 @@ class Context:
     def __init__(self, ovs, plugin):
         self.ovs_dir, self.plugin_dir = ovs, plugin
         self.notes = []
+        self.shown = ''
         self.diagnosis = ''
         self.labs = []
         self.pids = set()
@@ -46,6 +47,10 @@ class Context:
     def note(self, text, *args):
         """Adds a measurement to the line that reports the test."""
         self.notes.append(text % args if args else text)
+
+    def show(self, text):
+        """Adds lines, of what a command prints, below that line."""
+        self.shown += ''.join('  | %s\n' % x for x in text.splitlines())
 
     @contextlib.contextmanager
     def lab(self, hosts=2, offload=True, config=(), plugin=None, wrapper=(),

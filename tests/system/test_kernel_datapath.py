@@ -100,6 +100,8 @@ def test_three_homes(context):
             wait_layer(lab, a, b, 'xdp')
             wait_layer(lab, a, plain, 'tc')
             wait_layer(lab, c, a, 'ovs')
+            context.show('$ ovs-appctl dpctl/dump-flows -m --names\n'
+                         + lab.ovs.flows(raw=True))
             for kind in ('xdp', 'tc', 'ovs'):
                 found = {f['attrs'].split('dp:')[1].split(',')[0]
                          for f in lab.ovs.flows(kind)}
