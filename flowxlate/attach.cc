@@ -263,10 +263,11 @@ Failure Attachment::join_dispatcher(const BpfMaps &maps, PortSlot slot,
         if (std::strcmp(xdp_program__name(p), kProgramName) != 0) {
             continue;
         }
-        if (find_map(xdp_program__fd(p), kFlowMapName)) {
+        auto its_maps = open_maps(xdp_program__fd(p));
+        if (its_maps.contains(kFlowMapName)) {
             stale.push_back(p);
         } else if (options.is_afxdp) {
-            sockets = find_map(xdp_program__fd(p), kSocketMapName);
+            sockets = std::move(its_maps[kSocketMapName]);
         }
     }
     // libxdp keeps a dispatcher's programs when their process dies.  One of

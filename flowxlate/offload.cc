@@ -567,9 +567,7 @@ Reject Offload::place(Wanted &w, Flow *flow) {
         }
         ports_[index(in->slot)]->n_flows++;
         n_placed_++;
-        if (handover_.phase() == Handover::Phase::kSampling) {
-            handover_.flow_added(std::chrono::steady_clock::now());
-        }
+        note_new_flow();
     }
     flow->slot = slot;
     flow->ovs_forwards_too = !in->in_kernel_datapath;
@@ -699,9 +697,7 @@ void Offload::refuse(const ovs_offload_flow &f, const Reject &why) {
         }
         // It may flood what will be a flow of ours as soon as OVS has learned
         // the address.
-        if (handover_.phase() == Handover::Phase::kSampling) {
-            handover_.flow_added(std::chrono::steady_clock::now());
-        }
+        note_new_flow();
         n_unlogged = remember_refusal(f, why, in);
     }
     if (n_unlogged) {

@@ -223,6 +223,7 @@ private:
     void keep_attached(Port &);
     void continue_handover();
     void hurry_handover();
+    void note_new_flow();
     void advance(std::span<Port *const>, Handover::Phase);
     std::vector<Port *> taking_over() const;
     void say_that_we_live();

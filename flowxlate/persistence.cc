@@ -108,6 +108,14 @@ void Offload::hurry_handover() {
     advance(ports, phase);
 }
 
+// Called with mutex_, for each new flow: the time is asked for only if it
+// matters.
+void Offload::note_new_flow() {
+    if (handover_.phase() == Handover::Phase::kSampling) {
+        handover_.flow_added(std::chrono::steady_clock::now());
+    }
+}
+
 void Offload::say_that_we_live() {
     const std::chrono::nanoseconds now(
         std::chrono::steady_clock::now().time_since_epoch());

@@ -77,6 +77,20 @@ def own_maps(programs):
     return {m for m in maps_of(programs) if names.get(m) != 'xsks_map'}
 
 
+def replace_process(lab, how):
+    """Ends it and starts the next one, which takes over; returns after how many
+    seconds.  In between the programs stay."""
+    programs = programs_of(lab)
+    end(lab, how)
+    time.sleep(1)
+    expect(programs_of(lab) == programs, '%s: programs %s, were %s', how,
+           programs_of(lab), programs)
+    lab.ovs.start_vswitchd()
+    begin = time.monotonic()
+    wait_taken_over(lab, programs)
+    return time.monotonic() - begin
+
+
 def check_nothing_lost(streams):
     for stream in streams:
         expect(stream.lost == 0 and not stream.duplicates and stream.refused
@@ -94,15 +108,8 @@ def test_ways(context):
                 wait_offloaded(lab, b, a)
                 programs = programs_of(lab)
                 maps = own_maps(programs)
-                end(lab, how)
-                time.sleep(1)
-                expect(programs_of(lab) == programs, '%s: programs %s, were %s',
-                       how, programs_of(lab), programs)
-                lab.ovs.start_vswitchd()
-                begin = time.monotonic()
-                wait_taken_over(lab, programs)
                 context.note('%s: taken over after %.1f s', how,
-                             time.monotonic() - begin)
+                             replace_process(lab, how))
                 # libxdp keeps the program that it has found with the sockets,
                 # so one generation lives on for as long as they do.
                 wait_freed(*ancestors)
@@ -120,11 +127,7 @@ def test_generic(context):
         with both_ways(a, b, 200) as streams:
             wait_offloaded(lab, a, b)
             wait_offloaded(lab, b, a)
-            programs = programs_of(lab)
-            end(lab, 'SIGKILL')
-            time.sleep(1)
-            lab.ovs.start_vswitchd()
-            wait_taken_over(lab, programs)
+            replace_process(lab, 'SIGKILL')
             wait_offloaded(lab, a, b)
         context.note('%s; %s', *streams)
         check_nothing_lost(streams)
@@ -155,13 +158,7 @@ def test_kernel(context):
             for how in ('SIGKILL', 'SIGTERM'):
                 wait_layer(lab, a, b, 'xdp')
                 wait_layer(lab, b, a, 'xdp')
-                programs = programs_of(lab)
-                end(lab, how)
-                time.sleep(1)
-                expect(programs_of(lab) == programs, '%s: programs %s, were %s',
-                       how, programs_of(lab), programs)
-                lab.ovs.start_vswitchd()
-                wait_taken_over(lab, programs)
+                replace_process(lab, how)
             wait_layer(lab, a, b, 'xdp')
         context.note('%s; %s', *streams)
         check_nothing_lost(streams)
