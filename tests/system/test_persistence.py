@@ -199,7 +199,7 @@ def two_vlans(context, lost=0):
         read = [listen(h, (x.mac, y.mac)) for h, x, y in (
             (a, c, d), (b, c, d), (c, a, b), (d, a, b))]
         # So fast, for a handover so short: each flow is sampled in a second.
-        with both_ways(a, b) as first, both_ways(c, d) as second:
+        with both_ways(a, b, 500) as first, both_ways(c, d, 500) as second:
             for src, dst in ((a, b), (b, a), (c, d), (d, c)):
                 wait_offloaded(lab, src, dst)
             yield lab
