@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* The program's maps and constants.
  *
- * All maps but 'xsks_map' and 'xf_next' are shared by the programs of all ports: user space
- * creates them once and lends them to each program it loads.  Their real sizes
- * are set at load time, before the first program is loaded.
+ * All maps but 'xsks_map', 'xf_next' and 'xf_takeover' are shared by the programs
+ * of all ports: user space creates them once and lends them to each program it
+ * loads.  Their real sizes are set at load time, before the first program is
+ * loaded.
  */
 #ifndef XF_MAPS_H
 #define XF_MAPS_H 1
@@ -86,17 +87,30 @@ struct {
     __uint(value_size, sizeof(__u32));
 } xsks_map SEC(".maps");
 
-/* The program of the next process, on this port, while this one's flows go on
- * being executed: it gets some packets, to have its own flows made for them,
- * and those that no flow matches here.  The name is all that generations of the
- * program must agree on.  The kernel empties it when the process that has filled
- * it ends. */
+/* The programs of the next process, on this port, while this one's flows go on
+ * being executed (handover.h in flowxlate): by XF_NEXT_*.  The name and the
+ * indexes are all that generations of the program must agree on.  The kernel
+ * empties it when the process that has filled it ends. */
 struct {
     __uint(type, BPF_MAP_TYPE_PROG_ARRAY);
-    __uint(max_entries, 1);
+    __uint(max_entries, XF_N_NEXT);
     __uint(key_size, sizeof(__u32));
     __uint(value_size, sizeof(__u32));
 } xf_next SEC(".maps");
+
+/* In the next process: by XF_TAKEOVER_*. */
+struct {
+    __uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+    __uint(max_entries, XF_N_TAKEOVER);
+    __uint(key_size, sizeof(__u32));
+    __uint(value_size, sizeof(__u32));
+} xf_takeover SEC(".maps");
+
+/* Of struct xf_copy. */
+struct {
+    __uint(type, BPF_MAP_TYPE_RINGBUF);
+    __uint(max_entries, 4096);
+} xf_copies SEC(".maps");
 
 /* Set at load time and constant from then on, so the JIT sees immediates. */
 const volatile __u32 xf_in_port = 0;        /* Slot of this port. */

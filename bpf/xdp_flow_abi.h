@@ -320,15 +320,27 @@ struct xf_port {
  * net.ipv4.route.min_pmtu) with a TCP header. */
 #define XF_TAP_MAX_PARTIAL (512 + 20)
 
-/* While a program hands over to that of the next process ('xf_next' in maps.h),
- * about one packet in so many goes there, on each CPU. */
-#define XF_SAMPLE_EVERY 64
+/* While a program hands over to that of the next process, about one packet in
+ * so many that its flows match goes there, on each CPU. */
+#define XF_SAMPLE_EVERY 16
 
-/* Is it the packet that the CPU's 'seq' says?  Spread as by chance (with the
- * finalizer of MurmurHash3), so that senders who take turns are all met. */
+/* Who gets what is handed over: indexes of 'xf_next' (maps.h), which generations
+ * of the program must agree on. */
+#define XF_NEXT_SAMPLE 0             /* What a flow matches. */
+#define XF_NEXT_MISS 1               /* What none does. */
+#define XF_N_NEXT 2
+
+/* Where the next process hands samples on: indexes of its 'xf_takeover'. */
+#define XF_TAKEOVER_SELF 0           /* To its own flows... */
+#define XF_TAKEOVER_OLD 1            /* ...and back, if none of them matches. */
+#define XF_N_TAKEOVER 2
+
+/* Is it the packet that the CPU's 'seq' says, which is another for each that is
+ * in the program?  Spread as by chance (with the finalizer of MurmurHash3), so
+ * that senders who take turns are all met. */
 static inline int xf_is_sampled(__u64 seq)
 {
-    __u32 x = (__u32)(seq / 2);
+    __u32 x = (__u32)seq;
 
     x = (x ^ x >> 16) * 0x85ebca6b;
     x = (x ^ x >> 13) * 0xc2b2ae35;
@@ -424,6 +436,17 @@ struct xf_plan {
 struct xf_scratch {
     struct xf_packet packet;
     struct xf_plan plan;
+    __u64 sample;                    /* 'seq' after the last sample. */
+};
+
+/* A packet that an earlier process's flow executes, and no flow of this one
+ * matches: how it begins. */
+#define XF_COPY_BYTES 256            /* More than all headers that OVS reads of
+                                      * a packet that parses. */
+struct xf_copy {
+    __u32 ifindex;                   /* Where it came in. */
+    __u32 frame_len;                 /* In bytes; 'data' may be less. */
+    __u8 data[XF_COPY_BYTES];
 };
 
 /* Hashing.  One multiplication per word, none of which waits for another: the
@@ -502,6 +525,7 @@ XF_ASSERT(sizeof(struct xf_time) == 16);
 XF_ASSERT(sizeof(struct xf_port) == 64);
 XF_ASSERT(sizeof(struct xf_cpu) == 64);
 XF_ASSERT(sizeof(struct xf_miss_row) == 128);
+XF_ASSERT(sizeof(struct xf_copy) == 8 + XF_COPY_BYTES);
 XF_ASSERT(XF_N_MISSES <= 15);
 
 #endif /* xdp_flow_abi.h */

@@ -70,7 +70,10 @@ is_orphaned(const struct xf_cpu *self)
     return until && (__s64)(bpf_jiffies64() - until) > 0;
 }
 
-/* Returns an XDP action, or -1 with the packet unchanged. */
+/* Returns an XDP action, or -1 - enum xf_miss with the packet unchanged.  A
+ * sample does not come back if there is a next process: its program executes
+ * it, or hands it to this one again.  It leaves with 'seq' as it is then, which
+ * only the process that made this program reads, and that is gone. */
 static __always_inline int
 run(struct xdp_md *ctx, struct xf_packet *p, __u32 cpu,
     const struct xf_cpu *self)
@@ -88,13 +91,30 @@ run(struct xdp_md *ctx, struct xf_packet *p, __u32 cpu,
     } else if (miss == XF_PARSED) {
         struct xf_hit hit = find_flow(p, cpu);
 
+        if (hit.flow && xf_is_sampled(self->seq))
+            bpf_tail_call(ctx, &xf_next, XF_NEXT_SAMPLE);
         miss = hit.flow ? execute(ctx, p, cpu, hit, &action)
                         : XF_MISS_NO_FLOW;
     }
-    if (miss == XF_PARSED)
-        return action;
-    count_miss(cpu, miss);
-    return -1;
+    return miss == XF_PARSED ? action : -1 - miss;
+}
+
+/* Has user space make a flow for the packet, which goes another way. */
+static __always_inline void
+copy_packet(struct xdp_md *ctx, __u32 frame_len)
+{
+    struct xf_copy *copy =
+        bpf_ringbuf_reserve(&xf_copies, sizeof *copy, 0);
+    __u32 len = frame_len < XF_COPY_BYTES ? frame_len : XF_COPY_BYTES;
+
+    if (!copy)
+        return;
+    copy->ifindex = ctx->ingress_ifindex;
+    copy->frame_len = frame_len;
+    if (len && !bpf_xdp_load_bytes(ctx, 0, copy->data, len))
+        bpf_ringbuf_submit(copy, 0);
+    else
+        bpf_ringbuf_discard(copy, 0);
 }
 
 /* libxdp reuses an attached program of this name and version, and its
@@ -109,10 +129,6 @@ int xsk_def_prog(struct xdp_md *ctx)
 
     if (!self || !scratch)
         return bpf_redirect_map(&xsks_map, ctx->rx_queue_index, XDP_PASS);
-    if (xf_is_sampled(self->seq)) {
-        self->seq += 2;              /* As if it had run. */
-        bpf_tail_call(ctx, &xf_next, 0);
-    }
     self->seq++;
     barrier();
     action = run(ctx, &scratch->packet, cpu, self);
@@ -120,8 +136,30 @@ int xsk_def_prog(struct xdp_md *ctx)
     self->seq++;
     if (action >= 0)
         return action;
-    bpf_tail_call(ctx, &xf_next, 0); /* Returns if there is none. */
+    if (scratch->sample == self->seq) {
+        copy_packet(ctx, scratch->packet.frame_len);
+        bpf_tail_call(ctx, &xf_takeover, XF_TAKEOVER_OLD);
+    }
+    count_miss(cpu, -1 - action);
+    bpf_tail_call(ctx, &xf_next, XF_NEXT_MISS); /* Returns if there is none. */
     return take_miss_path(ctx, &scratch->packet);
+}
+
+/* Gets the samples of an earlier process's program, and lets the one above tell
+ * them from others: a hit leads to another 'seq' than this. */
+SEC("xdp")
+int xf_sample(struct xdp_md *ctx)
+{
+    __u32 cpu = bpf_get_smp_processor_id();
+    struct xf_cpu *self = bpf_map_lookup_elem(&xf_cpus, &cpu);
+    struct xf_scratch *scratch = bpf_map_lookup_elem(&xf_scratches, &cpu);
+
+    if (self && scratch) {
+        scratch->sample = self->seq + 2;
+        bpf_tail_call(ctx, &xf_takeover, XF_TAKEOVER_SELF);
+    }
+    bpf_tail_call(ctx, &xf_takeover, XF_TAKEOVER_OLD);
+    return bpf_redirect_map(&xsks_map, ctx->rx_queue_index, XDP_PASS);
 }
 
 char _license[] SEC("license") = "GPL";

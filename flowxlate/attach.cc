@@ -3,6 +3,7 @@
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
+#include <fcntl.h>
 #include <linux/if_link.h>
 #include <net/if.h>
 #include <xdp/libxdp.h>
@@ -210,11 +211,36 @@ Failure Attachment::take_over(const BpfMaps &maps, PortSlot slot,
     if (auto f = maps.open_port(slot, tx_flag(), sockets.get(), &skeleton_)) {
         return f;
     }
+    bpf_program__set_autoload(skeleton_->progs.xf_sample, true);
     if (int error = xdp_offload_bpf::load(skeleton_.get())) {
         return failure(error, "cannot load the XDP program");
     }
+    old_ = std::move(old.prog);
     next_ = std::move(old.maps[kNextMapName]);
     taking_over_ = true;
+    return {};
+}
+
+// Puts our programs where the old one looks for them.  The way back comes
+// first.
+Failure Attachment::become_next() {
+    auto put = [](int map_fd, uint32_t key, int prog_fd) {
+        return bpf_map_update_elem(map_fd, &key, &prog_fd, BPF_ANY) == 0;
+    };
+    const int takeover = bpf_map__fd(skeleton_->maps.xf_takeover);
+    const int main = bpf_program__fd(skeleton_->progs.xsk_def_prog);
+    const int sample = bpf_program__fd(skeleton_->progs.xf_sample);
+    // When a process dies, the kernel closes the highest descriptors first
+    // (task_work_add(), Linux 6.18), and empties program arrays in that order:
+    // nothing may come to our programs any more when the way back is gone.
+    next_ = Fd(fcntl(next_.get(), F_DUPFD_CLOEXEC, takeover + 1));
+    if (!next_ || !put(takeover, XF_TAKEOVER_OLD, old_.get())
+        || !put(takeover, XF_TAKEOVER_SELF, main)
+        || !put(next_.get(), XF_NEXT_MISS, main)
+        || !put(next_.get(), XF_NEXT_SAMPLE, sample)) {
+        return failure(errno, "cannot take packets from the program of the "
+                              "earlier ovs-vswitchd");
+    }
     return {};
 }
 
@@ -222,11 +248,9 @@ Failure Attachment::begin_sampling() {
     if (!taking_over_ || sampling_) {
         return {};
     }
-    const uint32_t key = 0;
-    const int prog_fd = bpf_program__fd(skeleton_->progs.xsk_def_prog);
     // It may not have the map, or be so different that the kernel lets none
     // of them call the other.
-    if (!next_ || bpf_map_update_elem(next_.get(), &key, &prog_fd, BPF_ANY)) {
+    if (!next_ || become_next()) {
         return finish_take_over();
     }
     sampling_ = true;
@@ -247,6 +271,11 @@ Failure Attachment::finish_take_over() {
     }
     taking_over_ = false;
     next_ = {};
+    old_ = {};
+    const int takeover = bpf_map__fd(skeleton_->maps.xf_takeover);
+    for (uint32_t i = 0; i < XF_N_TAKEOVER; i++) {
+        (void)bpf_map_delete_elem(takeover, &i);  // It may not be there.
+    }
     return {};
 }
 

@@ -57,8 +57,9 @@ public:
     Attachment &operator=(const Attachment &) = delete;
 
     // Has the device still the program of an earlier process?  Then
-    // begin_sampling() lets ours see some of the packets, and
-    // finish_take_over() puts ours in its place; else they do nothing.
+    // begin_sampling() lets ours see some of the packets, those that it has no
+    // flow for as copies (BpfMaps::take_copies()), and finish_take_over() puts
+    // ours in its place; else they do nothing.
     bool is_taking_over() const { return taking_over_; }
     Failure begin_sampling();
     Failure finish_take_over();
@@ -82,6 +83,7 @@ private:
     Attachment() = default;
     Failure take_over(const BpfMaps &, PortSlot, LinkedProgram &,
                       const Options &);
+    Failure become_next();
     Failure join_dispatcher(const BpfMaps &, PortSlot, xdp_multiprog *,
                             const Options &);
     Failure replace_dispatcher(const BpfMaps &, PortSlot);
@@ -99,8 +101,9 @@ private:
     Fd link_fd_;                  // If attached alone.
     const Pins *pins_ = nullptr;  // Where the link is kept, if it is.
     std::atomic<bool> taking_over_ = false;  // The link is another program's
-    Fd next_;                                // yet; this is its 'xf_next',
-    bool sampling_ = false;                  // and our program is in it.
+    Fd old_;                                 // yet, this one; next_ is its
+    Fd next_;                                // 'xf_next', and our programs
+    bool sampling_ = false;                  // are in it.
     xdp_program *program_ = nullptr;         // In a dispatcher; else null.
     uint32_t dispatcher_id_ = 0;  // The one our program was last seen in.
 };

@@ -9,6 +9,8 @@
 #include <bit>
 #include <cerrno>
 #include <cstring>
+#include <new>
+#include <utility>
 
 #include <boost/container/small_vector.hpp>
 
@@ -18,8 +20,8 @@
 namespace flowxlate {
 namespace {
 
-// A skeleton's maps but for xsks_map, which every port has its own of: those
-// that the program only reads, and those that it writes.
+// A skeleton's maps but for those that every port has its own of (bpf/maps.h):
+// those that the program only reads, and those that it writes.
 using MapRefs = boost::container::small_vector<bpf_map *, 16>;
 
 MapRefs maps_read(xdp_offload_bpf *s) {
@@ -31,7 +33,8 @@ MapRefs maps_read(xdp_offload_bpf *s) {
 
 MapRefs maps_written(xdp_offload_bpf *s) {
     return {s->maps.xf_stats,      s->maps.xf_cpus,    s->maps.xf_misses,
-            s->maps.xf_flow_cache, s->maps.xf_guesses, s->maps.xf_scratches};
+            s->maps.xf_flow_cache, s->maps.xf_guesses, s->maps.xf_scratches,
+            s->maps.xf_copies};
 }
 
 // Lets the program of one skeleton, not loaded yet, use maps of another.
@@ -45,13 +48,46 @@ Failure share(const MapRefs &from, const MapRefs &to) {
 }
 
 constexpr uint32_t kMinCacheBits = 10;
+// Some 950 copies.
+constexpr uint32_t kCopiesBytes = 1 << 18;
 
 size_t round_to_page(size_t n) {
     const size_t page = sysconf(_SC_PAGESIZE);
     return (n + page - 1) / page * page;
 }
 
+// Called by libbpf for each copy that is there.  C functions are in between, so
+// nothing may throw: what there is no memory for is lost, and copied again.
+int append_copy(void *copies, void *data, size_t size) noexcept {
+    if (size < sizeof(xf_copy)) {
+        return 0;
+    }
+    try {
+        static_cast<std::vector<xf_copy> *>(copies)->push_back(
+            *static_cast<const xf_copy *>(data));
+    } catch (const std::bad_alloc &) {
+        return -ENOMEM;
+    }
+    return 0;
+}
+
+// Opens a skeleton whose program 'xf_sample' will not be loaded: only a port
+// that is taken over needs it.
+Failure open_skeleton(Skeleton *out) {
+    Skeleton s(xdp_offload_bpf::open());
+    if (!s) {
+        return failure(errno, "cannot open the XDP program");
+    }
+    bpf_program__set_autoload(s->progs.xf_sample, false);
+    *out = std::move(s);
+    return {};
+}
+
 }  // namespace
+
+void RingBufferDeleter::operator()(ring_buffer *r) const {
+    ring_buffer__free(r);
+}
 
 void SkeletonDeleter::operator()(xdp_offload_bpf *s) const {
     xdp_offload_bpf::destroy(s);
@@ -82,9 +118,8 @@ Failure BpfMaps::create(const Config &config) {
         return failure(errno, "cannot draw random numbers");
     }
 
-    template_.reset(xdp_offload_bpf::open());
-    if (!template_) {
-        return failure(errno, "cannot open the XDP program");
+    if (auto f = open_skeleton(&template_)) {
+        return f;
     }
     size_maps(template_.get());
     set_constants(template_.get());
@@ -94,7 +129,17 @@ Failure BpfMaps::create(const Config &config) {
     if (auto f = map_arrays()) {
         return f;
     }
+    copies_.reset(ring_buffer__new(bpf_map__fd(template_->maps.xf_copies),
+                                   append_copy, &copied_, nullptr));
+    if (!copies_) {
+        return failure(errno, "cannot map xf_copies");
+    }
     return create_grace_maps();
+}
+
+std::vector<xf_copy> BpfMaps::take_copies() {
+    (void)ring_buffer__consume(copies_.get());
+    return std::exchange(copied_, {});
 }
 
 void BpfMaps::size_maps(xdp_offload_bpf *s) const {
@@ -113,6 +158,7 @@ void BpfMaps::size_maps(xdp_offload_bpf *s) const {
     bpf_map__set_max_entries(m.xf_cpus, n_cpus_);
     bpf_map__set_max_entries(m.xf_scratches, n_cpus_);
     bpf_map__set_max_entries(m.xf_misses, XF_MAX_PORTS * n_cpus_);
+    bpf_map__set_max_entries(m.xf_copies, kCopiesBytes);
 }
 
 void BpfMaps::set_constants(xdp_offload_bpf *s) const {
@@ -189,9 +235,9 @@ Failure BpfMaps::wait_for_programs() {
 
 Failure BpfMaps::open_port(PortSlot slot, uint32_t tx_flag, int xsks_fd,
                            Skeleton *out) const {
-    Skeleton s(xdp_offload_bpf::open());
-    if (!s) {
-        return failure(errno, "cannot open the XDP program");
+    Skeleton s;
+    if (auto f = open_skeleton(&s)) {
+        return f;
     }
     if (auto f = share(maps_read(template_.get()), maps_read(s.get()))) {
         return f;
@@ -215,9 +261,9 @@ Failure BpfMaps::open_port(PortSlot slot, uint32_t tx_flag, int xsks_fd,
 // those of two: only one packet runs.
 Failure BpfMaps::open_trace(PortSlot slot, uint32_t tx_flag,
                             Skeleton *out) const {
-    Skeleton s(xdp_offload_bpf::open());
-    if (!s) {
-        return failure(errno, "cannot open the XDP program");
+    Skeleton s;
+    if (auto f = open_skeleton(&s)) {
+        return f;
     }
     size_maps(s.get());
     if (auto f = share(maps_read(template_.get()), maps_read(s.get()))) {
@@ -354,6 +400,7 @@ size_t BpfMaps::memory_bytes() const {
     }
     sum +=
         n_cpus_ * ((sizeof(xf_cache_set) << cache_bits_) + sizeof(xf_guesses));
+    sum += kCopiesBytes;
     return sum;
 }
 

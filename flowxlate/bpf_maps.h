@@ -17,6 +17,7 @@
 #include "resource.h"
 #include "types.h"
 
+struct ring_buffer;      // libbpf's.
 struct xdp_offload_bpf;  // The skeleton of bpf/xdp_offload.bpf.c.
 
 namespace flowxlate {
@@ -25,6 +26,10 @@ struct SkeletonDeleter {
     void operator()(xdp_offload_bpf *) const;
 };
 using Skeleton = std::unique_ptr<xdp_offload_bpf, SkeletonDeleter>;
+
+struct RingBufferDeleter {
+    void operator()(ring_buffer *) const;
+};
 
 class BpfMaps {
 public:
@@ -80,6 +85,10 @@ public:
     // sign of life, in jiffies.
     void set_deadline(uint64_t now_ns, uint64_t jiffies);
 
+    // Takes the packets that programs have copied since the last time.  For one
+    // thread at a time.
+    std::vector<xf_copy> take_copies();
+
     // Returns after every CPU has left all programs that were running.
     Failure wait_for_programs();
 
@@ -113,6 +122,8 @@ private:
     std::span<xf_settings> settings_;
     std::span<xf_group> groups_;
     Fd grace_outer_, grace_inner_;
+    std::vector<xf_copy> copied_;  // While copies_ is being read.
+    std::unique_ptr<ring_buffer, RingBufferDeleter> copies_;
 };
 
 }  // namespace flowxlate

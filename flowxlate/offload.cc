@@ -821,7 +821,7 @@ void Offload::wake_worker() {
 void Offload::run_worker() {
     // Notifications may be missing (for peers in other namespaces) or lost.
     constexpr int kPollIntervalMs = 1000;
-    constexpr int kHandoverIntervalMs = 100;
+    constexpr int kHandoverIntervalMs = 10;  // Copies wait so long.
     std::vector<pollfd> fds{{wake_fd_.get(), POLLIN, 0}};
     for (int fd : devices_.event_fds()) {
         fds.push_back({fd, POLLIN, 0});
@@ -866,6 +866,7 @@ void Offload::work(bool full) {
     const auto changed = devices_.drain_events(&lost);
     refresh_devices(full || lost, changed);
     continue_handover();
+    collect_copies();
     if (full) {
         remove_orphans();
         restore_attachments();

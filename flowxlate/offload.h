@@ -38,6 +38,7 @@
 #include <array>
 #include <atomic>
 #include <chrono>
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -117,6 +118,7 @@ public:
     int flow_flush(Port *);
     uint64_t n_flows(Port *);
     void leave();
+    int take_copy(std::string_view dpif_type, ovs_offload_copy *);
 
     // What the commands xdp-offload/show, stats, top-flows, rejects, explain
     // and trace print.  Arguments are not trusted.
@@ -224,6 +226,7 @@ private:
     void continue_handover();
     void hurry_handover();
     void note_new_flow();
+    void collect_copies();
     void advance(std::span<Port *const>, Handover::Phase);
     std::vector<Port *> taking_over() const;
     void say_that_we_live();
@@ -321,6 +324,7 @@ private:
     bool handing_over_ = false;  // The worker's.
     std::chrono::steady_clock::time_point last_offer_;
     Handover handover_;
+    std::deque<xf_copy> copies_;  // That no datapath has taken yet.
     std::chrono::steady_clock::time_point next_orphans_;  // The worker's.
     IdleMasks idle_masks_;
     uint64_t n_evicted_masks_ = 0, n_evicted_flows_ = 0;

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Programs and flows that outlive this process, and taking over those of an
 // earlier one.  See handover.h for how, and pins.h for what stays.
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
+#include <cstring>
 
 #include "offload.h"
 
@@ -10,6 +12,8 @@ namespace flowxlate {
 namespace {
 
 constexpr auto kOrphanInterval = std::chrono::seconds(5);
+// More than OVS handles while it is busy with others would be old.
+constexpr size_t kMaxCopies = 4096;
 
 }  // namespace
 
@@ -114,6 +118,39 @@ void Offload::note_new_flow() {
     if (handover_.phase() == Handover::Phase::kSampling) {
         handover_.flow_added(std::chrono::steady_clock::now());
     }
+}
+
+void Offload::collect_copies() {
+    const auto taken = maps_.take_copies();
+    if (taken.empty()) {
+        return;
+    }
+    {
+        std::lock_guard lock(mutex_);
+        const size_t room = kMaxCopies - copies_.size();
+        copies_.insert(copies_.end(), taken.begin(),
+                       taken.begin() + std::min(taken.size(), room));
+    }
+    host_.copies_ready();
+}
+
+int Offload::take_copy(std::string_view dpif_type, ovs_offload_copy *out) {
+    const bool of_kernel = dpif_type == kKernelDatapath;
+    std::lock_guard lock(mutex_);
+    const auto is_of_another = [&](const xf_copy &copy) {
+        const Port *port = find_port(Ifindex{static_cast<int>(copy.ifindex)});
+        return !port || port->in_kernel_datapath != of_kernel;
+    };
+    const auto it = std::ranges::find_if_not(copies_, is_of_another);
+    if (it == copies_.end()) {
+        return ENOENT;
+    }
+    out->ifindex = static_cast<int>(it->ifindex);
+    out->frame_len = it->frame_len;
+    out->data_len = std::min<uint32_t>(it->frame_len, sizeof it->data);
+    std::memcpy(out->data, it->data, out->data_len);
+    copies_.erase(it);
+    return 0;
 }
 
 void Offload::say_that_we_live() {

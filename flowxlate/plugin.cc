@@ -105,6 +105,13 @@ uint64_t n_flows(void *self, void *port) {
 
 void leave(void *self) { self_of(self).leave(); }
 
+int take_copy(void *self, const char *dpif_type, ovs_offload_copy *copy) {
+    if (!is_complete(copy)) {
+        return EPROTO;
+    }
+    return guarded([&] { return self_of(self).take_copy(dpif_type, copy); });
+}
+
 template <typename Fn>
 char *reply_of(Fn fn) {
     char *reply = nullptr;
@@ -181,6 +188,7 @@ constexpr ovs_offload_ops kOps = {
     .leave = leave,
     .commands = kCommands,
     .n_commands = std::size(kCommands),
+    .take_copy = take_copy,
 };
 
 }  // namespace

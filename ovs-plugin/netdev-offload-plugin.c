@@ -22,7 +22,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "dp-packet.h"
 #include "dpif.h"
+#include "dpif-netdev.h"
 #include "fatal-signal.h"
 #include "flow.h"
 #include "netdev-linux-private.h"
@@ -74,6 +76,9 @@ static atomic_count system_seq = ATOMIC_COUNT_INIT(0);
  * and for 'system_seq'. */
 static atomic_count n_moves = ATOMIC_COUNT_INIT(0);
 static struct seq *changes;
+
+/* Wakes threads for netdev_offload_plugin_take_copy(). */
+static struct seq *copies;
 
 /* A netdev's 'hw_info.offload_data'. */
 struct plugin_port {
@@ -665,6 +670,12 @@ host_flow_text(const struct ovs_offload_flow *f)
     return ds_steal_cstr(&ds);
 }
 
+static void
+host_copies_ready(void)
+{
+    seq_change(copies);
+}
+
 static bool
 host_handles_misses(void)
 {
@@ -686,6 +697,7 @@ static struct ovs_offload_host host = {
     .offer_again = host_offer_again,
     .flow_text = host_flow_text,
     .handles_misses = host_handles_misses,
+    .copies_ready = host_copies_ready,
 };
 
 static uint32_t
@@ -836,6 +848,7 @@ plugin_open(const char *name, const char *path,
     }
     if (!changes) {
         changes = seq_create();
+        copies = seq_create();
     }
     o = get();
     reason = check_ops(o, name);
@@ -1000,5 +1013,43 @@ netdev_offload_plugin_wait(uint64_t seen)
 {
     if (changes) {
         seq_wait(changes, seen);
+    }
+}
+
+/* Returns a copy of a packet that the plugin executes as an earlier process told
+ * it, and for which it has no flow of this one's, or NULL.  Where it is not
+ * known how the packet continues there are zeros.  The caller owns it. */
+struct dp_packet *
+netdev_offload_plugin_take_copy(const char *dpif_type)
+{
+    struct ovs_offload_copy copy = { .size = sizeof copy };
+    struct dp_packet *packet;
+    odp_port_t port;
+
+    if (!netdev_offload_plugin_is_loaded() || !ops->take_copy
+        || ops->take_copy(self, dpif_type, &copy)) {
+        return NULL;
+    }
+    packet = dp_packet_new_with_headroom(copy.frame_len, DP_NETDEV_HEADROOM);
+    dp_packet_put(packet, copy.data, copy.data_len);
+    dp_packet_put_zeros(packet, copy.frame_len - copy.data_len);
+    port = netdev_ifindex_to_odp_port(copy.ifindex);
+    pkt_metadata_init(&packet->md, port);
+    return packet;
+}
+
+/* Like netdev_offload_plugin_changes() and netdev_offload_plugin_wait(), for
+ * copies. */
+uint64_t
+netdev_offload_plugin_copies(void)
+{
+    return netdev_offload_plugin_is_loaded() ? seq_read(copies) : 0;
+}
+
+void
+netdev_offload_plugin_copies_wait(uint64_t seen)
+{
+    if (netdev_offload_plugin_is_loaded()) {
+        seq_wait(copies, seen);
     }
 }

@@ -47,6 +47,7 @@
 extern "C" {
 #endif
 
+struct dp_packet;
 struct dpif_flow_attrs;
 struct dpif_flow_stats;
 struct flow;
@@ -69,6 +70,10 @@ void netdev_offload_plugin_wait(uint64_t seen);
 void netdev_offload_plugin_set_handles_misses(bool enable);
 void netdev_offload_plugin_configured(void);
 void netdev_offload_plugin_leave(void);
+
+struct dp_packet *netdev_offload_plugin_take_copy(const char *dpif_type);
+uint64_t netdev_offload_plugin_copies(void);
+void netdev_offload_plugin_copies_wait(uint64_t seen);
 
 int netdev_offload_plugin_take(const ovs_u128 *ufid,
                                struct dpif_flow_stats *delta,
@@ -156,6 +161,23 @@ netdev_offload_plugin_configured(void)
 
 static inline void
 netdev_offload_plugin_leave(void)
+{
+}
+
+static inline struct dp_packet *
+netdev_offload_plugin_take_copy(const char *dpif_type OVS_UNUSED)
+{
+    return NULL;
+}
+
+static inline uint64_t
+netdev_offload_plugin_copies(void)
+{
+    return 0;
+}
+
+static inline void
+netdev_offload_plugin_copies_wait(uint64_t seen OVS_UNUSED)
 {
 }
 

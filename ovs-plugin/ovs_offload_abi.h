@@ -92,6 +92,9 @@ struct ovs_offload_host {
      * has added the ports that are in its database when it starts, and not
      * during other_config:flow-restore-wait.  May be called with any lock. */
     bool (*handles_misses)(void);
+
+    /* take_copy() has something.  May be called with any lock. */
+    void (*copies_ready)(void);
 };
 
 /* One "KEY=VALUE" of other_config whose KEY begins with "TYPE-offload-". */
@@ -138,6 +141,17 @@ struct ovs_offload_stats {
     uint64_t n_bytes;                /* Ethernet frames without FCS. */
     int64_t used_ms;                 /* CLOCK_MONOTONIC ms, 0 = never. */
     uint16_t tcp_flags;              /* Host order, OR of all seen. */
+};
+
+/* How a packet begins that no flow of this process matches, but one that the
+ * plugin has from an earlier process executes. */
+#define OVS_OFFLOAD_COPY_LEN 256
+struct ovs_offload_copy {
+    uint32_t size;
+    int ifindex;                     /* Of the device where it came in. */
+    uint32_t frame_len;              /* In bytes, without FCS... */
+    uint32_t data_len;               /* ...of which 'data' has these. */
+    uint8_t data[OVS_OFFLOAD_COPY_LEN];
 };
 
 /* An ovs-appctl command.  'run' returns a malloc()ed text that OVS frees, or
@@ -217,6 +231,13 @@ struct ovs_offload_ops {
 
     const struct ovs_offload_command *commands;
     size_t n_commands;
+
+    /* Stores in 'copy' the next copy of a packet that entered a datapath of type
+     * 'dpif_type'.  OVS makes a flow for it as for one that misses, but does not
+     * execute it: it is on its way already.  ENOENT: there is none now.  NULL:
+     * never is. */
+    int (*take_copy)(void *self, const char *dpif_type,
+                     struct ovs_offload_copy *copy);
 };
 
 typedef const struct ovs_offload_ops *ovs_offload_plugin_get_fn(void);

@@ -55,7 +55,8 @@ constexpr ovs_offload_host kHost = {sizeof(ovs_offload_host),
                                     host_nothing,
                                     host_nothing,
                                     nullptr,
-                                    [] { return true; }};
+                                    [] { return true; },
+                                    host_nothing};
 
 }  // namespace
 

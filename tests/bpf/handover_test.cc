@@ -3,9 +3,11 @@
 // alone (flowxlate/handover.h).
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
+#include <net/if.h>
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <chrono>
 
 #include "flowxlate/clock.h"
@@ -17,44 +19,68 @@
 namespace flowxlate::test {
 namespace {
 
-constexpr uint64_t kRuns = 4 * XF_SAMPLE_EVERY;
+constexpr uint64_t kRuns = 64 * XF_SAMPLE_EVERY;
 
-// Of the first 'n' packets of a program with a successor, on one CPU.
-uint64_t samples_of(uint64_t n) {
-    uint64_t samples = 0;
-    for (uint64_t i = 0; i < n; i++) {
-        samples += xf_is_sampled(2 * i) != 0;
+// What a program that has a flow for all of kRuns packets does with them, on
+// one CPU, if it has a successor.
+struct Expected {
+    uint64_t samples = 0, executed = 0;
+};
+Expected expect(bool samples_come_back) {
+    Expected e;
+    uint64_t seq = 0;
+    for (uint64_t i = 0; i < kRuns; i++) {
+        bool sampled;
+        do {
+            sampled = xf_is_sampled(++seq);
+            e.samples += sampled;
+        } while (sampled && samples_come_back);
+        if (!sampled) {
+            e.executed++;
+            seq++;
+        }
     }
-    return samples;
+    return e;
 }
-const uint64_t kSampled = samples_of(kRuns);
+const Expected kTaken = expect(false), kBack = expect(true);
 
 const Frame kUdp =
     Packet().eth(0x0800).ipv4(IPPROTO_UDP).udp(1000, 53).payload(18).bytes();
 
 FlowSpec udp_flow() { return FlowSpec::ipv4().proto(IPPROTO_UDP); }
 
-void set_successor(Program &old, const Program *successor) {
-    const uint32_t key = 0;
+void set(int map_fd, uint32_t key, int prog_fd) {
+    ASSERT_EQ(bpf_map_update_elem(map_fd, &key, &prog_fd, BPF_ANY), 0);
+}
+
+void set_successor(Program &old, const Program &successor) {
     const int next = bpf_map__fd(old.skeleton().maps.xf_next);
-    const int fd = successor ? successor->fd() : -1;
-    if (successor) {
-        ASSERT_EQ(bpf_map_update_elem(next, &key, &fd, BPF_ANY), 0);
-    } else {
-        (void)bpf_map_delete_elem(next, &key);
+    const auto &s = successor.skeleton();
+    const int takeover = bpf_map__fd(s.maps.xf_takeover);
+    set(takeover, XF_TAKEOVER_OLD, old.fd());
+    set(takeover, XF_TAKEOVER_SELF, successor.fd());
+    set(next, XF_NEXT_MISS, successor.fd());
+    set(next, XF_NEXT_SAMPLE, bpf_program__fd(s.progs.xf_sample));
+}
+
+// As the kernel does when the successor's process ends.
+void clear(int map_fd) {
+    for (uint32_t i = 0; i < 2; i++) {
+        ASSERT_EQ(bpf_map_delete_elem(map_fd, &i), 0);
     }
 }
 
-// How many of kRuns packets each of the two has executed, or let pass.
+// How many of kRuns packets each of the two has executed, or let pass, and how
+// many were copied.
 struct Outcome {
-    uint64_t old_hits, old_misses, new_hits, new_misses;
+    uint64_t old_hits, old_misses, new_hits, new_misses, copies = 0;
     bool operator==(const Outcome &) const = default;
 };
 
 std::ostream &operator<<(std::ostream &s, const Outcome &o) {
     return s << "old " << o.old_hits << " hits, " << o.old_misses
              << " misses, new " << o.new_hits << " hits, " << o.new_misses
-             << " misses";
+             << " misses, " << o.copies << " copies";
 }
 
 struct Row {
@@ -67,37 +93,37 @@ struct Row {
 const Row kRows[] = {
     {"Nobody follows", true, false, false, {kRuns, 0, 0, 0}},
     {"Nobody follows, no flow", false, false, false, {0, kRuns, 0, 0}},
-    {"The successor has no flow yet, and gets samples",
+    {"The successor has no flow yet, and gets copies of samples",
      true,
      true,
      false,
-     {kRuns - kSampled, 0, 0, kSampled}},
-    {"The successor has the flow as well",
+     {kRuns, 0, 0, 0, kBack.samples}},
+    {"The successor has the flow as well, and executes samples",
      true,
      true,
      true,
-     {kRuns - kSampled, 0, kSampled, 0}},
+     {kTaken.executed, 0, kTaken.samples, 0}},
     {"What misses goes to the successor, which has a flow",
      false,
      true,
      true,
-     {0, kRuns - kSampled, kRuns, 0}},
-    {"Nobody has a flow",
+     {0, kRuns, kRuns, 0}},
+    {"Nobody has a flow: nothing is copied, as it is passed on itself",
      false,
      true,
      false,
-     {0, kRuns - kSampled, 0, kRuns}},
+     {0, kRuns, 0, kRuns}},
     {"The old flow's time is over: all go to the successor",
      true,
      true,
      true,
-     {0, kRuns - kSampled, kRuns, 0},
+     {0, kRuns, kRuns, 0},
      1},
 };
 
 TEST(Successor, GetsSamplesAndMisses) {
     const OnCpu pinned(0);
-    ASSERT_GT(kSampled, 0u);
+    ASSERT_GT(kTaken.samples, 0u);
     for (const Row &row : kRows) {
         SCOPED_TRACE(row.name);
         Program old, young;
@@ -109,7 +135,9 @@ TEST(Successor, GetsSamplesAndMisses) {
             new_slot = young.add(udp_flow().drop());
         }
         old.maps().set_deadline(0, row.old_deadline);
-        set_successor(old, row.successor ? &young : nullptr);
+        if (row.successor) {
+            set_successor(old, young);
+        }
         uint64_t dropped = 0;
         for (uint64_t i = 0; i < kRuns; i++) {
             const auto run = old.run(kUdp);
@@ -120,10 +148,56 @@ TEST(Successor, GetsSamplesAndMisses) {
             row.old_flow ? old.table().stats(old_slot).packets : 0,
             old.total_misses(),
             row.new_flow ? young.table().stats(new_slot).packets : 0,
-            young.total_misses()};
+            young.total_misses(), young.maps().take_copies().size()};
         EXPECT_EQ(is, row.expected);
         EXPECT_EQ(dropped, is.old_hits + is.new_hits);
+        EXPECT_TRUE(old.maps().take_copies().empty());
     }
+}
+
+// Copies are of the packet as it came, so far as they go.
+TEST(Successor, GetsCopies) {
+    const OnCpu pinned(0);
+    for (const size_t payload : {0, 18, 214, 215, 1400}) {
+        SCOPED_TRACE(payload);
+        const Frame frame = Packet()
+                                .eth(0x0800)
+                                .ipv4(IPPROTO_UDP)
+                                .udp(1000, 53)
+                                .payload(payload)
+                                .bytes();
+        Program old, young;
+        old.add(udp_flow().drop());
+        set_successor(old, young);
+        for (uint64_t i = 0; i < kRuns; i++) {
+            ASSERT_EQ(old.run(frame).verdict, uint32_t{XDP_DROP});
+        }
+        const auto copies = young.maps().take_copies();
+        ASSERT_EQ(copies.size(), kBack.samples);
+        for (const xf_copy &copy : copies) {
+            const size_t n = std::min(frame.size(), sizeof copy.data);
+            EXPECT_EQ(copy.ifindex, if_nametoindex("lo"));
+            EXPECT_EQ(copy.frame_len, frame.size());
+            EXPECT_EQ(Frame(copy.data, copy.data + n),
+                      Frame(frame.begin(), frame.begin() + n));
+        }
+    }
+}
+
+// Samples that nobody reads: packets are executed all the same.
+TEST(Successor, IsFull) {
+    const OnCpu pinned(0);
+    Program old, young;
+    const FlowSlot slot = old.add(udp_flow().drop());
+    set_successor(old, young);
+    constexpr uint64_t kMany = 2000 * XF_SAMPLE_EVERY;
+    for (uint64_t i = 0; i < kMany; i++) {
+        ASSERT_EQ(old.run(kUdp).verdict, uint32_t{XDP_DROP});
+    }
+    EXPECT_EQ(old.table().stats(slot).packets, kMany);
+    const size_t n = young.maps().take_copies().size();
+    EXPECT_GT(n, 500u);
+    EXPECT_LT(n, 1500u);
 }
 
 // Senders who take turns are all met, as often as they should.
@@ -132,7 +206,7 @@ TEST(Successor, MeetsAllSenders) {
     for (const size_t n : {2, 3, 5, 8, 13, 55, 61, 64}) {
         SCOPED_TRACE(n);
         Program old, young;
-        set_successor(old, &young);
+        set_successor(old, young);
         std::vector<FlowSlot> slots;
         std::vector<Frame> frames;
         for (size_t i = 0; i < n; i++) {
@@ -158,21 +232,25 @@ TEST(Successor, MeetsAllSenders) {
     }
 }
 
-// Also those that are in the middle of it when the kernel takes it away.
+// What the kernel takes away when the successor's process ends, in the order in
+// which it does: no sample is lost.
 TEST(Successor, Goes) {
     const OnCpu pinned(0);
     Program old, young;
     const FlowSlot slot = old.add(udp_flow().drop());
-    set_successor(old, &young);
-    for (uint64_t i = 0; i < kRuns; i++) {
-        old.run(kUdp);
-    }
-    set_successor(old, nullptr);
-    for (uint64_t i = 0; i < kRuns; i++) {
-        EXPECT_EQ(old.run(kUdp).verdict, uint32_t{XDP_DROP});
-    }
-    EXPECT_EQ(old.table().stats(slot).packets, 2 * kRuns - kSampled);
-    EXPECT_EQ(young.total_misses(), kSampled);
+    set_successor(old, young);
+    const auto run_all = [&] {
+        for (uint64_t i = 0; i < kRuns; i++) {
+            EXPECT_EQ(old.run(kUdp).verdict, uint32_t{XDP_DROP});
+        }
+    };
+    run_all();
+    clear(bpf_map__fd(old.skeleton().maps.xf_next));
+    run_all();
+    clear(bpf_map__fd(young.skeleton().maps.xf_takeover));
+    run_all();
+    EXPECT_EQ(old.table().stats(slot).packets, 3 * kRuns);
+    EXPECT_EQ(young.total_misses(), 0u);
 }
 
 // At the deadline flows are executed no more, and with a new one again.

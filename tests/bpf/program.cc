@@ -216,6 +216,8 @@ Program::Program(uint32_t tx_flag) {
     maps_.port(kNarrow) = {XF_PORT_TX_NATIVE, 100, 0, 0, {}};
 
     must(maps_.open_port(kIn, tx_flag, -1, &skeleton_));
+    // As if another process's program was on the port.
+    bpf_program__set_autoload(skeleton_->progs.xf_sample, true);
     if (xdp_offload_bpf::load(skeleton_.get())) {
         throw std::runtime_error("the program does not load");
     }

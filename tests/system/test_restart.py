@@ -20,7 +20,7 @@ def maps_of(programs):
     names = all_maps()
     return {m for p in json.loads(run('bpftool', '-j', 'prog', 'list'))
             if p['id'] in programs for m in p.get('map_ids', [])
-            if names.get(m) != 'xf_next'}
+            if names.get(m) not in ('xf_next', 'xf_takeover')}
 
 
 def wait_freed(programs, maps):
