@@ -103,15 +103,23 @@ run(struct xdp_md *ctx, struct xf_packet *p, __u32 cpu,
 static __always_inline void
 copy_packet(struct xdp_md *ctx, __u32 frame_len)
 {
-    struct xf_copy *copy =
-        bpf_ringbuf_reserve(&xf_copies, sizeof *copy, 0);
     __u32 len = frame_len < XF_COPY_BYTES ? frame_len : XF_COPY_BYTES;
+    struct xf_copy *copy;
 
+    /* Both bounds of 'len' itself, each by a comparison of its own, or Linux 6.1
+     * does not see them: "invalid access to memory, mem_size=264 off=8 size=0". */
+    barrier_var(len);
+    if (len < ETH_HLEN)
+        return;
+    barrier_var(len);
+    if (len > XF_COPY_BYTES)
+        return;
+    copy = bpf_ringbuf_reserve(&xf_copies, sizeof *copy, 0);
     if (!copy)
         return;
     copy->ifindex = ctx->ingress_ifindex;
     copy->frame_len = frame_len;
-    if (len && !bpf_xdp_load_bytes(ctx, 0, copy->data, len))
+    if (!bpf_xdp_load_bytes(ctx, 0, copy->data, len))
         bpf_ringbuf_submit(copy, 0);
     else
         bpf_ringbuf_discard(copy, 0);

@@ -10,10 +10,13 @@
 //             them takes the miss path, to the new process, as ever.  This
 //             lasts until OVS has added its ports and handles misses (so not
 //             during other_config:flow-restore-wait).
-//   sampling  One packet in XF_SAMPLE_EVERY or so, and each that no old flow
-//             matches, goes to the new program: OVS makes a flow for it, as
-//             for the first packet of any flow, and those that follow find
-//             that.  The others are still executed by the old flows.  This
+//   sampling  One packet in XF_SAMPLE_EVERY or so of those that an old flow
+//             matches goes to the new program, which executes it if it has a
+//             flow for it.  If not, it leaves a copy for OVS and gives the
+//             packet back.  OVS makes a flow for the copy as for a packet that
+//             misses, and sends nothing.  So no packet of an old flow is ever
+//             in OVS, where it would be lost if the process was killed.  What
+//             no old flow matches goes to the new program for good.  This
 //             lasts until no flow has been added for some seconds.
 //   over      The new programs replace the old ones, in one step for each
 //             device.  Flows that were too slow to be sampled miss once.
