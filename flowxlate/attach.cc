@@ -238,8 +238,9 @@ Failure Attachment::become_next() {
         || !put(takeover, XF_TAKEOVER_SELF, main)
         || !put(next_.get(), XF_NEXT_MISS, main)
         || !put(next_.get(), XF_NEXT_SAMPLE, sample)) {
-        return failure(errno, "cannot take packets from the program of the "
-                              "earlier ovs-vswitchd");
+        return failure(errno,
+                       "cannot take packets from the program of the "
+                       "earlier ovs-vswitchd");
     }
     return {};
 }

@@ -56,8 +56,8 @@ size_t round_to_page(size_t n) {
     return (n + page - 1) / page * page;
 }
 
-// Called by libbpf for each copy that is there.  C functions are in between, so
-// nothing may throw: what there is no memory for is lost, and copied again.
+// Called by libbpf for each copy that is there.  C functions are in between,
+// so nothing may throw: what there is no memory for is lost, and copied again.
 int append_copy(void *copies, void *data, size_t size) noexcept {
     if (size < sizeof(xf_copy)) {
         return 0;

@@ -85,8 +85,8 @@ public:
     // sign of life, in jiffies.
     void set_deadline(uint64_t now_ns, uint64_t jiffies);
 
-    // Takes the packets that programs have copied since the last time.  For one
-    // thread at a time.
+    // Takes the packets that programs have copied since the last time.  For
+    // one thread at a time.
     std::vector<xf_copy> take_copies();
 
     // Returns after every CPU has left all programs that were running.
