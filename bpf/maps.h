@@ -98,10 +98,10 @@ struct {
     __uint(value_size, sizeof(__u32));
 } xf_next SEC(".maps");
 
-/* In the next process: by XF_TAKEOVER_*. */
+/* The 'xf_next' of the program that this one takes over from. */
 struct {
     __uint(type, BPF_MAP_TYPE_PROG_ARRAY);
-    __uint(max_entries, XF_N_TAKEOVER);
+    __uint(max_entries, XF_N_NEXT);
     __uint(key_size, sizeof(__u32));
     __uint(value_size, sizeof(__u32));
 } xf_takeover SEC(".maps");

@@ -324,16 +324,14 @@ struct xf_port {
  * so many that its flows match goes there, on each CPU. */
 #define XF_SAMPLE_EVERY 16
 
-/* Who gets what is handed over: indexes of 'xf_next' (maps.h), which generations
- * of the program must agree on. */
-#define XF_NEXT_SAMPLE 0             /* What a flow matches. */
-#define XF_NEXT_MISS 1               /* What none does. */
-#define XF_N_NEXT 2
-
-/* Where the next process hands samples on: indexes of its 'xf_takeover'. */
-#define XF_TAKEOVER_SELF 0           /* To its own flows... */
-#define XF_TAKEOVER_OLD 1            /* ...and back, if none of them matches. */
-#define XF_N_TAKEOVER 2
+/* The programs that are called with a packet while a process takes over from
+ * another: indexes of 'xf_next' (maps.h), which generations of the program must
+ * agree on.  The kernel empties a program array in this order. */
+#define XF_NEXT_SAMPLE 0             /* Gets what an old flow matches, */
+#define XF_NEXT_MISS 1               /* what none does, */
+#define XF_NEXT_SELF 2               /* samples that it has a flow for, */
+#define XF_NEXT_OLD 3                /* and those that it has none for. */
+#define XF_N_NEXT 4
 
 /* Is it the packet that the CPU's 'seq' says, which is another for each that is
  * in the program?  Spread as by chance (with the finalizer of MurmurHash3), so
@@ -392,7 +390,8 @@ enum xf_miss {
     "headroom", "frame-size", "internal"
 
 /* Miss counters of one port on one CPU.  'searches' is no miss: it counts what the
- * flow cache could not answer, on the way that is slow anyway. */
+ * flow cache could not answer, on the way that is slow anyway (also of samples
+ * that go back to an old flow, which count nowhere else). */
 struct xf_miss_row {
     __u64 count[15];
     __u64 searches;
@@ -444,7 +443,8 @@ struct xf_scratch {
 #define XF_COPY_BYTES 256            /* More than all headers that OVS reads of
                                       * a packet that parses. */
 struct xf_copy {
-    __u32 ifindex;                   /* Where it came in. */
+    __u64 hash;                      /* Tells one connection from others. */
+    __u32 in_port;                   /* Port slot. */
     __u32 frame_len;                 /* In bytes; 'data' may be less. */
     __u8 data[XF_COPY_BYTES];
 };
@@ -525,7 +525,7 @@ XF_ASSERT(sizeof(struct xf_time) == 16);
 XF_ASSERT(sizeof(struct xf_port) == 64);
 XF_ASSERT(sizeof(struct xf_cpu) == 64);
 XF_ASSERT(sizeof(struct xf_miss_row) == 128);
-XF_ASSERT(sizeof(struct xf_copy) == 8 + XF_COPY_BYTES);
+XF_ASSERT(sizeof(struct xf_copy) == 16 + XF_COPY_BYTES);
 XF_ASSERT(XF_N_MISSES <= 15);
 
 #endif /* xdp_flow_abi.h */

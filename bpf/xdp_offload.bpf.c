@@ -101,9 +101,9 @@ run(struct xdp_md *ctx, struct xf_packet *p, __u32 cpu,
 
 /* Has user space make a flow for the packet, which goes another way. */
 static __always_inline void
-copy_packet(struct xdp_md *ctx, __u32 frame_len)
+copy_packet(struct xdp_md *ctx, const struct xf_packet *p)
 {
-    __u32 len = frame_len < XF_COPY_BYTES ? frame_len : XF_COPY_BYTES;
+    __u32 len = p->frame_len < XF_COPY_BYTES ? p->frame_len : XF_COPY_BYTES;
     struct xf_copy *copy;
 
     /* Both bounds of 'len' itself, each by a comparison of its own, or Linux 6.1
@@ -117,8 +117,9 @@ copy_packet(struct xdp_md *ctx, __u32 frame_len)
     copy = bpf_ringbuf_reserve(&xf_copies, sizeof *copy, 0);
     if (!copy)
         return;
-    copy->ifindex = ctx->ingress_ifindex;
-    copy->frame_len = frame_len;
+    copy->hash = cache_hash(p);
+    copy->in_port = xf_in_port;
+    copy->frame_len = p->frame_len;
     if (!bpf_xdp_load_bytes(ctx, 0, copy->data, len))
         bpf_ringbuf_submit(copy, 0);
     else
@@ -145,8 +146,8 @@ int xsk_def_prog(struct xdp_md *ctx)
     if (action >= 0)
         return action;
     if (scratch->sample == self->seq) {
-        copy_packet(ctx, scratch->packet.frame_len);
-        bpf_tail_call(ctx, &xf_takeover, XF_TAKEOVER_OLD);
+        copy_packet(ctx, &scratch->packet);
+        bpf_tail_call(ctx, &xf_takeover, XF_NEXT_OLD);
     }
     count_miss(cpu, -1 - action);
     bpf_tail_call(ctx, &xf_next, XF_NEXT_MISS); /* Returns if there is none. */
@@ -154,7 +155,8 @@ int xsk_def_prog(struct xdp_md *ctx)
 }
 
 /* Gets the samples of an earlier process's program, and lets the one above tell
- * them from others: a hit leads to another 'seq' than this. */
+ * them from others, if it has no flow for them: 'seq' is then what is noted here,
+ * and at the next packet's end it is more. */
 SEC("xdp")
 int xf_sample(struct xdp_md *ctx)
 {
@@ -164,9 +166,9 @@ int xf_sample(struct xdp_md *ctx)
 
     if (self && scratch) {
         scratch->sample = self->seq + 2;
-        bpf_tail_call(ctx, &xf_takeover, XF_TAKEOVER_SELF);
+        bpf_tail_call(ctx, &xf_takeover, XF_NEXT_SELF);
     }
-    bpf_tail_call(ctx, &xf_takeover, XF_TAKEOVER_OLD);
+    bpf_tail_call(ctx, &xf_takeover, XF_NEXT_OLD);
     return bpf_redirect_map(&xsks_map, ctx->rx_queue_index, XDP_PASS);
 }
 

@@ -3,7 +3,6 @@
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
-#include <fcntl.h>
 #include <linux/if_link.h>
 #include <net/if.h>
 #include <xdp/libxdp.h>
@@ -12,6 +11,7 @@
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
+#include <utility>
 #include <vector>
 
 #include "loaded.h"
@@ -211,36 +211,40 @@ Failure Attachment::take_over(const BpfMaps &maps, PortSlot slot,
     if (auto f = maps.open_port(slot, tx_flag(), sockets.get(), &skeleton_)) {
         return f;
     }
-    bpf_program__set_autoload(skeleton_->progs.xf_sample, true);
+    next_ = std::move(old.maps[kNextMapName]);
+    if (next_) {
+        bpf_program__set_autoload(skeleton_->progs.xf_sample, true);
+        if (int error =
+                bpf_map__reuse_fd(skeleton_->maps.xf_takeover, next_.get())) {
+            return failure(error, "cannot share the BPF maps");
+        }
+    }
     if (int error = xdp_offload_bpf::load(skeleton_.get())) {
         return failure(error, "cannot load the XDP program");
     }
     old_ = std::move(old.prog);
-    next_ = std::move(old.maps[kNextMapName]);
     taking_over_ = true;
     return {};
 }
 
-// Puts our programs where the old one looks for them.  The way back comes
-// first.
+// Puts our programs where the old one looks for them, and it where they look
+// for it.  The way back comes first, and when this process ends the kernel
+// takes it away last: from one array, in the order of its indexes
+// (fd_array_map_clear(), Linux 6.18).  So no sample comes to a program that
+// could not give it back.
 Failure Attachment::become_next() {
-    auto put = [](int map_fd, uint32_t key, int prog_fd) {
-        return bpf_map_update_elem(map_fd, &key, &prog_fd, BPF_ANY) == 0;
-    };
-    const int takeover = bpf_map__fd(skeleton_->maps.xf_takeover);
     const int main = bpf_program__fd(skeleton_->progs.xsk_def_prog);
     const int sample = bpf_program__fd(skeleton_->progs.xf_sample);
-    // When a process dies, the kernel closes the highest descriptors first
-    // (task_work_add(), Linux 6.18), and empties program arrays in that order:
-    // nothing may come to our programs any more when the way back is gone.
-    next_ = Fd(fcntl(next_.get(), F_DUPFD_CLOEXEC, takeover + 1));
-    if (!next_ || !put(takeover, XF_TAKEOVER_OLD, old_.get())
-        || !put(takeover, XF_TAKEOVER_SELF, main)
-        || !put(next_.get(), XF_NEXT_MISS, main)
-        || !put(next_.get(), XF_NEXT_SAMPLE, sample)) {
-        return failure(errno,
-                       "cannot take packets from the program of the "
-                       "earlier ovs-vswitchd");
+    const std::pair<uint32_t, int> calls[] = {{XF_NEXT_OLD, old_.get()},
+                                              {XF_NEXT_SELF, main},
+                                              {XF_NEXT_MISS, main},
+                                              {XF_NEXT_SAMPLE, sample}};
+    for (auto [key, prog_fd] : calls) {
+        if (bpf_map_update_elem(next_.get(), &key, &prog_fd, BPF_ANY)) {
+            return failure(errno,
+                           "cannot take packets from the program of the "
+                           "earlier ovs-vswitchd");
+        }
     }
     return {};
 }
@@ -271,12 +275,11 @@ Failure Attachment::finish_take_over() {
                        "ovs-vswitchd");
     }
     taking_over_ = false;
+    for (uint32_t i = 0; next_ && i < XF_N_NEXT; i++) {
+        (void)bpf_map_delete_elem(next_.get(), &i);  // It may not be there.
+    }
     next_ = {};
     old_ = {};
-    const int takeover = bpf_map__fd(skeleton_->maps.xf_takeover);
-    for (uint32_t i = 0; i < XF_N_TAKEOVER; i++) {
-        (void)bpf_map_delete_elem(takeover, &i);  // It may not be there.
-    }
     return {};
 }
 

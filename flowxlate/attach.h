@@ -102,8 +102,8 @@ private:
     const Pins *pins_ = nullptr;  // Where the link is kept, if it is.
     std::atomic<bool> taking_over_ = false;  // The link is another program's
     Fd old_;                                 // yet, this one; next_ is its
-    Fd next_;                                // 'xf_next', and our programs
-    bool sampling_ = false;                  // are in it.
+    Fd next_;                                // 'xf_next', if it has one, and
+    bool sampling_ = false;                  // our programs are in it.
     xdp_program *program_ = nullptr;         // In a dispatcher; else null.
     uint32_t dispatcher_id_ = 0;  // The one our program was last seen in.
 };

@@ -4,6 +4,7 @@
 #include <bpf/bpf.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <vector>
@@ -25,12 +26,13 @@ OpenMaps open_maps(int prog_fd) {
     if (bpf_obj_get_info_by_fd(prog_fd, &info, &len)) {
         return maps;
     }
+    std::ranges::sort(ids);
     for (uint32_t id : ids) {
         Fd fd(bpf_map_get_fd_by_id(id));
         bpf_map_info map{};
         len = sizeof map;
         if (fd && !bpf_obj_get_info_by_fd(fd.get(), &map, &len)) {
-            maps.emplace(map.name, std::move(fd));
+            maps.insert_or_assign(map.name, std::move(fd));
         }
     }
     return maps;

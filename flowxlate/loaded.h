@@ -17,7 +17,9 @@ constexpr const char *kSocketMapName = "xsks_map";
 // Only our programs use a map of this name.
 constexpr const char *kFlowMapName = "xf_flows";
 
-// The maps that a program uses, by name.
+// The maps that a program uses, by name.  Of two with the same name it is the
+// later: a program that has taken over from another uses that one's 'xf_next'
+// beside its own.
 using OpenMaps = std::map<std::string, Fd>;
 OpenMaps open_maps(int prog_fd);
 

@@ -292,6 +292,7 @@ void Offload::port_del(Port *p) {
         }
         maps_.port(p->slot).flags = 0;
         by_ifindex_.erase(p->ifindex);
+        drop_copies_of(*p);
         port = std::move(ports_[index(p->slot)]);
     }
     port->attachment.reset();

@@ -47,6 +47,7 @@
 #include <string>
 #include <thread>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include <boost/container/flat_map.hpp>
@@ -226,7 +227,9 @@ private:
     void continue_handover();
     void hurry_handover();
     void note_new_flow();
+    bool was_copied_lately(const xf_copy &);
     void collect_copies();
+    void drop_copies_of(const Port &);
     void advance(std::span<Port *const>, Handover::Phase);
     std::vector<Port *> taking_over() const;
     void say_that_we_live();
@@ -324,8 +327,10 @@ private:
     bool handing_over_ = false;  // The worker's.
     std::chrono::steady_clock::time_point last_offer_;
     Handover handover_;
-    std::deque<xf_copy> copies_;  // That no datapath has taken yet.
-    std::chrono::steady_clock::time_point next_orphans_;  // The worker's.
+    std::deque<xf_copy> copies_;  // Of ports, that OVS has not taken yet.
+    std::unordered_set<uint64_t> copied_;                  // The worker's.
+    std::chrono::steady_clock::time_point forget_copied_;  // The worker's.
+    std::chrono::steady_clock::time_point next_orphans_;   // The worker's.
     IdleMasks idle_masks_;
     uint64_t n_evicted_masks_ = 0, n_evicted_flows_ = 0;
     std::chrono::steady_clock::time_point next_eviction_log_;  // Worker's.

@@ -14,6 +14,7 @@ namespace {
 constexpr auto kOrphanInterval = std::chrono::seconds(5);
 // More than OVS handles while it is busy with others would be old.
 constexpr size_t kMaxCopies = 4096;
+constexpr auto kCopyInterval = std::chrono::milliseconds(250);
 
 }  // namespace
 
@@ -85,6 +86,9 @@ void Offload::continue_handover() {
                                host_.handles_misses());
         phase = handover_.phase();
         ports = taking_over();
+        if (phase == Handover::Phase::kOver) {
+            copies_.clear();  // From now on packets miss.
+        }
     }
     advance(ports, phase);
     if (begun == Handover::Phase::kOver && !ports.empty()) {
@@ -120,16 +124,32 @@ void Offload::note_new_flow() {
     }
 }
 
+// A connection's packets would all be copied until it has a flow, which it may
+// never get.
+bool Offload::was_copied_lately(const xf_copy &copy) {
+    const auto now = std::chrono::steady_clock::now();
+    if (now >= forget_copied_) {
+        copied_.clear();
+        forget_copied_ = now + kCopyInterval;
+    }
+    return !copied_.insert(copy.hash ^ copy.in_port).second;
+}
+
 void Offload::collect_copies() {
-    const auto taken = maps_.take_copies();
+    auto taken = maps_.take_copies();
     if (taken.empty()) {
         return;
     }
+    std::erase_if(
+        taken, [&](const xf_copy &copy) { return was_copied_lately(copy); });
     {
         std::lock_guard lock(mutex_);
-        const size_t room = kMaxCopies - copies_.size();
-        copies_.insert(copies_.end(), taken.begin(),
-                       taken.begin() + std::min(taken.size(), room));
+        for (const xf_copy &copy : taken) {
+            if (handover_.phase() == Handover::Phase::kSampling
+                && ports_[copy.in_port] && copies_.size() < kMaxCopies) {
+                copies_.push_back(copy);
+            }
+        }
     }
     host_.copies_ready();
 }
@@ -137,20 +157,25 @@ void Offload::collect_copies() {
 int Offload::take_copy(std::string_view dpif_type, ovs_offload_copy *out) {
     const bool of_kernel = dpif_type == kKernelDatapath;
     std::lock_guard lock(mutex_);
-    const auto is_of_another = [&](const xf_copy &copy) {
-        const Port *port = find_port(Ifindex{static_cast<int>(copy.ifindex)});
-        return !port || port->in_kernel_datapath != of_kernel;
-    };
-    const auto it = std::ranges::find_if_not(copies_, is_of_another);
+    const auto it = std::ranges::find_if(copies_, [&](const xf_copy &copy) {
+        return ports_[copy.in_port]->in_kernel_datapath == of_kernel;
+    });
     if (it == copies_.end()) {
         return ENOENT;
     }
-    out->ifindex = static_cast<int>(it->ifindex);
+    out->ifindex = index(ports_[it->in_port]->ifindex);
     out->frame_len = it->frame_len;
     out->data_len = std::min<uint32_t>(it->frame_len, sizeof it->data);
     std::memcpy(out->data, it->data, out->data_len);
     copies_.erase(it);
     return 0;
+}
+
+// Called with mutex_.
+void Offload::drop_copies_of(const Port &port) {
+    std::erase_if(copies_, [&](const xf_copy &copy) {
+        return copy.in_port == index(port.slot);
+    });
 }
 
 void Offload::say_that_we_live() {

@@ -364,25 +364,28 @@ plugin_system_n_tc_flows(struct netdev *netdev, struct system_port *port)
 
 /* Putting flows. */
 
+/* EEXIST: there is another flow with the same match in the plugin, and no need
+ * for one. */
 static int
 put_in_plugin(struct netdev *netdev, struct system_port *port,
               const struct match *match, struct nlattr *actions,
               size_t actions_len, const ovs_u128 *ufid)
 {
     struct minimatch mini;
-    bool unwanted;
+    bool unwanted, again;
     int error;
 
     init_minimatch(&mini, match);
     ovs_mutex_lock(&mutex);
-    unwanted = (actions_len > MAX_ACTIONS_LEN || is_avoided(ufid)
-                || is_duplicate(&mini, ufid));
+    unwanted = actions_len > MAX_ACTIONS_LEN || is_avoided(ufid);
+    again = is_duplicate(&mini, ufid);
     ovs_mutex_unlock(&mutex);
     minimatch_destroy(&mini);
 
-    error = unwanted ? EOPNOTSUPP
-                     : netdev_offload_plugin_offer(netdev, match, actions,
-                                                   actions_len, ufid);
+    error = (again && netdev_offload_plugin_is_learning() ? EEXIST
+             : again || unwanted ? EOPNOTSUPP
+             : netdev_offload_plugin_offer(netdev, match, actions,
+                                           actions_len, ufid));
     if (!error) {
         ovs_mutex_lock(&mutex);
         set_contents(get_flow(ufid), port, match, actions, actions_len);
@@ -480,7 +483,7 @@ plugin_system_flow_put(struct netdev *netdev, struct system_port *port,
             error = put_in_plugin(netdev, port, match, actions, actions_len,
                                   ufid);
         }
-    } else if (error && order == TC_AFTER) {
+    } else if (error && error != EEXIST && order == TC_AFTER) {
         error = put_in_tc(netdev, port, match, actions, actions_len, ufid,
                           info);
     }

@@ -77,8 +77,8 @@ static atomic_count system_seq = ATOMIC_COUNT_INIT(0);
 static atomic_count n_moves = ATOMIC_COUNT_INIT(0);
 static struct seq *changes;
 
-/* Wakes threads for netdev_offload_plugin_take_copy(). */
-static struct seq *copies;
+/* Is this thread learning?  See netdev_offload_plugin_set_learning(). */
+DEFINE_STATIC_PER_THREAD_DATA(bool, learning, false);
 
 /* A netdev's 'hw_info.offload_data'. */
 struct plugin_port {
@@ -670,10 +670,25 @@ host_flow_text(const struct ovs_offload_flow *f)
     return ds_steal_cstr(&ds);
 }
 
+/* Wakes threads for netdev_offload_plugin_take_copy().  They may wait for it
+ * before there is a plugin. */
+static struct seq *
+copies(void)
+{
+    static struct ovsthread_once once = OVSTHREAD_ONCE_INITIALIZER;
+    static struct seq *seq;
+
+    if (ovsthread_once_start(&once)) {
+        seq = seq_create();
+        ovsthread_once_done(&once);
+    }
+    return seq;
+}
+
 static void
 host_copies_ready(void)
 {
-    seq_change(copies);
+    seq_change(copies());
 }
 
 static bool
@@ -848,7 +863,6 @@ plugin_open(const char *name, const char *path,
     }
     if (!changes) {
         changes = seq_create();
-        copies = seq_create();
     }
     o = get();
     reason = check_ops(o, name);
@@ -1026,14 +1040,19 @@ netdev_offload_plugin_take_copy(const char *dpif_type)
     struct dp_packet *packet;
     odp_port_t port;
 
-    if (!netdev_offload_plugin_is_loaded() || !ops->take_copy
-        || ops->take_copy(self, dpif_type, &copy)) {
+    if (!netdev_offload_plugin_is_loaded() || !ops->take_copy) {
         return NULL;
     }
+    do {
+        if (ops->take_copy(self, dpif_type, &copy)) {
+            return NULL;
+        }
+        port = netdev_ifindex_to_odp_port(copy.ifindex);
+    } while (!port);                 /* It may be gone. */
+
     packet = dp_packet_new_with_headroom(copy.frame_len, DP_NETDEV_HEADROOM);
     dp_packet_put(packet, copy.data, copy.data_len);
     dp_packet_put_zeros(packet, copy.frame_len - copy.data_len);
-    port = netdev_ifindex_to_odp_port(copy.ifindex);
     pkt_metadata_init(&packet->md, port);
     return packet;
 }
@@ -1043,13 +1062,26 @@ netdev_offload_plugin_take_copy(const char *dpif_type)
 uint64_t
 netdev_offload_plugin_copies(void)
 {
-    return netdev_offload_plugin_is_loaded() ? seq_read(copies) : 0;
+    return seq_read(copies());
 }
 
 void
 netdev_offload_plugin_copies_wait(uint64_t seen)
 {
-    if (netdev_offload_plugin_is_loaded()) {
-        seq_wait(copies, seen);
-    }
+    seq_wait(copies(), seen);
+}
+
+/* Until it is told otherwise, this thread puts flows for copies of packets.  If
+ * there is a flow with the same match already, such a packet is no sign that
+ * this flow is not executed where it is. */
+void
+netdev_offload_plugin_set_learning(bool enable)
+{
+    *learning_get() = enable;
+}
+
+bool
+netdev_offload_plugin_is_learning(void)
+{
+    return *learning_get();
 }

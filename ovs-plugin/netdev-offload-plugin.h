@@ -74,6 +74,7 @@ void netdev_offload_plugin_leave(void);
 struct dp_packet *netdev_offload_plugin_take_copy(const char *dpif_type);
 uint64_t netdev_offload_plugin_copies(void);
 void netdev_offload_plugin_copies_wait(uint64_t seen);
+void netdev_offload_plugin_set_learning(bool);
 
 int netdev_offload_plugin_take(const ovs_u128 *ufid,
                                struct dpif_flow_stats *delta,
@@ -101,6 +102,7 @@ int netdev_offload_plugin_offer(struct netdev *, const struct match *,
 void netdev_offload_plugin_fill_attrs(bool offloaded,
                                       struct dpif_flow_attrs *);
 void netdev_offload_plugin_flows_moved(void);
+bool netdev_offload_plugin_is_learning(void);
 #else
 static inline bool
 netdev_offload_plugin_configure(const struct smap *other_config OVS_UNUSED)
@@ -178,6 +180,11 @@ netdev_offload_plugin_copies(void)
 
 static inline void
 netdev_offload_plugin_copies_wait(uint64_t seen OVS_UNUSED)
+{
+}
+
+static inline void
+netdev_offload_plugin_set_learning(bool enable OVS_UNUSED)
 {
 }
 

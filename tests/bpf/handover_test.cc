@@ -3,7 +3,6 @@
 // alone (flowxlate/handover.h).
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
-#include <net/if.h>
 
 #include <gtest/gtest.h>
 
@@ -49,24 +48,13 @@ const Frame kUdp =
 
 FlowSpec udp_flow() { return FlowSpec::ipv4().proto(IPPROTO_UDP); }
 
-void set(int map_fd, uint32_t key, int prog_fd) {
-    ASSERT_EQ(bpf_map_update_elem(map_fd, &key, &prog_fd, BPF_ANY), 0);
-}
-
-void set_successor(Program &old, const Program &successor) {
+void set_successor(Program &old, Program &successor) {
     const int next = bpf_map__fd(old.skeleton().maps.xf_next);
     const auto &s = successor.skeleton();
-    const int takeover = bpf_map__fd(s.maps.xf_takeover);
-    set(takeover, XF_TAKEOVER_OLD, old.fd());
-    set(takeover, XF_TAKEOVER_SELF, successor.fd());
-    set(next, XF_NEXT_MISS, successor.fd());
-    set(next, XF_NEXT_SAMPLE, bpf_program__fd(s.progs.xf_sample));
-}
-
-// As the kernel does when the successor's process ends.
-void clear(int map_fd) {
-    for (uint32_t i = 0; i < 2; i++) {
-        ASSERT_EQ(bpf_map_delete_elem(map_fd, &i), 0);
+    const int calls[XF_N_NEXT] = {bpf_program__fd(s.progs.xf_sample),
+                                  successor.fd(), successor.fd(), old.fd()};
+    for (uint32_t i = 0; i < XF_N_NEXT; i++) {
+        ASSERT_EQ(bpf_map_update_elem(next, &i, &calls[i], BPF_ANY), 0);
     }
 }
 
@@ -126,7 +114,8 @@ TEST(Successor, GetsSamplesAndMisses) {
     ASSERT_GT(kTaken.samples, 0u);
     for (const Row &row : kRows) {
         SCOPED_TRACE(row.name);
-        Program old, young;
+        Program old;
+        Program young(XF_PORT_TX_NATIVE, &old);
         FlowSlot old_slot{}, new_slot{};
         if (row.old_flow) {
             old_slot = old.add(udp_flow().drop());
@@ -166,7 +155,8 @@ TEST(Successor, GetsCopies) {
                                 .udp(1000, 53)
                                 .payload(payload)
                                 .bytes();
-        Program old, young;
+        Program old;
+        Program young(XF_PORT_TX_NATIVE, &old);
         old.add(udp_flow().drop());
         set_successor(old, young);
         for (uint64_t i = 0; i < kRuns; i++) {
@@ -176,7 +166,8 @@ TEST(Successor, GetsCopies) {
         ASSERT_EQ(copies.size(), kBack.samples);
         for (const xf_copy &copy : copies) {
             const size_t n = std::min(frame.size(), sizeof copy.data);
-            EXPECT_EQ(copy.ifindex, if_nametoindex("lo"));
+            EXPECT_EQ(copy.in_port, index(kIn));
+            EXPECT_EQ(copy.hash, copies[0].hash);
             EXPECT_EQ(copy.frame_len, frame.size());
             EXPECT_EQ(Frame(copy.data, copy.data + n),
                       Frame(frame.begin(), frame.begin() + n));
@@ -187,7 +178,8 @@ TEST(Successor, GetsCopies) {
 // Samples that nobody reads: packets are executed all the same.
 TEST(Successor, IsFull) {
     const OnCpu pinned(0);
-    Program old, young;
+    Program old;
+    Program young(XF_PORT_TX_NATIVE, &old);
     const FlowSlot slot = old.add(udp_flow().drop());
     set_successor(old, young);
     constexpr uint64_t kMany = 2000 * XF_SAMPLE_EVERY;
@@ -205,7 +197,8 @@ TEST(Successor, MeetsAllSenders) {
     const OnCpu pinned(0);
     for (const size_t n : {2, 3, 5, 8, 13, 55, 61, 64}) {
         SCOPED_TRACE(n);
-        Program old, young;
+        Program old;
+        Program young(XF_PORT_TX_NATIVE, &old);
         set_successor(old, young);
         std::vector<FlowSlot> slots;
         std::vector<Frame> frames;
@@ -236,7 +229,8 @@ TEST(Successor, MeetsAllSenders) {
 // which it does: no sample is lost.
 TEST(Successor, Goes) {
     const OnCpu pinned(0);
-    Program old, young;
+    Program old;
+    Program young(XF_PORT_TX_NATIVE, &old);
     const FlowSlot slot = old.add(udp_flow().drop());
     set_successor(old, young);
     const auto run_all = [&] {
@@ -245,11 +239,12 @@ TEST(Successor, Goes) {
         }
     };
     run_all();
-    clear(bpf_map__fd(old.skeleton().maps.xf_next));
-    run_all();
-    clear(bpf_map__fd(young.skeleton().maps.xf_takeover));
-    run_all();
-    EXPECT_EQ(old.table().stats(slot).packets, 3 * kRuns);
+    const int next = bpf_map__fd(old.skeleton().maps.xf_next);
+    for (uint32_t i = 0; i < XF_N_NEXT; i++) {
+        ASSERT_EQ(bpf_map_delete_elem(next, &i), 0);
+        run_all();
+    }
+    EXPECT_EQ(old.table().stats(slot).packets, (1 + XF_N_NEXT) * kRuns);
     EXPECT_EQ(young.total_misses(), 0u);
 }
 

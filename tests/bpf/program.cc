@@ -198,7 +198,7 @@ FlowSpec &FlowSpec::set(size_t key_at, const Frame &value, const Frame &m) {
 
 // -- Program ----------------------------------------------------------------
 
-Program::Program(uint32_t tx_flag) {
+Program::Program(uint32_t tx_flag, const Program *takes_over_from) {
     BpfMaps::Config config;
     config.max_flows = 65536;
     must(maps_.create(config));
@@ -216,8 +216,14 @@ Program::Program(uint32_t tx_flag) {
     maps_.port(kNarrow) = {XF_PORT_TX_NATIVE, 100, 0, 0, {}};
 
     must(maps_.open_port(kIn, tx_flag, -1, &skeleton_));
-    // As if another process's program was on the port.
-    bpf_program__set_autoload(skeleton_->progs.xf_sample, true);
+    if (takes_over_from) {
+        bpf_program__set_autoload(skeleton_->progs.xf_sample, true);
+        const int next =
+            bpf_map__fd(takes_over_from->skeleton_->maps.xf_next);
+        if (bpf_map__reuse_fd(skeleton_->maps.xf_takeover, next)) {
+            throw std::runtime_error("cannot share xf_next");
+        }
+    }
     if (xdp_offload_bpf::load(skeleton_.get())) {
         throw std::runtime_error("the program does not load");
     }

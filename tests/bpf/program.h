@@ -79,7 +79,8 @@ uint32_t time_program(int fd, const Frame &in, int repeat);
 // Loads the program once per process; reset() between rows.
 class Program {
 public:
-    explicit Program(uint32_t tx_flag = XF_PORT_TX_NATIVE);
+    explicit Program(uint32_t tx_flag = XF_PORT_TX_NATIVE,
+                     const Program *takes_over_from = nullptr);
 
     FlowSlot add(const FlowSpec &);
     void remove_all();
