@@ -10,13 +10,11 @@ emulator takes.  Needs root.
 
 --write-doc puts the table into docs/kernels.md, between the marks there.
 """
-import argparse
-import os
-import signal
 import statistics
 import sys
 
-from run_tests import HERE, RESULT_FILE, TOP, Failed, Kernel, install
+from run_tests import (HERE, RESULT_FILE, TOP, Failed, Kernel, install,
+                       prepare)
 
 sys.path.insert(0, TOP + '/tests/bench')
 from bench import write_markdown  # noqa: E402
@@ -141,25 +139,14 @@ def markdown(release, rounds, figures):
 
 # -- All ----------------------------------------------------------------------
 
-def parse_args():
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--ovs', metavar='DIR', required=True)
-    parser.add_argument('--build', metavar='DIR', required=True)
+def add_arguments(parser):
     parser.add_argument('--kernel', metavar='VERSION', default=KERNEL)
     parser.add_argument('--rounds', type=int, metavar='N', default=ROUNDS)
     parser.add_argument('--write-doc', action='store_true')
-    args = parser.parse_args()
-    args.ovs, args.build = map(os.path.abspath, (args.ovs, args.build))
-    return args
 
 
 def main():
-    args = parse_args()
-    # As an exception, so that machines are ended.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    args = prepare(__doc__, add_arguments)
     kernel = Kernel(args.kernel)
     try:
         install()

@@ -375,27 +375,32 @@ def install():
             raise Failed('packages cannot be installed')
 
 
-def parse_args():
+def prepare(description, add_arguments):
+    """The command line's arguments.  From here on signals are exceptions, so that
+    machines are ended."""
     parser = argparse.ArgumentParser(
-        description=__doc__,
+        description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--ovs', metavar='DIR', required=True)
-    parser.add_argument('--quick', action='store_true',
-                        help='of the kernel datapath, one test')
     parser.add_argument('--build', metavar='DIR', required=True)
-    parser.add_argument('--kernel', metavar='VERSION', action='append',
-                        help='"newest" or a series; may be repeated (default: '
-                        '%s)' % ', '.join(KERNELS))
+    add_arguments(parser)
     args = parser.parse_args()
     args.ovs, args.build = map(os.path.abspath, (args.ovs, args.build))
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     return args
 
 
+def add_arguments(parser):
+    parser.add_argument('--quick', action='store_true',
+                        help='of the kernel datapath, one test')
+    parser.add_argument('--kernel', metavar='VERSION', action='append',
+                        help='"newest" or a series; may be repeated (default: '
+                        '%s)' % ', '.join(KERNELS))
+
+
 def main():
-    args = parse_args()
-    # As an exception, so that machines are ended.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    args = prepare(__doc__, add_arguments)
     try:
         install()
     except Failed as e:
