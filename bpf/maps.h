@@ -88,9 +88,10 @@ struct {
 } xsks_map SEC(".maps");
 
 /* The programs of the next process, on this port, while this one's flows go on
- * being executed (handover.h in flowxlate): by XF_NEXT_*.  The name and the
- * indexes are all that generations of the program must agree on.  The kernel
- * empties it when the process that has filled it ends. */
+ * being executed (handover.h in flowxlate): by XF_NEXT_*.  The name, the indexes
+ * and what the kernel asks of programs that call each other are all that
+ * generations of the program must agree on.  The kernel empties it when the
+ * process that has filled it ends. */
 struct {
     __uint(type, BPF_MAP_TYPE_PROG_ARRAY);
     __uint(max_entries, XF_N_NEXT);

@@ -329,8 +329,8 @@ struct xf_port {
  * agree on.  The kernel empties a program array in this order. */
 #define XF_NEXT_SAMPLE 0             /* Gets what an old flow matches, */
 #define XF_NEXT_MISS 1               /* what none does, */
-#define XF_NEXT_SELF 2               /* samples that it has a flow for, */
-#define XF_NEXT_OLD 3                /* and those that it has none for. */
+#define XF_NEXT_SELF 2               /* samples, once they are marked, */
+#define XF_NEXT_OLD 3                /* and those that have no flow there. */
 #define XF_N_NEXT 4
 
 /* Is it the packet that the CPU's 'seq' says, which is another for each that is

@@ -208,10 +208,26 @@ Failure Attachment::take_over(const BpfMaps &maps, PortSlot slot,
     const Fd none;
     const Fd &sockets = options.is_afxdp ? old.maps[kSocketMapName] : none;
     has_sockets_ = static_cast<bool>(sockets);
-    if (auto f = maps.open_port(slot, tx_flag(), sockets.get(), &skeleton_)) {
+    next_ = std::move(old.maps[kNextMapName]);
+    auto f = load_next(maps, slot, sockets.get());
+    if (f && next_) {
+        next_ = {};  // The kernel may let none of them call the other.
+        f = load_next(maps, slot, sockets.get());
+    }
+    if (f) {
         return f;
     }
-    next_ = std::move(old.maps[kNextMapName]);
+    old_ = std::move(old.prog);
+    taking_over_ = true;
+    return {};
+}
+
+// Loads a program that shares 'next_', if that is there.
+Failure Attachment::load_next(const BpfMaps &maps, PortSlot slot,
+                              int sockets_fd) {
+    if (auto f = maps.open_port(slot, tx_flag(), sockets_fd, &skeleton_)) {
+        return f;
+    }
     if (next_) {
         bpf_program__set_autoload(skeleton_->progs.xf_sample, true);
         if (int error =
@@ -222,8 +238,6 @@ Failure Attachment::take_over(const BpfMaps &maps, PortSlot slot,
     if (int error = xdp_offload_bpf::load(skeleton_.get())) {
         return failure(error, "cannot load the XDP program");
     }
-    old_ = std::move(old.prog);
-    taking_over_ = true;
     return {};
 }
 

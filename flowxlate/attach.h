@@ -83,6 +83,7 @@ private:
     Attachment() = default;
     Failure take_over(const BpfMaps &, PortSlot, LinkedProgram &,
                       const Options &);
+    Failure load_next(const BpfMaps &, PortSlot, int sockets_fd);
     Failure become_next();
     Failure join_dispatcher(const BpfMaps &, PortSlot, xdp_multiprog *,
                             const Options &);

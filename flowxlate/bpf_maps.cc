@@ -48,7 +48,7 @@ Failure share(const MapRefs &from, const MapRefs &to) {
 }
 
 constexpr uint32_t kMinCacheBits = 10;
-// Some 950 copies.
+// Some 900 copies.
 constexpr uint32_t kCopiesBytes = 1 << 18;
 
 size_t round_to_page(size_t n) {

@@ -698,7 +698,9 @@ void Offload::refuse(const ovs_offload_flow &f, const Reject &why) {
         }
         // It may flood what will be a flow of ours as soon as OVS has learned
         // the address.
-        note_new_flow();
+        if (!refusals_.has(ufid)) {
+            note_new_flow();
+        }
         n_unlogged = remember_refusal(f, why, in);
     }
     if (n_unlogged) {

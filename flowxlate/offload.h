@@ -278,6 +278,9 @@ private:
     std::string describe_flow(FlowSlot) const;
     std::string describe_target(const xf_action &) const;
     const Ufid *find_ufid(FlowSlot) const;
+    std::string trace_in_xdp(const std::string &port,
+                             std::span<const std::byte> frame,
+                             std::string *dpif_type);
     void trace_lookup(const TraceProgram::Outcome &, std::string *) const;
     void trace_stages(const TraceProgram::Outcome &, std::string *) const;
     std::string trace_text(const Port &, std::span<const std::byte> frame,

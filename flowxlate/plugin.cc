@@ -17,8 +17,7 @@
 namespace flowxlate {
 namespace {
 
-// The sizes of the structures that version 1 of the ABI began with.  A host
-// that was compiled with less cannot be served.
+// A host that was compiled with less than all members cannot be served.
 template <typename T>
 bool is_complete(const T *t) {
     return t && t->size >= sizeof *t;
@@ -169,7 +168,7 @@ constexpr ovs_offload_command kCommands[] = {
     {"xdp-offload/top-flows", "N [packets|bytes]", 1, 2, top_flows},
     {"xdp-offload/rejects", "", 0, 0, rejects},
     {"xdp-offload/explain", "[REASON|PORT|UFID]", 0, 1, explain},
-    {"xdp-offload/trace", "PORT HEX", 2, 2, trace},
+    {"xdp-offload/trace", "PORT FLOW|HEX", 2, 2, trace},
 };
 
 constexpr ovs_offload_ops kOps = {

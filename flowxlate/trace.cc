@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the program makes of one packet: xdp-offload/trace PORT HEX.
+// What the program makes of one packet: xdp-offload/trace PORT FLOW|HEX.
 //
 // trace_program.h runs the packet.  The flow that was hit, all that its
 // actions do and why the packet is passed on are what the program itself has
@@ -8,6 +8,9 @@
 
 #include <algorithm>
 #include <cinttypes>
+#include <cstdlib>
+#include <memory>
+#include <sstream>
 
 #include "describe.h"
 #include "offload.h"
@@ -17,9 +20,17 @@ namespace flowxlate {
 namespace {
 
 constexpr size_t kMinFrame = 14, kMaxFrame = 9000;
+constexpr const char *kHexDigits = "0123456789abcdefABCDEF";
+
+// What the host gives away.
+struct FreeDeleter {
+    void operator()(void *p) const { free(p); }
+};
+template <typename T>
+using FromHost = std::unique_ptr<T, FreeDeleter>;
 
 // Reads the packet; returns what is wrong with it, or nothing.
-std::string parse_frame(const std::string &hex, std::vector<std::byte> *out) {
+std::string parse_hex(const std::string &hex, std::vector<std::byte> *out) {
     constexpr size_t kDigits = 2;  // Of a byte.
     if (hex.size() < kMinFrame * kDigits || hex.size() > kMaxFrame * kDigits) {
         return "the packet has to have 14 to 9000 bytes, two digits each\n";
@@ -27,9 +38,32 @@ std::string parse_frame(const std::string &hex, std::vector<std::byte> *out) {
     if (hex.size() % kDigits) {
         return "the packet ends in the middle of a byte\n";
     }
-    return from_hex(hex, out)
-             ? ""
-             : "the packet has to consist of hexadecimal digits only\n";
+    return from_hex(hex, out) ? "" : "not hexadecimal digits\n";
+}
+
+std::string compose(const ovs_offload_host &host, const std::string &flow,
+                    std::vector<std::byte> *out) {
+    uint8_t *bytes = nullptr;
+    size_t n = 0;
+    const FromHost<char> wrong(host.compose(flow.c_str(), &bytes, &n));
+    const FromHost<uint8_t> frame(bytes);
+    if (wrong) {
+        return std::string("neither the hexadecimal digits of a packet nor a "
+                           "flow: ")
+             + wrong.get() + "\n";
+    }
+    const auto *begin = reinterpret_cast<const std::byte *>(bytes);
+    out->assign(begin, begin + n);
+    return "";
+}
+
+std::string indented(const std::string &text) {
+    std::string s;
+    std::istringstream lines(text);
+    for (std::string line; std::getline(lines, line);) {
+        s += line.empty() ? "\n" : "    " + line + "\n";
+    }
+    return s;
 }
 
 // The class whose flows are in a subtable; -1 if there are none any more.
@@ -224,20 +258,36 @@ std::string Offload::trace_text(const Port &port,
         append(&s, "verdict: %s\n",
                o.verdict == XDP_DROP ? "XDP_DROP" : "not known");
     }
-    append(&s,
-           "what OVS would do: ovs-appctl ofproto/trace ovs-%s "
-           "'in_port(%s)' %s\n",
-           port.in_kernel_datapath ? kKernelDatapath : kUserspaceDatapath,
-           port.name.c_str(), to_hex(frame).c_str());
     return s;
 }
 
 std::string Offload::trace(const std::string &port_name,
                            const std::string &packet) {
     std::vector<std::byte> frame;
-    if (auto wrong = parse_frame(packet, &frame); !wrong.empty()) {
+    const bool is_flow =
+        packet.find_first_not_of(kHexDigits) != std::string::npos;
+    if (auto wrong = is_flow ? compose(host_, packet, &frame)
+                             : parse_hex(packet, &frame);
+        !wrong.empty()) {
         return wrong;
     }
+    std::string dpif_type;
+    std::string text = trace_in_xdp(port_name, frame, &dpif_type);
+    if (dpif_type.empty()) {
+        return text;
+    }
+    const auto hex = to_hex(frame);
+    const FromHost<char> ovs(
+        host_.trace(dpif_type.c_str(), port_name.c_str(), hex.c_str()));
+    text += "what OVS would do (ovs-appctl ofproto/trace ovs-" + dpif_type
+          + " 'in_port(" + port_name + ")' " + hex + "):\n";
+    return text + indented(ovs ? ovs.get() : "not known");
+}
+
+// Stores the type of the port's datapath in '*dpif_type' if all went well.
+std::string Offload::trace_in_xdp(const std::string &port_name,
+                                  std::span<const std::byte> frame,
+                                  std::string *dpif_type) {
     auto find = [&]() -> const Port * {
         auto it = std::ranges::find_if(by_ifindex_, [&](auto &entry) {
             return entry.second->name == port_name;
@@ -270,6 +320,8 @@ std::string Offload::trace(const std::string &port_name,
     if (auto f = program.run(maps_, frame, &outcome)) {
         return f.message + "\n";
     }
+    *dpif_type =
+        port->in_kernel_datapath ? kKernelDatapath : kUserspaceDatapath;
     return trace_text(*port, frame, outcome);
 }
 

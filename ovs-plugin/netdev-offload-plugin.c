@@ -36,6 +36,7 @@
 #include "openvswitch/hmap.h"
 #include "openvswitch/list.h"
 #include "openvswitch/match.h"
+#include "openvswitch/ofp-flow.h"
 #include "openvswitch/ofpbuf.h"
 #include "openvswitch/vlog.h"
 #include "ovs-atomic.h"
@@ -43,6 +44,7 @@
 #include "ovs-thread.h"
 #include "ovs_offload_abi.h"
 #include "seq.h"
+#include "simap.h"
 #include "smap.h"
 #include "unixctl.h"
 #include "util.h"
@@ -76,6 +78,9 @@ static atomic_count system_seq = ATOMIC_COUNT_INIT(0);
  * and for 'system_seq'. */
 static atomic_count n_moves = ATOMIC_COUNT_INIT(0);
 static struct seq *changes;
+
+/* ofproto's, which this library cannot call by name. */
+static netdev_offload_plugin_tracer *tracer;
 
 /* Is this thread learning?  See netdev_offload_plugin_set_learning(). */
 DEFINE_STATIC_PER_THREAD_DATA(bool, learning, false);
@@ -685,6 +690,78 @@ copies(void)
     return seq;
 }
 
+static bool
+add_port_number(struct netdev *netdev, odp_port_t port, void *names)
+{
+    simap_put(names, netdev_get_name(netdev), odp_to_u32(port));
+    return false;
+}
+
+/* Returns the flow of a line that dpctl/dump-flows prints, without what it
+ * says after the match.  In case of failure returns what is wrong, which the caller
+ * must free. */
+static char *
+parse_dumped_flow(const char *text, struct flow *flow)
+{
+    struct simap names = SIMAP_INITIALIZER(&names);
+    const char *end = strstr(text, ", packets:");
+    char *match = end ? xmemdup0(text, end - text) : xstrdup(text);
+    struct ofpbuf key, mask;
+    char *error = NULL;
+
+    netdev_ports_traverse("netdev", add_port_number, &names);
+    netdev_ports_traverse("system", add_port_number, &names);
+    ofpbuf_init(&key, 0);
+    ofpbuf_init(&mask, 0);
+    if (!odp_flow_from_string(match, &names, &key, &mask, &error)) {
+        free(error);
+        error = NULL;
+        if (odp_flow_key_to_flow(key.data, key.size, flow, &error)
+            != ODP_FIT_ERROR) {
+            free(error);
+            error = NULL;
+        }
+    }
+    ofpbuf_uninit(&key);
+    ofpbuf_uninit(&mask);
+    simap_destroy(&names);
+    free(match);
+    return error;
+}
+
+static char *
+host_compose(const char *text, uint8_t **frame, size_t *size)
+{
+    struct dp_packet packet;
+    struct flow flow;
+    char *error;
+
+    error = (strchr(text, '(')
+             ? parse_dumped_flow(text, &flow)
+             : parse_ofp_exact_flow(&flow, NULL, NULL, text, NULL));
+    if (error) {
+        return error;
+    }
+    dp_packet_init(&packet, 0);
+    flow_compose(&packet, &flow, NULL, 64);
+    *size = dp_packet_size(&packet);
+    *frame = xmemdup(dp_packet_data(&packet), *size);
+    dp_packet_uninit(&packet);
+    return NULL;
+}
+
+static char *
+host_trace(const char *dpif_type, const char *port, const char *hex)
+{
+    return tracer ? tracer(dpif_type, port, hex) : NULL;
+}
+
+void
+netdev_offload_plugin_set_tracer(netdev_offload_plugin_tracer *f)
+{
+    tracer = f;
+}
+
 static void
 host_copies_ready(void)
 {
@@ -713,6 +790,8 @@ static struct ovs_offload_host host = {
     .flow_text = host_flow_text,
     .handles_misses = host_handles_misses,
     .copies_ready = host_copies_ready,
+    .compose = host_compose,
+    .trace = host_trace,
 };
 
 static uint32_t

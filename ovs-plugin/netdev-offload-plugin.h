@@ -58,6 +58,11 @@ struct nlattr;
 struct ofpbuf;
 struct smap;
 
+/* Returns what ofproto/trace prints of a packet in hex that enters the datapath of
+ * the type through the port, or NULL.  The caller must free it. */
+typedef char *netdev_offload_plugin_tracer(const char *dpif_type,
+                                           const char *port, const char *hex);
+
 #ifdef __linux__
 bool netdev_offload_plugin_configure(const struct smap *other_config);
 bool netdev_offload_plugin_is_loaded(void);
@@ -75,6 +80,8 @@ struct dp_packet *netdev_offload_plugin_take_copy(const char *dpif_type);
 uint64_t netdev_offload_plugin_copies(void);
 void netdev_offload_plugin_copies_wait(uint64_t seen);
 void netdev_offload_plugin_set_learning(bool);
+
+void netdev_offload_plugin_set_tracer(netdev_offload_plugin_tracer *);
 
 int netdev_offload_plugin_take(const ovs_u128 *ufid,
                                struct dpif_flow_stats *delta,
@@ -185,6 +192,11 @@ netdev_offload_plugin_copies_wait(uint64_t seen OVS_UNUSED)
 
 static inline void
 netdev_offload_plugin_set_learning(bool enable OVS_UNUSED)
+{
+}
+
+static inline void
+netdev_offload_plugin_set_tracer(netdev_offload_plugin_tracer *f OVS_UNUSED)
 {
 }
 

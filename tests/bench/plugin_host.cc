@@ -56,7 +56,9 @@ constexpr ovs_offload_host kHost = {sizeof(ovs_offload_host),
                                     host_nothing,
                                     nullptr,
                                     [] { return true; },
-                                    host_nothing};
+                                    host_nothing,
+                                    nullptr,
+                                    nullptr};
 
 }  // namespace
 

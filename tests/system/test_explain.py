@@ -220,11 +220,14 @@ def test_trace(context):
         expect(re.search('XDP_REDIRECT, output:.*%s,%s' % (b.port, c.port),
                          text), '%s', text)
         text = trace(lab, a.port, frame(9))  # Goes where 4001 goes: NORMAL.
-        expect('what OVS would do: ovs-appctl ofproto/trace ' in text, text)
-        command = re.search(r'^what OVS would do: ovs-appctl (.*)$', text,
+        command = re.search(r'^what OVS would do \(ovs-appctl (.*)\):$', text,
                             re.MULTILINE)[1]
-        expect('Datapath actions: ' in lab.ovs.appctl(*shlex.split(command)),
-               'the command %s', command)
+        told = lab.ovs.appctl(*shlex.split(command))
+        expect('Datapath actions: %d' % port[b] in told, '%s', told)
+        said = [line.strip() for line in text.partition('what OVS')[2]
+                .splitlines()[1:]]
+        expect(said == [line.strip() for line in told.splitlines()],
+               '%s, but the command says %s', said, told)
 
         # What stops a packet.
         unknown = b'\x02\0\0\0\0\x99' + plain[6:]
@@ -239,7 +242,10 @@ def test_trace(context):
         for bad, answer in (
                 ('', 'two digits each'), ('00' * 13, 'two digits each'),
                 ('00' * 9001, 'two digits each'), ('0' * 29, 'middle of'),
-                ('zz' * 20, 'hexadecimal'), (' 0' * 20, 'hexadecimal')):
+                ('zz' * 20, 'nor a flow: zz'), (' 0' * 20, 'nor a flow: '),
+                ('udp,nw_src=1.2.3', 'nor a flow: 1.2.3'),
+                ('eth(src=1)', 'nor a flow: '), ('(', 'nor a flow: '),
+                ('in_port(p98),eth()', 'nor a flow: ')):
             text = trace(lab, a.port, bad)
             expect(answer in text, '%.40s: %s', bad, text)
         expect('sees the first' in trace(lab, a.port, plain + bytes(8000)),
@@ -247,19 +253,26 @@ def test_trace(context):
         expect('no such port' in trace(lab, 'p99', plain), 'no such port')
 
 
-def test_trace_example(context):
-    """The example of docs/operating.md: a packet from a flow's text."""
+def test_trace_flow(context):
+    """Trace of a flow's text: as OpenFlow has it, and as dump-flows prints it."""
     with context.lab() as lab:
         a, b = lab.hosts
-        dump = lab.ovs.ofctl(
-            'compose-packet', 'dl_src=%s,dl_dst=%s,udp,nw_src=%s,nw_dst=%s,'
-            'nw_ttl=64,udp_src=1,udp_dst=2' % (a.mac, b.mac, a.ip4, b.ip4))
-        # cut -c11-57 | tr -cd 0-9a-f
-        packet = re.sub('[^0-9a-f]', '', ''.join(
-            line[10:57] for line in dump.splitlines()))
-        text = trace(lab, a.port, packet)
-        expect('udp_src=1,udp_dst=2' in text
-               and 'ipv4_src=' + a.ip4 in text, '%s', text)
+        match = ('dl_src=%s,dl_dst=%s,udp,nw_src=%s,nw_dst=%s,nw_ttl=64,'
+                 'udp_src=1,udp_dst=2' % (a.mac, b.mac, a.ip4, b.ip4))
+        text = trace(lab, a.port, match)
+        expect('udp_src=1,udp_dst=2' in text and 'ipv4_src=' + a.ip4 in text
+               and 'passed to OVS as it came: no-flow' in text, '%s', text)
+        expect('Datapath actions: ' in text, '%s', text)
+        exchange(a, b, udp_frame(a, b))
+        wait_offloaded(lab, a, b)
+        for names in ((), ('--names',)):
+            lines = [line for line in lab.ovs.appctl(
+                'dpctl/dump-flows', '-m', *names, 'type=xdp').splitlines()
+                if 'src=' + a.mac in line and '0800' in line]
+            expect(len(lines) == 1, '%s', lines)
+            text = trace(lab, a.port, lines[0])
+            expect('verdict: XDP_REDIRECT, output:' + b.port in text, '%s: %s',
+                   lines[0], text)
 
 
 def test_trace_stages(context):
@@ -307,7 +320,7 @@ TESTS = [
     ('explain-waiting', test_waiting),
     ('explain-full', test_explain_full),
     ('trace', test_trace),
-    ('trace-example', test_trace_example),
+    ('trace-flow', test_trace_flow),
     ('trace-stages', test_trace_stages),
     ('trace-exact', test_trace_exact),
 ]
