@@ -46,7 +46,7 @@ public:
     enum class Phase { kHolding, kSampling, kOver };
 
     // No port has come for so long: nobody is adding many one by one.
-    static constexpr auto kQuiet = std::chrono::seconds(1);
+    static constexpr auto kQuiet = std::chrono::milliseconds(250);
     static constexpr auto kDefaultSampling = std::chrono::seconds(5);
     // Sampling ends after so long, or after what set_sampling() says if that
     // is more, also if new flows come all the time.

@@ -48,8 +48,9 @@ std::string compose(const ovs_offload_host &host, const std::string &flow,
     const FromHost<char> wrong(host.compose(flow.c_str(), &bytes, &n));
     const FromHost<uint8_t> frame(bytes);
     if (wrong) {
-        return std::string("neither the hexadecimal digits of a packet nor a "
-                           "flow: ")
+        return std::string(
+                   "neither the hexadecimal digits of a packet nor a "
+                   "flow: ")
              + wrong.get() + "\n";
     }
     const auto *begin = reinterpret_cast<const std::byte *>(bytes);
