@@ -217,9 +217,18 @@ Failure Attachment::take_over(const BpfMaps &maps, PortSlot slot,
     if (f) {
         return f;
     }
+    if (const int fd = cpus_fd(old.maps, &n_old_cpus_); fd >= 0) {
+        old_cpus_ = Mapping(fd, n_old_cpus_ * sizeof(xf_cpu));
+    }
     old_ = std::move(old.prog);
     taking_over_ = true;
     return {};
+}
+
+void Attachment::tend_old(uint64_t now_ns, uint64_t jiffies) {
+    if (taking_over_ && old_cpus_) {
+        set_deadline(old_cpus_.as<xf_cpu>(n_old_cpus_), now_ns, jiffies);
+    }
 }
 
 // Loads a program that shares 'next_', if that is there.
@@ -294,6 +303,7 @@ Failure Attachment::finish_take_over() {
     }
     next_ = {};
     old_ = {};
+    old_cpus_ = {};
     return {};
 }
 

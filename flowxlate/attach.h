@@ -30,6 +30,7 @@
 
 #include "bpf_maps.h"
 #include "pins.h"
+#include "resource.h"
 
 struct xdp_multiprog;
 struct xdp_program;
@@ -63,6 +64,10 @@ public:
     bool is_taking_over() const { return taking_over_; }
     Failure begin_sampling();
     Failure finish_take_over();
+
+    // Says to the earlier process's program, if that is there still, that
+    // somebody tends it (set_deadline()).
+    void tend_old(uint64_t now_ns, uint64_t jiffies);
 
     // Keeps the program on the device when this process ends, however it
     // does.  Not in a dispatcher, where that is libxdp's business.
@@ -105,6 +110,8 @@ private:
     Fd old_;                                 // yet, this one; next_ is its
     Fd next_;                                // 'xf_next', if it has one, and
     bool sampling_ = false;                  // our programs are in it.
+    Mapping old_cpus_;                       // Its 'xf_cpus', which has
+    uint32_t n_old_cpus_ = 0;                // so many, unless it is 0.
     xdp_program *program_ = nullptr;         // In a dispatcher; else null.
     uint32_t dispatcher_id_ = 0;  // The one our program was last seen in.
 };

@@ -357,8 +357,8 @@ void BpfMaps::set_max_tags(uint32_t n) {
     std::atomic_ref(settings_[0].max_tags).store(n, std::memory_order_relaxed);
 }
 
-void BpfMaps::set_deadline(uint64_t now_ns, uint64_t jiffies) {
-    for (xf_cpu &cpu : tables_.cpus) {
+void set_deadline(std::span<xf_cpu> cpus, uint64_t now_ns, uint64_t jiffies) {
+    for (xf_cpu &cpu : cpus) {
         std::atomic_ref(cpu.deadline)
             .store(jiffies, std::memory_order_relaxed);
         std::atomic_ref(cpu.alive_ns).store(now_ns, std::memory_order_relaxed);

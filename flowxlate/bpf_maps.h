@@ -31,6 +31,11 @@ struct RingBufferDeleter {
     void operator()(ring_buffer *) const;
 };
 
+// Says to the programs that use 'cpus', and to other processes, that this one
+// lives now (CLOCK_MONOTONIC), and until when flows may be executed without
+// another sign of life, in jiffies.
+void set_deadline(std::span<xf_cpu> cpus, uint64_t now_ns, uint64_t jiffies);
+
 class BpfMaps {
 public:
     struct Config {
@@ -80,10 +85,9 @@ public:
     // How many VLAN tags the programs look behind: OVS's vlan-limit, 1 or 2.
     void set_max_tags(uint32_t);
 
-    // Says to the programs, and to other processes, that this one lives now
-    // (CLOCK_MONOTONIC), and until when flows may be executed without another
-    // sign of life, in jiffies.
-    void set_deadline(uint64_t now_ns, uint64_t jiffies);
+    void set_deadline(uint64_t now_ns, uint64_t jiffies) {
+        flowxlate::set_deadline(tables_.cpus, now_ns, jiffies);
+    }
 
     // Takes the packets that programs have copied since the last time.  For
     // one thread at a time.

@@ -28,7 +28,7 @@
 // the next process begins again.
 //
 // If no process comes, the programs stop to execute flows at a deadline
-// (struct xf_cpu), which a living process moves on.
+// (struct xf_cpu), which a living process moves on, for the old programs too.
 //
 // This is the timing, without the mechanics (attach.h).  Not thread-safe.
 #ifndef FLOWXLATE_HANDOVER_H

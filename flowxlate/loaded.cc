@@ -44,6 +44,19 @@ Fd find_map(int prog_fd, const char *name) {
     return it == maps.end() ? Fd() : std::move(it->second);
 }
 
+int cpus_fd(const OpenMaps &maps, uint32_t *n) {
+    const auto map = maps.find(kCpuMapName);
+    bpf_map_info info{};
+    uint32_t len = sizeof info;
+    if (map == maps.end()
+        || bpf_obj_get_info_by_fd(map->second.get(), &info, &len)
+        || info.value_size != sizeof(xf_cpu)) {
+        return -1;
+    }
+    *n = info.max_entries;
+    return map->second.get();
+}
+
 Failure look_at_link(const Fd &link, LinkedProgram *out) {
     bpf_link_info info{};
     uint32_t len = sizeof info;

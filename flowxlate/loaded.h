@@ -16,6 +16,7 @@ constexpr const char *kProgramName = "xsk_def_prog";
 constexpr const char *kSocketMapName = "xsks_map";
 // Only our programs use a map of this name.
 constexpr const char *kFlowMapName = "xf_flows";
+constexpr const char *kCpuMapName = "xf_cpus";
 
 // The maps that a program uses, by name.  Of two with the same name it is the
 // later: a program that has taken over from another uses that one's 'xf_next'
@@ -30,6 +31,11 @@ OpenMaps open_maps(int prog_fd);
 // before that is done (prog_array_map_clear() in kernel/bpf/arraymap.c,
 // Linux 6.18).
 Fd find_map(int prog_fd, const char *name);
+
+// The map of a program of ours with what it knows of each CPU, of which there
+// are
+// '*n' then; -1 if there is none, or another release's.
+int cpus_fd(const OpenMaps &, uint32_t *n);
 
 // An XDP link, and what it attaches where.
 struct LinkedProgram {

@@ -181,9 +181,14 @@ void Offload::drop_copies_of(const Port &port) {
 void Offload::say_that_we_live() {
     const std::chrono::nanoseconds now(
         std::chrono::steady_clock::now().time_since_epoch());
+    std::lock_guard attaching(attach_mutex_);
     std::lock_guard lock(mutex_);
-    maps_.set_deadline(now.count(),
-                       clock_.jiffies_at((now + orphan_timeout_).count()));
+    const uint64_t deadline =
+        clock_.jiffies_at((now + orphan_timeout_).count());
+    maps_.set_deadline(now.count(), deadline);
+    for (auto *port : taking_over()) {
+        port->attachment->tend_old(now.count(), deadline);
+    }
 }
 
 // Programs on devices that are no ports any more, of a process that is gone.

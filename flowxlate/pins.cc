@@ -18,21 +18,15 @@
 namespace flowxlate {
 namespace {
 
-constexpr const char *kCpuMapName = "xf_cpus";
 // Longer than a living process ever leaves between two signs of life.
 constexpr auto kSilence = std::chrono::seconds(10);
 
 // Does somebody still move on the deadline of the program (struct xf_cpu)?
 bool is_tended(const LinkedProgram &linked) {
-    const auto map = linked.maps.find(kCpuMapName);
     const uint32_t first = 0;
+    uint32_t n;
     xf_cpu cpu{};
-    bpf_map_info info{};
-    uint32_t len = sizeof info;
-    if (map == linked.maps.end()
-        || bpf_obj_get_info_by_fd(map->second.get(), &info, &len)
-        || info.value_size != sizeof cpu  // Another release's.
-        || bpf_map_lookup_elem(map->second.get(), &first, &cpu)) {
+    if (bpf_map_lookup_elem(cpus_fd(linked.maps, &n), &first, &cpu)) {
         return false;
     }
     const std::chrono::nanoseconds now(

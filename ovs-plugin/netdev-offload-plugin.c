@@ -697,15 +697,27 @@ add_port_number(struct netdev *netdev, odp_port_t port, void *names)
     return false;
 }
 
-/* Returns the flow of a line that dpctl/dump-flows prints, without what it
- * says after the match.  In case of failure returns what is wrong, which the caller
- * must free. */
+/* Returns the match of a line that dpctl/dump-flows prints, without the ufid
+ * before it and what comes after it.  The caller must free it. */
 static char *
-parse_dumped_flow(const char *text, struct flow *flow)
+dumped_match(const char *line)
+{
+    const char *end = strstr(line, ", packets:");
+
+    if (!strncmp(line, "ufid:", 5)) {
+        line += strcspn(line, ",");
+        line += strspn(line, ", ");
+    }
+    return end > line ? xmemdup0(line, end - line) : xstrdup(line);
+}
+
+/* Stores in '*flow' the flow of a line that dpctl/dump-flows prints.  Returns
+ * NULL or what is wrong, which the caller must free. */
+static char *
+parse_dumped_flow(const char *line, struct flow *flow)
 {
     struct simap names = SIMAP_INITIALIZER(&names);
-    const char *end = strstr(text, ", packets:");
-    char *match = end ? xmemdup0(text, end - text) : xstrdup(text);
+    char *match = dumped_match(line);
     struct ofpbuf key, mask;
     char *error = NULL;
 

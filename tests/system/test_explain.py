@@ -223,7 +223,7 @@ def test_trace(context):
         command = re.search(r'^what OVS would do \(ovs-appctl (.*)\):$', text,
                             re.MULTILINE)[1]
         told = lab.ovs.appctl(*shlex.split(command))
-        expect('Datapath actions: %d' % port[b] in told, '%s', told)
+        expect('Datapath actions: ' in told, '%s', told)
         said = [line.strip() for line in text.partition('what OVS')[2]
                 .splitlines()[1:]]
         expect(said == [line.strip() for line in told.splitlines()],

@@ -336,8 +336,10 @@ def test_port_stops(context):
 
 
 def test_restore_wait(context):
-    """Old flows last while OVS waits for its rules, whatever a port does."""
-    with kept_lab(context, hosts=3) as lab:
+    """Old flows last while OVS waits for its rules, whatever a port does, also if
+    it waits for longer than they last without a process."""
+    with kept_lab(context, hosts=3,
+                  config=['xdp-offload-orphan-timeout=10']) as lab:
         a, b, c = lab.hosts
         with both_ways(a, b) as streams:
             wait_offloaded(lab, a, b)
@@ -350,7 +352,7 @@ def test_restore_wait(context):
             wait_for('the ports', lambda: len(lab.ovs.offload_show()[1]) == 3)
             time.sleep(2)
             c.run('ip', 'link', 'set', 'eth0', 'down')
-            time.sleep(3)
+            time.sleep(10)
             expect(programs_of(lab) == programs, 'taken over too early')
             lab.ovs.vsctl('--no-wait', 'remove', 'Open_vSwitch', '.',
                           'other_config', 'flow-restore-wait')
