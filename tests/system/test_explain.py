@@ -243,7 +243,7 @@ def test_trace(context):
                 ('', 'two digits each'), ('00' * 13, 'two digits each'),
                 ('00' * 9001, 'two digits each'), ('0' * 29, 'middle of'),
                 ('zz' * 20, 'nor a flow: zz'), (' 0' * 20, 'nor a flow: '),
-                ('udp,nw_src=1.2.3', 'nor a flow: 1.2.3'),
+                ('udp,nw_src=1.2.3', 'bad value for nw_src (1.2.3'),
                 ('eth(src=1)', 'nor a flow: '), ('(', 'nor a flow: '),
                 ('in_port(p98),eth()', 'nor a flow: ')):
             text = trace(lab, a.port, bad)
