@@ -8,6 +8,7 @@ ovs-vswitchd is killed and started again.  --ovs and --plugin as run_tests.py
 has them.  docs/operating.md shows what this prints.
 """
 import argparse
+import os
 import time
 
 from lab import Stream, exchange, run, udp_frame, wait_for
@@ -83,7 +84,7 @@ def main():
     parser.add_argument('--ovs', metavar='DIR', required=True)
     parser.add_argument('--plugin', metavar='DIR', required=True)
     args = parser.parse_args()
-    tour(Context(args.ovs, args.plugin))
+    tour(Context(os.path.abspath(args.ovs), os.path.abspath(args.plugin)))
 
 
 if __name__ == '__main__':
