@@ -92,6 +92,17 @@ def replace_process(lab, how):
     return time.monotonic() - begin
 
 
+@contextlib.contextmanager
+def restoring(lab):
+    """Starts ovs-vswitchd, which handles misses only afterwards."""
+    lab.ovs.vsctl('--no-wait', 'set', 'Open_vSwitch', '.',
+                  'other_config:flow-restore-wait=true')
+    lab.ovs.start_vswitchd()
+    yield
+    lab.ovs.vsctl('--no-wait', 'remove', 'Open_vSwitch', '.', 'other_config',
+                  'flow-restore-wait')
+
+
 def check_nothing_lost(streams):
     for stream in streams:
         expect(stream.lost == 0 and not stream.duplicates and stream.refused
@@ -141,12 +152,8 @@ def test_copies(context):
             wait_for('flows', lambda: len(lab.ovs.flows('xdp')) >= 3)
             programs = programs_of(lab)
             end(lab, 'SIGKILL')
-            lab.ovs.vsctl('--no-wait', 'set', 'Open_vSwitch', '.',
-                          'other_config:flow-restore-wait=true')
-            lab.ovs.start_vswitchd()
-            balance(lab, a, b)
-            lab.ovs.vsctl('--no-wait', 'remove', 'Open_vSwitch', '.',
-                          'other_config', 'flow-restore-wait')
+            with restoring(lab):
+                balance(lab, a, b)
             wait_taken_over(lab, programs)
             expect(any('recirc(0x' in f['actions']
                        for f in lab.ovs.flows('xdp')), 'recirculation')
@@ -346,16 +353,13 @@ def test_restore_wait(context):
             wait_offloaded(lab, b, a)
             programs = programs_of(lab)
             end(lab, 'SIGKILL')
-            lab.ovs.vsctl('--no-wait', 'set', 'Open_vSwitch', '.',
-                          'other_config:flow-restore-wait=true')
-            lab.ovs.start_vswitchd()
-            wait_for('the ports', lambda: len(lab.ovs.offload_show()[1]) == 3)
-            time.sleep(2)
-            c.run('ip', 'link', 'set', 'eth0', 'down')
-            time.sleep(10)
-            expect(programs_of(lab) == programs, 'taken over too early')
-            lab.ovs.vsctl('--no-wait', 'remove', 'Open_vSwitch', '.',
-                          'other_config', 'flow-restore-wait')
+            with restoring(lab):
+                wait_for('the ports',
+                         lambda: len(lab.ovs.offload_show()[1]) == 3)
+                time.sleep(2)
+                c.run('ip', 'link', 'set', 'eth0', 'down')
+                time.sleep(10)
+                expect(programs_of(lab) == programs, 'taken over too early')
             wait_taken_over(lab, programs)
             wait_offloaded(lab, a, b)
         check_nothing_lost(streams)
