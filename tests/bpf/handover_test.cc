@@ -43,8 +43,15 @@ Expected expect(bool samples_come_back) {
 }
 const Expected kTaken = expect(false), kBack = expect(true);
 
-const Frame kUdp =
-    Packet().eth(0x0800).ipv4(IPPROTO_UDP).udp(1000, 53).payload(18).bytes();
+Frame udp_frame(uint16_t source, size_t payload) {
+    return Packet()
+        .eth(0x0800)
+        .ipv4(IPPROTO_UDP)
+        .udp(source, 53)
+        .payload(payload)
+        .bytes();
+}
+const Frame kUdp = udp_frame(1000, 18);
 
 FlowSpec udp_flow() { return FlowSpec::ipv4().proto(IPPROTO_UDP); }
 
@@ -149,12 +156,7 @@ TEST(Successor, GetsCopies) {
     const OnCpu pinned(0);
     for (const size_t payload : {0, 18, 214, 215, 1400}) {
         SCOPED_TRACE(payload);
-        const Frame frame = Packet()
-                                .eth(0x0800)
-                                .ipv4(IPPROTO_UDP)
-                                .udp(1000, 53)
-                                .payload(payload)
-                                .bytes();
+        const Frame frame = udp_frame(1000, payload);
         Program old;
         Program young(XF_PORT_TX_NATIVE, &old);
         old.add(udp_flow().drop());
@@ -206,12 +208,7 @@ TEST(Successor, MeetsAllSenders) {
             const auto port = static_cast<uint16_t>(1000 + i);
             old.add(udp_flow().tp_src(port).drop());
             slots.push_back(young.add(udp_flow().tp_src(port).drop()));
-            frames.push_back(Packet()
-                                 .eth(0x0800)
-                                 .ipv4(IPPROTO_UDP)
-                                 .udp(port, 53)
-                                 .payload(18)
-                                 .bytes());
+            frames.push_back(udp_frame(port, 18));
         }
         constexpr size_t kRounds = 20 * XF_SAMPLE_EVERY;
         for (size_t i = 0; i < kRounds * n; i++) {
