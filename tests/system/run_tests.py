@@ -3,7 +3,8 @@
 """System tests: a real Open vSwitch with our plugin and hosts around it.
 
 Needs root.  --ovs is a directory made by ovs-plugin/build-ovs, --plugin the
-one that holds ovs-offload-xdp.so.
+one that holds ovs-offload-xdp.so.  A test that is skipped though skips.py does not
+expect it here has failed.
 """
 import argparse
 import os
@@ -11,6 +12,8 @@ import sys
 import time
 import traceback
 
+import mounts
+import skips
 import test_coexistence
 import test_config
 import test_counters
@@ -72,8 +75,11 @@ def run_test(number, name, function, context):
     try:
         function(context)
     except Skipped as e:
-        report('skip', str(e))
-        return 'skipped'
+        if skips.expected(name):
+            report('skip', str(e))
+            return 'skipped'
+        report('FAILED', 'skipped, which is not expected here: %s' % e)
+        return 'failed'
     except Exception as e:
         report('FAILED', str(e) or type(e).__name__)
         if not isinstance(e, Failed):
@@ -106,12 +112,19 @@ def main():
     if os.geteuid():
         sys.exit('run_tests.py: needs root')
 
+    mounts.enter()
     context = Context(os.path.abspath(args.ovs), os.path.abspath(args.plugin))
     context.had_xdp = 'xdp' in run('ip', '-d', 'link')
-    results = [run_test(number, name, function, context)
-               for number, (name, function) in numbered if args.filter in name]
-    results.append(run_test(len(TESTS) + 1, 'nothing-left', test_nothing_left,
-                            context))
+    chosen = [(number, *test) for number, test in numbered
+              if args.filter in test[0]]
+    if not chosen:
+        sys.exit('run_tests.py: no test has "%s" in its name' % args.filter)
+    chosen.append((len(TESTS) + 1, 'nothing-left', test_nothing_left))
+    results = [run_test(*test, context) for test in chosen]
+    skipped = [name for (_, name, _), result in zip(chosen, results)
+               if result == 'skipped']
+    if skipped:
+        print(skips.summary(skipped))
     print('%d passed, %d failed, %d skipped' % tuple(
         results.count(r) for r in ('passed', 'failed', 'skipped')))
     return 1 if 'failed' in results else 0

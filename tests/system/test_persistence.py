@@ -9,19 +9,20 @@ import functools
 import os
 import random
 import re
+import shutil
 import signal
 import socket
 import time
 
 from lab import (ETH_P_ALL, Stream, attached_program, in_netns, ping, wait_for)
-from suite import (Skipped, all_programs, expect, passed, programs_of,
+from mounts import BPF_FS
+from suite import (all_programs, expect, passed, programs_of,
                    wait_offloaded)
 from test_kernel_datapath import kernel_lab, wait_layer
 from test_explain import rule
 from test_privileges import add_hosts
 from test_restart import all_maps, maps_of, wait_freed
 
-BPF_FS = '/sys/fs/bpf'
 QUICK = ['xdp-offload-handover=1']
 TAKEN_OVER = 30                 # Seconds, on a busy machine.
 
@@ -29,8 +30,6 @@ TAKEN_OVER = 30                 # Seconds, on a busy machine.
 @contextlib.contextmanager
 def kept_lab(context, config=(), make_lab=None, wrapper=(), **options):
     """A lab whose ovs-vswitchd sees the BPF file system."""
-    if not os.path.ismount(BPF_FS):
-        raise Skipped('no BPF file system on ' + BPF_FS)
     mounts = ['nsenter', '--mount=/proc/%d/ns/mnt' % os.getpid()]
     if make_lab is None:
         lab = context.lab
@@ -423,20 +422,57 @@ def test_clean_up(context):
         expect(not programs & all_programs(), 'programs are left')
 
 
+@contextlib.contextmanager
+def directory_of(make):
+    """While in it, the directory for pins is as 'make' makes it."""
+    directory = BPF_FS + '/ovs-offload-xdp'
+    target = BPF_FS + '/target'
+    shutil.rmtree(directory, ignore_errors=True)
+    make(directory, target)
+    try:
+        yield directory
+    finally:
+        (os.unlink if os.path.islink(directory) else os.rmdir)(directory)
+        if os.path.exists(target):
+            os.rmdir(target)
+
+
+def with_mode(mode):
+    def make(directory, _):
+        os.mkdir(directory)
+        os.chmod(directory, mode)
+    return make
+
+
+def of_somebody(directory, _):
+    os.mkdir(directory, 0o700)
+    os.chown(directory, 65534, 65534)
+
+
+def by_a_link(directory, target):
+    os.mkdir(target, 0o700)
+    os.symlink(target, directory)
+
+
+UNSAFE = [
+    ('writable by all', with_mode(0o777)),
+    ('writable by its group', with_mode(0o770)),
+    ('readable by all', with_mode(0o755)),
+    ("somebody else's", of_somebody),
+    ('a symbolic link', by_a_link),
+]
+
+
 def test_directory(context):
     """A directory for pins that others could write is not used."""
-    directory = BPF_FS + '/ovs-offload-xdp'
-    os.makedirs(directory, 0o700, exist_ok=True)
-    os.chmod(directory, 0o777)
-    try:
-        with kept_lab(context) as lab:
+    for what, make in UNSAFE:
+        with directory_of(make) as directory, kept_lab(context) as lab:
             a, b = lab.hosts
             wait_for('ping', lambda: ping(a, b, 2) == 2)
-            expect(not lab.pins(), 'pins: %s', lab.pins())
+            expect(not os.listdir(directory), '%s: pins: %s', what,
+                   os.listdir(directory))
             lines = lab.ovs.log_lines(r'WARN.*' + re.escape(directory))
-            expect(len(lines) == 1, 'log: %s', lines)
-    finally:
-        os.chmod(directory, 0o700)
+            expect(len(lines) == 1, '%s: log: %s', what, lines)
 
 
 TESTS = [
