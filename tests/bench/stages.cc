@@ -32,6 +32,7 @@ void set_constants(const xdp_offload_bpf &from, stages_bpf *to) {
     const auto &c = *from.rodata;
     to->rodata->xf_in_port = c.xf_in_port;
     to->rodata->xf_bucket_mask = c.xf_bucket_mask;
+    to->rodata->xf_n_slots = c.xf_n_slots;
     to->rodata->xf_slot_mask = c.xf_slot_mask;
     to->rodata->xf_cache_bits = c.xf_cache_bits;
     for (size_t i = 0; i < std::size(c.xf_secret); i++) {
@@ -73,6 +74,10 @@ int Stages::hash_fd() const {
 
 int Stages::find_fd() const {
     return bpf_program__fd(skeleton_->progs.stage_find);
+}
+
+int Stages::shortest_fd() const {
+    return bpf_program__fd(skeleton_->progs.shortest);
 }
 
 }  // namespace flowxlate::bench
