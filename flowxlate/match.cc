@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 
 #include <boost/container/small_vector.hpp>
 #include <boost/container/static_vector.hpp>
@@ -112,6 +113,8 @@ public:
     Reject decode(Bytes key, Bytes mask);
 
 private:
+    Reject decode_told(Bytes key, Bytes mask);
+
     struct Level {
         Attrs key, mask;
         bool has(uint16_t type) const { return key[type] || mask[type]; }
@@ -130,7 +133,47 @@ private:
     boost::container::static_vector<Level, XF_MAX_TAGS + 1> levels_;
 };
 
+// The name of what OVS matches and does not tell (ovs_offload_abi.h), if there
+// is such.  It is cut off 'key'.
+std::optional<Bytes> cut_untold(Bytes *key) {
+    AttrReader reader(*key);
+    size_t told = 0;
+    while (auto a = reader.next()) {
+        if (a->type == OVS_OFFLOAD_KEY_UNTOLD) {
+            *key = key->first(told);
+            return a->payload;
+        }
+        told = a->payload.data() + NLA_ALIGN(a->payload.size()) - key->data();
+    }
+    return {};
+}
+
+// The field's name in reasons: OpenFlow's, if the field is known here.
+const char *reason_name(Bytes openflow_name) {
+    auto is_it = [&](const char *name) {
+        const size_t n = std::strlen(name) + 1;
+        return n == openflow_name.size()
+            && !std::memcmp(name, openflow_name.data(), n);
+    };
+    for (const auto *name : {"nd_reserved", "nd_options_type", "igmp"}) {
+        if (is_it(name)) {
+            return name;
+        }
+    }
+    const auto known = std::ranges::find_if(
+        fields(), [&](const Field &f) { return is_it(f.name); });
+    return known != fields().end() ? known->name : "untold_field";
+}
+
 Reject Decoder::decode(Bytes key, Bytes mask) {
+    const auto untold = cut_untold(&key);
+    if (auto r = decode_told(key, mask)) {
+        return r;  // A reason that says more.
+    }
+    return untold ? unsupported(reason_name(*untold)) : Reject{};
+}
+
+Reject Decoder::decode_told(Bytes key, Bytes mask) {
     levels_.emplace_back();
     if (auto r = levels_[0].key.parse(key)) {
         return r;

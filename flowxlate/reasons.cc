@@ -21,6 +21,12 @@ constexpr const char *kTrace =
 constexpr const char *kExact =
     "Let the OpenFlow rule match that protocol exactly, and no later "
     "fragments.";
+constexpr const char *kNdMeaning =
+    "The flow matches a field of Neighbour Discovery, but not ICMPv6's type "
+    "and "
+    "code exactly, and then OVS does not tell its datapaths of the field.";
+constexpr const char *kNdRemedy =
+    "Let the OpenFlow rule match icmp_type and icmp_code=0 as well.";
 constexpr const char *kSender = "Nothing here; the sender makes such packets.";
 
 struct Row {
@@ -83,12 +89,23 @@ constexpr Row kRows[] = {
      kNothing},
     {"match/ip_frag", "The flow matches fragments in an unusual way.",
      kNothing},
+    {"match/igmp", "The flow matches IGMP's type or group.", kNothing},
+    {"match/nd_options_type",
+     "The flow matches the type of Neighbour Discovery options.", kNothing},
+    {"match/nd_reserved",
+     "The flow matches the reserved bits of Neighbour Discovery.", kNothing},
+    {"match/nd_sll", kNdMeaning, kNdRemedy},
+    {"match/nd_target", kNdMeaning, kNdRemedy},
+    {"match/nd_tll", kNdMeaning, kNdRemedy},
     {"match/recirc_id", "The flow matches a recirculation id in part.",
      kNothing},
     {"match/third_vlan", "The flow matches a third VLAN tag.", kNothing},
     {"match/tunnel",
      "The flow is of packets that came out of a tunnel, which OVS ends.",
      kNothing},
+    {"match/untold_field",
+     "The flow matches something that OVS does not tell its datapaths.",
+     kTrace},
     {"match/vlan_tci",
      "The flow does not say whether the packet has a VLAN tag.",
      "Let the OpenFlow rule match the VLAN id, or the absence of a tag."},

@@ -31,11 +31,13 @@
 #include "netdev-offload-plugin-system.h"
 #include "netdev-offload-provider.h"
 #include "netdev-provider.h"
+#include "netlink.h"
 #include "odp-util.h"
 #include "openvswitch/dynamic-string.h"
 #include "openvswitch/hmap.h"
 #include "openvswitch/list.h"
 #include "openvswitch/match.h"
+#include "openvswitch/meta-flow.h"
 #include "openvswitch/ofp-flow.h"
 #include "openvswitch/ofpbuf.h"
 #include "openvswitch/vlog.h"
@@ -226,8 +228,187 @@ plugin_flow_flush(struct netdev *netdev)
     return p ? plugin_port_flush(p) : EOPNOTSUPP;
 }
 
+/* What serialising a match leaves out
+ * ------------------------------------
+ *
+ * odp-util does not serialise every match that OVS can have.  Fields of Neighbour
+ * Discovery are left out unless ICMPv6 type and code are matched exactly, a match on
+ * one of the two bits of fragments, and all that has no attribute, as IGMP's fields.
+ * A plugin that does not learn of such bits matches too much.  So what was serialised
+ * is parsed back, and compared with what it was made of. */
+
+static bool
+excludes(uint16_t value, uint16_t mask, uint16_t wanted)
+{
+    return (value ^ wanted) & mask;
+}
+
+/* Is it certain that no packet with the match 'flow' under 'mask' has a transport
+ * header of this protocol? */
+static bool
+excludes_proto(const struct flow *flow, const struct flow *mask, uint8_t proto)
+{
+    return !is_ip_any(flow) || excludes(flow->nw_proto, mask->nw_proto, proto)
+           || flow->nw_frag & mask->nw_frag & FLOW_NW_FRAG_LATER;
+}
+
+static bool
+excludes_nd(const struct flow *flow, const struct flow *mask)
+{
+    uint16_t type = ntohs(flow->tp_src), type_mask = ntohs(mask->tp_src);
+
+    return flow->dl_type != htons(ETH_TYPE_IPV6)
+           || excludes_proto(flow, mask, IPPROTO_ICMPV6)
+           || flow->tp_dst & mask->tp_dst
+           || (excludes(type, type_mask, ND_NEIGHBOR_SOLICIT)
+               && excludes(type, type_mask, ND_NEIGHBOR_ADVERT));
+}
+
+/* Is it certain that no packet with the match 'flow' under 'mask', which has the
+ * Ethernet type exactly, has a field with these prerequisites?  The field is zero in
+ * all of them then, and need not be told. */
+static bool
+is_absent(enum mf_prereqs prereqs, const struct flow *flow,
+          const struct flow *mask)
+{
+    switch (prereqs) {
+    case MFP_NONE:
+    case MFP_ETHERNET:
+    case MFP_VLAN_VID:
+        return false;
+    case MFP_ARP:
+        return (flow->dl_type != htons(ETH_TYPE_ARP)
+                && flow->dl_type != htons(ETH_TYPE_RARP));
+    case MFP_IPV4:
+        return flow->dl_type != htons(ETH_TYPE_IP);
+    case MFP_IPV6:
+        return flow->dl_type != htons(ETH_TYPE_IPV6);
+    case MFP_IP_ANY:
+        return !is_ip_any(flow);
+    case MFP_MPLS:
+        return !eth_type_mpls(flow->dl_type);
+    case MFP_NSH:
+        return flow->dl_type != htons(ETH_TYPE_NSH);
+    case MFP_CT_VALID:
+        return mask->recirc_id == UINT32_MAX && !flow->recirc_id;
+    case MFP_TCP:
+        return excludes_proto(flow, mask, IPPROTO_TCP);
+    case MFP_UDP:
+        return excludes_proto(flow, mask, IPPROTO_UDP);
+    case MFP_SCTP:
+        return excludes_proto(flow, mask, IPPROTO_SCTP);
+    case MFP_ICMPV4:
+        return (flow->dl_type != htons(ETH_TYPE_IP)
+                || excludes_proto(flow, mask, IPPROTO_ICMP));
+    case MFP_ICMPV6:
+        return (flow->dl_type != htons(ETH_TYPE_IPV6)
+                || excludes_proto(flow, mask, IPPROTO_ICMPV6));
+    case MFP_ND:
+    case MFP_ND_SOLICIT:
+    case MFP_ND_ADVERT:
+        /* Either message may have either option, whatever OpenFlow says. */
+        return excludes_nd(flow, mask);
+    }
+    return false;
+}
+
+/* IGMP's type and group have no fields in OpenFlow, and their places in struct flow
+ * are those of fields that have. */
+static bool
+has_igmp(const struct flow *lost, const struct flow *flow,
+         const struct flow *mask)
+{
+    return (lost->tp_src || lost->tp_dst || lost->igmp_group_ip4)
+           && flow->dl_type == htons(ETH_TYPE_IP)
+           && !excludes_proto(flow, mask, IPPROTO_IGMP);
+}
+
+static void
+clear_field(struct flow *flow, const struct mf_field *mf)
+{
+    struct flow_wildcards wc;
+
+    flow_wildcards_init_catchall(&wc);
+    mf_mask_field(mf, &wc);
+    for (size_t i = 0; i < FLOW_U64S; i++) {
+        ((uint64_t *) flow)[i] &= ~((uint64_t *) &wc.masks)[i];
+    }
+}
+
+/* Returns the name of a field that has a bit in 'lost' and that packets with the
+ * match 'flow' under 'mask' may have; NULL if there is none. */
+static const char *
+name_of_lost(const struct flow *lost, const struct flow *flow,
+             const struct flow *mask)
+{
+    struct flow left = *lost;
+
+    if (mask->dl_type != OVS_BE16_MAX) {
+        return "eth_type";
+    } else if (has_igmp(lost, flow, mask)) {
+        return "igmp";
+    }
+    for (int id = 0; id < MFF_N_IDS; id++) {
+        const struct mf_field *mf = mf_from_id(id);
+        union mf_value value;
+
+        if (mf_is_tun_metadata(mf)) {
+            continue;
+        }
+        mf_get_value(mf, lost, &value);
+        if (!is_all_zeros(&value, mf->n_bytes)) {
+            if (!is_absent(mf->prereqs, flow, mask)) {
+                return mf->name;
+            }
+            clear_field(&left, mf);
+        }
+    }
+    return is_all_zeros(&left, sizeof left) ? NULL : "untold_field";
+}
+
+/* Returns the name of a field that the match 'flow' under 'mask' matches and of
+ * which 'key_buf' and 'mask_buf', which were made of it, do not tell; NULL if they
+ * tell all. */
+static const char *
+find_untold(const struct flow *flow, const struct flow *mask,
+            const struct ofpbuf *key_buf, const struct ofpbuf *mask_buf)
+{
+    /* Look at is_absent() and has_igmp() when there are new fields. */
+    BUILD_ASSERT_DECL(FLOW_WC_SEQ == 42);
+    const uint64_t *f = (const uint64_t *) flow, *m = (const uint64_t *) mask;
+    struct flow key, lost;
+    struct flow_wildcards told;
+    uint64_t *k = (uint64_t *) &key, *t = (uint64_t *) &told.masks;
+    char *error = NULL;
+    bool unreadable;
+
+    unreadable = odp_flow_key_to_flow(key_buf->data, key_buf->size, &key,
+                                      &error) == ODP_FIT_ERROR;
+    free(error);
+    if (!unreadable) {
+        unreadable = odp_flow_key_to_mask(mask_buf->data, mask_buf->size,
+                                          &told, &key, &error)
+                     == ODP_FIT_ERROR;
+        free(error);
+    }
+    if (unreadable) {
+        return "untold_field";
+    }
+    for (size_t i = 0; i < FLOW_U64S; i++) {
+        ((uint64_t *) &lost)[i] = m[i] & (~t[i] | (f[i] ^ k[i]));
+    }
+    /* What enters through a device did not come out of a tunnel. */
+    if (!flow_tnl_dst_is_set(&flow->tunnel)
+        && !flow_tnl_src_is_set(&flow->tunnel)) {
+        memset(&lost.tunnel, 0, sizeof lost.tunnel);
+    }
+    return (is_all_zeros(&lost, sizeof lost) ? NULL
+            : name_of_lost(&lost, flow, &told.masks));
+}
+
 /* Appends the match of 'flow' under 'mask' to 'key_buf' and 'mask_buf' as
- * netlink attributes, as a plugin gets it. */
+ * netlink attributes, as a plugin gets it: with OVS_OFFLOAD_KEY_UNTOLD if they do not
+ * tell all of it. */
 void
 netdev_offload_plugin_put_match(const struct flow *flow,
                                 const struct flow *mask,
@@ -254,9 +435,15 @@ netdev_offload_plugin_put_match(const struct flow *flow,
         },
     };
 
+    const char *untold;
+
     odp_flow_key_from_flow(&parms, key_buf);
     parms.key_buf = key_buf;
     odp_flow_key_from_mask(&parms, mask_buf);
+    untold = find_untold(flow, mask, key_buf, mask_buf);
+    if (untold) {
+        nl_msg_put_string(key_buf, OVS_OFFLOAD_KEY_UNTOLD, untold);
+    }
 }
 
 /* Appends 'actions' to 'out' with OVS's own actions, whose numbers mean others
@@ -656,6 +843,16 @@ add_port_name(struct netdev *netdev, odp_port_t port, void *names)
     return false;
 }
 
+/* The length of the flow's key without OVS_OFFLOAD_KEY_UNTOLD. */
+static size_t
+told_len(const struct ovs_offload_flow *f)
+{
+    const struct nlattr *untold = nl_attr_find__(f->key, f->key_len,
+                                                 OVS_OFFLOAD_KEY_UNTOLD);
+
+    return untold ? (const char *) untold - (const char *) f->key : f->key_len;
+}
+
 static char *
 host_flow_text(const struct ovs_offload_flow *f)
 {
@@ -666,7 +863,7 @@ host_flow_text(const struct ovs_offload_flow *f)
     if (type) {
         netdev_ports_traverse(type, add_port_name, &names);
     }
-    odp_flow_format(f->key, f->key_len, f->mask, f->mask_len, &names, &ds,
+    odp_flow_format(f->key, told_len(f), f->mask, f->mask_len, &names, &ds,
                     false);
     ds_put_cstr(&ds, ", actions:");
     format_odp_actions(&ds, f->actions, f->actions_len, &names);

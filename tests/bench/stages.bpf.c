@@ -11,7 +11,7 @@
 #include "bpf/pipeline.h"
 
 /* Keeps the compiler from leaving out what nobody reads. */
-#define KEEP(POINTER) asm volatile("" : : "r"(POINTER) : "memory")
+#define KEEP(VALUE) asm volatile("" : : "r"(VALUE) : "memory")
 
 /* Where the packets of the benchmark go. */
 #define OUT_PORT 2
@@ -223,6 +223,31 @@ int shortest(struct xdp_md *ctx)
     action = send_on(p, flow, cpu, slot);
     self->seq++;
     return action;
+}
+
+/* A program that is slower than the one in 'detour_to', by as much as 'detour_steps'
+ * make: a planted fault, for the test that the guard sees one. */
+struct {
+    __uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+    __uint(max_entries, 1);
+    __uint(key_size, sizeof(__u32));
+    __uint(value_size, sizeof(__u32));
+} detour_to SEC(".maps");
+
+#define MAX_DETOUR 1024
+__u32 detour_steps;
+
+SEC("xdp")
+int detour(struct xdp_md *ctx)
+{
+    __u32 x = detour_steps;
+
+    for (__u32 i = 0; i < MAX_DETOUR && i < detour_steps; i++) {
+        x = (x ^ x >> 15) * 0x85ebca6b;
+        KEEP(x);
+    }
+    bpf_tail_call(ctx, &detour_to, 0);
+    return XDP_ABORTED;
 }
 
 char _license[] SEC("license") = "GPL";

@@ -13,6 +13,8 @@
 namespace flowxlate::bench {
 namespace {
 
+constexpr const char *kOwnMap = "detour_to";
+
 // The maps of the same names, so that both work on the same tables.
 void share_maps(const bpf_object *from, bpf_object *to) {
     bpf_map *map;
@@ -22,6 +24,9 @@ void share_maps(const bpf_object *from, bpf_object *to) {
             continue;  // Constants; set_constants() sees to them.
         }
         const auto *mine = bpf_object__find_map_by_name(from, name);
+        if (!std::strcmp(name, kOwnMap)) {
+            continue;
+        }
         if (!mine || bpf_map__reuse_fd(map, bpf_map__fd(mine))) {
             throw std::runtime_error(std::string("cannot share ") + name);
         }
@@ -78,6 +83,19 @@ int Stages::find_fd() const {
 
 int Stages::shortest_fd() const {
     return bpf_program__fd(skeleton_->progs.shortest);
+}
+
+int Stages::detour_fd(int fd) const {
+    const uint32_t key = 0;
+    const int map = bpf_map__fd(skeleton_->maps.detour_to);
+    if (bpf_map_update_elem(map, &key, &fd, BPF_ANY)) {
+        throw std::runtime_error("cannot chain the programs");
+    }
+    return bpf_program__fd(skeleton_->progs.detour);
+}
+
+void Stages::set_detour(uint32_t steps) const {
+    skeleton_->bss->detour_steps = steps;
 }
 
 }  // namespace flowxlate::bench

@@ -4,6 +4,7 @@
 #ifndef TESTS_BENCH_STAGES_H
 #define TESTS_BENCH_STAGES_H
 
+#include <cstdint>
 #include <memory>
 
 #include "tests/bpf/program.h"
@@ -26,6 +27,10 @@ public:
     // What the whole does for a packet of IPv4 and UDP that the flow cache
     // knows, in a straight line, without any of its code.
     int shortest_fd() const;
+
+    // The program 'fd', made slower by some steps.
+    int detour_fd(int fd) const;
+    void set_detour(uint32_t steps) const;
 
 private:
     struct Deleter {

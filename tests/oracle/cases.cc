@@ -39,12 +39,12 @@ void append_bytes(const std::string &text, Frame *frame) {
 
 // The members of struct flow that may be left out of a match.
 constexpr model_field kOptional[] = {
-    MODEL_dp_hash,    MODEL_skb_priority, MODEL_pkt_mark, MODEL_ct_state,
-    MODEL_ct_zone,    MODEL_dl_dst,       MODEL_dl_src,   MODEL_mpls_lse,
-    MODEL_nw_src,     MODEL_nw_dst,       MODEL_ipv6_src, MODEL_ipv6_dst,
-    MODEL_ipv6_label, MODEL_nw_tos,       MODEL_nw_ttl,   MODEL_nw_proto,
-    MODEL_nd_target,  MODEL_arp_sha,      MODEL_arp_tha,  MODEL_tcp_flags,
-    MODEL_tp_src,     MODEL_tp_dst};
+    MODEL_dp_hash,    MODEL_skb_priority, MODEL_pkt_mark,      MODEL_ct_state,
+    MODEL_ct_zone,    MODEL_dl_dst,       MODEL_dl_src,        MODEL_mpls_lse,
+    MODEL_nw_src,     MODEL_nw_dst,       MODEL_ipv6_src,      MODEL_ipv6_dst,
+    MODEL_ipv6_label, MODEL_nw_tos,       MODEL_nw_ttl,        MODEL_nw_proto,
+    MODEL_nd_target,  MODEL_arp_sha,      MODEL_arp_tha,       MODEL_tcp_flags,
+    MODEL_tp_src,     MODEL_tp_dst,       MODEL_igmp_group_ip4};
 
 class Shrinker {
 public:

@@ -80,10 +80,29 @@ public:
             default:
                 break;
         }
+        if (r_.percent(8)) {
+            anything();
+        }
         return mask_.key;
     }
 
 private:
+    // Bits of a field without its usual companions: OVS may look at a field
+    // before it has looked at what tells whether a packet has it.
+    void anything() {
+        static constexpr model_field kFields[] = {
+            MODEL_skb_priority, MODEL_pkt_mark, MODEL_ct_state,
+            MODEL_ct_zone,      MODEL_dl_dst,   MODEL_dl_src,
+            MODEL_vlans,        MODEL_mpls_lse, MODEL_nw_src,
+            MODEL_nw_dst,       MODEL_ipv6_src, MODEL_ipv6_dst,
+            MODEL_ipv6_label,   MODEL_nw_frag,  MODEL_nw_tos,
+            MODEL_nw_ttl,       MODEL_nw_proto, MODEL_nd_target,
+            MODEL_arp_sha,      MODEL_arp_tha,  MODEL_tcp_flags,
+            MODEL_tp_src,       MODEL_tp_dst,   MODEL_igmp_group_ip4};
+        const model_field f = r_.pick(kFields);
+        put_mask(mask_.at(f), size(f), r_);
+    }
+
     void exact(model_field f) { std::memset(mask_.at(f), 0xff, size(f)); }
     void maybe(model_field f) {
         if (r_.percent(density_)) {
@@ -117,7 +136,8 @@ private:
     }
 
     void ip(std::initializer_list<model_field> addresses) {
-        *mask_.at(MODEL_nw_frag) = 3;
+        static constexpr uint8_t kFragBits[] = {1, 2, 0};
+        *mask_.at(MODEL_nw_frag) = r_.percent(97) ? 3 : r_.pick(kFragBits);
         for (auto f : addresses) {
             maybe(f);
         }
@@ -128,6 +148,9 @@ private:
             l4();
         } else if (r_.percent(10)) {
             maybe(MODEL_nw_proto);
+            if (r_.percent(30)) {
+                l4();
+            }
         }
     }
 
@@ -149,11 +172,21 @@ private:
         if (v6 ? proto == IPPROTO_ICMPV6 : proto == IPPROTO_ICMP) {
             icmp();
         }
-        if (key_.is_nd() && mask_.at(MODEL_tp_src)[1] == 0xff
-            && mask_.at(MODEL_tp_dst)[1] == 0xff) {
+        if (proto == IPPROTO_IGMP && !v6) {
+            maybe(MODEL_tp_src);
+            maybe(MODEL_tp_dst);
+            maybe(MODEL_igmp_group_ip4);
+        }
+        const bool is_exact = mask_.at(MODEL_tp_src)[1] == 0xff
+                           && mask_.at(MODEL_tp_dst)[1] == 0xff;
+        if (key_.is_nd() && (is_exact || r_.percent(50))) {
             maybe(MODEL_nd_target);
             maybe(MODEL_arp_sha);
             maybe(MODEL_arp_tha);
+        }
+        if (key_.is_nd() && r_.percent(5)) {
+            maybe(MODEL_igmp_group_ip4);
+            maybe(MODEL_tcp_flags);
         }
     }
 

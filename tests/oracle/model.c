@@ -59,6 +59,15 @@ model_limit_vlans(int limit)
 
 /* Flows. */
 
+/* Netlink cannot say "with or without a tag". */
+static void
+match_missing_tag(struct flow_wildcards *wc)
+{
+    if (!wc->masks.vlans[0].tci) {
+        wc->masks.vlans[0].tci = htons(VLAN_VID_MASK | VLAN_CFI);
+    }
+}
+
 /* Parses a match as dpif_netdev_flow_put() does. */
 static bool
 parse_match(const struct ofpbuf *key, const struct ofpbuf *mask,
@@ -69,10 +78,7 @@ parse_match(const struct ofpbuf *key, const struct ofpbuf *mask,
         || wc->masks.in_port.odp_port != ODPP_NONE) {
         return false;
     }
-    /* Netlink cannot say "with or without a tag". */
-    if (!wc->masks.vlans[0].tci) {
-        wc->masks.vlans[0].tci = htons(VLAN_VID_MASK | VLAN_CFI);
-    }
+    match_missing_tag(wc);
     return true;
 }
 
@@ -136,28 +142,22 @@ take_bytes(struct ofpbuf *b)
 }
 
 static struct model_flow *
-create(struct ofpbuf *key, struct ofpbuf *mask, const char *const *actions,
-       size_t n_actions)
+create(const struct flow *flow, const struct flow_wildcards *wc,
+       const char *const *actions, size_t n_actions)
 {
     struct model_flow *f = xzalloc(sizeof *f);
-    struct flow_wildcards wc;
     struct ofpbuf abi_key, abi_mask, list;
-    struct flow flow;
-    bool ok;
+    bool ok = true;
 
     ofpbuf_init(&list, 128);
     ofpbuf_init(&abi_key, 512);
     ofpbuf_init(&abi_mask, 512);
-    ok = parse_match(key, mask, &flow, &wc);
     for (size_t i = 0; i < n_actions && ok; i++) {
         ok = !put_action(actions[i], &list);
     }
-    if (ok) {
-        netdev_offload_plugin_put_match(&flow, &wc.masks, &abi_key,
-                                        &abi_mask);
-        memcpy(&f->key, &flow, sizeof flow);
-        memcpy(&f->mask, &wc.masks, sizeof wc.masks);
-    }
+    netdev_offload_plugin_put_match(flow, &wc->masks, &abi_key, &abi_mask);
+    memcpy(&f->key, flow, sizeof *flow);
+    memcpy(&f->mask, &wc->masks, sizeof wc->masks);
     f->netlink_key = take_bytes(&abi_key);
     f->netlink_mask = take_bytes(&abi_mask);
     f->actions = take_bytes(&list);
@@ -169,21 +169,22 @@ create(struct ofpbuf *key, struct ofpbuf *mask, const char *const *actions,
     return f;
 }
 
+/* As handle_packet_upcall() of dpif-netdev.c makes a flow: what the classifier
+ * compares is what ofproto said, whatever of it can be serialised. */
 struct model_flow *
-model_flow_create(const struct model_key *key_, const struct model_key *mask_,
+model_flow_create(const struct model_key *key, const struct model_key *mask,
                   const char *const *actions, size_t n_actions)
 {
-    struct model_flow *f;
-    struct ofpbuf key, mask;
+    struct flow_wildcards wc;
+    struct flow flow;
 
-    ofpbuf_init(&key, 512);
-    ofpbuf_init(&mask, 512);
-    netdev_offload_plugin_put_match((const struct flow *) key_,
-                                    (const struct flow *) mask_, &key, &mask);
-    f = create(&key, &mask, actions, n_actions);
-    ofpbuf_uninit(&key);
-    ofpbuf_uninit(&mask);
-    return f;
+    memcpy(&flow, key, sizeof flow);
+    memcpy(&wc.masks, mask, sizeof wc.masks);
+    if (wc.masks.in_port.odp_port != ODPP_NONE) {
+        return NULL;
+    }
+    match_missing_tag(&wc);
+    return create(&flow, &wc, actions, n_actions);
 }
 
 struct model_flow *
@@ -191,13 +192,16 @@ model_flow_parse(const char *match, const char *const *actions,
                  size_t n_actions, char **error)
 {
     struct model_flow *f = NULL;
+    struct flow_wildcards wc;
     struct ofpbuf key, mask;
+    struct flow flow;
 
     ofpbuf_init(&key, 512);
     ofpbuf_init(&mask, 512);
     *error = NULL;
-    if (!odp_flow_from_string(match, NULL, &key, &mask, error)) {
-        f = create(&key, &mask, actions, n_actions);
+    if (!odp_flow_from_string(match, NULL, &key, &mask, error)
+        && parse_match(&key, &mask, &flow, &wc)) {
+        f = create(&flow, &wc, actions, n_actions);
     }
     if (!f && !*error) {
         *error = xstrdup("no flow that OVS's datapath could have");

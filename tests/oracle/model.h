@@ -2,10 +2,10 @@
 /* What Open vSwitch itself does with a packet: the side of the oracle that is
  * linked with libopenvswitch.
  *
- * A flow is made from a match and a list of actions in OVS's text.  The match
- * takes the way of dpif_netdev_flow_put(): serialised to netlink attributes,
- * which are what a plugin gets, and parsed back to what the classifier
- * compares.
+ * A flow is made from a match and a list of actions in OVS's text.  The match is what
+ * the classifier compares, as dpif-netdev has it from ofproto.  What a plugin gets is
+ * that, serialised to netlink attributes by the code that does it for real, so that
+ * what gets lost there is lost here.
  *
  * model_run() takes a packet through a set of flows as dpif-netdev does, but
  * plainly: flow_extract(), a comparison with every flow,
@@ -45,7 +45,7 @@ struct model_key {
     MODEL_FIELD(ipv6_label) MODEL_FIELD(nw_frag) MODEL_FIELD(nw_tos)          \
     MODEL_FIELD(nw_ttl) MODEL_FIELD(nw_proto) MODEL_FIELD(nd_target)          \
     MODEL_FIELD(arp_sha) MODEL_FIELD(arp_tha) MODEL_FIELD(tcp_flags)          \
-    MODEL_FIELD(tp_src) MODEL_FIELD(tp_dst)
+    MODEL_FIELD(tp_src) MODEL_FIELD(tp_dst) MODEL_FIELD(igmp_group_ip4)
 
 enum model_field {
 #define MODEL_FIELD(NAME) MODEL_##NAME,
@@ -79,8 +79,7 @@ struct model_flow {
     bool needs_l3;                   /* Sets fields above Ethernet. */
 };
 
-/* Returns null if OVS's datapath interface cannot express the match, or if the
- * actions do not parse.  'actions' is a list of texts, one action each. */
+/* Returns null if dpif-netdev has no such flow, or if the actions do not parse.  'actions' is a list of texts, one action each. */
 struct model_flow *model_flow_create(const struct model_key *key,
                                      const struct model_key *mask,
                                      const char *const *actions,

@@ -2,7 +2,8 @@
 // Open vSwitch as the oracle for the XDP program: random megaflows and packets
 // through OVS's own code and through the program, and what they do compared.
 //
-//   oracle [--packets N] [--seed S] [--jobs N] [--first SET] [--cases DIR]
+//   oracle [--packets N | --seconds N] [--seed S] [--jobs N] [--first SET]
+//          [--cases DIR]
 //   oracle --case FILE...
 //
 // Needs root.  First replays the cases in DIR.  Flow set K of seed S is always
@@ -38,6 +39,7 @@ constexpr unsigned kMaxJobs = 64;
 
 struct Options {
     uint64_t packets = 1'000'000;
+    std::chrono::seconds time{0};  // Instead of packets; 0 = no limit.
     uint64_t seed = std::random_device{}();
     uint64_t first = 0;
     unsigned jobs = 2;
@@ -119,13 +121,17 @@ void run_set(uint64_t seed, uint64_t k, Judge *judge,
     }
 }
 
-// Runs the flow sets first, first + step, ... until 'packets' have been run or
-// a job has found a mismatch.
+// Runs the flow sets first, first + step, ... until 'packets' have been run,
+// the time is up, or a job has found a mismatch.
 void run_sets(const Options &options, uint64_t first, uint64_t packets,
               Shared *shared, Tally *tally) {
     Judge judge;
-    for (uint64_t k = first;
-         judge.tally().packets < packets && !shared->mismatch;
+    const auto end = std::chrono::steady_clock::now() + options.time;
+    auto is_over = [&] {
+        return options.time.count() ? std::chrono::steady_clock::now() >= end
+                                    : judge.tally().packets >= packets;
+    };
+    for (uint64_t k = first; !is_over() && !shared->mismatch;
          k += options.jobs) {
         run_set(options.seed, k, &judge, &shared->mismatch);
     }
@@ -248,6 +254,8 @@ Options parse(int argc, char **argv) {
         const char *value = argv[++i];
         if (name == "--packets") {
             o.packets = number(value);
+        } else if (name == "--seconds") {
+            o.time = std::chrono::seconds(number(value));
         } else if (name == "--seed") {
             o.seed = number(value);
         } else if (name == "--jobs") {

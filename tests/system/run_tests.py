@@ -29,6 +29,7 @@ import test_tap
 import test_top
 import test_traffic
 import test_trouble
+import test_widened
 from lab import run, wait_for
 from suite import Context, Failed, Skipped
 
@@ -36,7 +37,8 @@ from suite import Context, Failed, Skipped
 TESTS = (test_traffic.TESTS + test_counters.TESTS + test_ports.TESTS
          + test_config.TESTS + test_explain.TESTS + test_restart.TESTS
          + test_persistence.TESTS + test_privileges.TESTS
-         + test_trouble.TESTS + test_differential.TESTS
+         + test_trouble.TESTS + test_widened.TESTS
+         + test_differential.TESTS
          + test_kernel_datapath.TESTS + test_explosion.TESTS
          + test_top.TESTS + test_coexistence.TESTS + test_tap.TESTS)
 

@@ -1622,8 +1622,7 @@ void switch_structure_off(const Kind &kind, const Levels &all,
             const bool present = i == 4;  // 0x1000 in network order.
             const std::string minus = bit_change('-', tcis[tag] + i / 8, i % 8,
                                                  flow.key.at(kVlan)[i / 8]);
-            wrong->expect(tci.flip(i, base),
-                          present ? "" : minus, kind,
+            wrong->expect(tci.flip(i, base), present ? "" : minus, kind,
                           all.n_tags(), kVlan, i);
         }
     }
@@ -1894,8 +1893,43 @@ TEST(Malformed, Duplicates) {
     EXPECT_EQ(describe(crossed), "malformed/duplicate_attribute");
 }
 
+// What OVS says that it does not tell, by the name that OpenFlow has for it.
+TEST(DecodeMatch, Untold) {
+    const auto untold = [](const std::string &name) {
+        Flow flow = ipv6("3a").match(kIcmpv6, "8800/ff00");
+        flow.key[OVS_OFFLOAD_KEY_UNTOLD] = from_hex(name);
+        return flow;
+    };
+    const std::string nd_target = "6e645f74617267657400";
+    auto in_part = untold(nd_target);
+    in_part.match(kTcp, "00500000/ffff0000");
+    const Row rows[] = {
+        {"a field that is known", untold(nd_target), "match/nd_target"},
+        {"one that only has a name here", untold("69676d7000"), "match/igmp"},
+        {"one that is not known", untold("6d6574616461746100"),
+         "match/untold_field"},
+        {"not terminated", untold("6e645f746172676574"), "match/untold_field"},
+        {"more than a name", untold(nd_target + "00"), "match/untold_field"},
+        {"a beginning", untold("6e6400"), "match/untold_field"},
+        {"empty", untold(""), "match/untold_field"},
+        {"another reason says more", in_part, "match/tcp_src"},
+    };
+    check(rows);
+}
+
+// Attributes behind it do not count: the flow is refused anyway.
+TEST(DecodeMatch, UntoldIsLast) {
+    Flow flow = ipv6("3a");
+    flow.key[OVS_OFFLOAD_KEY_UNTOLD] = from_hex("69676d7000");
+    flow.key[OVS_OFFLOAD_KEY_UNTOLD + 1] = from_hex("00");
+    EXPECT_EQ(describe(flow), "match/igmp");
+}
+
 TEST(Malformed, UnknownAttributes) {
     for (uint16_t type = OVS_KEY_ATTR_MAX + 1; type <= kMaxAttrType; type++) {
+        if (type == OVS_OFFLOAD_KEY_UNTOLD) {
+            continue;  // In a key it is known, see Untold.
+        }
         for (auto side : {&Flow::key, &Flow::mask}) {
             Flow flow = l2();
             (flow.*side)[type] = from_hex(type % 2 ? "00000000" : "");
