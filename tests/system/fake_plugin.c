@@ -6,6 +6,7 @@
  *     ovs-appctl fake-offload/count PACKETS     every flow in the fast path
  *                                               counts that many packets
  *     ovs-appctl fake-offload/show              flows: total, not yet taken
+ *     ovs-appctl fake-offload/slow MS           each flow_put takes so long
  *
  * cc -shared -fPIC -Iovs-plugin -o ovs-offload-xdp.so fake_plugin.c, and to
  * test how OVS refuses a plugin, one of -DFAKE_WRONG_ABI, -DFAKE_SMALL_TABLE,
@@ -16,6 +17,7 @@
 #include <linux/openvswitch.h>
 #include <linux/netlink.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -50,6 +52,7 @@ struct flow {
 static const struct ovs_offload_host *host;
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct flow *flows;
+static atomic_int slow_ms;
 
 __attribute__((format(printf, 1, 2))) static void
 say(const char *format, ...)
@@ -168,19 +171,38 @@ in_ifindex(const struct ovs_offload_flow *flow)
     return -1;
 }
 
+/* VLAN tags that a key matches. */
+static int
+n_tags(const char *p, const char *end)
+{
+    while (end - p >= NLA_HDRLEN) {
+        const struct nlattr *a = (const struct nlattr *) p;
+
+        if ((a->nla_type & NLA_TYPE_MASK) == OVS_KEY_ATTR_ENCAP) {
+            return 1 + n_tags(p + NLA_HDRLEN, p + a->nla_len);
+        }
+        p += NLA_ALIGN(a->nla_len);
+    }
+    return 0;
+}
+
 static int
 flow_put(void *self, const struct ovs_offload_flow *flow)
 {
+    struct timespec pause = { .tv_sec = slow_ms / 1000,
+                              .tv_nsec = slow_ms % 1000 * 1000000L };
+    const char *key = flow->key;
     int ifindex = in_ifindex(flow);
     struct flow **fp;
     char s[9];
 
     (void) self;
+    nanosleep(&pause, NULL);
     pthread_mutex_lock(&mutex);
     fp = find(flow->ufid);
-    say("fake: flow_put %s %s ifindex %d actions_len %zu",
+    say("fake: flow_put %s %s ifindex %d actions_len %zu tags %d",
         *fp ? "replace" : "new", ufid_str(flow->ufid, s), ifindex,
-        flow->actions_len);
+        flow->actions_len, n_tags(key, key + flow->key_len));
     if (!*fp) {
         *fp = calloc(1, sizeof **fp);
         memcpy((*fp)->ufid, flow->ufid, sizeof (*fp)->ufid);
@@ -312,9 +334,19 @@ show(void *self, int argc, const char *argv[])
     return text;
 }
 
+static char *
+slow(void *self, int argc, const char *argv[])
+{
+    (void) self;
+    (void) argc;
+    slow_ms = atoi(argv[1]);
+    return NULL;
+}
+
 static const struct ovs_offload_command commands[] = {
     { "fake-offload/count", "PACKETS", 1, 1, count },
     { "fake-offload/show", "", 0, 0, show },
+    { "fake-offload/slow", "MS", 1, 1, slow },
 };
 
 static const struct ovs_offload_ops ops = {

@@ -25,6 +25,7 @@ import test_persistence
 import test_ports
 import test_privileges
 import test_restart
+import test_slow_path
 import test_tap
 import test_top
 import test_traffic
@@ -40,7 +41,8 @@ TESTS = (test_traffic.TESTS + test_counters.TESTS + test_ports.TESTS
          + test_trouble.TESTS + test_widened.TESTS
          + test_differential.TESTS
          + test_kernel_datapath.TESTS + test_explosion.TESTS
-         + test_top.TESTS + test_coexistence.TESTS + test_tap.TESTS)
+         + test_top.TESTS + test_coexistence.TESTS + test_tap.TESTS
+         + test_slow_path.TESTS)
 
 
 def describe(function):
