@@ -764,8 +764,8 @@ host_log(enum ovs_offload_log_level level, const char *line)
          "%s", line);
 }
 
-/* Returns OVS's own pointer for 'dpif_type', or NULL if no datapath of that
- * type has a port of ours. */
+/* Returns OVS's own pointer for 'dpif_type', which is what it compares, or NULL
+ * if no datapath of that type has a port of ours. */
 static const char *
 own_dpif_type(const char *dpif_type)
 {
@@ -777,6 +777,17 @@ own_dpif_type(const char *dpif_type)
         atomic_read_relaxed(&netdev_dpif_type, &type);
     }
     return type && !strcmp(type, dpif_type) ? type : NULL;
+}
+
+static void
+for_each_port(const char *dpif_type,
+              bool (*cb)(struct netdev *, odp_port_t, void *), void *aux)
+{
+    const char *type = own_dpif_type(dpif_type);
+
+    if (type) {
+        netdev_ports_traverse(type, cb, aux);
+    }
 }
 
 static int
@@ -857,12 +868,9 @@ static char *
 host_flow_text(const struct ovs_offload_flow *f)
 {
     struct hmap names = HMAP_INITIALIZER(&names);
-    const char *type = own_dpif_type(f->dpif_type);
     struct ds ds = DS_EMPTY_INITIALIZER;
 
-    if (type) {
-        netdev_ports_traverse(type, add_port_name, &names);
-    }
+    for_each_port(f->dpif_type, add_port_name, &names);
     odp_flow_format(f->key, told_len(f), f->mask, f->mask_len, &names, &ds,
                     false);
     ds_put_cstr(&ds, ", actions:");
@@ -918,8 +926,8 @@ parse_dumped_flow(const char *line, struct flow *flow)
     struct ofpbuf key, mask;
     char *error = NULL;
 
-    netdev_ports_traverse("netdev", add_port_number, &names);
-    netdev_ports_traverse("system", add_port_number, &names);
+    for_each_port("netdev", add_port_number, &names);
+    for_each_port("system", add_port_number, &names);
     ofpbuf_init(&key, 0);
     ofpbuf_init(&mask, 0);
     if (!odp_flow_from_string(match, &names, &key, &mask, &error)) {
