@@ -94,6 +94,9 @@ Failure Offload::init(std::span<const ovs_offload_option> options) {
     if (auto f = devices_.open()) {
         return f;
     }
+    if (auto f = shaping_.open()) {
+        return f;
+    }
     if (auto f = maps_.create(config)) {
         return f;
     }
@@ -874,6 +877,7 @@ void Offload::work(bool full) {
         remove_orphans();
         restore_attachments();
         evict_idle_masks();
+        look_at_shaping();
         std::lock_guard lock(mutex_);
         refusals_.forget_old(std::chrono::steady_clock::now());
     }

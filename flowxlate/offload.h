@@ -65,6 +65,7 @@
 #include "pins.h"
 #include "recirc.h"
 #include "refusals.h"
+#include "shaping.h"
 #include "stats.h"
 #include "tag_offload.h"
 #include "trace_program.h"
@@ -88,6 +89,7 @@ struct Port {
     DeviceState device;
     size_t n_flows = 0;        // In the tables, that enter here.
     FlowStats past;            // Of flows that entered here and are gone.
+    Shaping shaping;           // That XDP does not know.
     std::string last_news;     // What was last logged about the device,
     std::string last_trouble;  // and about taking over.
 
@@ -242,6 +244,8 @@ private:
     SubtableSlot mask_of(const Flow &) const;
     void log_eviction(size_t n_masks);
 
+    void look_at_shaping();  // shaping.cc
+
     // What the flows that enter through a port add up to.
     struct Sum {
         FlowStats stats;
@@ -300,6 +304,7 @@ private:
     std::atomic<bool> leaving_ = false;
     uint32_t vlan_limit_ = 1;  // OVS's.
     Devices devices_;
+    ShapingQueries shaping_;  // The worker's.
     BpfMaps maps_;
 
     std::chrono::seconds orphan_timeout_{300};

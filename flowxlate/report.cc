@@ -39,6 +39,10 @@ void Offload::show_port(const Port &port, const Sum &sum, uint32_t n_queues,
         append(s, "    enter: no flows, %s\n",
                port.device.why_no_tags.c_str());
     }
+    if (!port.shaping.to_string().empty()) {
+        append(s, "    limits: packets executed in XDP pass by its %s\n",
+               port.shaping.to_string().c_str());
+    }
     append(s,
            "    entered: packets:%" PRIu64 ", bytes:%" PRIu64
            " in XDP by %zu flows",

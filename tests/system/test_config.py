@@ -242,7 +242,40 @@ def test_full_table(context):
         wait_offloaded(lab, a, b)
 
 
+def test_qos(context):
+    """QoS that XDP does not know: a warning and a line, where OVS has it."""
+    limited = 'pass by its QoS (htb)'
+    with context.lab(kind='system',
+                     config=['xdp-offload-system-ports=true']) as lab:
+        a, b = lab.hosts
+
+        def set_qos(port):
+            lab.ovs.vsctl('set', 'port', port, 'qos=@q', '--', '--id=@q',
+                          'create', 'qos', 'type=linux-htb',
+                          'other-config:max-rate=1000000')
+
+        def warnings(port):
+            return len(lab.ovs.log_lines(
+                r'WARN.*%s: .*pass by its QoS \(htb\)' % port))
+
+        set_qos(b.port)
+        wait_for('a warning', lambda: warnings(b.port), 5)
+        expect(lab.ovs.offload_show()[0].count(limited) == 1, 'show')
+        ping(a, b, 2)
+        wait_offloaded(lab, a, b)
+        lab.ovs.vsctl('clear', 'port', b.port, 'qos')
+        wait_for('its end', lambda: limited not in lab.ovs.offload_show()[0], 5)
+        expect(warnings(b.port) == 1 and not warnings(a.port), 'warnings')
+        # OVS itself sends past the queue of such a port.
+        c = lab.add_host(kind='afxdp')
+        set_qos(c.port)
+        time.sleep(2.5)
+        expect(not warnings(c.port)
+               and limited not in lab.ovs.offload_show()[0], 'afxdp')
+
+
 TESTS = [
+    ('qos', test_qos),
     ('toggle', test_toggle),
     ('late-enabling', test_late),
     ('drop', test_drop),

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "shaping.h"
+
+#include <libmnl/libmnl.h>
+#include <linux/if_ether.h>
+#include <linux/pkt_sched.h>
+#include <linux/rtnetlink.h>
+
+#include <array>
+#include <vector>
+
+#include "offload.h"
+
+namespace flowxlate {
+namespace {
+
+// Where OVS puts its policing: a classifier at a priority of its own, and
+// another one where the kernel does not have the first.
+constexpr struct {
+    uint16_t priority;
+    const char *kind;
+} kPolicing[] = {{1, "matchall"}, {49, "basic"}};
+
+std::string kind_of(const nlmsghdr *nlh) {
+    std::string kind;
+    for_each_attr(nlh, sizeof(tcmsg), [&](const nlattr *a) {
+        if (mnl_attr_get_type(a) == TCA_KIND) {
+            kind = mnl_attr_get_str(a);
+        }
+    });
+    return kind;
+}
+
+const tcmsg *header_of(const nlmsghdr *nlh) {
+    return static_cast<const tcmsg *>(mnl_nlmsg_get_payload(nlh));
+}
+
+}  // namespace
+
+std::string Shaping::to_string() const {
+    std::string qos = qdisc.empty() ? "" : "QoS (" + qdisc + ")";
+    if (!polices) {
+        return qos;
+    }
+    return qos.empty() ? "ingress policing" : "ingress policing and " + qos;
+}
+
+Failure ShapingQueries::open() {
+    return open_netlink(NETLINK_ROUTE, &socket_);
+}
+
+// What the kernel has put on a device by itself has no handle.
+Failure ShapingQueries::look() {
+    std::array<char, kNetlinkBufferSize> buffer;
+    auto *nlh = mnl_nlmsg_put_header(buffer.data());
+    nlh->nlmsg_type = RTM_GETQDISC;
+    nlh->nlmsg_flags = NLM_F_DUMP;
+    nlh->nlmsg_seq = ++seq_;
+    mnl_nlmsg_put_extra_header(nlh, sizeof(tcmsg));
+
+    std::map<Ifindex, std::string> qdiscs;
+    const int error = request(socket_.get(), nlh, [&](const nlmsghdr *reply) {
+        const tcmsg *tcm = header_of(reply);
+        if (tcm->tcm_parent == TC_H_ROOT && TC_H_MAJ(tcm->tcm_handle)) {
+            qdiscs[Ifindex{tcm->tcm_ifindex}] = kind_of(reply);
+        }
+    });
+    if (error) {
+        return failure(error, "cannot ask for the queueing disciplines");
+    }
+    qdiscs_ = std::move(qdiscs);
+    return {};
+}
+
+bool ShapingQueries::polices(Ifindex ifindex, uint16_t priority,
+                             const char *kind) {
+    std::array<char, kNetlinkBufferSize> buffer;
+    auto *nlh = mnl_nlmsg_put_header(buffer.data());
+    nlh->nlmsg_type = RTM_GETTFILTER;
+    nlh->nlmsg_flags = NLM_F_DUMP;
+    nlh->nlmsg_seq = ++seq_;
+    auto *tcm =
+        static_cast<tcmsg *>(mnl_nlmsg_put_extra_header(nlh, sizeof(tcmsg)));
+    tcm->tcm_ifindex = index(ifindex);
+    tcm->tcm_parent = TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS);
+    tcm->tcm_info = TC_H_MAKE(priority << 16, 0);
+
+    bool found = false;
+    (void)request(socket_.get(), nlh, [&](const nlmsghdr *reply) {
+        found |= kind_of(reply) == kind;
+    });
+    return found;
+}
+
+Shaping ShapingQueries::query(Ifindex ifindex) {
+    Shaping shaping;
+    for (auto &[priority, kind] : kPolicing) {
+        shaping.polices |= polices(ifindex, priority, kind);
+    }
+    if (auto it = qdiscs_.find(ifindex); it != qdiscs_.end()) {
+        shaping.qdisc = it->second;
+    }
+    return shaping;
+}
+
+// -- The offload's part -----------------------------------------------------
+
+// Warns where OVS would have kept to a limit that XDP does not know.
+void Offload::look_at_shaping() {
+    std::vector<Ifindex> limited;  // Those that the kernel may limit.
+    {
+        std::lock_guard lock(mutex_);
+        for (auto &[ifindex, port] : by_ifindex_) {
+            if (port->in_kernel_datapath || port->type == "system") {
+                limited.push_back(ifindex);
+            }
+        }
+    }
+    if (limited.empty() || shaping_.look()) {
+        return;
+    }
+    for (auto ifindex : limited) {
+        auto shaping = shaping_.query(ifindex);
+        std::lock_guard lock(mutex_);
+        auto *port = find_port(ifindex);
+        if (!port) {
+            continue;
+        }
+        shaping.polices &= port->in_kernel_datapath;
+        if (shaping != port->shaping && !shaping.to_string().empty()) {
+            log(OVS_OFFLOAD_LOG_WARN, port->name + ": packets executed in XDP "
+                                          "pass by its "
+                                          + shaping.to_string());
+        }
+        port->shaping = shaping;
+    }
+}
+
+}  // namespace flowxlate
