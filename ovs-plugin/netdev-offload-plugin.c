@@ -467,6 +467,15 @@ put_actions(const struct nlattr *actions, size_t actions_len,
     }
 }
 
+/* Has 'flow' more tags than are serialized while other_config:vlan-limit is
+ * 'vlan_limit'?  It was extracted before the limit was lowered, and without the
+ * tags that are missing it would match other packets. */
+static bool
+exceeds_vlan_limit(const struct flow *flow, int vlan_limit)
+{
+    return flow_count_vlan_headers(flow) > vlan_limit;
+}
+
 /* Offers a flow to the plugin. */
 int
 netdev_offload_plugin_offer(struct netdev *netdev, const struct match *match,
@@ -476,9 +485,11 @@ netdev_offload_plugin_offer(struct netdev *netdev, const struct match *match,
     uint64_t key_stub[1024 / 8], mask_stub[1024 / 8], actions_stub[1024 / 8];
     struct plugin_port *p = plugin_port_get(netdev);
     struct ofpbuf key, mask, abi_actions;
+    int vlan_limit = flow_vlan_limit;
     int error;
 
-    if (!p || !plugin_is_enabled()) {
+    if (!p || !plugin_is_enabled()
+        || exceeds_vlan_limit(&match->flow, vlan_limit)) {
         return EOPNOTSUPP;
     }
 
@@ -488,6 +499,10 @@ netdev_offload_plugin_offer(struct netdev *netdev, const struct match *match,
     netdev_offload_plugin_put_match(&match->flow, &match->wc.masks, &key,
                                     &mask);
     put_actions(actions, actions_len, &abi_actions);
+    if (vlan_limit != flow_vlan_limit) {
+        error = EOPNOTSUPP;     /* Which one counted cannot be told. */
+        goto out;
+    }
 
     /* No lock of ours is held: the plugin calls back host_port_ifindex(). */
     error = ops->flow_put(self, &(struct ovs_offload_flow) {
@@ -500,8 +515,9 @@ netdev_offload_plugin_offer(struct netdev *netdev, const struct match *match,
         .mask_len = mask.size,
         .actions = abi_actions.data,
         .actions_len = abi_actions.size,
-        .vlan_limit = flow_vlan_limit,
+        .vlan_limit = vlan_limit,
     });
+out:
     ofpbuf_uninit(&key);
     ofpbuf_uninit(&mask);
     ofpbuf_uninit(&abi_actions);

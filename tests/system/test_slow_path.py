@@ -11,7 +11,7 @@ import struct
 import threading
 import time
 
-from lab import checksum, udp_frame
+from lab import checksum, udp_frame, wait_for
 from suite import expect
 from test_trouble import compile_fake, plugin_directory
 
@@ -163,6 +163,46 @@ def test_slow_plugin(context):
         expect(max(stream.delays) < slow / 2, 'a packet waited')
 
 
+def puts(lab):
+    """Tags in the flows that the plugin was offered, one after the other."""
+    return [int(line.rsplit(' ', 1)[1])
+            for line in lab.ovs.log_lines('fake: flow_put')]
+
+
+def test_vlan_limit_lowered(context):
+    """vlan-limit is lowered before a flow is put: it is not put as another."""
+    with fake_lab(context, config=['vlan-limit=2']) as lab:
+        a, b = lab.hosts
+        slow_path_rules(lab)
+        sender = a.raw_socket()
+
+        def send(*vlans):
+            frame = udp_frame(a, b)
+            tags = b''.join(struct.pack('!HH', 0x8100, v) for v in vlans)
+            sender.send(frame[:12] + tags + frame[12:])
+
+        send(10, 20)
+        wait_for('a flow with two tags', lambda: 2 in puts(lab))
+        slow_down(lab, 1.5)
+        n_puts = len(puts(lab))
+        send()              # The plugin is busy with that one...
+        time.sleep(0.3)
+        send(11, 21)        # ...so the next one has to wait.
+        time.sleep(0.3)
+        # The main thread lowers it at once, and then it may have to wait, too.
+        lab.ovs.vsctl('--no-wait', 'set', 'Open_vSwitch', '.',
+                      'other_config:vlan-limit=1')
+        time.sleep(0.3)
+        expect(len(puts(lab)) == n_puts, 'the plugin was not busy')
+        slow_down(lab, 0)
+        wait_for('the flow without tags', lambda: len(puts(lab)) > n_puts)
+        time.sleep(2.5)     # The next one may take as long as that one.
+        sender.close()
+        expect(1 not in puts(lab), 'a flow with two tags was put as one with '
+               'one: %s', puts(lab)[n_puts:])
+
+
 TESTS = [
     ('slow-plugin', test_slow_plugin),
+    ('vlan-limit-lowered', test_vlan_limit_lowered),
 ]
