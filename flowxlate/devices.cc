@@ -3,16 +3,13 @@
 
 #include <fcntl.h>
 #include <libmnl/libmnl.h>
-#include <linux/ethtool.h>
 #include <linux/genetlink.h>
-#include <linux/if.h>
 #include <linux/if_ether.h>
 #include <linux/if_link.h>
 #include <linux/net_namespace.h>
+#include <linux/netlink.h>
 #include <linux/rtnetlink.h>
-#include <linux/sockios.h>
 #include <sched.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -24,8 +21,11 @@
 #include <filesystem>
 #include <functional>
 #include <set>
+#include <span>
 #include <system_error>
 #include <thread>
+
+#include "ethtool.h"
 
 namespace flowxlate {
 namespace {
@@ -36,10 +36,12 @@ constexpr const char *kNetdevGroup = "mgmt";
 constexpr uint8_t kNetdevCmdDevGet = 1;
 constexpr uint16_t kNetdevDevIfindex = 1;      // u32
 constexpr uint16_t kNetdevDevXdpFeatures = 3;  // u64
+constexpr uint64_t kXdpFeatureBasic = 1;
 constexpr uint64_t kXdpFeatureNdoXmit = 4;
 
 constexpr size_t kBufferSize = 32768;
-constexpr int kNoNetns = -1;
+// A namespace that was not found is not searched for again before.
+constexpr auto kSearchInterval = std::chrono::seconds(10);
 
 using Handler = std::function<void(const nlmsghdr *)>;
 
@@ -98,6 +100,26 @@ int request(mnl_socket *socket, nlmsghdr *nlh, Handler handler) {
     }
 }
 
+// Receives a notification, if there is one, and the id of the namespace that
+// it is about.
+ssize_t receive(int fd, std::span<char> buffer, int *netns_id) {
+    iovec iov{buffer.data(), buffer.size()};
+    alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control;
+    msghdr message{};
+    message.msg_iov = &iov;
+    message.msg_iovlen = 1;
+    message.msg_control = control.data();
+    message.msg_controllen = control.size();
+    const ssize_t n = recvmsg(fd, &message, MSG_DONTWAIT);
+    *netns_id = kNoNetns;
+    const auto *c = n > 0 ? CMSG_FIRSTHDR(&message) : nullptr;
+    if (c && c->cmsg_level == SOL_NETLINK
+        && c->cmsg_type == NETLINK_LISTEN_ALL_NSID) {
+        std::memcpy(netns_id, CMSG_DATA(c), sizeof *netns_id);
+    }
+    return n;
+}
+
 nlmsghdr *generic_header(char *buffer, uint16_t family, uint8_t cmd,
                          uint32_t seq) {
     auto *nlh = mnl_nlmsg_put_header(buffer);
@@ -123,6 +145,44 @@ bool ask_ethtool(const Fd &socket, const std::string &name, uint32_t command,
     std::strncpy(ifr.ifr_name, name.c_str(), sizeof ifr.ifr_name - 1);
     ifr.ifr_data = reinterpret_cast<char *>(value);
     return socket && !ioctl(socket.get(), SIOCETHTOOL, &ifr);
+}
+
+uint64_t read_tx_dropped(const nlattr *a) {
+    constexpr size_t kOffset = offsetof(rtnl_link_stats64, tx_dropped);
+    uint64_t n = 0;
+    if (mnl_attr_get_payload_len(a) >= kOffset + sizeof n) {
+        std::memcpy(
+            &n, static_cast<const char *>(mnl_attr_get_payload(a)) + kOffset,
+            sizeof n);
+    }
+    return n;
+}
+
+// How many frames of native XDP a veth's peer has taken, or dropped because
+// its queue was full.  What it drops because it has no NAPI is not among them.
+bool read_taken(const std::string &name, uint64_t *taken) {
+    const Fd socket = open_ioctl_socket();
+    std::vector<std::string> names;
+    if (ask_strings(socket, name, ETH_SS_STATS, &names)) {
+        return false;
+    }
+    EthtoolRequest<ethtool_stats> stats(names.size() * sizeof(uint64_t));
+    stats->cmd = ETHTOOL_GSTATS;
+    stats->n_stats = names.size();
+    if (stats.send(socket, name)) {
+        return false;
+    }
+    bool found = false;
+    for (size_t i = 0; i < std::min<size_t>(names.size(), stats->n_stats);
+         i++) {
+        if (names[i].starts_with("tx_queue_")
+            && (names[i].ends_with("_xdp_xmit")
+                || names[i].ends_with("_xdp_xmit_errors"))) {
+            found = true;
+            *taken += stats->data[i];
+        }
+    }
+    return found;
 }
 
 // A socket belongs to the namespace of the thread that opens it.
@@ -158,6 +218,16 @@ constexpr Driver kDrivers[] = {
     {"tun", false, false},    {"virtio_net", true, false},
 };
 
+// Our end has lost its XDP features because of its peer's queues.
+std::string too_few_queues(uint32_t rx_queues, uint32_t peers_tx_queues) {
+    const auto n = std::to_string(rx_queues);
+    return "the veth peer has "
+         + (peers_tx_queues > rx_queues ? std::to_string(peers_tx_queues)
+                                        : std::string("more"))
+         + " transmit queues, more than this end has receive queues, " + n
+         + " (\"ethtool -L PEER tx " + n + "\" in its namespace helps)";
+}
+
 }  // namespace
 
 struct Devices::Link {
@@ -165,6 +235,7 @@ struct Devices::Link {
     bool has_native_xdp = false;
     unsigned flags = 0;
     uint32_t mtu = 0;
+    uint64_t tx_dropped = 0;
     Ifindex peer{};
     int peer_netns = kNoNetns;
     bool is_veth = false, is_tap = false;
@@ -293,6 +364,9 @@ int Devices::query_link(Ifindex ifindex, int netns_id, Link *out) {
             case IFLA_XDP:
                 for_each_nested(a, parse_xdp);
                 break;
+            case IFLA_STATS64:
+                out->tx_dropped = read_tx_dropped(a);
+                break;
         }
     };
     return request(route_.get(), nlh, [&](const nlmsghdr *reply) {
@@ -339,6 +413,14 @@ int Devices::query_netns_id(int netns_fd) {
 // The kernel names namespaces by id, but opens them by path only.
 Fd Devices::open_netns(int netns_id) {
     namespace fs = std::filesystem;
+    const auto now = std::chrono::steady_clock::now();
+    if (auto unfound = netns_unfound_.find(netns_id);
+        unfound != netns_unfound_.end()) {
+        if (now < unfound->second + kSearchInterval) {
+            return {};
+        }
+        netns_unfound_.erase(unfound);
+    }
     std::set<ino_t> seen;
     auto open_if_it = [&](const std::string &path) {
         struct stat st;
@@ -373,6 +455,7 @@ Fd Devices::open_netns(int netns_id) {
         }
     }
     netns_paths_.erase(netns_id);
+    netns_unfound_[netns_id] = now;
     return {};
 }
 
@@ -467,38 +550,82 @@ void Devices::put_tags_beside(Ifindex ifindex,
     }
 }
 
-// A veth's peer has NAPI if it is up and has GRO or a native XDP program
-// (veth_xdp_xmit() in drivers/net/veth.c).
-std::string Devices::why_no_veth_xmit(const Link &link, const Link &peer) {
-    const std::string unknown =
-        "cannot tell whether the veth peer takes redirected frames (on Linux "
-        "before 6.3): ";
+Devices::PeerAnswers Devices::ask_peer(const Link &link, const Link &peer) {
+    PeerAnswers answers;
     Fd socket;
+    if (auto why = open_peer_socket(link, &socket); !why.empty()) {
+        answers.why_unknown = why;
+        return answers;
+    }
+    ethtool_value gro{};
+    if (!ask_ethtool(socket, peer.name, ETHTOOL_GGRO, &gro)) {
+        answers.why_unknown =
+            std::string("it does not say whether it has GRO: ")
+            + std::strerror(errno);
+    }
+    answers.has_gro = gro.data;
+    ethtool_channels channels{};
+    if (ask_ethtool(socket, peer.name, ETHTOOL_GCHANNELS, &channels)) {
+        answers.tx_queues = channels.tx_count + channels.combined_count;
+    }
+    return answers;
+}
+
+// 'features' as the kernel announces them, if it does.
+std::string Devices::why_no_veth_xmit(const Link &link, const Link &peer,
+                                      std::optional<uint64_t> features) {
+    const bool announced = !features || *features & kXdpFeatureNdoXmit;
     if (peer.name.empty()) {
-        return unknown + "the kernel does not tell of the peer";
+        return "the kernel does not tell of the veth peer";
     }
     if (!(peer.flags & IFF_UP)) {
         return "the veth peer is down";
     }
-    if (peer.has_native_xdp) {
+    if (announced && peer.has_native_xdp) {
         return {};
     }
-    if (auto why = open_peer_socket(link, &socket); !why.empty()) {
-        return unknown + why;
+    const auto asked = ask_peer(link, peer);
+    if (!announced && !(*features & kXdpFeatureBasic)) {
+        return too_few_queues(count_queues(link.name), asked.tx_queues);
     }
-    ethtool_value gro{};
-    if (!ask_ethtool(socket, peer.name, ETHTOOL_GGRO, &gro)) {
-        return unknown
-             + "it does not say whether it has GRO: " + std::strerror(errno);
+    if (asked.why_unknown.empty() && !asked.has_gro && !peer.has_native_xdp) {
+        return "the veth peer has neither GRO nor an XDP program (\"ethtool "
+               "-K PEER gro on\" in its namespace helps)";
     }
-    return gro.data ? std::string()
-                    : "the veth peer has neither GRO nor an XDP program "
-                      "(try \"ethtool -K PEER gro on\")";
+    if (!announced) {
+        return std::string(
+                   asked.why_unknown.empty()
+                       ? "the veth peer has GRO, but the kernel has not "
+                         "noticed, as it was"
+                       : "the kernel knows of no GRO of the veth peer: it is "
+                         "off, or was")
+             + " switched on while the link was down (\"ethtool -K PEER gro "
+               "off\" and then \"ethtool -K PEER gro on\" in its namespace "
+               "help)";
+    }
+    if (!features && !asked.why_unknown.empty()) {
+        return "cannot tell whether the veth peer takes redirected frames (on "
+               "Linux before 6.3): "
+             + asked.why_unknown;
+    }
+    return {};  // If it is not known, figures must show (arrivals.h).
 }
 
-std::string Devices::why_no_xmit(const Link &link, const Link &peer) {
+std::string Devices::why_no_xmit(Ifindex ifindex, const Link &link,
+                                 const Link &peer) {
+    uint64_t features = 0;
+    if (netdev_family_ && query_features(ifindex, &features)) {
+        return "the kernel does not tell the device's XDP features";
+    }
     if (link.is_veth) {
-        return why_no_veth_xmit(link, peer);
+        return why_no_veth_xmit(
+            link, peer,
+            netdev_family_ ? std::optional(features) : std::nullopt);
+    }
+    if (netdev_family_) {
+        return features & kXdpFeatureNdoXmit
+                 ? std::string()
+                 : "the driver takes no redirected frames now";
     }
     const Fd socket = open_ioctl_socket();
     ethtool_drvinfo info{};
@@ -548,6 +675,11 @@ Failure Devices::query(Ifindex ifindex, bool with_tags, DeviceState *state) {
     s.max_frame = link.mtu + ETH_HLEN;
     s.is_tap = link.is_tap;
     s.peer = link.peer;
+    s.peer_netns = link.peer_netns;
+    Arrivals::Figures figures{link.tx_dropped, 0};
+    if (link.is_veth && read_taken(link.name, &figures.taken)) {
+        s.figures = figures;
+    }
     if (link.is_veth && query_link(link.peer, link.peer_netns, &peer)) {
         s.why_not = "the MTU of the veth peer cannot be read";
         *state = s;
@@ -556,7 +688,8 @@ Failure Devices::query(Ifindex ifindex, bool with_tags, DeviceState *state) {
     if (link.is_veth) {
         s.max_frame = std::min(link.mtu, peer.mtu) + ETH_HLEN;
     }
-    find_xmit(ifindex, link, peer, &s);
+    s.why_not = why_no_xmit(ifindex, link, peer);
+    s.xdp_xmit = s.why_not.empty();
     if (with_tags) {
         s.why_no_tags = why_tags_beside(link, peer);
         s.tags_in_frame = s.why_no_tags.empty();
@@ -565,25 +698,30 @@ Failure Devices::query(Ifindex ifindex, bool with_tags, DeviceState *state) {
     return {};
 }
 
-// Finds out whether the driver takes frames from native XDP.
-void Devices::find_xmit(Ifindex ifindex, const Link &link, const Link &peer,
-                        DeviceState *s) {
-    uint64_t features = 0;
-    if (!netdev_family_) {
-        s->why_not = why_no_xmit(link, peer);
-        s->xdp_xmit = s->why_not.empty();
-    } else if (query_features(ifindex, &features)) {
-        s->why_not = "the kernel does not tell the device's XDP features";
-    } else if (features & kXdpFeatureNdoXmit) {
-        s->xdp_xmit = true;
-    } else if (link.is_veth) {
-        s->why_not =
-            "the veth peer has neither GRO nor an XDP program "
-            "(\"ethtool -K PEER gro on\" in its namespace helps), or "
-            "more transmit queues than this end has receive queues";
-    } else {
-        s->why_not = "the driver takes no redirected frames now";
+std::string Devices::why_generic(Ifindex ifindex) {
+    // More or less: what fits in a page with XDP's headroom.
+    constexpr uint32_t kMaxMtuOfVeth = 3500;
+    std::lock_guard lock(mutex_);
+    Link link, peer;
+    if (!query_link(ifindex, kNoNetns, &link) && link.is_veth
+        && !query_link(link.peer, link.peer_netns, &peer)) {
+        const uint32_t n = count_queues(link.name);
+        uint64_t features = kXdpFeatureBasic;
+        if (netdev_family_) {
+            (void)query_features(ifindex, &features);
+        }
+        const auto asked = ask_peer(link, peer);
+        if (asked.tx_queues > n || !(features & kXdpFeatureBasic)) {
+            return too_few_queues(n, asked.tx_queues)
+                 + "; after that, add the port anew";
+        }
+        if (peer.mtu > kMaxMtuOfVeth) {
+            return "the veth peer's MTU of " + std::to_string(peer.mtu)
+                 + " is too large for native XDP";
+        }
     }
+    return "the driver has no native XDP, or OVS was told not to use it "
+           "(options:xdp-mode)";
 }
 
 uint32_t Devices::count_queues(const std::string &name) {
@@ -600,26 +738,29 @@ std::vector<int> Devices::event_fds() const {
             mnl_socket_get_fd(generic_events_.get())};
 }
 
-std::vector<Ifindex> Devices::drain_events(bool *lost) {
-    std::vector<Ifindex> changed;
+std::vector<Devices::Changed> Devices::drain_events(bool *lost) {
+    std::vector<Changed> changed;
     std::array<char, kBufferSize> buffer;
+    int netns_id;
+    auto note = [&](Ifindex ifindex) {
+        changed.push_back({ifindex, netns_id});
+    };
     Handler on_link = [&](const nlmsghdr *nlh) {
         const auto *info =
             static_cast<const ifinfomsg *>(mnl_nlmsg_get_payload(nlh));
-        changed.push_back(Ifindex{info->ifi_index});
+        note(Ifindex{info->ifi_index});
     };
     Handler on_features = [&](const nlmsghdr *nlh) {
         for_each_attr(nlh, sizeof(genlmsghdr), [&](const nlattr *a) {
             if (mnl_attr_get_type(a) == kNetdevDevIfindex) {
-                changed.push_back(Ifindex(mnl_attr_get_u32(a)));
+                note(Ifindex(mnl_attr_get_u32(a)));
             }
         });
     };
     auto drain = [&](mnl_socket *s, Handler &handler) {
         const int fd = mnl_socket_get_fd(s);
         ssize_t n;
-        while ((n = recv(fd, buffer.data(), buffer.size(), MSG_DONTWAIT))
-               > 0) {
+        while ((n = receive(fd, buffer, &netns_id)) > 0) {
             mnl_cb_run(buffer.data(), n, 0, 0, run_handler, &handler);
         }
         *lost |= n < 0 && errno == ENOBUFS;

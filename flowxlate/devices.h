@@ -5,20 +5,32 @@
 // Devices asks by netlink and reports changes.  query() may be called from any
 // thread; it locks.  The events are for one thread.
 //
-// A veth's answer depends on its peer, often in another network namespace: the
-// peer takes frames only with GRO or an XDP program (it needs NAPI), and drops
-// what is longer than its own MTU.  Since Linux 6.3 the kernel keeps the first
-// in the XDP features of our end; before, the peer's GRO is asked for in its
-// own namespace.  For the second we ask for the peer by namespace id.
+// A veth's answer depends on its peer, often in another network namespace. The
+// peer takes redirected frames if it has NAPI, which it has while it is up and
+// has GRO or a native XDP program (veth_xdp_xmit() in drivers/net/veth.c).
+// Since Linux 6.3 the kernel redirects nothing unless our end announces
+// NETDEV_XDP_ACT_NDO_XMIT as well.  It brings that up to date when GRO is
+// switched while the peer is up, but not when the peer comes up or goes down:
+// with GRO switched off in between, it goes on announcing what is not true,
+// and with GRO switched on in between, it does not announce what is.  So both
+// are asked for: what is announced, and the peer's GRO in its own namespace.
+// (tests/system, port-orders, tries the orders.)  If the namespace cannot be
+// entered, what is announced must do, and figures must show whether it is true
+// (arrivals.h).
+//
+// A peer also drops what is longer than its own MTU, for which we ask it by
+// namespace id.
 #ifndef FLOWXLATE_DEVICES_H
 #define FLOWXLATE_DEVICES_H
 
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "arrivals.h"
 #include "bpf_maps.h"
 #include "tag_offload.h"
 #include "types.h"
@@ -27,14 +39,18 @@ struct mnl_socket;
 
 namespace flowxlate {
 
+constexpr int kNoNetns = -1;  // No id of another namespace: this one.
+
 struct DeviceState {
     bool exists = false;
     bool up = false;         // Administratively up, with carrier.
     bool xdp_xmit = false;   // The driver takes frames from native XDP now.
     uint32_t max_frame = 0;  // Longest untagged frame, in bytes, without FCS.
     bool is_tap = false;     // XF_TAP_MAX_PARTIAL may apply.
-    Ifindex peer{};          // Of a veth; in its own namespace.
-    std::string why_not;     // If !xdp_xmit, why, in words.
+    Ifindex peer{};          // Of a veth; in its own namespace,
+    int peer_netns = kNoNetns;                 // which has this id here.
+    std::optional<Arrivals::Figures> figures;  // If the device has them.
+    std::string why_not;                       // If !xdp_xmit, why, in words.
     // If asked for: VLAN tags of what enters are in the frame, not beside it.
     bool tags_in_frame = false;
     std::string why_no_tags;  // If not, why, in words.
@@ -55,15 +71,22 @@ public:
     TagOffload::Features put_tags_in_frame(Ifindex);
     void put_tags_beside(Ifindex, const TagOffload::Features &);
 
+    // Why the driver takes only generic XDP, as far as that can be told.
+    std::string why_generic(Ifindex);
+
     // Receive queues that the device 'name' uses; 1 if it does not say.
     static uint32_t count_queues(const std::string &name);
 
     // File descriptors that become readable when a device changes, and what
-    // changed: device indexes, of any namespace that has an id here.  Empty
-    // with 'lost' set means that messages were lost: anything may have
-    // changed.
+    // changed: devices of any namespace that has an id here.  Empty with
+    // 'lost' set means that messages were lost: anything may have changed.
+    struct Changed {
+        Ifindex ifindex;
+        int netns_id;  // kNoNetns: in this namespace.
+        bool operator==(const Changed &) const = default;
+    };
     std::vector<int> event_fds() const;
-    std::vector<Ifindex> drain_events(bool *lost);
+    std::vector<Changed> drain_events(bool *lost);
 
 private:
     struct SocketCloser {
@@ -76,13 +99,20 @@ private:
     static Failure open_socket(int bus, Socket *);
     int query_link(Ifindex, int netns_id, Link *);
     bool query_family(Family *);
-    void find_xmit(Ifindex, const Link &, const Link &peer, DeviceState *);
+    // Why frames cannot be redirected to the device now; empty if they can
+    // be.
+    std::string why_no_xmit(Ifindex, const Link &, const Link &peer);
+    std::string why_no_veth_xmit(const Link &, const Link &peer,
+                                 std::optional<uint64_t> features);
     int query_features(Ifindex, uint64_t *features);
 
-    // Without the kernel's XDP features: why frames cannot be redirected to
-    // the device now; empty if they can be.
-    std::string why_no_xmit(const Link &, const Link &peer);
-    std::string why_no_veth_xmit(const Link &, const Link &peer);
+    // What a veth's peer is asked in its own namespace.
+    struct PeerAnswers {
+        std::string why_unknown;  // If it cannot be asked.
+        bool has_gro = false;
+        uint32_t tx_queues = 0;  // 0: not known.
+    };
+    PeerAnswers ask_peer(const Link &, const Link &peer);
     std::string open_tag_offload(const Link &, const Link &peer,
                                  std::unique_ptr<TagOffload> *);
     std::unique_ptr<TagOffload> open_tag_offload(Ifindex);
@@ -96,9 +126,10 @@ private:
     Socket route_events_, generic_events_;  // Notifications.
     uint16_t netdev_family_ = 0;  // 0: Linux before 6.3, has no such family.
     uint32_t seq_ = 0;
-    // Where each peer's namespace was found last, by its id here.  No
-    // descriptor is kept: that would keep the namespace.
+    // Where each peer's namespace was found last, by its id here, or when it
+    // was not found.  No descriptor is kept: that would keep the namespace.
     std::map<int, std::string> netns_paths_;
+    std::map<int, std::chrono::steady_clock::time_point> netns_unfound_;
 };
 
 }  // namespace flowxlate

@@ -246,12 +246,9 @@ void Offload::for_each_unexecuted(Fn fn) const {
                               nullptr});
             }
         } else if (auto r = why_waiting(flow, &out)) {
-            fn(Unexecuted{
-                r.name(), ufid, port,
-                out->name + ": "
-                    + (out->device.why_not.empty() ? "the link is down"
-                                                   : out->device.why_not),
-                flow.slot, nullptr});
+            fn(Unexecuted{r.name(), ufid, port,
+                          out->name + ": " + out->why_no_output(), flow.slot,
+                          nullptr});
         }
     }
 }

@@ -12,16 +12,18 @@
 #include <cerrno>
 #include <charconv>
 #include <cstring>
+#include <utility>
 
 namespace flowxlate {
 namespace {
 
 constexpr uint32_t kMinFlows = 16;
 constexpr uint32_t kMaxFlows = 1U << 24;
-// Between two requests to be offered all flows of the kernel datapath again:
-// whoever owns a veth peer can make it take frames, or not, as often as he
-// likes.
-constexpr auto kOfferInterval = std::chrono::seconds(5);
+constexpr const char *kFramesAreLost =
+    "redirected frames do not arrive, as the veth peer has neither GRO nor an "
+    "XDP program, though the kernel announces that it has (\"ethtool -K PEER "
+    "gro on\", then \"ethtool -K PEER gro off\" and \"ethtool -K PEER gro "
+    "on\" again in its namespace help)";
 
 // What ovs_offload_host's symmetric_l4_probe is if OVS hashes as
 // bpf/dp_hash.h does.
@@ -65,6 +67,28 @@ bool Port::shows_tags() const {
     // In the userspace datapath OVS itself sees no more than XDP does, or the
     // user has been told (xdp-offload-system-ports).
     return !in_kernel_datapath || device.tags_in_frame;
+}
+
+std::string Port::state_in_words() const {
+    const auto why_not = why_no_output();
+    std::string s = why_not.empty()
+                      ? "takes redirected frames"
+                      : "flows to this port stay in OVS: " + why_not;
+    if (!shows_tags()) {
+        s += "; flows from this port stay in OVS: " + device.why_no_tags;
+    }
+    return s;
+}
+
+std::string Port::why_no_output() const {
+    if (!device.exists) {
+        return device.why_not.empty() ? "there is no such device"
+                                      : device.why_not;
+    }
+    if (!device.up) {
+        return "the link is down";
+    }
+    return device.xdp_xmit ? std::string() : device.why_not;
 }
 
 // -- Setting up -------------------------------------------------------------
@@ -225,7 +249,7 @@ int Offload::port_add(const ovs_offload_port &p, Port **out) {
         port->name + ": executing flows in "
             + (port->attachment->mode() == AttachMode::kNative
                    ? "native XDP"
-                   : "generic XDP"));
+                   : "generic XDP: " + devices_.why_generic(port->ifindex)));
     if (port->in_kernel_datapath) {
         port->switched_off = devices_.put_tags_in_frame(port->ifindex);
         if (!port->switched_off.empty()) {
@@ -244,7 +268,7 @@ int Offload::port_add(const ovs_offload_port &p, Port **out) {
     }
 
     std::lock_guard lock(mutex_);
-    apply_device_state(*port, state);
+    apply_device_state(*port, state, false);
     handover_.port_added(std::chrono::steady_clock::now());
     *out = port.get();
     by_ifindex_[port->ifindex] = port.get();
@@ -333,8 +357,9 @@ void Offload::remove_flows_of(const Port &port, bool entering_only) {
 }
 
 // Tells the program what the device can take now, and logs what has changed.
-void Offload::apply_device_state(Port &port, const DeviceState &state) {
+void Offload::apply_device_state(Port &port, DeviceState state, bool changed) {
     auto &shared = maps_.port(port.slot);
+    const auto now = std::chrono::steady_clock::now();
     const uint32_t old_flags = shared.flags;
     const bool showed_tags = port.shows_tags();
     bool present = state.exists;
@@ -344,6 +369,13 @@ void Offload::apply_device_state(Port &port, const DeviceState &state) {
         refill_groups(port.slot);
     }
     const bool up = present && state.up;
+    if (state.figures) {
+        port.arrivals.look(*state.figures, up && state.xdp_xmit, changed, now);
+    }
+    if (state.xdp_xmit && port.arrivals.are_lost()) {
+        state.xdp_xmit = false;
+        state.why_not = kFramesAreLost;
+    }
     std::atomic_ref(shared.max_partial)
         .store(state.is_tap && tap_tso_ ? XF_TAP_MAX_PARTIAL : 0,
                std::memory_order_relaxed);
@@ -356,24 +388,14 @@ void Offload::apply_device_state(Port &port, const DeviceState &state) {
     if (old_flags & ~shared.flags) {
         handover_.hurry();  // An old program would go on sending there.
     }
-    port.device = state;
+    port.device = std::move(state);
     port.device.exists = present;
     port.device.up = up;
     if (port.in_kernel_datapath) {
         tell_kernel_datapath(port, old_flags, showed_tags);
     }
-
-    std::string news = up && state.xdp_xmit
-                         ? "takes redirected frames"
-                         : "flows to this port stay in OVS: "
-                               + (state.why_not.empty() ? "the link is down"
-                                                        : state.why_not);
-    if (!port.shows_tags()) {
-        news += "; flows from this port stay in OVS: " + state.why_no_tags;
-    }
-    if (news != port.last_news) {
-        log(OVS_OFFLOAD_LOG_INFO, port.name + ": " + news);
-        port.last_news = std::move(news);
+    if (auto line = port.news.look(port.state_in_words(), now)) {
+        log(OVS_OFFLOAD_LOG_INFO, port.name + ": " + *line);
     }
 }
 
@@ -383,16 +405,19 @@ void Offload::tell_kernel_datapath(Port &port, uint32_t old_flags,
                                    bool showed_tags) {
     const uint32_t flags = maps_.port(port.slot).flags;
     const bool shows_tags = port.shows_tags();
-    if (showed_tags && !shows_tags) {
+    if (showed_tags && !shows_tags && port.n_flows) {
         remove_flows_of(port, true);
     }
     if (old_flags & ~flags || (showed_tags && !shows_tags)) {
-        host_.flows_lost();
+        port.flows_lost.wanted = true;
+        port.was_wanted |= std::exchange(port.offer.wanted, false);
     }
     if (port.was_wanted
         && (flags & ~old_flags || (!showed_tags && shows_tags))) {
         port.was_wanted = false;
-        must_offer_again_ = true;
+        port.offer.wanted = true;
+    }
+    if (port.flows_lost.wanted || port.offer.wanted) {
         wake_worker();
     }
 }
@@ -871,6 +896,10 @@ void Offload::work(bool full) {
     bool lost;
     const auto changed = devices_.drain_events(&lost);
     refresh_devices(full || lost, changed);
+    if (full) {
+        find_lost_frames();
+    }
+    make_requests();
     continue_handover();
     collect_copies();
     if (full) {
@@ -882,36 +911,79 @@ void Offload::work(bool full) {
         refusals_.forget_old(std::chrono::steady_clock::now());
     }
     reclaim();
-    offer_again();
 }
 
-void Offload::refresh_devices(bool all, const std::vector<Ifindex> &changed) {
-    struct Asked {
-        Ifindex ifindex;
-        bool with_tags;
-    };
-    std::vector<Asked> to_ask;
+void Offload::refresh_devices(bool all,
+                              const std::vector<Devices::Changed> &changed) {
+    std::vector<Query> queries;
     {
         std::lock_guard lock(mutex_);
-        auto has_changed = [&](Ifindex i) {
-            return std::find(changed.begin(), changed.end(), i)
+        auto has_changed = [&](Ifindex ifindex, int netns_id) {
+            return std::find(changed.begin(), changed.end(),
+                             Devices::Changed{ifindex, netns_id})
                 != changed.end();
         };
         for (auto &[ifindex, port] : by_ifindex_) {
-            if (all || has_changed(ifindex)
-                || has_changed(port->device.peer)) {
-                to_ask.push_back({ifindex, port->in_kernel_datapath});
+            const auto &device = port->device;
+            const bool news = has_changed(ifindex, kNoNetns)
+                           || has_changed(device.peer, device.peer_netns);
+            if (all || news) {
+                queries.push_back({ifindex, port->in_kernel_datapath, news});
             }
         }
     }
-    for (auto [ifindex, with_tags] : to_ask) {
+    query_devices(queries);
+}
+
+void Offload::query_devices(const std::vector<Query> &queries) {
+    for (auto [ifindex, with_tags, changed] : queries) {
         DeviceState state;
         if (auto f = devices_.query(ifindex, with_tags, &state)) {
             continue;  // What was last known is better than nothing.
         }
         std::lock_guard lock(mutex_);
         if (auto *port = find_port(ifindex)) {
-            apply_device_state(*port, state);
+            apply_device_state(*port, std::move(state), changed);
+        }
+    }
+}
+
+// Stops sending to ports where nothing arrives (arrivals.h).
+void Offload::find_lost_frames() {
+    {
+        std::lock_guard lock(mutex_);
+        if (std::none_of(by_ifindex_.begin(), by_ifindex_.end(), [](auto &p) {
+                return p.second->arrivals.suspect_since();
+            })) {
+            return;
+        }
+    }
+    std::vector<Query> found;
+    (void)visit_placed([&](auto flows) {
+        for (const Flow *flow : flows) {
+            condemn_outputs(*flow, &found);
+        }
+    });
+    query_devices(found);
+}
+
+// Ports that are suspect, and that the flow has sent frames to, lose them.
+void Offload::condemn_outputs(const Flow &flow, std::vector<Query> *found) {
+    constexpr auto kTicks = std::chrono::milliseconds(50);  // clock.h, twice.
+    using std::chrono::nanoseconds;
+    if (ports_[index(flow.in)]->attachment->mode() != AttachMode::kNative) {
+        return;  // The kernel's stack sends its frames.
+    }
+    for (auto slot : flow.out) {
+        Port &port = *ports_[index(slot)];
+        const auto since = port.arrivals.suspect_since();
+        if (!since) {
+            continue;
+        }
+        const nanoseconds used(clock_.monotonic_ns(total(flow).used));
+        if (used >= since->time_since_epoch() + kTicks) {
+            port.arrivals.condemn(std::chrono::steady_clock::now());
+            found->push_back({port.ifindex, port.in_kernel_datapath, false});
         }
     }
 }
@@ -959,17 +1031,21 @@ void Offload::restore_attachment(Ifindex ifindex) {
     std::swap(port->attachment, again);
 }
 
-void Offload::offer_again() {
-    {
-        std::lock_guard lock(mutex_);
-        const auto now = std::chrono::steady_clock::now();
-        if (!must_offer_again_ || now < last_offer_ + kOfferInterval) {
-            return;  // The next tick asks again.
-        }
-        must_offer_again_ = false;
-        last_offer_ = now;
+// Asks of OVS what ports' changes make necessary, as often as that may be.
+void Offload::make_requests() {
+    const auto now = std::chrono::steady_clock::now();
+    std::vector<Request *> lost, offers;
+    std::lock_guard lock(mutex_);
+    for (auto &[ifindex, port] : by_ifindex_) {
+        lost.push_back(&port->flows_lost);
+        offers.push_back(&port->offer);
     }
-    host_.offer_again();
+    if (grant(lost, &flows_lost_pace_, now)) {
+        host_.flows_lost();
+    }
+    if (grant(offers, &offer_pace_, now)) {
+        host_.offer_again();
+    }
 }
 
 // Takes what waits for a grace period.  Returns false if nothing does.

@@ -57,6 +57,7 @@
 #include "attach.h"
 #include "bpf_maps.h"
 #include "clock.h"
+#include "damping.h"
 #include "devices.h"
 #include "eviction.h"
 #include "flow_table.h"
@@ -87,11 +88,13 @@ struct Port {
     TagOffload::Features switched_off;  // To be switched on again.
     std::unique_ptr<Attachment> attachment;
     DeviceState device;
-    size_t n_flows = 0;        // In the tables, that enter here.
-    FlowStats past;            // Of flows that entered here and are gone.
-    Shaping shaping;           // That XDP does not know.
-    std::string last_news;     // What was last logged about the device,
-    std::string last_trouble;  // and about taking over.
+    Arrivals arrivals;          // Do redirected frames arrive?
+    Shaping shaping;            // That XDP does not know.
+    size_t n_flows = 0;         // In the tables, that enter here.
+    FlowStats past;             // Of flows that entered here and are gone.
+    News news;                  // What is logged about the device.
+    std::string last_trouble;   // What was last logged about taking over.
+    Request flows_lost, offer;  // What its changes ask of OVS.
 
     // Can it be the output of packets that enter through 'in'?
     bool takes_frames_from(const Port &in) const;
@@ -99,11 +102,22 @@ struct Port {
     // Would flows that enter here match what they should?  Not if VLAN tags
     // may sit beside the frame, where XDP does not see them.
     bool shows_tags() const;
+
+    // Why native XDP cannot send there, in words; empty if it can.
+    std::string why_no_output() const;
+
+    // What the log says of it.
+    std::string state_in_words() const;
 };
 
 class Offload {
 public:
     static constexpr uint16_t kMaxRecircIds = 16384;
+    // Between two of these, whatever the ports do.  To be offered all flows
+    // again costs OVS all its flows in the kernel datapath; flows that were
+    // lost are found by the revalidators' regular rounds as well.
+    static constexpr auto kOfferInterval = std::chrono::seconds(5);
+    static constexpr auto kFlowsLostInterval = std::chrono::milliseconds(500);
 
     // Sets everything up.  On failure the reason is in the result.
     static Failure create(const ovs_offload_host &,
@@ -200,15 +214,24 @@ private:
     Attachment::Options attach_options(const Port &);
     Failure add_device(Port &);
     void remove_flows_of(const Port &, bool entering_only);
-    void apply_device_state(Port &, const DeviceState &);
+    void apply_device_state(Port &, DeviceState, bool changed);
     void tell_kernel_datapath(Port &, uint32_t old_flags, bool showed_tags);
-    void offer_again();
+    void make_requests();
 
     void start_worker();
     void wake_worker();
     void run_worker();
     void work(bool full);
-    void refresh_devices(bool all, const std::vector<Ifindex> &changed);
+    void refresh_devices(bool all,
+                         const std::vector<Devices::Changed> &changed);
+    struct Query {
+        Ifindex ifindex;
+        bool with_tags;
+        bool changed;  // The kernel has said so.
+    };
+    void query_devices(const std::vector<Query> &);
+    void find_lost_frames();
+    void condemn_outputs(const Flow &, std::vector<Query> *found);
     void restore_attachments();
     void restore_attachment(Ifindex);
     // What waits until no program can use it any more.
@@ -252,7 +275,12 @@ private:
         size_t waiting = 0;  // For their output port.
     };
     std::vector<Sum> sum_by_port() const;
-    void show_port(const Port &, const Sum &, uint32_t n_queues,
+    // What is asked about a port for that, without the mutex.
+    struct Asked {
+        uint32_t n_queues = 1;
+        std::string why_generic;
+    };
+    void show_port(const Port &, const Sum &, const Asked &,
                    std::string *) const;
     void show_tables(std::string *) const;
 
@@ -331,9 +359,10 @@ private:
     FlowStats past_;                // Of all flows that are gone.
     int reclaims_in_progress_ = 0;
     std::chrono::steady_clock::time_point next_make_room_;
-    bool must_offer_again_ = false;
     bool handing_over_ = false;  // The worker's.
-    std::chrono::steady_clock::time_point last_offer_;
+    // What all ports' requests together may ask of OVS.
+    Backoff flows_lost_pace_{kFlowsLostInterval, kFlowsLostInterval};
+    Backoff offer_pace_{kOfferInterval, kOfferInterval};
     Handover handover_;
     std::deque<xf_copy> copies_;  // Of ports, that OVS has not taken yet.
     std::unordered_set<uint64_t> copied_;                  // The worker's.

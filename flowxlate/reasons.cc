@@ -171,8 +171,8 @@ constexpr Row kRows[] = {
     {"waiting/cannot_transmit",
      "The output port's driver takes no frames from XDP now; the flow is in "
      "the tables, and its packets go through OVS.",
-     "As the flow's port says below.  For a veth: ethtool -K PEER gro on in "
-     "the peer's namespace.  The flow then goes on in XDP by itself."},
+     "What the flow's port says below.  The flow then goes on in XDP by "
+     "itself."},
     {"waiting/link_down", "The link of the output port is down.",
      "Set the link up; the flow then goes on in XDP by itself."},
     {"waiting/no_device", "The output port's device is gone.",

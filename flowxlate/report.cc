@@ -7,7 +7,7 @@
 #include "reasons.h"
 
 namespace flowxlate {
-void Offload::show_port(const Port &port, const Sum &sum, uint32_t n_queues,
+void Offload::show_port(const Port &port, const Sum &sum, const Asked &asked,
                         std::string *s) const {
     const auto &a = *port.attachment;
     FlowStats stats = port.past;
@@ -20,17 +20,19 @@ void Offload::show_port(const Port &port, const Sum &sum, uint32_t n_queues,
            a.in_dispatcher()   ? "in libxdp's dispatcher"
            : a.is_persistent() ? "alone (BPF link, pinned)"
                                : "alone (BPF link)",
-           n_queues, n_queues == 1 ? "" : "s",
+           asked.n_queues, asked.n_queues == 1 ? "" : "s",
            a.has_sockets() ? "AF_XDP sockets" : "the kernel");
+    if (!asked.why_generic.empty()) {
+        append(s, "    generic because: %s\n", asked.why_generic.c_str());
+    }
     if (a.is_taking_over()) {
         append(s,
                "    taking over: flows of an earlier ovs-vswitchd are still "
                "executed\n");
     }
-    if (!port.device.up) {
-        append(s, "    transmit: no, the link is down\n");
-    } else if (!port.device.xdp_xmit) {
-        append(s, "    transmit: %s\n", port.device.why_not.c_str());
+    const auto why_not = port.why_no_output();
+    if (!why_not.empty()) {
+        append(s, "    transmit: no, %s\n", why_not.c_str());
     } else {
         append(s, "    transmit: yes, frames of up to %u bytes\n",
                port.device.max_frame);
@@ -92,15 +94,23 @@ std::vector<Offload::Sum> Offload::sum_by_port() const {
 }
 
 std::string Offload::show() {
-    std::map<std::string, uint32_t> queues;
+    struct Question {
+        std::string name;
+        bool is_generic;
+    };
+    std::map<Ifindex, Question> questions;
+    std::map<Ifindex, Asked> asked;
     {
         std::lock_guard lock(mutex_);
         for (auto &[ifindex, port] : by_ifindex_) {
-            queues[port->name] = 1;
+            questions[ifindex] = {
+                port->name, port->attachment->mode() == AttachMode::kGeneric};
         }
     }
-    for (auto &[name, n] : queues) {
-        n = Devices::count_queues(name);  // Slow, so without the lock.
+    for (auto &[ifindex, question] : questions) {
+        asked[ifindex] = {Devices::count_queues(question.name),
+                          question.is_generic ? devices_.why_generic(ifindex)
+                                              : std::string()};
     }
 
     std::lock_guard lock(mutex_);
@@ -108,7 +118,8 @@ std::string Offload::show() {
     std::string s = "ports:\n";
     for (auto &port : ports_) {
         if (port) {
-            show_port(*port, sums[index(port->slot)], queues[port->name], &s);
+            show_port(*port, sums[index(port->slot)], asked[port->ifindex],
+                      &s);
         }
     }
     show_tables(&s);

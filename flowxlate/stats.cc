@@ -41,10 +41,8 @@ PortStats Offload::stats_of(const Port &port, const Sum &sum) const {
     s.attached = a.in_dispatcher() ? "dispatcher" : "link";
     s.misses_to = a.has_sockets() ? "af_xdp" : "kernel";
     s.up = device.up;
-    s.transmits = device.up && device.xdp_xmit;
-    if (!s.transmits) {
-        s.why_no_transmit = device.up ? device.why_not : "the link is down";
-    }
+    s.why_no_transmit = port.why_no_output();
+    s.transmits = s.why_no_transmit.empty();
     s.max_frame = device.max_frame;
     s.enters = port.shows_tags();
     s.why_no_enter = s.enters ? "" : device.why_no_tags;

@@ -7,8 +7,8 @@ import threading
 import time
 
 from lab import (Stream, exchange, ping, run, udp_echo, udp_frame, wait_for)
-from suite import (expect, flows_between, flows_in_tables, passed, ran_in_xdp,
-                   wait_offloaded, xdp_packets)
+from suite import (Failed, expect, flows_between, flows_in_tables, passed,
+                   ran_in_xdp, wait_offloaded, xdp_packets)
 
 
 def forward_by_address(lab):
@@ -167,6 +167,11 @@ def test_device_gone(context):
             wait_offloaded(lab, a, c)
             run('ip', '-n', lab.switch, 'link', 'del', b.port)
             time.sleep(1)
+            expect('no such device' in transmit(lab, b), 'transmit: %s',
+                   transmit(lab, b))
+            explained = lab.ovs.appctl('xdp-offload/explain', 'waiting')
+            expect('%s: there is no such device' % b.port in explained,
+                   'explained: %s', explained)
             begin = time.monotonic()
             b.create_link()
             b.know(a, c)
@@ -347,6 +352,198 @@ def test_mtu(context):
         expect(send(1500) == (50, 0, 50), 'frames of full length')
 
 
+# What a container runtime, and those who follow it, do to a veth pair: U, D:
+# the container's link up, down; G, g: its GRO on, off; O, o: our end up, down;
+# A: the port is added to OVS.  The kernel's XDP features follow some orders and
+# not others.
+ORDERS = (
+    # As it begins: with our end first, in the middle, and last.
+    'OAUG', 'OAGU', 'UOAG', 'GOAU', 'UGOA', 'GUAO',
+    # Without GRO.
+    'OAU', 'GUOAg',
+    # What comes later: the link down, GRO switched meanwhile, the link up.
+    'GUOADgU', 'OAUGDgGU', 'OAUGgDGU', 'OAUGDgUG',
+    # Our end as well.
+    'OAUGoDgUO', 'OAUgoGO')
+
+
+def new_pair(lab, host, queues=1, peer_queues=1):
+    """A new veth pair for the host, with both ends down and without GRO."""
+    run('ip', '-n', lab.switch, 'link', 'del', host.port, check=False)
+    run('ip', '-n', lab.switch, 'link', 'add', host.port,
+        'numrxqueues', str(queues), 'numtxqueues', str(queues),
+        'type', 'veth', 'peer', 'name', 'eth0', 'netns', host.netns,
+        'address', host.mac, 'numrxqueues', str(peer_queues),
+        'numtxqueues', str(peer_queues))
+
+
+def do_in_order(lab, host, order):
+    """Does what the letters of ORDERS stand for."""
+    link, gro = ('ip', 'link', 'set', 'eth0'), ('ethtool', '-K', 'eth0', 'gro')
+    ours = ('ip', '-n', lab.switch, 'link', 'set', host.port)
+    for letter in order:
+        if letter == 'A':
+            add_port(lab, host)
+        elif letter in 'Oo':
+            run(*ours, 'up' if letter == 'O' else 'down')
+        elif letter in 'UD':
+            host.run(*link, 'up' if letter == 'U' else 'down')
+        else:
+            host.run(*gro, 'on' if letter == 'G' else 'off')
+
+
+def transmit(lab, host):
+    return lab.ovs.offload_show()[1][host.port]['transmit']
+
+
+def send_30(lab, src, dst):
+    """Returns how many of 30 frames arrived, and how many ran in XDP."""
+    frame = udp_frame(src, dst)
+    exchange(src, dst, frame, 3, interval=0.05)    # OVS makes a flow.
+    before = xdp_packets(lab, src.port)
+    arrived = sum(exchange(src, dst, frame, 30).values())
+    return arrived, xdp_packets(lab, src.port) - before
+
+
+def advised(text):
+    """The commands for the veth peer that 'transmit' advises, in order."""
+    return re.findall(r'"(ethtool -K PEER gro \w+)"', text)
+
+
+def test_orders(context):
+    """Link and GRO in every order: all arrives, show is right, advice helps.
+    """
+    with context.lab(1) as lab:
+        a, = lab.hosts
+        b = lab.add_host(port=False)
+        outcomes, failures = {}, []
+        for order in ORDERS:
+            new_pair(lab, b)
+            lab.ovs.ofctl('del-flows', 'br0')
+            do_in_order(lab, b, order)
+            forward_by_address(lab)
+            time.sleep(0.5)
+            try:
+                outcomes[order] = check_order(lab, a, b, order)
+            except (Failed, RuntimeError) as e:
+                failures.append(str(e))
+            lab.ovs.vsctl('del-port', b.port)
+        for outcome in ('at once', 'advice'):
+            orders = [o for o, x in outcomes.items() if x == outcome]
+            context.note('%s: %s', outcome, ' '.join(orders))
+        expect(not failures, '\n'.join(failures))
+        expect('at once' in outcomes.values(), 'XDP never sends')
+
+
+def check_order(lab, a, b, order):
+    """Says whether XDP sends to 'b' at once, or when advice is followed."""
+    said = transmit(lab, b)
+    got = send_30(lab, a, b)
+    expect(said == transmit(lab, b), '%s: changes to: %s', order, said)
+    if said.startswith('yes'):
+        expect(got == (30, 30), '%s: of 30 frames %d arrived, %d in XDP', order,
+               *got)
+        return 'at once'
+    expect(got == (30, 0), '%s: of 30 frames %d arrived, %d in XDP; transmit: '
+           '%s', order, *got, said)
+    commands = advised(said)
+    expect(commands, '%s: no advice: %s', order, said)
+    for command in commands:
+        b.run(*command.replace('PEER', 'eth0').split())
+    wait_for('%s: advice to help: %s' % (order, said),
+             lambda: transmit(lab, b).startswith('yes'), 3)
+    got = send_30(lab, a, b)
+    expect(got == (30, 30), '%s: after %s %d of 30 frames arrived, %d in XDP',
+           order, commands, *got)
+    return 'advice'
+
+
+# Hides the hosts' network namespaces from ovs-vswitchd.
+HIDE = ('sh', '-c', 'mount -t tmpfs none /run/netns && exec "$@"', 'sh')
+
+
+def test_unseen_peer(context):
+    """A peer that nobody can ask: what it loses is noticed, and told."""
+    with context.lab(wrapper=HIDE) as lab:
+        a, b = lab.hosts
+        forward_by_address(lab)
+        with Stream(a, b) as stream:
+            wait_offloaded(lab, a, b)
+            b.run('ip', 'link', 'set', 'eth0', 'down')
+            b.run('ethtool', '-K', 'eth0', 'gro', 'off')
+            wait_for('the link to be down', lambda: 'link is down' in
+                     transmit(lab, b), 3)
+            b.run('ip', 'link', 'set', 'eth0', 'up')
+            sent, received = stream.sent, stream.received
+            wait_for('the loss to be noticed',
+                     lambda: 'do not arrive' in transmit(lab, b), 5)
+            time.sleep(0.5)
+            lost = stream.sent - sent - (stream.received - received)
+            context.note('lost %d of %d', lost, stream.sent - sent)
+            # A look per second, and what is on the way.
+            expect(lost <= 1200, 'lost %d', lost)
+            sent, received = stream.sent, stream.received
+            time.sleep(2)
+            lost = stream.sent - sent - (stream.received - received)
+            expect(abs(lost) <= 20, 'goes on to lose: %d', lost)
+            for command in advised(transmit(lab, b)):
+                b.run(*command.replace('PEER', 'eth0').split())
+            wait_for('the advice to help', lambda: 'yes' in transmit(lab, b),
+                     8)
+            xdp = xdp_packets(lab, a.port)
+            sent, received = stream.sent, stream.received
+            time.sleep(1.5)
+            expect(xdp_packets(lab, a.port) > xdp + 100, 'not in XDP')
+            lost = stream.sent - sent - (stream.received - received)
+            expect(abs(lost) <= 20, 'after the advice: lost %d', lost)
+
+
+def test_flapping(context):
+    """Who switches GRO in a loop floods neither the log nor anybody else."""
+    with context.lab() as lab:
+        _, b = lab.hosts
+        pattern = r'\|%s: (takes redirected|flows to this port)' % b.port
+        before = len(lab.ovs.log_lines(pattern))
+        switched, end = 0, time.monotonic() + 5
+        while time.monotonic() < end:
+            for state in ('off', 'on'):
+                b.run('ethtool', '-K', 'eth0', 'gro', state)
+                switched += 1
+        b.run('ethtool', '-K', 'eth0', 'gro', 'off')
+        # That it takes effect is not damped.
+        wait_for('the last change', lambda: 'GRO' in transmit(lab, b), 2)
+        lines = lab.ovs.log_lines(pattern)[before:]
+        context.note('%d changes, %d lines', switched, len(lines))
+        expect(switched >= 20, 'only %d changes', switched)
+        expect(0 < len(lines) <= 6, '%d lines for %d changes', len(lines),
+               switched)
+        # In the end the log tells what is true, and how much it left out.
+        last = wait_for('the last line', lambda: lab.ovs.log_lines(
+            pattern + r'.*\d+ changes since the last such line'), 35)[-1]
+        expect('neither GRO' in last, 'the last line: %s', last)
+
+
+def test_generic_queues(context):
+    """More queues than the port has: generic XDP, and show says why."""
+    with context.lab(0) as lab:
+        b = lab.add_host(port=False)
+        new_pair(lab, b, 1, 4)
+        do_in_order(lab, b, 'UOA')
+        text = lab.ovs.offload_show()[0]
+        why = re.search(r'attached: generic XDP.*\n    generic because: the '
+                        r'veth peer has 4 transmit queues.*"(ethtool -L PEER '
+                        r'tx 1)"', text)
+        expect(why, 'no cause in:\n%s', text)
+        lines = lab.ovs.log_lines('generic XDP: the veth peer has 4 transmit')
+        expect(lines, 'no cause in the log')
+        b.run(*why[1].replace('PEER', 'eth0').split())
+        lab.ovs.vsctl('del-port', b.port)
+        add_port(lab, b)
+        text = lab.ovs.offload_show()[0]
+        expect('attached: native XDP' in text and 'because' not in text,
+               'the advice does not help:\n%s', text)
+
+
 TESTS = [
     ('port-readd', test_readd),
     ('port-slot-reuse', test_slot_reuse),
@@ -355,4 +552,8 @@ TESTS = [
     ('port-gro', test_gro),
     ('port-link-down', test_link_down),
     ('port-mtu', test_mtu),
+    ('port-orders', test_orders),
+    ('port-unseen-peer', test_unseen_peer),
+    ('port-flapping', test_flapping),
+    ('port-generic-queues', test_generic_queues),
 ]
