@@ -40,7 +40,9 @@ private:
 
 // Something that a port's changes ask of OVS.
 struct Request {
-    static constexpr auto kFirstPause = std::chrono::seconds(1);
+    // Longer than the pace of all together, or waiting for that would pass for
+    // a time of calm.
+    static constexpr auto kFirstPause = std::chrono::seconds(10);
     static constexpr auto kLongestPause = std::chrono::minutes(5);
 
     bool is_due(Backoff::Time now) const {

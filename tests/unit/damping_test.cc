@@ -83,9 +83,9 @@ TEST(Request, IsAtOnceIfItIsTheFirst) {
     EXPECT_FALSE(grant(all, &pace, at(seconds(0))));
     request.wanted = true;
     EXPECT_TRUE(grant(all, &pace, at(seconds(0))));
-    EXPECT_FALSE(grant(all, &pace, at(seconds(9))));
+    EXPECT_FALSE(grant(all, &pace, at(seconds(12))));
     request.wanted = true;
-    EXPECT_TRUE(grant(all, &pace, at(seconds(9))));
+    EXPECT_TRUE(grant(all, &pace, at(seconds(12))));
 }
 
 struct Line {
