@@ -39,66 +39,11 @@ constexpr uint16_t kNetdevDevXdpFeatures = 3;  // u64
 constexpr uint64_t kXdpFeatureBasic = 1;
 constexpr uint64_t kXdpFeatureNdoXmit = 4;
 
-constexpr size_t kBufferSize = 32768;
+constexpr size_t kBufferSize = kNetlinkBufferSize;
 // A namespace that was not found is not searched for again before.
 constexpr auto kSearchInterval = std::chrono::seconds(10);
 
-using Handler = std::function<void(const nlmsghdr *)>;
-
-int run_handler(const nlmsghdr *nlh, void *handler) {
-    (*static_cast<Handler *>(handler))(nlh);
-    return MNL_CB_OK;
-}
-
-// libmnl's mnl_attr_for_each() macros are not C++.
-using AttrHandler = std::function<void(const nlattr *)>;
-
-int run_attr_handler(const nlattr *a, void *handler) {
-    (*static_cast<AttrHandler *>(handler))(a);
-    return MNL_CB_OK;
-}
-
-void for_each_attr(const nlmsghdr *nlh, size_t header, AttrHandler handler) {
-    mnl_attr_parse(nlh, header, run_attr_handler, &handler);
-}
-
-void for_each_nested(const nlattr *nest, AttrHandler handler) {
-    mnl_attr_parse_nested(nest, run_attr_handler, &handler);
-}
-
-// Sends the request 'nlh' and runs 'handler' on the reply.  Returns 0 or a
-// positive errno value.  What is left of an earlier reply, say because memory
-// ran out in the middle of it, is not taken for this one's.
-int request(mnl_socket *socket, nlmsghdr *nlh, Handler handler) {
-    std::array<char, kBufferSize> buffer;
-    const int fd = mnl_socket_get_fd(socket);
-    nlh->nlmsg_flags |= NLM_F_REQUEST | NLM_F_ACK;
-    while (recv(fd, buffer.data(), buffer.size(), MSG_DONTWAIT) > 0
-           || errno == ENOBUFS) {
-    }
-    if (mnl_socket_sendto(socket, nlh, nlh->nlmsg_len) < 0) {
-        return errno;
-    }
-    for (;;) {
-        const ssize_t n =
-            mnl_socket_recvfrom(socket, buffer.data(), buffer.size());
-        if (n < 0 && errno == EINTR) {
-            continue;
-        }
-        if (n < 0) {
-            return errno;
-        }
-        const int r =
-            mnl_cb_run(buffer.data(), n, nlh->nlmsg_seq,
-                       mnl_socket_get_portid(socket), run_handler, &handler);
-        if (r == MNL_CB_STOP) {
-            return 0;
-        }
-        if (r == MNL_CB_ERROR) {
-            return errno;
-        }
-    }
-}
+using Handler = NetlinkHandler;
 
 // Receives a notification, if there is one, and the id of the namespace that
 // it is about.
@@ -246,26 +191,14 @@ struct Devices::Family {
     uint32_t group = 0;
 };
 
-void Devices::SocketCloser::operator()(mnl_socket *s) const {
-    mnl_socket_close(s);
-}
-
-Failure Devices::open_socket(int bus, Socket *out) {
-    out->reset(mnl_socket_open2(bus, SOCK_CLOEXEC));
-    if (!*out || mnl_socket_bind(out->get(), 0, MNL_SOCKET_AUTOPID)) {
-        return failure(errno, "cannot open a netlink socket");
-    }
-    return {};
-}
-
 Failure Devices::open() {
     for (auto *s : {&route_, &route_events_}) {
-        if (auto f = open_socket(NETLINK_ROUTE, s)) {
+        if (auto f = open_netlink(NETLINK_ROUTE, s)) {
             return f;
         }
     }
     for (auto *s : {&generic_, &generic_events_}) {
-        if (auto f = open_socket(NETLINK_GENERIC, s)) {
+        if (auto f = open_netlink(NETLINK_GENERIC, s)) {
             return f;
         }
     }
@@ -761,7 +694,7 @@ std::vector<Devices::Changed> Devices::drain_events(bool *lost) {
         const int fd = mnl_socket_get_fd(s);
         ssize_t n;
         while ((n = receive(fd, buffer, &netns_id)) > 0) {
-            mnl_cb_run(buffer.data(), n, 0, 0, run_handler, &handler);
+            mnl_cb_run(buffer.data(), n, 0, 0, run_netlink_handler, &handler);
         }
         *lost |= n < 0 && errno == ENOBUFS;
     };

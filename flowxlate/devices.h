@@ -32,10 +32,9 @@
 
 #include "arrivals.h"
 #include "bpf_maps.h"
+#include "netlink.h"
 #include "tag_offload.h"
 #include "types.h"
-
-struct mnl_socket;
 
 namespace flowxlate {
 
@@ -89,14 +88,9 @@ public:
     std::vector<Changed> drain_events(bool *lost);
 
 private:
-    struct SocketCloser {
-        void operator()(mnl_socket *) const;
-    };
-    using Socket = std::unique_ptr<mnl_socket, SocketCloser>;
     struct Link;
     struct Family;
 
-    static Failure open_socket(int bus, Socket *);
     int query_link(Ifindex, int netns_id, Link *);
     bool query_family(Family *);
     // Why frames cannot be redirected to the device now; empty if they can
@@ -122,8 +116,8 @@ private:
     Fd open_netns(int netns_id);
 
     std::mutex mutex_;
-    Socket route_, generic_;                // Requests.
-    Socket route_events_, generic_events_;  // Notifications.
+    NetlinkSocket route_, generic_;                // Requests.
+    NetlinkSocket route_events_, generic_events_;  // Notifications.
     uint16_t netdev_family_ = 0;  // 0: Linux before 6.3, has no such family.
     uint32_t seq_ = 0;
     // Where each peer's namespace was found last, by its id here, or when it
