@@ -184,6 +184,7 @@ struct Devices::Link {
     Ifindex peer{};
     int peer_netns = kNoNetns;
     bool is_veth = false, is_tap = false;
+    std::string kind;  // Empty for most NICs.
 };
 
 struct Devices::Family {
@@ -201,6 +202,10 @@ Failure Devices::open() {
         if (auto f = open_netlink(NETLINK_GENERIC, s)) {
             return f;
         }
+    }
+
+    if (auto f = entrances_.open()) {
+        return f;
     }
 
     int group = RTNLGRP_LINK;
@@ -270,6 +275,7 @@ int Devices::query_link(Ifindex ifindex, int netns_id, Link *out) {
 
     auto parse_info = [&](const nlattr *a) {
         if (mnl_attr_get_type(a) == IFLA_INFO_KIND) {
+            out->kind = mnl_attr_get_str(a);
             out->is_veth = !std::strcmp(mnl_attr_get_str(a), "veth");
             out->is_tap = !std::strcmp(mnl_attr_get_str(a), "tun");
         }
@@ -438,6 +444,35 @@ std::unique_ptr<TagOffload> Devices::open_tag_offload(Ifindex ifindex) {
         (void)open_tag_offload(link, peer, &offload);
     }
     return offload;
+}
+
+void Devices::look_at_entrances() {
+    std::lock_guard lock(mutex_);
+    entrances_.look();
+}
+
+// A device on top of others gets frames whose tags the kernel has already put
+// beside them, whatever its own features say, or hands the program on to those
+// below it, which have features of their own and may be inactive.
+std::string Devices::why_unsuited(Ifindex ifindex) {
+    std::lock_guard lock(mutex_);
+    Link link;
+    if (int error = query_link(ifindex, kNoNetns, &link)) {
+        return std::string("cannot ask for its kind: ") + std::strerror(error);
+    }
+    if (link.is_veth || link.is_tap) {
+        return {};
+    }
+    if (!link.kind.empty()) {
+        return "VLAN tags of what enters through a device of kind \""
+             + link.kind
+             + "\" may be beside the frame, where XDP does not see them (only "
+               "NICs, veths and taps are known not to be so)";
+    }
+    return index(link.peer) && link.peer != ifindex
+             ? "it is on top of another device, so VLAN tags of what enters "
+               "may be beside the frame, where XDP does not see them"
+             : std::string();
 }
 
 // Empty if tags are in the frame.
@@ -624,7 +659,16 @@ Failure Devices::query(Ifindex ifindex, bool with_tags, DeviceState *state) {
     s.why_not = why_no_xmit(ifindex, link, peer);
     s.xdp_xmit = s.why_not.empty();
     if (with_tags) {
-        s.why_no_tags = why_tags_beside(link, peer);
+        if (auto f = entrances_.query(ifindex, link.name, &s.entrance)) {
+            return f;
+        }
+        s.entrance.keeps_mark = link.is_veth && link.peer_netns == kNoNetns;
+        s.why_no_tags =
+            s.entrance.lower.empty()
+                ? why_tags_beside(link, peer)
+                : "cannot tell whether VLAN tags are put beside the frame: it "
+                  "is on top of "
+                      + s.entrance.lower;
         s.tags_in_frame = s.why_no_tags.empty();
     }
     *state = s;

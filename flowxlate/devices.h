@@ -32,6 +32,7 @@
 
 #include "arrivals.h"
 #include "bpf_maps.h"
+#include "entrance.h"
 #include "netlink.h"
 #include "tag_offload.h"
 #include "types.h"
@@ -53,6 +54,7 @@ struct DeviceState {
     // If asked for: VLAN tags of what enters are in the frame, not beside it.
     bool tags_in_frame = false;
     std::string why_no_tags;  // If not, why, in words.
+    Entrance entrance;        // The same.
 };
 
 class Devices {
@@ -63,6 +65,14 @@ public:
     // Stores the device's state in '*state'.  A device that is gone is a state
     // (!exists), not a failure.
     Failure query(Ifindex, bool with_tags, DeviceState *state);
+
+    // Looks at what is on top of devices, for those of which 'with_tags' is
+    // asked.
+    void look_at_entrances();
+
+    // Why nobody knows whether an XDP program on the device sees the frames
+    // that the kernel datapath would get; empty if it does.
+    std::string why_unsuited(Ifindex);
 
     // Sees to it that VLAN tags of what enters through the device are in the
     // frame, as far as possible.  Returns what was switched off for that,
@@ -118,6 +128,7 @@ private:
     std::mutex mutex_;
     NetlinkSocket route_, generic_;                // Requests.
     NetlinkSocket route_events_, generic_events_;  // Notifications.
+    Entrances entrances_;
     uint16_t netdev_family_ = 0;  // 0: Linux before 6.3, has no such family.
     uint32_t seq_ = 0;
     // Where each peer's namespace was found last, by its id here, or when it

@@ -408,6 +408,8 @@ Reject Decoder::decode_attr(uint16_t type, Bytes key, Bytes mask) {
         return {};
     }
     if (rule_of(type).zero_at_ingress) {
+        m_.skb_mark |= type == OVS_KEY_ATTR_SKB_MARK && !all_zero(mask);
+        m_.skb_priority |= type == OVS_KEY_ATTR_PRIORITY && !all_zero(mask);
         for (size_t i = 0; i < left.size(); i++) {
             if (key.empty() || (key[i] & left[i]) == std::byte{0}) {
                 left[i] = std::byte{0};

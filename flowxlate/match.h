@@ -28,6 +28,8 @@ struct Match {
     OdpPort in_port{};
     uint32_t recirc_id = 0;
     unsigned n_tags = 0;  // VLAN tags that the flow knows of.
+    // Are they matched, on zero?  Only the kernel datapath has any other.
+    bool skb_mark = false, skb_priority = false;
 };
 
 // Decodes a flow's 'key' and 'mask'.  On success fills in '*match'; on failure

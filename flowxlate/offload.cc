@@ -74,8 +74,12 @@ std::string Port::state_in_words() const {
     std::string s = why_not.empty()
                       ? "takes redirected frames"
                       : "flows to this port stay in OVS: " + why_not;
-    if (!shows_tags()) {
-        s += "; flows from this port stay in OVS: " + device.why_no_tags;
+    if (auto why = why_no_entry(); !why.empty()) {
+        s += "; flows from this port stay in OVS: " + why;
+    }
+    if (!device.entrance.vlans.empty()) {
+        s += "; flows of VLANs that devices on top of it take stay in OVS: "
+           + to_string(device.entrance.vlans);
     }
     return s;
 }
@@ -89,6 +93,16 @@ std::string Port::why_no_output() const {
         return "the link is down";
     }
     return device.xdp_xmit ? std::string() : device.why_not;
+}
+
+bool Port::comes_first() const {
+    return !in_kernel_datapath || device.entrance.others.empty();
+}
+
+std::string Port::why_no_entry() const {
+    return !shows_tags()  ? device.why_no_tags
+         : !comes_first() ? device.entrance.others + ", and comes before OVS"
+                          : std::string();
 }
 
 // -- Setting up -------------------------------------------------------------
@@ -235,6 +249,9 @@ int Offload::port_add(const ovs_offload_port &p, Port **out) {
             failed = {r.error, "too many ports"};
         }
     }
+    if (!failed && port->in_kernel_datapath) {
+        failed = check_device(*port);
+    }
     if (!failed) {
         failed = add_device(*port);
     }
@@ -288,6 +305,15 @@ Attachment::Options Offload::attach_options(const Port &port) {
             .is_afxdp = is_afxdp(port.type),
             .only_join = false,
             .pins = &pins_};
+}
+
+// The kernel datapath gets from a device what XDP sees on some only.
+Failure Offload::check_device(const Port &port) {
+    if (auto why = devices_.why_unsuited(port.ifindex); !why.empty()) {
+        return {EOPNOTSUPP, why};
+    }
+    devices_.look_at_entrances();
+    return {};
 }
 
 Failure Offload::add_device(Port &port) {
@@ -361,7 +387,7 @@ void Offload::apply_device_state(Port &port, DeviceState state, bool changed) {
     auto &shared = maps_.port(port.slot);
     const auto now = std::chrono::steady_clock::now();
     const uint32_t old_flags = shared.flags;
-    const bool showed_tags = port.shows_tags();
+    const DeviceState old = port.device;
     bool present = state.exists;
     if (present && !port.device.exists) {
         // The kernel forgets a device that goes, also if it comes back.
@@ -392,28 +418,30 @@ void Offload::apply_device_state(Port &port, DeviceState state, bool changed) {
     port.device.exists = present;
     port.device.up = up;
     if (port.in_kernel_datapath) {
-        tell_kernel_datapath(port, old_flags, showed_tags);
+        tell_kernel_datapath(port, old_flags, old);
     }
     if (auto line = port.news.look(port.state_in_words(), now)) {
         log(OVS_OFFLOAD_LOG_INFO, port.name + ": " + *line);
     }
 }
 
-// The port's state has changed, from how it was with 'old_flags'
-// (XF_PORT_TX_*) and 'showed_tags'.
+// The port's state has changed, from 'old' and 'old_flags' (XF_PORT_TX_*).
+// Which flows may enter now is asked again of each.
 void Offload::tell_kernel_datapath(Port &port, uint32_t old_flags,
-                                   bool showed_tags) {
+                                   const DeviceState &old) {
     const uint32_t flags = maps_.port(port.slot).flags;
-    const bool shows_tags = port.shows_tags();
-    if (showed_tags && !shows_tags && port.n_flows) {
+    const bool entrance_changed =
+        old.tags_in_frame != port.device.tags_in_frame
+        || old.entrance != port.device.entrance;
+    const bool lost = entrance_changed && port.n_flows;
+    if (lost) {
         remove_flows_of(port, true);
     }
-    if (old_flags & ~flags || (showed_tags && !shows_tags)) {
+    if (old_flags & ~flags || lost) {
         port.flows_lost.wanted = true;
         port.was_wanted |= std::exchange(port.offer.wanted, false);
     }
-    if (port.was_wanted
-        && (flags & ~old_flags || (!showed_tags && shows_tags))) {
+    if (port.was_wanted && (flags & ~old_flags || entrance_changed)) {
         port.was_wanted = false;
         port.offer.wanted = true;
     }
@@ -471,8 +499,16 @@ Reject Offload::find_ports(const Wanted &w, Uses *uses) {
         uses->in->was_wanted = true;
         return {"input", "vlan_tags_beside_the_frame", EOPNOTSUPP};
     }
-    return uses->in->in_kernel_datapath ? check_kernel_datapath(w, *uses)
-                                        : Reject{};
+    if (!uses->in->in_kernel_datapath) {
+        return {};
+    }
+    if (auto r = check_entrance(
+            uses->in->device.entrance,
+            uses->in->attachment->mode() == AttachMode::kGeneric, w.match)) {
+        uses->in->was_wanted = true;
+        return r;
+    }
+    return check_kernel_datapath(w, *uses);
 }
 
 // A flow that is taken exists nowhere else, so XDP must be sure to execute it.
@@ -916,6 +952,7 @@ void Offload::work(bool full) {
 void Offload::refresh_devices(bool all,
                               const std::vector<Devices::Changed> &changed) {
     std::vector<Query> queries;
+    bool in_kernel_datapath = false;
     {
         std::lock_guard lock(mutex_);
         auto has_changed = [&](Ifindex ifindex, int netns_id) {
@@ -929,8 +966,12 @@ void Offload::refresh_devices(bool all,
                            || has_changed(device.peer, device.peer_netns);
             if (all || news) {
                 queries.push_back({ifindex, port->in_kernel_datapath, news});
+                in_kernel_datapath |= port->in_kernel_datapath;
             }
         }
+    }
+    if (in_kernel_datapath) {
+        devices_.look_at_entrances();
     }
     query_devices(queries);
 }

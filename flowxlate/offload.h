@@ -99,9 +99,13 @@ struct Port {
     // Can it be the output of packets that enter through 'in'?
     bool takes_frames_from(const Port &in) const;
 
-    // Would flows that enter here match what they should?  Not if VLAN tags
-    // may sit beside the frame, where XDP does not see them.
+    // Would flows that enter here match what they should, and be the first to
+    // handle a frame?  Not if VLAN tags may sit beside the frame, where XDP
+    // does not see them, or if somebody else comes before OVS.
     bool shows_tags() const;
+    bool comes_first() const;
+    // Why flows may not enter, if either is not so.
+    std::string why_no_entry() const;
 
     // Why native XDP cannot send there, in words; empty if it can.
     std::string why_no_output() const;
@@ -212,10 +216,12 @@ private:
     Reject new_slot(PortSlot *);
     void retire_slot(PortSlot);
     Attachment::Options attach_options(const Port &);
+    Failure check_device(const Port &);
     Failure add_device(Port &);
     void remove_flows_of(const Port &, bool entering_only);
     void apply_device_state(Port &, DeviceState, bool changed);
-    void tell_kernel_datapath(Port &, uint32_t old_flags, bool showed_tags);
+    void tell_kernel_datapath(Port &, uint32_t old_flags,
+                              const DeviceState &old);
     void make_requests();
 
     void start_worker();

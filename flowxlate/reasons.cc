@@ -118,6 +118,26 @@ constexpr Row kRows[] = {
      "the frame, where XDP does not see them.",
      "ethtool -K DEV rxvlan off; for a veth, ethtool -K PEER txvlan off.  "
      "xdp-offload/show says which it is."},
+    {"input/handled_before_ovs",
+     "Kernel datapath: the input port has a filter of TC that is not OVS's, a "
+     "BPF program, or a chain of nftables (family netdev) at ingress, which "
+     "comes before OVS and would miss what XDP executes.",
+     "Remove it, or move what it does to OpenFlow rules.  xdp-offload/show "
+     "says which it is."},
+    {"input/may_be_marked",
+     "Kernel datapath: the flow matches skb_mark or skb_priority, which the "
+     "sender may have set: the veth peer is in the same network namespace, or "
+     "XDP is generic.",
+     "Move the veth's peer to another namespace, or leave pkt_mark out of the "
+     "OpenFlow rules of the bridge."},
+    {"input/vlan_device",
+     "Kernel datapath: a VLAN device on top of the input port takes packets "
+     "that the flow matches, before OVS.",
+     "Let the OpenFlow rule match the VLAN id, of another VLAN."},
+    {"match/link_protocol",
+     "Kernel datapath: LLDP, PTP, LACP, OAM or CFM, which daemons such as "
+     "lldpd and ptp4l hear on the port's device, next to OVS.",
+     kNothing},
     {"output/cannot_transmit_now",
      "Kernel datapath: one of the flow's output ports takes no frames from "
      "XDP "

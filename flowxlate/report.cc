@@ -37,9 +37,13 @@ void Offload::show_port(const Port &port, const Sum &sum, const Asked &asked,
         append(s, "    transmit: yes, frames of up to %u bytes\n",
                port.device.max_frame);
     }
-    if (!port.shows_tags()) {
-        append(s, "    enter: no flows, %s\n",
-               port.device.why_no_tags.c_str());
+    if (auto why = port.why_no_entry(); !why.empty()) {
+        append(s, "    enter: no flows, %s\n", why.c_str());
+    } else if (!port.device.entrance.vlans.empty()) {
+        append(s,
+               "    enter: no flows of VLANs that devices on top of it take: "
+               "%s\n",
+               to_string(port.device.entrance.vlans).c_str());
     }
     if (!port.shaping.to_string().empty()) {
         append(s, "    limits: packets executed in XDP pass by its %s\n",

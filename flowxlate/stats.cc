@@ -44,8 +44,8 @@ PortStats Offload::stats_of(const Port &port, const Sum &sum) const {
     s.why_no_transmit = port.why_no_output();
     s.transmits = s.why_no_transmit.empty();
     s.max_frame = device.max_frame;
-    s.enters = port.shows_tags();
-    s.why_no_enter = s.enters ? "" : device.why_no_tags;
+    s.why_no_enter = port.why_no_entry();
+    s.enters = s.why_no_enter.empty();
     s.flows = port.n_flows;
     s.waiting = sum.waiting;
     s.executed = port.past;

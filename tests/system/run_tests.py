@@ -21,6 +21,7 @@ import test_differential
 import test_explain
 import test_explosion
 import test_kernel_datapath
+import test_kernel_entrance
 import test_persistence
 import test_ports
 import test_privileges
@@ -40,9 +41,9 @@ TESTS = (test_traffic.TESTS + test_counters.TESTS + test_ports.TESTS
          + test_persistence.TESTS + test_privileges.TESTS
          + test_trouble.TESTS + test_widened.TESTS
          + test_differential.TESTS
-         + test_kernel_datapath.TESTS + test_explosion.TESTS
-         + test_top.TESTS + test_coexistence.TESTS + test_tap.TESTS
-         + test_slow_path.TESTS)
+         + test_kernel_datapath.TESTS + test_kernel_entrance.TESTS
+         + test_explosion.TESTS + test_top.TESTS + test_coexistence.TESTS
+         + test_tap.TESTS + test_slow_path.TESTS)
 
 
 def describe(function):
