@@ -14,6 +14,8 @@
 #include <cstring>
 #include <utility>
 
+#include "realtime.h"
+
 namespace flowxlate {
 namespace {
 
@@ -127,6 +129,9 @@ Failure Offload::init(std::span<const ovs_offload_option> options) {
                                           + "=" + option.value + ": "
                                           + r.what);
         }
+    }
+    if (auto why = why_programs_overlap(); !why.empty()) {
+        return {ENOTSUP, why};
     }
     retired_ports_.reserve(XF_MAX_PORTS);
     if (auto f = devices_.open()) {
