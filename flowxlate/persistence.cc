@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Programs and flows that outlive this process, and taking over those of an
 // earlier one.  See handover.h for how, and pins.h for what stays.
+#include <linux/if_ether.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
@@ -15,6 +17,14 @@ constexpr auto kOrphanInterval = std::chrono::seconds(5);
 // More than OVS handles while it is busy with others would be old.
 constexpr size_t kMaxCopies = 4096;
 constexpr auto kCopyInterval = std::chrono::milliseconds(250);
+
+// What a program writes is not trusted: it may be another's, that has got hold
+// of the map.
+bool is_plausible(const xf_copy &copy) {
+    constexpr uint32_t kMaxFrame = 65535;
+    return copy.in_port < XF_MAX_PORTS && copy.frame_len >= ETH_HLEN
+        && copy.frame_len <= kMaxFrame;
+}
 
 }  // namespace
 
@@ -146,7 +156,8 @@ void Offload::collect_copies() {
         std::lock_guard lock(mutex_);
         for (const xf_copy &copy : taken) {
             if (handover_.phase() == Handover::Phase::kSampling
-                && ports_[copy.in_port] && copies_.size() < kMaxCopies) {
+                && is_plausible(copy) && ports_[copy.in_port]
+                && copies_.size() < kMaxCopies) {
                 copies_.push_back(copy);
             }
         }
