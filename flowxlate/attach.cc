@@ -513,10 +513,22 @@ bool Attachment::is_attached() {
         }
         return query.prog_id && query.prog_id == dispatcher_id_;
     }
+    // A link follows its device into another namespace, where that may have
+    // the same index as before.
+    LIBBPF_OPTS(bpf_xdp_query_opts, query);
     bpf_link_info info{};
     uint32_t len = sizeof info;
-    return !bpf_obj_get_info_by_fd(link_fd_.get(), &info, &len)
-        && info.xdp.ifindex == static_cast<uint32_t>(index(ifindex_));
+    return !bpf_xdp_query(index(ifindex_), 0, &query)
+        && !bpf_obj_get_info_by_fd(link_fd_.get(), &info, &len)
+        && info.xdp.ifindex == static_cast<uint32_t>(index(ifindex_))
+        && info.prog_id == query.prog_id;
+}
+
+bool Attachment::is_on_a_device() const {
+    bpf_link_info info{};
+    uint32_t len = sizeof info;
+    return link_fd_ && !bpf_obj_get_info_by_fd(link_fd_.get(), &info, &len)
+        && info.xdp.ifindex != 0;
 }
 
 }  // namespace flowxlate

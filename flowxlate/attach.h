@@ -80,9 +80,12 @@ public:
     bool in_dispatcher() const { return program_ != nullptr; }
     bool has_sockets() const { return has_sockets_; }
 
-    // Is the program still on the device?  netdev-afxdp replaces a dispatcher
+    // Is the program on the device that has the index in this namespace?  Not
+    // if another device has it now, and netdev-afxdp replaces a dispatcher
     // whole when it reconfigures.
     bool is_attached();
+    // Is it on some device, wherever that may be?  Not known of a dispatcher.
+    bool is_on_a_device() const;
 
 private:
     Attachment() = default;

@@ -639,6 +639,7 @@ Failure Devices::query(Ifindex ifindex, bool with_tags, DeviceState *state) {
                            + std::strerror(error)};
     }
     s.exists = true;
+    s.name = link.name;
     s.up = (link.flags & IFF_UP) && (link.flags & IFF_LOWER_UP);
     s.max_frame = link.mtu + ETH_HLEN;
     s.is_tap = link.is_tap;
@@ -715,7 +716,8 @@ std::vector<int> Devices::event_fds() const {
             mnl_socket_get_fd(generic_events_.get())};
 }
 
-std::vector<Devices::Changed> Devices::drain_events(bool *lost) {
+std::vector<Devices::Changed> Devices::drain_events(
+    bool *lost, std::vector<Ifindex> *gone) {
     std::vector<Changed> changed;
     std::array<char, kBufferSize> buffer;
     int netns_id;
@@ -726,6 +728,10 @@ std::vector<Devices::Changed> Devices::drain_events(bool *lost) {
         const auto *info =
             static_cast<const ifinfomsg *>(mnl_nlmsg_get_payload(nlh));
         note(Ifindex{info->ifi_index});
+        if (nlh->nlmsg_type == RTM_DELLINK && netns_id == kNoNetns
+            && info->ifi_family == AF_UNSPEC) {  // Else it left a bridge.
+            gone->push_back(Ifindex{info->ifi_index});
+        }
     };
     Handler on_features = [&](const nlmsghdr *nlh) {
         for_each_attr(nlh, sizeof(genlmsghdr), [&](const nlattr *a) {
@@ -735,9 +741,8 @@ std::vector<Devices::Changed> Devices::drain_events(bool *lost) {
         });
     };
     auto drain = [&](mnl_socket *s, Handler &handler) {
-        const int fd = mnl_socket_get_fd(s);
         ssize_t n;
-        while ((n = receive(fd, buffer, &netns_id)) > 0) {
+        while ((n = receive(mnl_socket_get_fd(s), buffer, &netns_id)) > 0) {
             mnl_cb_run(buffer.data(), n, 0, 0, run_netlink_handler, &handler);
         }
         *lost |= n < 0 && errno == ENOBUFS;

@@ -43,6 +43,7 @@ constexpr int kNoNetns = -1;  // No id of another namespace: this one.
 
 struct DeviceState {
     bool exists = false;
+    std::string name;        // That it has now.
     bool up = false;         // Administratively up, with carrier.
     bool xdp_xmit = false;   // The driver takes frames from native XDP now.
     uint32_t max_frame = 0;  // Longest untagged frame, in bytes, without FCS.
@@ -89,13 +90,15 @@ public:
     // File descriptors that become readable when a device changes, and what
     // changed: devices of any namespace that has an id here.  Empty with
     // 'lost' set means that messages were lost: anything may have changed.
+    // 'gone': those that have left this namespace, though another, or even
+    // the same again, may have the index now.
     struct Changed {
         Ifindex ifindex;
         int netns_id;  // kNoNetns: in this namespace.
         bool operator==(const Changed &) const = default;
     };
     std::vector<int> event_fds() const;
-    std::vector<Changed> drain_events(bool *lost);
+    std::vector<Changed> drain_events(bool *lost, std::vector<Ifindex> *gone);
 
 private:
     struct Link;

@@ -135,7 +135,8 @@ Ifindex Offload::entrance_of(const ovs_offload_flow &f) const {
 // Returns how many refusals for this reason a line in the log should now speak
 // of; 0 = none, as there was a line not long ago.
 uint64_t Offload::remember_refusal(const ovs_offload_flow &f,
-                                   const Reject &why, Ifindex in) {
+                                   const Reject &why, Ifindex in,
+                                   uint64_t port_events) {
     const auto now = std::chrono::steady_clock::now();
     const auto ufid = Ufid::from(f.ufid);
     Refusal refusal;
@@ -143,6 +144,7 @@ uint64_t Offload::remember_refusal(const ovs_offload_flow &f,
     refusal.reason = why;
     refusal.last = now;
     refusal.in = in;
+    refusal.port_events = port_events;
     refusal.flow = {f.dpif_type, copy_of(f.key, f.key_len),
                     copy_of(f.mask, f.mask_len),
                     copy_of(f.actions, f.actions_len)};

@@ -290,10 +290,11 @@ int Offload::port_add(const ovs_offload_port &p, Port **out) {
     }
 
     std::lock_guard lock(mutex_);
-    apply_device_state(*port, state, false);
+    apply_device_state(*port, state, {.changed = false, .was_away = true});
     handover_.port_added(std::chrono::steady_clock::now());
     *out = port.get();
     by_ifindex_[port->ifindex] = port.get();
+    note_port_event();
     ports_[index(port->slot)] = std::move(port);
     return 0;
 }
@@ -342,7 +343,7 @@ void Offload::port_del(Port *p) {
     hurry_handover();  // An old flow may send to this port.
     {
         std::lock_guard lock(mutex_);
-        remove_flows_of(*p, false);
+        remove_flows_of(*p, false, {"parked", "port_removed", ENODEV});
         for (auto &[ufid, flow] : flows_) {
             if (flow.in == p->slot) {
                 flow.in = PortSlot::kNone;  // The slot will be another's.
@@ -367,9 +368,8 @@ void Offload::port_del(Port *p) {
     retire_slot(port->slot);
 }
 
-void Offload::remove_flows_of(const Port &port, bool entering_only) {
-    const Reject why{"parked", entering_only ? "flushed" : "port_removed",
-                     ENODEV};
+void Offload::remove_flows_of(const Port &port, bool entering_only,
+                              const Reject &why) {
     // Some at a time: this must not need memory.
     boost::container::static_vector<Flow *, 256> doomed;
     for (auto &[ufid, flow] : flows_) {
@@ -387,21 +387,57 @@ void Offload::remove_flows_of(const Port &port, bool entering_only) {
     park({doomed.data(), doomed.size()}, why);
 }
 
+// The device has been deleted, or moved to another network namespace, with our
+// program on it.  What enters there now takes the miss path, as it does
+// without us: to AF_XDP sockets that the kernel has unbound, or to the stack
+// that the device belongs to now.
+void Offload::device_left(Port &port) {
+    remove_flows_of(port, true, {"parked", "no_device", ENODEV});
+    port.lost_sockets = port.attachment->has_sockets();
+}
+
+// The device of a port is there, for the first time or again.
+void Offload::device_came(Port &port) {
+    note_port_event();
+    if (port.lost_sockets) {
+        log(OVS_OFFLOAD_LOG_WARN,
+            port.name + ": the device is back, but OVS's AF_XDP sockets are "
+                        "not: remove the port from OVS and add it again");
+    }
+}
+
+// A port goes on with the device that it was added with.
+void Offload::follow_name(const Port &port, const DeviceState &state) const {
+    const std::string &old = port.device.exists ? port.device.name : port.name;
+    if (state.exists && state.name != old) {
+        log(OVS_OFFLOAD_LOG_INFO, port.name + ": its device (ifindex "
+                                      + std::to_string(index(port.ifindex))
+                                      + ") is called " + state.name + " now");
+    }
+}
+
 // Tells the program what the device can take now, and logs what has changed.
-void Offload::apply_device_state(Port &port, DeviceState state, bool changed) {
+void Offload::apply_device_state(Port &port, DeviceState state, Heard heard) {
     auto &shared = maps_.port(port.slot);
     const auto now = std::chrono::steady_clock::now();
     const uint32_t old_flags = shared.flags;
     const DeviceState old = port.device;
     bool present = state.exists;
-    if (present && !port.device.exists) {
+    if (present && heard.was_away) {
         // The kernel forgets a device that goes, also if it comes back.
         present = !maps_.set_tx_port(port.slot, port.ifindex);
         refill_groups(port.slot);
     }
+    if (port.device.exists && !present) {
+        device_left(port);
+    } else if (!port.device.exists && present) {
+        device_came(port);
+    }
+    follow_name(port, state);
     const bool up = present && state.up;
     if (state.figures) {
-        port.arrivals.look(*state.figures, up && state.xdp_xmit, changed, now);
+        port.arrivals.look(*state.figures, up && state.xdp_xmit, heard.changed,
+                           now);
     }
     if (state.xdp_xmit && port.arrivals.are_lost()) {
         state.xdp_xmit = false;
@@ -440,7 +476,7 @@ void Offload::tell_kernel_datapath(Port &port, uint32_t old_flags,
         || old.entrance != port.device.entrance;
     const bool lost = entrance_changed && port.n_flows;
     if (lost) {
-        remove_flows_of(port, true);
+        remove_flows_of(port, true, {"parked", "flushed", ENODEV});
     }
     if (old_flags & ~flags || lost) {
         port.flows_lost.wanted = true;
@@ -499,6 +535,9 @@ Reject Offload::find_ports(const Wanted &w, Uses *uses) {
             return {"output", "not_an_xdp_port", EOPNOTSUPP};
         }
         uses->out.push_back(port->slot);
+    }
+    if (!uses->in->device.exists) {
+        return {"input", "no_device", EOPNOTSUPP};
     }
     if (!uses->in->shows_tags()) {
         uses->in->was_wanted = true;
@@ -668,6 +707,7 @@ void Offload::park(std::span<Flow *const> flows, const Reject &why) {
             flow->past += table_->stats(flow->slot);
             flow->slot = FlowSlot::kNone;
             flow->parked = why;
+            flow->port_events = port_events_;
             flow->recirc = {};
             flow->next = {};
             flow->group = {};
@@ -681,6 +721,7 @@ int Offload::flow_put(const ovs_offload_flow &f) {
     if (leaving_) {
         return EOPNOTSUPP;
     }
+    const uint64_t port_events = port_events_;
     try {
         Wanted wanted;
         auto refused = translate(f, &wanted);
@@ -691,7 +732,7 @@ int Offload::flow_put(const ovs_offload_flow &f) {
             }
         }
         if (refused) {
-            refuse(f, refused);
+            refuse(f, refused, port_events);
         }
         return refused.error;
     } catch (...) {
@@ -750,7 +791,8 @@ Reject Offload::put(const Ufid &ufid, Wanted &wanted, uint32_t vlan_limit) {
 }
 
 // Leaves the flow to OVS, and remembers why.
-void Offload::refuse(const ovs_offload_flow &f, const Reject &why) {
+void Offload::refuse(const ovs_offload_flow &f, const Reject &why,
+                     uint64_t port_events) {
     const auto ufid = Ufid::from(f.ufid);
     const auto in = entrance_of(f);
     uint64_t n_unlogged;
@@ -770,7 +812,7 @@ void Offload::refuse(const ovs_offload_flow &f, const Reject &why) {
         if (!refusals_.has(ufid)) {
             note_new_flow();
         }
-        n_unlogged = remember_refusal(f, why, in);
+        n_unlogged = remember_refusal(f, why, in, port_events);
     }
     if (n_unlogged) {
         log_refusal(f, why, n_unlogged);
@@ -864,7 +906,7 @@ int Offload::flow_flush(Port *port) {
         hurry_handover();
     }
     std::lock_guard lock(mutex_);
-    remove_flows_of(*port, true);
+    remove_flows_of(*port, true, {"parked", "flushed", ENODEV});
     return 0;
 }
 
@@ -935,8 +977,9 @@ void Offload::work(bool full) {
         say_that_we_live();  // First: what follows may take long.
     }
     bool lost;
-    const auto changed = devices_.drain_events(&lost);
-    refresh_devices(full || lost, changed);
+    std::vector<Ifindex> gone;
+    const auto changed = devices_.drain_events(&lost, &gone);
+    refresh_devices(full, lost, changed, gone);
     if (full) {
         find_lost_frames();
     }
@@ -954,8 +997,26 @@ void Offload::work(bool full) {
     reclaim();
 }
 
-void Offload::refresh_devices(bool all,
-                              const std::vector<Devices::Changed> &changed) {
+// A port is the device that it was added with, whatever has its index now: the
+// one with our program on it.
+void Offload::check_identity(Ifindex ifindex, DeviceState *state) {
+    std::lock_guard attaching(attach_mutex_);
+    Port *port;
+    {
+        std::lock_guard lock(mutex_);
+        port = find_port(ifindex);
+    }
+    if (port && !(state->exists && port->attachment->is_attached())) {
+        *state = {};
+        state->why_not = port->attachment->is_on_a_device()
+                           ? "the device is in another network namespace"
+                           : "there is no such device";
+    }
+}
+
+void Offload::refresh_devices(bool all, bool lost,
+                              const std::vector<Devices::Changed> &changed,
+                              const std::vector<Ifindex> &gone) {
     std::vector<Query> queries;
     bool in_kernel_datapath = false;
     {
@@ -969,8 +1030,12 @@ void Offload::refresh_devices(bool all,
             const auto &device = port->device;
             const bool news = has_changed(ifindex, kNoNetns)
                            || has_changed(device.peer, device.peer_netns);
-            if (all || news) {
-                queries.push_back({ifindex, port->in_kernel_datapath, news});
+            const bool was_away =
+                lost || !device.exists
+                || std::find(gone.begin(), gone.end(), ifindex) != gone.end();
+            if (all || lost || news) {
+                queries.push_back(
+                    {ifindex, port->in_kernel_datapath, {news, was_away}});
                 in_kernel_datapath |= port->in_kernel_datapath;
             }
         }
@@ -982,14 +1047,17 @@ void Offload::refresh_devices(bool all,
 }
 
 void Offload::query_devices(const std::vector<Query> &queries) {
-    for (auto [ifindex, with_tags, changed] : queries) {
+    for (auto [ifindex, with_tags, heard] : queries) {
         DeviceState state;
         if (auto f = devices_.query(ifindex, with_tags, &state)) {
             continue;  // What was last known is better than nothing.
         }
+        if (heard.was_away || !state.exists) {
+            check_identity(ifindex, &state);
+        }
         std::lock_guard lock(mutex_);
         if (auto *port = find_port(ifindex)) {
-            apply_device_state(*port, std::move(state), changed);
+            apply_device_state(*port, std::move(state), heard);
         }
     }
 }
@@ -1029,7 +1097,7 @@ void Offload::condemn_outputs(const Flow &flow, std::vector<Query> *found) {
         const nanoseconds used(clock_.monotonic_ns(total(flow).used));
         if (used >= since->time_since_epoch() + kTicks) {
             port.arrivals.condemn(std::chrono::steady_clock::now());
-            found->push_back({port.ifindex, port.in_kernel_datapath, false});
+            found->push_back({port.ifindex, port.in_kernel_datapath, {}});
         }
     }
 }
@@ -1042,7 +1110,7 @@ void Offload::restore_attachments() {
     {
         std::lock_guard lock(mutex_);
         for (auto &[ifindex, port] : by_ifindex_) {
-            if (port->device.exists && port->attachment->in_dispatcher()) {
+            if (port->attachment->in_dispatcher()) {
                 joined.push_back(ifindex);
             }
         }

@@ -20,6 +20,9 @@
 // figures kept until flow_del().  A flow that was refused is not known, but
 // remembered with the reason (refusals.h) for those who ask why.
 //
+// A flow of the userspace datapath that is parked, or was refused, comes back
+// when the reason has ended: OVS puts it again (wanted.h).
+//
 // A flow whose output port cannot transmit waits in the tables if OVS's
 // userspace datapath has it too.  The kernel datapath has not: there it is
 // refused, and when a port loses the ability, OVS is told and takes its flows
@@ -71,6 +74,7 @@
 #include "tag_offload.h"
 #include "trace_program.h"
 #include "types.h"
+#include "wanted.h"
 
 namespace flowxlate {
 
@@ -92,6 +96,7 @@ struct Port {
     Shaping shaping;            // That XDP does not know.
     size_t n_flows = 0;         // In the tables, that enter here.
     FlowStats past;             // Of flows that entered here and are gone.
+    bool lost_sockets = false;  // The device was away: OVS receives nothing.
     News news;                  // What is logged about the device.
     std::string last_trouble;   // What was last logged about taking over.
     Request flows_lost, offer;  // What its changes ask of OVS.
@@ -139,6 +144,7 @@ public:
     int flow_flush(Port *);
     uint64_t n_flows(Port *);
     void leave();
+    bool flow_wanted(const Ufid &);
     int take_copy(std::string_view dpif_type, ovs_offload_copy *);
 
     // What the commands xdp-offload/show, stats, top-flows, rejects, explain
@@ -163,10 +169,11 @@ private:
         Groups::Use group;
         // OVS forwards its packets if XDP does not: it may be evicted.
         bool ovs_forwards_too = false;
-        FlowStats past;    // From slots that it has left.
-        FlowStats taken;   // What flow_take() has handed out.
-        Growth looked_at;  // What top_flows() has seen.
-        Reject parked;     // Why, if it is.
+        FlowStats past;            // From slots that it has left.
+        FlowStats taken;           // What flow_take() has handed out.
+        Growth looked_at;          // What top_flows() has seen.
+        Reject parked;             // Why, if it is,
+        uint64_t port_events = 0;  // and port_events_ then.
     };
     using Flows = std::unordered_map<Ufid, Flow, UfidHash>;
     struct RejectCount {
@@ -189,7 +196,8 @@ private:
     };
     Reject translate(const ovs_offload_flow &, Wanted *);
     Reject put(const Ufid &, Wanted &, uint32_t vlan_limit);
-    void refuse(const ovs_offload_flow &, const Reject &why);
+    void refuse(const ovs_offload_flow &, const Reject &why,
+                uint64_t port_events);
     void park_one(const Ufid &, const Reject &why);
     Reject place(Wanted &, Flow *);
     // What a flow needs before it can be placed.
@@ -218,8 +226,17 @@ private:
     Attachment::Options attach_options(const Port &);
     Failure check_device(const Port &);
     Failure add_device(Port &);
-    void remove_flows_of(const Port &, bool entering_only);
-    void apply_device_state(Port &, DeviceState, bool changed);
+    void remove_flows_of(const Port &, bool entering_only, const Reject &why);
+    void check_identity(Ifindex, DeviceState *);
+    // How a port's state was learned.
+    struct Heard {
+        bool changed = false;   // The kernel has said that it has changed.
+        bool was_away = false;  // It may have forgotten the device meanwhile.
+    };
+    void apply_device_state(Port &, DeviceState, Heard);
+    void device_left(Port &);
+    void device_came(Port &);
+    void follow_name(const Port &, const DeviceState &) const;
     void tell_kernel_datapath(Port &, uint32_t old_flags,
                               const DeviceState &old);
     void make_requests();
@@ -228,12 +245,13 @@ private:
     void wake_worker();
     void run_worker();
     void work(bool full);
-    void refresh_devices(bool all,
-                         const std::vector<Devices::Changed> &changed);
+    void refresh_devices(bool all, bool lost,
+                         const std::vector<Devices::Changed> &changed,
+                         const std::vector<Ifindex> &gone);
     struct Query {
         Ifindex ifindex;
         bool with_tags;
-        bool changed;  // The kernel has said so.
+        Heard heard;
     };
     void query_devices(const std::vector<Query> &);
     void find_lost_frames();
@@ -274,6 +292,10 @@ private:
     void log_eviction(size_t n_masks);
 
     void look_at_shaping();  // shaping.cc
+    // Which flows come back (wanted.cc).
+    void note_port_event();
+    bool has_room_for(const Reject &) const;
+    bool port_has_come(const Refusal &) const;
 
     // What the flows that enter through a port add up to.
     struct Sum {
@@ -298,7 +320,7 @@ private:
     // Of flows that are not executed in XDP (explain.cc).
     struct Unexecuted;
     uint64_t remember_refusal(const ovs_offload_flow &, const Reject &,
-                              Ifindex in);
+                              Ifindex in, uint64_t port_events);
     void log_refusal(const ovs_offload_flow &, const Reject &,
                      uint64_t n) const;
     Ifindex entrance_of(const ovs_offload_flow &) const;
@@ -360,6 +382,9 @@ private:
     Flows flows_;
     Refusals refusals_;
     std::map<std::pair<std::string, std::string>, RejectCount> rejects_;
+    std::atomic<uint64_t> port_events_ = 0;  // One was added, or came back.
+    std::chrono::steady_clock::time_point last_port_event_;
+    Turns turns_;                   // Of flow_wanted().
     uint64_t n_late_removals_ = 0;  // quiesce() gave up this often.
     uint64_t n_placed_ = 0;         // Flows that came into the tables.
     FlowStats past_;                // Of all flows that are gone.

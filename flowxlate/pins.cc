@@ -2,6 +2,7 @@
 #include "pins.h"
 
 #include <bpf/bpf.h>
+#include <bpf/libbpf.h>
 #include <linux/magic.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
@@ -32,6 +33,13 @@ bool is_tended(const LinkedProgram &linked) {
     const std::chrono::nanoseconds now(
         std::chrono::steady_clock::now().time_since_epoch());
     return now - std::chrono::nanoseconds(cpu.alive_ns) < kSilence;
+}
+
+// The id of the program on the device that has the index here; 0 if there is
+// none.
+uint32_t program_on(Ifindex ifindex) {
+    LIBBPF_OPTS(bpf_xdp_query_opts, query);
+    return bpf_xdp_query(index(ifindex), 0, &query) ? 0 : query.prog_id;
 }
 
 }  // namespace
@@ -83,19 +91,18 @@ void Pins::inherit() {
         }
         if (!index(there.program.ifindex)) {  // Its device is gone.
             (void)unlink(i->path().c_str());
-        } else if (netns == here && index(there.program.ifindex) == ifindex) {
-            inherit(i->path(), std::move(there));
+        } else if (netns == here) {
+            inherit(i->path(), Ifindex{ifindex}, std::move(there));
         }
     }
 }
 
-void Pins::inherit(const std::string &path, Inherited there) {
+void Pins::inherit(const std::string &path, Ifindex ifindex, Inherited there) {
     if (!may_administrate()) {
         // It cannot be opened, so nobody would tend it.
         (void)bpf_link_detach(there.link.get());
         (void)unlink(path.c_str());
     } else if (there.program.prog && is_ours(&there.program)) {
-        const Ifindex ifindex = there.program.ifindex;
         inherited_.emplace(ifindex, std::move(there));
     }
 }
@@ -109,8 +116,12 @@ std::optional<Pins::Inherited> Pins::take(Ifindex ifindex) {
     std::lock_guard lock(mutex_);
     auto node = inherited_.extract(ifindex);
     LinkedProgram now;
-    if (node.empty() || look_at_link(node.mapped().link, &now)
-        || now.ifindex != ifindex) {
+    if (node.empty()) {
+        return {};
+    }
+    if (look_at_link(node.mapped().link, &now) || now.ifindex != ifindex
+        || now.prog_id != program_on(ifindex)) {
+        inherited_.insert(std::move(node));  // Its device is elsewhere.
         return {};
     }
     return std::move(node.mapped());
@@ -139,15 +150,20 @@ size_t Pins::remove_orphans() {
     std::erase_if(inherited_, [&](const auto &entry) {
         const auto &[ifindex, left] = entry;
         LinkedProgram now;
-        if (look_at_link(left.link, &now) || now.ifindex != ifindex
+        if (look_at_link(left.link, &now) || !index(now.ifindex)
             || now.prog_id != left.program.prog_id) {
             return true;  // Its device is gone, or somebody has taken over.
         }
         if (is_tended(left.program)) {
             return false;
         }
+        // Not the link of another device that has the index now.
+        if (const Fd pinned(bpf_obj_get(path(ifindex).c_str()));
+            pinned && !look_at_link(pinned, &now)
+            && now.prog_id == left.program.prog_id) {
+            forget(ifindex);
+        }
         (void)bpf_link_detach(left.link.get());
-        forget(ifindex);
         removed++;
         return true;
     });

@@ -65,10 +65,12 @@ public:
 private:
     std::string path(Ifindex) const;
     void inherit();
-    void inherit(const std::string &path, Inherited);
+    void inherit(const std::string &path, Ifindex, Inherited);
 
     std::string directory_;
     std::mutex mutex_;
+    // By the index that the device had.  It may be in another namespace now,
+    // with this index or another.
     std::map<Ifindex, Inherited> inherited_;
 };
 

@@ -111,6 +111,10 @@ int take_copy(void *self, const char *dpif_type, ovs_offload_copy *copy) {
     return guarded([&] { return self_of(self).take_copy(dpif_type, copy); });
 }
 
+bool flow_wanted(void *self, const uint8_t *ufid) {
+    return self_of(self).flow_wanted(Ufid::from(ufid));
+}
+
 template <typename Fn>
 char *reply_of(Fn fn) {
     char *reply = nullptr;
@@ -188,6 +192,7 @@ constexpr ovs_offload_ops kOps = {
     .commands = kCommands,
     .n_commands = std::size(kCommands),
     .take_copy = take_copy,
+    .flow_wanted = flow_wanted,
 };
 
 }  // namespace

@@ -74,10 +74,15 @@ constexpr Row kRows[] = {
      "The flow hands packets to ovs-vswitchd: to the controller, or to a "
      "protocol that it speaks itself (LACP, BFD, CFM, ARP replies).",
      kNothing},
+    {"input/no_device",
+     "The device of the input port is gone, deleted or moved to another "
+     "network namespace.",
+     "Bring the device back, or remove the port from OVS."},
     {"input/not_an_xdp_port",
      "The packets enter through a port that executes no flows in XDP.",
      "xdp-offload/show lists the ports that do; ovs-vswitchd.log says why "
-     "another one was not taken."},
+     "another one was not taken.  When it is, the flow goes to XDP by "
+     "itself."},
     {"match/dp_hash",
      "The flow matches more bits of the packet's hash than XDP knows.",
      "Fewer buckets in the select group."},
@@ -148,24 +153,34 @@ constexpr Row kRows[] = {
      "own port, a tunnel, tap, patch or DPDK port, or one that was refused.",
      "Broadcasts always go to the bridge's own port too.  Other ports: "
      "xdp-offload/show lists those that are in XDP, and ovs-vswitchd.log says "
-     "why another one was not taken."},
+     "why another one was not taken.  When it is, the flow goes to XDP by "
+     "itself (userspace datapath)."},
     {"parked/flushed",
      "OVS has taken the flows of this port out of XDP: the offload was "
      "switched off, or all flows are being deleted.",
-     "If it is not on purpose: other_config:hw-offload=true."},
+     "If it is not on purpose: other_config:hw-offload=true.  The flow then "
+     "comes back by itself."},
     {"parked/mask_evicted",
      "Masks were scarce, and no flow under this one's had seen a packet in "
      "XDP "
      "for a second.",
-     "It comes back when it has been idle in OVS too (max-idle) and then has "
-     "packets again; xdp-offload/show counts evictions."},
+     "It comes back by itself when it has packets and more than 8 masks are "
+     "free; xdp-offload/show counts evictions."},
     {"parked/no_memory",
      "ovs-vswitchd had no memory left when OVS modified the flow.",
-     "Find out what takes the memory; OVS offers the flow again when it "
-     "modifies it."},
+     "Find out what takes the memory; the flow comes back by itself when it "
+     "has packets and there is memory."},
+    {"parked/no_device",
+     "The device of the flow's input port is gone, deleted or moved to "
+     "another network namespace.",
+     "Bring the device back, or remove the port from OVS.  The flow comes "
+     "back "
+     "by itself when packets of it come to OVS."},
     {"parked/port_removed",
      "The flow's input port, or one of its output ports, has left XDP.",
-     "Nothing: OVS deletes the flow soon, or offers it again."},
+     "Add the port again: the flow then comes back by itself, as soon as OVS "
+     "has checked that it is right.  If OVS does not need it any more, it "
+     "deletes it soon."},
     {"set/later_fragment",
      "The flow sets an IPv4 address and may be hit by later fragments.",
      "Let the OpenFlow rule match ip_frag=not_later."},
@@ -174,7 +189,8 @@ constexpr Row kRows[] = {
      "the number of flows.",
      "A larger xdp-offload-max-flows, and a restart."},
     {"table/flows", "There are as many flows in XDP as it holds.",
-     "Raise other_config:xdp-offload-max-flows and restart ovs-vswitchd, or "
+     "The flow goes to XDP by itself when others are gone.  For more: raise "
+     "other_config:xdp-offload-max-flows and restart ovs-vswitchd, or "
      "let OpenFlow rules match fewer fields, so that there are fewer flows."},
     {"table/groups",
      "Too many different sets of output ports (64), or this one is not "
@@ -182,7 +198,8 @@ constexpr Row kRows[] = {
      "If it persists: fewer different floods and mirrors."},
     {"table/masks", "Too many different masks (128) in XDP.",
      "Let OpenFlow rules match the same fields in all tables; flows of masks "
-     "that are there already still go to XDP."},
+     "that are there already still go to XDP, and this one does by itself "
+     "when more than 8 masks are free."},
     {"table/ports", "Too many ports (1023) in XDP.", kNothing},
     {"table/recirc_ids", "Too many recirculation ids in use (16384).",
      "Fewer different recirculations: select groups, bonds, MPLS."},

@@ -29,6 +29,12 @@ void Refusals::see(const Ufid &ufid, Refusal::Time now) {
     }
 }
 
+const Refusal *Refusals::find(const Ufid &ufid) const {
+    auto &by_ufid = all_.get<ByUfid>();
+    auto it = by_ufid.find(ufid);
+    return it == by_ufid.end() ? nullptr : &*it;
+}
+
 void Refusals::remove(const Ufid &ufid) { all_.get<ByUfid>().erase(ufid); }
 
 void Refusals::forget_old(Refusal::Time now) {

@@ -41,7 +41,8 @@ struct Refusal {
     uint64_t n = 0;  // So often.
     Time last;       // When it was refused last.
     Time seen;       // When OVS has asked for it last, or offered it.
-    Ifindex in{};    // Where it enters; 0 = not known.
+    uint64_t port_events = 0;  // Offload's, when it was offered.
+    Ifindex in{};              // Where it enters; 0 = not known.
     FlowCopy flow;
 };
 
@@ -60,6 +61,7 @@ public:
     size_t size() const { return all_.size(); }
     uint64_t n_dropped() const { return n_dropped_; }
     bool has(const Ufid &u) const { return all_.get<ByUfid>().count(u); }
+    const Refusal *find(const Ufid &u) const;    // Null if there is none.
     auto begin() const { return all_.begin(); }  // By 'seen'.
     auto end() const { return all_.end(); }
 

@@ -15,13 +15,19 @@ void Offload::show_port(const Port &port, const Sum &sum, const Asked &asked,
 
     append(s, "  %s: ifindex %d, type %s, slot %u\n", port.name.c_str(),
            index(port.ifindex), port.type.c_str(), index(port.slot));
+    if (port.device.exists && port.device.name != port.name) {
+        append(s, "    device: is called %s now\n", port.device.name.c_str());
+    }
     append(s, "    attached: %s XDP, %s, %u queue%s, misses go to %s\n",
            a.mode() == AttachMode::kNative ? "native" : "generic",
            a.in_dispatcher()   ? "in libxdp's dispatcher"
            : a.is_persistent() ? "alone (BPF link, pinned)"
                                : "alone (BPF link)",
            asked.n_queues, asked.n_queues == 1 ? "" : "s",
-           a.has_sockets() ? "AF_XDP sockets" : "the kernel");
+           port.lost_sockets ? "nobody: the device was away, remove the port "
+                               "from OVS and add it again"
+           : a.has_sockets() ? "AF_XDP sockets"
+                             : "the kernel");
     if (!asked.why_generic.empty()) {
         append(s, "    generic because: %s\n", asked.why_generic.c_str());
     }
@@ -108,7 +114,8 @@ std::string Offload::show() {
         std::lock_guard lock(mutex_);
         for (auto &[ifindex, port] : by_ifindex_) {
             questions[ifindex] = {
-                port->name, port->attachment->mode() == AttachMode::kGeneric};
+                port->device.name,
+                port->attachment->mode() == AttachMode::kGeneric};
         }
     }
     for (auto &[ifindex, question] : questions) {

@@ -81,6 +81,11 @@ static atomic_count system_seq = ATOMIC_COUNT_INIT(0);
 static atomic_count n_moves = ATOMIC_COUNT_INIT(0);
 static struct seq *changes;
 
+/* Ports of the userspace datapath that were ever offered to the plugin, and
+ * whether ofproto's flows have still to be checked for the last of them. */
+static atomic_count n_ports_offered = ATOMIC_COUNT_INIT(0);
+static atomic_bool ports_unsettled = false;
+
 /* ofproto's, which this library cannot call by name. */
 static netdev_offload_plugin_tracer *tracer;
 
@@ -91,6 +96,9 @@ DEFINE_STATIC_PER_THREAD_DATA(bool, learning, false);
 struct plugin_port {
     struct ovs_list list_node;      /* In 'plugin_ports'. */
     struct system_port *system;     /* NULL in the userspace datapath. */
+    int ifindex;                    /* Of the device that had the netdev's
+                                     * name when the port was added.  Another
+                                     * device may have that name now. */
 
     /* Held for reading while the plugin uses 'handle', so that
      * uninit_flow_api does not free the handle under its feet.  */
@@ -650,6 +658,8 @@ plugin_init_flow_api(struct netdev *netdev)
         return EOPNOTSUPP;
     } else if (!strcmp(dpif_type, "netdev")) {
         atomic_store_relaxed(&netdev_dpif_type, dpif_type);
+        atomic_store(&ports_unsettled, true);
+        atomic_count_inc(&n_ports_offered);
     } else if (!strcmp(dpif_type, "system")) {
         atomic_store_relaxed(&system_dpif_type, dpif_type);
     } else {
@@ -668,6 +678,7 @@ plugin_init_flow_api(struct netdev *netdev)
     }
 
     p = xzalloc(sizeof *p);
+    p->ifindex = ifindex;
     if (!strcmp(dpif_type, "system")) {
         p->system = plugin_system_port_open(netdev);
     }
@@ -810,6 +821,7 @@ static int
 host_port_ifindex(const char *dpif_type, uint32_t odp_port)
 {
     const char *type = own_dpif_type(dpif_type);
+    struct plugin_port *p;
     struct netdev *netdev;
     int ifindex;
 
@@ -817,7 +829,9 @@ host_port_ifindex(const char *dpif_type, uint32_t odp_port)
         return -1;
     }
     netdev = netdev_ports_get(u32_to_odp(odp_port), type);
-    ifindex = netdev ? device_ifindex(netdev) : -1;
+    p = (netdev && netdev_offload_plugin_owns(netdev)
+         ? plugin_port_get(netdev) : NULL);
+    ifindex = p ? p->ifindex : -1;
     netdev_close(netdev);
     return ifindex;
 }
@@ -1315,6 +1329,43 @@ netdev_offload_plugin_seq(const char *dpif_type)
     return (!strcmp(dpif_type, "netdev") ? plugin_seq
             : !strcmp(dpif_type, "system")
             ? plugin_seq + atomic_count_get(&system_seq) : 0);
+}
+
+/* Returns a number that changes before a port number of the userspace datapath
+ * means a device that it did not mean before. */
+unsigned int
+netdev_offload_plugin_ports(void)
+{
+    return atomic_count_get(&n_ports_offered);
+}
+
+/* To be called by the main thread, which adds the ports, when it has told the
+ * revalidators to check all flows of the datapaths of type 'dpif_type' if a
+ * port has been added. */
+void
+netdev_offload_plugin_ports_settled(const char *dpif_type)
+{
+    if (!strcmp(dpif_type, "netdev")) {
+        atomic_store(&ports_unsettled, false);
+    }
+}
+
+/* Would the plugin take flow 'ufid' of the userspace datapath, which it does
+ * not execute, if it was put again now?
+ *
+ * Never between the addition of a port and the request to revalidate: a flow
+ * that sends to its number may be meant for its predecessor. */
+bool
+netdev_offload_plugin_wants(const ovs_u128 *ufid)
+{
+    bool unsettled;
+
+    if (!netdev_offload_plugin_is_loaded() || !plugin_is_enabled()
+        || !ops->flow_wanted) {
+        return false;
+    }
+    atomic_read(&ports_unsettled, &unsettled);
+    return !unsettled && ops->flow_wanted(self, (const uint8_t *) ufid);
 }
 
 /* Returns a number that changes each time when flows of the datapaths of type

@@ -70,6 +70,9 @@ bool netdev_offload_plugin_is_provider(const struct netdev_flow_api *);
 bool netdev_offload_plugin_owns(const struct netdev *);
 unsigned int netdev_offload_plugin_seq(const char *dpif_type);
 unsigned int netdev_offload_plugin_moves(const char *dpif_type);
+unsigned int netdev_offload_plugin_ports(void);
+void netdev_offload_plugin_ports_settled(const char *dpif_type);
+bool netdev_offload_plugin_wants(const ovs_u128 *ufid);
 uint64_t netdev_offload_plugin_changes(void);
 void netdev_offload_plugin_wait(uint64_t seen);
 void netdev_offload_plugin_set_handles_misses(bool enable);
@@ -145,6 +148,23 @@ static inline unsigned int
 netdev_offload_plugin_moves(const char *dpif_type OVS_UNUSED)
 {
     return 0;
+}
+
+static inline unsigned int
+netdev_offload_plugin_ports(void)
+{
+    return 0;
+}
+
+static inline void
+netdev_offload_plugin_ports_settled(const char *dpif_type OVS_UNUSED)
+{
+}
+
+static inline bool
+netdev_offload_plugin_wants(const ovs_u128 *ufid OVS_UNUSED)
+{
+    return false;
 }
 
 static inline uint64_t

@@ -20,6 +20,7 @@ import test_counters
 import test_differential
 import test_explain
 import test_explosion
+import test_identity
 import test_kernel_datapath
 import test_kernel_entrance
 import test_persistence
@@ -37,7 +38,7 @@ from suite import Context, Failed, Skipped
 
 # Of (name, function); the function's text says what is tested.
 TESTS = (test_traffic.TESTS + test_counters.TESTS + test_ports.TESTS
-         + test_config.TESTS + test_explain.TESTS + test_restart.TESTS
+         + test_identity.TESTS + test_config.TESTS + test_explain.TESTS + test_restart.TESTS
          + test_persistence.TESTS + test_privileges.TESTS
          + test_trouble.TESTS + test_widened.TESTS
          + test_differential.TESTS

@@ -46,9 +46,6 @@ constexpr Pattern kPatterns[] = {
     {"offload.h", "table", R"re((?:RecircIds|Groups) \w+\{[^"}]*"(\w+)"\})re"},
     {"", "",
      R"re(\{\s*"(match|set|action|input|output|table|waiting|parked)",\s*"(\w+)")re"},
-    // parked: a choice of two.
-    {"offload.cc", "parked", R"re("parked",[^;]*\?\s*"(\w+)")re"},
-    {"offload.cc", "parked", R"re("parked",[^;]*:\s*"(\w+)")re"},
 };
 
 std::set<std::string> reasons_in_source() {

@@ -2,6 +2,7 @@
 """What ovs-vswitchd and the network drivers have counted so far."""
 import json
 import re
+import socket
 import subprocess
 import time
 
@@ -70,12 +71,14 @@ class Sample:
 
 def drivers(stats):
     """What the drivers of the ports have counted of XDP, by port and name."""
-    return {port['name']: driver_counters(port['name'])
+    return {port['name']: driver_counters(port['ifindex'])
             for port in stats['ports']}
 
 
-def driver_counters(device):
+def driver_counters(ifindex):
     try:
+        # The port may have another name than its device.
+        device = socket.if_indextoname(ifindex)
         text = subprocess.run(['ethtool', '-S', device], text=True,
                               stdin=subprocess.DEVNULL,
                               stdout=subprocess.PIPE,
