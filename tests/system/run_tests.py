@@ -38,8 +38,8 @@ from suite import Context, Failed, Skipped
 
 # Of (name, function); the function's text says what is tested.
 TESTS = (test_traffic.TESTS + test_counters.TESTS + test_ports.TESTS
-         + test_identity.TESTS + test_config.TESTS + test_explain.TESTS + test_restart.TESTS
-         + test_persistence.TESTS + test_privileges.TESTS
+         + test_identity.TESTS + test_config.TESTS + test_explain.TESTS
+         + test_restart.TESTS + test_persistence.TESTS + test_privileges.TESTS
          + test_trouble.TESTS + test_widened.TESTS
          + test_differential.TESTS
          + test_kernel_datapath.TESTS + test_kernel_entrance.TESTS

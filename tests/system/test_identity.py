@@ -213,8 +213,8 @@ def test_type_change(context):
                         time.sleep(1.5)
                 took = back_in_xdp(lab, a, b, ' -> '.join(types), context)
                 expect(took < 3, 'they come back after %.1f s only', took)
-                expect(explain(lab, 'parked/') == 0, 'flows are left:\n%s',
-                       lab.ovs.appctl('xdp-offload/explain'))
+                wait_for('nothing to be parked', lambda: not explain(
+                    lab, 'parked/'), 3)
             before = xdp_packets(lab, b.port)
             arrived = phase((to, fro))
             expect(min(arrived) > 80, 'only %d and %d arrive', *arrived)
