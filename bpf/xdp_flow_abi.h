@@ -327,10 +327,10 @@ struct xf_port {
 /* The programs that are called with a packet while a process takes over from
  * another: indexes of 'xf_next' (maps.h), which generations of the program must
  * agree on.  The kernel empties a program array in this order. */
-#define XF_NEXT_SAMPLE 0             /* Gets what an old flow matches, */
-#define XF_NEXT_MISS 1               /* what none does, */
-#define XF_NEXT_SELF 2               /* samples, once they are marked, */
-#define XF_NEXT_OLD 3                /* and those that have no flow there. */
+#define XF_NEXT_SAMPLE 0             /* Sees some of what old flows match, */
+#define XF_NEXT_MISS 1               /* gets what none does, */
+                                     /* (2: was used by an earlier release) */
+#define XF_NEXT_OLD 3                /* gets the samples back. */
 #define XF_N_NEXT 4
 
 /* Is it the packet that the CPU's 'seq' says, which is another for each that is
@@ -391,7 +391,7 @@ enum xf_miss {
 
 /* Miss counters of one port on one CPU.  'searches' is no miss: it counts what the
  * flow cache could not answer, on the way that is slow anyway (also of samples
- * that go back to an old flow, which count nowhere else). */
+ * that go back to an old flow, which are no misses). */
 struct xf_miss_row {
     __u64 count[15];
     __u64 searches;
@@ -435,7 +435,6 @@ struct xf_plan {
 struct xf_scratch {
     struct xf_packet packet;
     struct xf_plan plan;
-    __u64 sample;                    /* 'seq' after the last sample. */
 };
 
 /* A packet that an earlier process's flow executes, and no flow of this one

@@ -70,10 +70,11 @@ is_orphaned(const struct xf_cpu *self)
     return until && (__s64)(bpf_jiffies64() - until) > 0;
 }
 
-/* Returns an XDP action, or -1 - enum xf_miss with the packet unchanged.  A
- * sample does not come back if there is a next process: its program executes
- * it, or hands it to this one again.  It leaves with 'seq' as it is then, which
- * only the process that made this program reads, and that is gone. */
+/* Returns an XDP action, or -1 - enum xf_miss with the packet unchanged.  If
+ * there is a next process, a sample does not return here: 'xf_sample' hands it
+ * to this program as if it came anew, after the next process has seen it.  It leaves
+ * with 'seq' as it is then, which only the process that made this program
+ * reads, and that is gone. */
 static __always_inline int
 run(struct xdp_md *ctx, struct xf_packet *p, __u32 cpu,
     const struct xf_cpu *self)
@@ -97,6 +98,30 @@ run(struct xdp_md *ctx, struct xf_packet *p, __u32 cpu,
                         : XF_MISS_NO_FLOW;
     }
     return miss == XF_PARSED ? action : -1 - miss;
+}
+
+/* libxdp reuses an attached program of this name and version, and its
+ * 'xsks_map', for new AF_XDP sockets (xsk_lookup_program() in its xsk.c). */
+SEC("xdp")
+int xsk_def_prog(struct xdp_md *ctx)
+{
+    __u32 cpu = bpf_get_smp_processor_id();
+    struct xf_cpu *self = bpf_map_lookup_elem(&xf_cpus, &cpu);
+    struct xf_scratch *scratch = bpf_map_lookup_elem(&xf_scratches, &cpu);
+    int action;
+
+    if (!self || !scratch)
+        return bpf_redirect_map(&xsks_map, ctx->rx_queue_index, XDP_PASS);
+    self->seq++;
+    barrier();
+    action = run(ctx, &scratch->packet, cpu, self);
+    barrier();
+    self->seq++;
+    if (action >= 0)
+        return action;
+    count_miss(cpu, -1 - action);
+    bpf_tail_call(ctx, &xf_next, XF_NEXT_MISS); /* Returns if there is none. */
+    return take_miss_path(ctx, &scratch->packet);
 }
 
 /* Has user space make a flow for the packet, which goes another way. */
@@ -126,47 +151,52 @@ copy_packet(struct xdp_md *ctx, const struct xf_packet *p)
         bpf_ringbuf_discard(copy, 0);
 }
 
-/* libxdp reuses an attached program of this name and version, and its
- * 'xsks_map', for new AF_XDP sockets (xsk_lookup_program() in its xsk.c). */
-SEC("xdp")
-int xsk_def_prog(struct xdp_md *ctx)
+/* Is there a flow for the packet, and for what it recirculates to?  Then they
+ * count it, as they would if OVS had it. */
+static __always_inline bool
+is_known(struct xdp_md *ctx, struct xf_scratch *scratch, __u32 cpu)
 {
-    __u32 cpu = bpf_get_smp_processor_id();
-    struct xf_cpu *self = bpf_map_lookup_elem(&xf_cpus, &cpu);
-    struct xf_scratch *scratch = bpf_map_lookup_elem(&xf_scratches, &cpu);
-    int action;
+    struct xf_packet *p = &scratch->packet;
+    struct xf_plan *plan = &scratch->plan;
+    struct xf_hit hit;
+    int miss;
 
-    if (!self || !scratch)
-        return bpf_redirect_map(&xsks_map, ctx->rx_queue_index, XDP_PASS);
-    self->seq++;
-    barrier();
-    action = run(ctx, &scratch->packet, cpu, self);
-    barrier();
-    self->seq++;
-    if (action >= 0)
-        return action;
-    if (scratch->sample == self->seq) {
-        copy_packet(ctx, &scratch->packet);
-        bpf_tail_call(ctx, &xf_takeover, XF_NEXT_OLD);
-    }
-    count_miss(cpu, -1 - action);
-    bpf_tail_call(ctx, &xf_next, XF_NEXT_MISS); /* Returns if there is none. */
-    return take_miss_path(ctx, &scratch->packet);
+    *p = (struct xf_packet){};
+    miss = parse_packet(ctx, p);
+    barrier();                       /* As in run(). */
+    if (miss != XF_PARSED)
+        return false;
+    hit = find_flow(p, cpu);
+    if (!hit.flow)
+        return false;
+    plan->key = p->key;
+    plan->act = (struct xf_action){};
+    if (resolve(p, plan, hit.slot) != XF_PARSED)
+        return false;
+    account_stages(plan, p, cpu);
+    return true;
 }
 
-/* Gets the samples of an earlier process's program, and lets the one above tell
- * them from others, if it has no flow for them: 'seq' is then what is noted here,
- * and at the next packet's end it is more. */
+/* Gets the samples of an earlier process's program, has OVS make flows for those
+ * that have none, and gives all of them back: until this process has taken over
+ * they go where the earlier one's flows say, since OVS may not have all of its
+ * rules yet. */
 SEC("xdp")
 int xf_sample(struct xdp_md *ctx)
 {
     __u32 cpu = bpf_get_smp_processor_id();
     struct xf_cpu *self = bpf_map_lookup_elem(&xf_cpus, &cpu);
     struct xf_scratch *scratch = bpf_map_lookup_elem(&xf_scratches, &cpu);
+    bool known;
 
     if (self && scratch) {
-        scratch->sample = self->seq + 2;
-        bpf_tail_call(ctx, &xf_takeover, XF_NEXT_SELF);
+        self->seq++;
+        barrier();
+        known = is_known(ctx, scratch, cpu);
+        barrier();
+        self->seq++;
+        if (!known)
+            copy_packet(ctx, &scratch->packet);
     }
     bpf_tail_call(ctx, &xf_takeover, XF_NEXT_OLD);
     return bpf_redirect_map(&xsks_map, ctx->rx_queue_index, XDP_PASS);

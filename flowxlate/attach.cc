@@ -259,7 +259,6 @@ Failure Attachment::become_next() {
     const int main = bpf_program__fd(skeleton_->progs.xsk_def_prog);
     const int sample = bpf_program__fd(skeleton_->progs.xf_sample);
     const std::pair<uint32_t, int> calls[] = {{XF_NEXT_OLD, old_.get()},
-                                              {XF_NEXT_SELF, main},
                                               {XF_NEXT_MISS, main},
                                               {XF_NEXT_SAMPLE, sample}};
     for (auto [key, prog_fd] : calls) {

@@ -11,13 +11,15 @@
 //             lasts until OVS has added its ports and handles misses (so not
 //             during other_config:flow-restore-wait).
 //   sampling  One packet in XF_SAMPLE_EVERY or so of those that an old flow
-//             matches goes to the new program, which executes it if it has a
-//             flow for it.  If not, it leaves a copy for OVS and gives the
-//             packet back.  OVS makes a flow for the copy as for a packet that
+//             matches is shown to the new program, which counts it if it has a
+//             flow for it, or leaves a copy for OVS, and gives it back in any
+//             case.  OVS makes a flow for the copy as for a packet that
 //             misses, and sends nothing.  So no packet of an old flow is ever
-//             in OVS, where it would be lost if the process was killed.  What
-//             no old flow matches goes to the new program for good.  This
-//             lasts until no flow has been added for some seconds.
+//             in OVS, where it would be lost if the process was killed, nor
+//             goes where a new flow says that OVS has made without having its
+//             rules.  What no old flow matches goes to the new program for
+//             good.  This lasts until OVS seems to have its rules, and no flow
+//             has been added or changed for some seconds; or for a minute.
 //   over      The new programs replace the old ones, in one step for each
 //             device.  Flows that were too slow to be sampled miss once.
 //
@@ -49,31 +51,40 @@ public:
     static constexpr auto kQuiet = std::chrono::milliseconds(250);
     static constexpr auto kDefaultSampling = std::chrono::seconds(5);
     // Sampling ends after so long, or after what set_sampling() says if that
-    // is more, also if new flows come all the time.
+    // is more, also if new flows come all the time, or rules never: then a
+    // rule that forbids what an old flow does has its way.
     static constexpr auto kLongestSampling = std::chrono::seconds(60);
 
-    // For how long no flow must have been added.
+    // What OVS says of itself: does it handle misses, and may it have its
+    // rules?
+    struct Host {
+        bool handles_misses, has_rules;
+    };
+
+    // For how long no flow must have been added or changed.  0: rules are not
+    // waited for either.
     void set_sampling(Duration d) { sampling_ = d; }
 
     // The phase that a port is in.
     Phase phase() const { return phase_; }
 
     void port_added(Time now) { last_port_ = now; }
-    // OVS has made a flow, be it one that stays in OVS.
-    void flow_added(Time now) { last_flow_ = now; }
+    // OVS has made or changed a flow, be it one that stays in OVS.
+    void flow_changed(Time now) { last_change_ = now; }
     // The next tick ends it, if OVS has handled misses by then.
     void hurry() { hurry_ = true; }
 
-    // Called regularly; 'ready': OVS handles misses.  Returns the phase that
-    // has begun, if one has.
-    std::optional<Phase> tick(Time now, bool ready);
+    // Called regularly.  Returns the phase that has begun, if one has.
+    std::optional<Phase> tick(Time now, Host);
 
 private:
+    bool has_sampled_enough(Time now) const;
+
     Phase phase_ = Phase::kHolding;
     bool hurry_ = false;
     Duration sampling_ = kDefaultSampling;
     std::optional<Time> last_port_;
-    Time sampling_since_, last_flow_;
+    Time sampling_since_, last_change_;
 };
 
 }  // namespace flowxlate

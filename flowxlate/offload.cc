@@ -676,8 +676,8 @@ Reject Offload::place(Wanted &w, Flow *flow) {
         }
         ports_[index(in->slot)]->n_flows++;
         n_placed_++;
-        note_new_flow();
     }
+    note_flow();
     flow->slot = slot;
     flow->ovs_forwards_too = !in->in_kernel_datapath;
     idle_masks_.put(mask_of(*flow));
@@ -810,7 +810,7 @@ void Offload::refuse(const ovs_offload_flow &f, const Reject &why,
         // It may flood what will be a flow of ours as soon as OVS has learned
         // the address.
         if (!refusals_.has(ufid)) {
-            note_new_flow();
+            note_flow();
         }
         n_unlogged = remember_refusal(f, why, in, port_events);
     }

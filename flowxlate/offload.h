@@ -275,7 +275,8 @@ private:
     void keep_attached(Port &);
     void continue_handover();
     void hurry_handover();
-    void note_new_flow();
+    void note_flow();
+    Handover::Host ask_host() const;
     bool was_copied_lately(const xf_copy &);
     void collect_copies();
     void drop_copies_of(const Port &);

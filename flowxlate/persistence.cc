@@ -92,8 +92,7 @@ void Offload::continue_handover() {
     std::vector<Port *> ports;
     {
         std::lock_guard lock(mutex_);
-        begun = handover_.tick(std::chrono::steady_clock::now(),
-                               host_.handles_misses());
+        begun = handover_.tick(std::chrono::steady_clock::now(), ask_host());
         phase = handover_.phase();
         ports = taking_over();
         if (phase == Handover::Phase::kOver) {
@@ -102,9 +101,13 @@ void Offload::continue_handover() {
     }
     advance(ports, phase);
     if (begun == Handover::Phase::kOver && !ports.empty()) {
-        log(OVS_OFFLOAD_LOG_INFO,
+        const bool has_rules = host_.has_rules();
+        log(has_rules ? OVS_OFFLOAD_LOG_INFO : OVS_OFFLOAD_LOG_WARN,
             "taken over from the earlier ovs-vswitchd, ports: "
-                + std::to_string(ports.size()));
+                + std::to_string(ports.size())
+                + (has_rules ? ""
+                             : ", without OpenFlow rules (a bridge has "
+                               "none, or no controller is connected)"));
     }
     handing_over_ = !ports.empty();
 }
@@ -118,20 +121,24 @@ void Offload::hurry_handover() {
         ports = taking_over();
         if (!ports.empty()) {
             handover_.hurry();
-            (void)handover_.tick(std::chrono::steady_clock::now(),
-                                 host_.handles_misses());
+            (void)handover_.tick(std::chrono::steady_clock::now(), ask_host());
         }
         phase = handover_.phase();
     }
     advance(ports, phase);
 }
 
-// Called with mutex_, for each new flow: the time is asked for only if it
-// matters.
-void Offload::note_new_flow() {
+// Called with mutex_, for each flow that is new or changed: the time is asked
+// for only if it matters.
+void Offload::note_flow() {
     if (handover_.phase() == Handover::Phase::kSampling) {
-        handover_.flow_added(std::chrono::steady_clock::now());
+        handover_.flow_changed(std::chrono::steady_clock::now());
     }
+}
+
+Handover::Host Offload::ask_host() const {
+    return {.handles_misses = host_.handles_misses(),
+            .has_rules = host_.has_rules()};
 }
 
 // A connection's packets would all be copied until it has a flow, which it may

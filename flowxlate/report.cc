@@ -34,7 +34,8 @@ void Offload::show_port(const Port &port, const Sum &sum, const Asked &asked,
     if (a.is_taking_over()) {
         append(s,
                "    taking over: flows of an earlier ovs-vswitchd are still "
-               "executed\n");
+               "executed%s\n",
+               host_.has_rules() ? "" : ", as OpenFlow rules are missing");
     }
     const auto why_not = port.why_no_output();
     if (!why_not.empty()) {

@@ -69,6 +69,9 @@ static atomic_bool plugin_enabled = false;
 static atomic_bool handles_misses = false;
 static atomic_bool configured = false;
 
+/* May all bridges have their OpenFlow rules? */
+static atomic_bool has_rules = false;
+
 /* Incremented when the plugin becomes enabled.  Main thread only. */
 static unsigned int plugin_seq;
 
@@ -859,6 +862,14 @@ netdev_offload_plugin_configured(void)
     atomic_store_relaxed(&configured, true);
 }
 
+/* Tells the plugin whether all bridges may have their OpenFlow rules, as far
+ * as is known: not before a controller that they have is connected. */
+void
+netdev_offload_plugin_set_has_rules(bool complete)
+{
+    atomic_store_relaxed(&has_rules, complete);
+}
+
 /* Tells the plugin that its flows shall survive this process, which is about
  * to end. */
 void
@@ -1025,6 +1036,15 @@ host_handles_misses(void)
     return enabled && complete;
 }
 
+static bool
+host_has_rules(void)
+{
+    bool complete;
+
+    atomic_read_relaxed(&has_rules, &complete);
+    return complete;
+}
+
 /* Complete once plugin_open() has filled in 'symmetric_l4_probe'. */
 static struct ovs_offload_host host = {
     .size = sizeof host,
@@ -1039,6 +1059,7 @@ static struct ovs_offload_host host = {
     .copies_ready = host_copies_ready,
     .compose = host_compose,
     .trace = host_trace,
+    .has_rules = host_has_rules,
 };
 
 static uint32_t

@@ -77,6 +77,7 @@ uint64_t netdev_offload_plugin_changes(void);
 void netdev_offload_plugin_wait(uint64_t seen);
 void netdev_offload_plugin_set_handles_misses(bool enable);
 void netdev_offload_plugin_configured(void);
+void netdev_offload_plugin_set_has_rules(bool complete);
 void netdev_offload_plugin_leave(void);
 
 struct dp_packet *netdev_offload_plugin_take_copy(const char *dpif_type);
@@ -185,6 +186,11 @@ netdev_offload_plugin_set_handles_misses(bool enable OVS_UNUSED)
 
 static inline void
 netdev_offload_plugin_configured(void)
+{
+}
+
+static inline void
+netdev_offload_plugin_set_has_rules(bool complete OVS_UNUSED)
 {
 }
 

@@ -58,7 +58,8 @@ constexpr ovs_offload_host kHost = {sizeof(ovs_offload_host),
                                     [] { return true; },
                                     host_nothing,
                                     nullptr,
-                                    nullptr};
+                                    nullptr,
+                                    [] { return true; }};
 
 }  // namespace
 

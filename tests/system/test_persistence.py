@@ -12,9 +12,12 @@ import re
 import shutil
 import signal
 import socket
+import struct
+import threading
 import time
 
-from lab import (ETH_P_ALL, Stream, attached_program, in_netns, ping, wait_for)
+from lab import (ETH_P_ALL, Stream, attached_program, in_netns, ping, run,
+                 wait_for)
 from mounts import BPF_FS
 from suite import (all_programs, expect, passed, programs_of,
                    wait_offloaded)
@@ -163,6 +166,147 @@ def test_copies(context):
                    passed(lab, host.port, 'recirculation'), '%s: passed %s',
                    host.port, lab.ovs.offload_show()[1][host.port]['passed'])
             context.note('%s passed %d', host.port, passed(lab, host.port))
+
+
+def let_through(lab, *pairs):
+    """Rules for what the first of each pair of hosts sends to the second."""
+    for src, dst in pairs:
+        rule(lab, 'priority=10,ip,in_port=%d,actions=output:%d' % (
+            lab.ovs.of_port(src.port), lab.ovs.of_port(dst.port)))
+
+
+@contextlib.contextmanager
+def secure_lab(context, handover):
+    """A lab whose switch forwards nothing but what rules say."""
+    with kept_lab(context, config=['xdp-offload-handover=%d' % handover]) as lab:
+        lab.ovs.vsctl('set-fail-mode', 'br0', 'secure')
+        lab.ovs.ofctl('del-flows', 'br0')
+        yield lab
+
+
+def expect_none_lost(streams, when):
+    time.sleep(0.1)              # Some are on their way.
+    for stream in streams:
+        expect(stream.lost < 0.1 * stream.pps, '%s: %s', when, stream)
+
+
+def check_forbidden(stream, within):
+    """Nothing of it arrives any more, after some seconds at most."""
+    begin = time.monotonic()
+
+    def is_over():
+        received = stream.received
+        time.sleep(0.5)
+        return stream.received == received
+
+    wait_for('the new rules', is_over, within)
+    return time.monotonic() - begin
+
+
+def test_late_rules(context):
+    """Rules that come some time after OVS: until then old flows are executed, all
+    of their packets, and then the rules win, also where they say otherwise."""
+    for handover, late in ((5, 6), (5, 10), (30, 6)):
+        with secure_lab(context, handover) as lab:
+            a, b = lab.hosts
+            let_through(lab, (a, b), (b, a))
+            with both_ways(a, b, 500) as (there, back):
+                wait_offloaded(lab, a, b)
+                wait_offloaded(lab, b, a)
+                programs = programs_of(lab)
+                end(lab, 'SIGKILL')
+                lab.ovs.start_vswitchd()
+                time.sleep(late)
+                expect_none_lost((there, back), 'no rules after %d s' % late)
+                expect(programs_of(lab) == programs, 'taken over too early')
+                text = lab.ovs.offload_show()[0]
+                expect('OpenFlow rules are missing' in text, 'show: %s', text)
+                let_through(lab, (a, b))
+                if handover > late:      # The rest is as with a short one.
+                    time.sleep(3)
+                    expect_none_lost((there, back), 'before it has taken over')
+                    continue
+                context.note('rules after %d s, forbidden %.1f s later', late,
+                             check_forbidden(back, handover + 4))
+                expect(has_taken_over(lab), 'not taken over')
+            context.note('%s', there)
+            check_nothing_lost([there])
+
+
+def rule_message(in_port, out_port):
+    """OpenFlow 1.3: a rule that forwards from port to port."""
+    match = struct.pack('!HHII4x', 1, 12, 0x80000004, in_port)
+    actions = struct.pack('!HH4xHHIH6x', 4, 24, 0, 16, out_port, 0xffff)
+    body = struct.pack('!QQBBHHHIIIH2x', 0, 0, 0, 0, 0, 0, 10, 0xffffffff,
+                       0xffffffff, 0xffffffff, 0) + match + actions
+    return struct.pack('!BBHI', 4, 14, 8 + len(body), 1) + body
+
+
+class Controller:
+    """Answers the switch at a socket, gives it rules and keeps the connection."""
+
+    def __init__(self, path, rules):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(path)
+        self.listener.listen()
+        self.rules = rules
+        self.thread = threading.Thread(target=self.serve)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+        self.thread.join()
+
+    def serve(self):
+        switches = []
+        with contextlib.suppress(OSError):       # The end.
+            while True:
+                switch, _ = self.listener.accept()
+                switches.append(switch)
+                switch.sendall(struct.pack('!BBHI', 4, 0, 8, 0))
+                switch.sendall(b''.join(self.rules))
+        for switch in switches:
+            switch.close()
+
+
+def test_late_controller(context):
+    """A controller that is late, at a switch that has some rules before."""
+    with secure_lab(context, 5) as lab:
+        a, b = lab.hosts
+        path = lab.tmp + '/br0.controller'
+        pairs = [[lab.ovs.of_port(h.port) for h in two]
+                 for two in ((a, b), (b, a))]
+        rules = [rule_message(*pair) for pair in pairs]
+        with both_ways(a, b, 500) as streams:
+            lab.ovs.vsctl('set-controller', 'br0', 'unix:' + path, '--', 'set',
+                          'controller', 'br0', 'max_backoff=1000')
+            with Controller(path, rules):
+                for stream in streams:
+                    wait_for('its rules', lambda: stream.received > 100)
+                time.sleep(1)
+                lost = [s.lost for s in streams]
+                programs = programs_of(lab)
+                end(lab, 'SIGKILL')
+            lab.ovs.start_vswitchd()
+            wait_for('the ports', lambda: len(lab.ovs.offload_show()[1]) == 2)
+            wait_for('the bridge', lambda: run(
+                lab.ovs.tool('ovs-ofctl'), 'show', 'br0', env=lab.ovs.env,
+                check=False))
+            rule(lab, 'priority=1,actions=drop')
+            time.sleep(8)
+            expect(programs_of(lab) == programs, 'taken over too early')
+            with Controller(path, rules):
+                wait_taken_over(lab, programs)
+                time.sleep(1)
+        for stream, before in zip(streams, lost):
+            context.note('%s, %d of them before it had rules', stream, before)
+            expect(stream.lost <= before, '%s, %d before', stream, before)
 
 
 def test_generic(context):
@@ -478,6 +622,8 @@ def test_directory(context):
 TESTS = [
     ('kept-ways', test_ways),
     ('kept-copies', test_copies),
+    ('kept-late-rules', test_late_rules),
+    ('kept-late-controller', test_late_controller),
     ('kept-generic', test_generic),
     ('kept-no-admin', test_no_admin),
     ('kept-kills', test_kills),

@@ -17,7 +17,7 @@ using Phase = Handover::Phase;
 // What happens at a time, in ms, and the phase that begins then.
 struct Step {
     int at;
-    enum { kTick, kNotReady, kPort, kFlow, kHurry } what;
+    enum { kTick, kNotReady, kNoRules, kPort, kFlow, kHurry } what;
     std::optional<Phase> begins;
 };
 
@@ -76,6 +76,29 @@ const Row kRows[] = {
       {1000, Step::kTick, Phase::kSampling},
       {1001, Step::kHurry, {}},
       {1002, Step::kNotReady, Phase::kOver}}},
+    {"Samples for as long as OVS has no rules, and some seconds more",
+     {{0, Step::kPort, {}},
+      {1000, Step::kNoRules, Phase::kSampling},
+      {6000, Step::kNoRules, {}},
+      {11000, Step::kNoRules, {}},
+      {15999, Step::kTick, {}},
+      {16000, Step::kTick, Phase::kOver}}},
+    {"Rules that are there only for a moment",
+     {{0, Step::kPort, {}},
+      {1000, Step::kTick, Phase::kSampling},
+      {5000, Step::kNoRules, {}},
+      {6000, Step::kTick, {}},
+      {10000, Step::kTick, Phase::kOver}}},
+    {"But rules are not waited for for ever",
+     {{0, Step::kPort, {}},
+      {1000, Step::kNoRules, Phase::kSampling},
+      {60999, Step::kNoRules, {}},
+      {61000, Step::kNoRules, Phase::kOver}}},
+    {"A port is removed while rules are missing",
+     {{0, Step::kPort, {}},
+      {1000, Step::kNoRules, Phase::kSampling},
+      {2000, Step::kHurry, {}},
+      {2001, Step::kNoRules, Phase::kOver}}},
     {"Late ticks",
      {{0, Step::kPort, {}},
       {60000, Step::kTick, Phase::kSampling},
@@ -92,12 +115,14 @@ TEST(Handover, Phases) {
             if (step.what == Step::kPort) {
                 handover.port_added(now);
             } else if (step.what == Step::kFlow) {
-                handover.flow_added(now);
+                handover.flow_changed(now);
             } else if (step.what == Step::kHurry) {
                 handover.hurry();
             } else {
-                EXPECT_EQ(handover.tick(now, step.what == Step::kTick),
-                          step.begins);
+                const Handover::Host host = {
+                    .handles_misses = step.what != Step::kNotReady,
+                    .has_rules = step.what != Step::kNoRules};
+                EXPECT_EQ(handover.tick(now, host), step.begins);
             }
             if (step.begins) {
                 EXPECT_EQ(handover.phase(), *step.begins);
@@ -111,8 +136,23 @@ TEST(Handover, SamplingTimeIsConfigured) {
     handover.set_sampling(milliseconds(0));
     handover.port_added({});
     const Handover::Time quiet = Handover::Time{} + Handover::kQuiet;
-    EXPECT_EQ(handover.tick(quiet, true), Phase::kSampling);
-    EXPECT_EQ(handover.tick(quiet, true), Phase::kOver);
+    // Without any time, rules are not waited for either.
+    const Handover::Host host = {.handles_misses = true, .has_rules = false};
+    EXPECT_EQ(handover.tick(quiet, host), Phase::kSampling);
+    EXPECT_EQ(handover.tick(quiet, host), Phase::kOver);
+}
+
+// One that is longer than what is the longest by default is the longest.
+TEST(Handover, LongSamplingTime) {
+    using std::chrono::seconds;
+    Handover handover;
+    handover.set_sampling(seconds(600));
+    handover.port_added({});
+    const Handover::Time quiet = Handover::Time{} + Handover::kQuiet;
+    const Handover::Host host = {.handles_misses = true, .has_rules = false};
+    EXPECT_EQ(handover.tick(quiet, host), Phase::kSampling);
+    EXPECT_EQ(handover.tick(quiet + seconds(599), host), std::nullopt);
+    EXPECT_EQ(handover.tick(quiet + seconds(600), host), Phase::kOver);
 }
 
 }  // namespace
