@@ -648,6 +648,24 @@ device_ifindex(struct netdev *netdev)
     return ifindex > 0 ? ifindex : -1;
 }
 
+/* Has the plugin add a port.  It loads a program and puts it on a device,
+ * which takes the kernel tens of milliseconds, much longer on a busy machine,
+ * and OVS adds all of its ports one after the other when it starts.  No other
+ * thread shall wait for that in order to free memory: this thread is quiescent
+ * meanwhile.  It is the main thread, which holds on to nothing here that RCU
+ * could free: netdevs and datapaths have reference counts, and providers of
+ * flow APIs are only added by this thread. */
+static int
+plugin_add_port(const struct ovs_offload_port *port, void **handle)
+{
+    int error;
+
+    ovsrcu_quiesce_start();
+    error = ops->port_add(self, port, handle);
+    ovsrcu_quiesce_end();
+    return error;
+}
+
 static int
 plugin_init_flow_api(struct netdev *netdev)
 {
@@ -669,7 +687,7 @@ plugin_init_flow_api(struct netdev *netdev)
         return EOPNOTSUPP;
     }
 
-    error = ops->port_add(self, &(struct ovs_offload_port) {
+    error = plugin_add_port(&(struct ovs_offload_port) {
         .size = sizeof(struct ovs_offload_port),
         .ifindex = ifindex,
         .name = netdev_get_name(netdev),

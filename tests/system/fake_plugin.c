@@ -11,7 +11,8 @@
  * cc -shared -fPIC -Iovs-plugin -o ovs-offload-xdp.so fake_plugin.c, and to
  * test how OVS refuses a plugin, one of -DFAKE_WRONG_ABI, -DFAKE_SMALL_TABLE,
  * -DFAKE_MISSING_OP, -DFAKE_MISSING_SYMBOL, -DFAKE_INIT_FAILS.  -DFAKE_TYPE=x
- * sets another type, which must be the NAME in ovs-offload-NAME.so. */
+ * sets another type, which must be the NAME in ovs-offload-NAME.so.
+ * -DFAKE_ADD_SECONDS=N has it take so long to add a port. */
 
 #include <errno.h>
 #include <linux/openvswitch.h>
@@ -24,11 +25,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "ovs_offload_abi.h"
 
 #ifndef FAKE_TYPE
 #define FAKE_TYPE xdp
+#endif
+#ifndef FAKE_ADD_SECONDS
+#define FAKE_ADD_SECONDS 0
 #endif
 #define STR__(X) #X
 #define STR(X) STR__(X)
@@ -120,6 +125,7 @@ port_add(void *self, const struct ovs_offload_port *port, void **portp)
     snprintf(p->name, sizeof p->name, "%s", port->name);
     say("fake: port_add %s ifindex %d type %s on %s", port->name,
         port->ifindex, port->netdev_type, port->dpif_type);
+    sleep(FAKE_ADD_SECONDS);
     *portp = p;
     return 0;
 }

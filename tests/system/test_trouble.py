@@ -205,9 +205,30 @@ def test_no_capability(context):
         expect(not attached_program(lab, a.port), 'a program is attached')
 
 
+def test_slow_plugin(context):
+    """No thread waits for memory while a plugin takes its time to add a port."""
+    with plugin_directory() as directory:
+        compile_fake(directory, 'slow', '-DFAKE_ADD_SECONDS=3')
+        with context.lab(hosts=0, offload=False, plugin=directory) as lab:
+            lab.ovs.vsctl('set', 'Open_vSwitch', '.',
+                          'other_config:hw-offload=true',
+                          'other_config:hw-offload-plugin=slow',
+                          'other_config:max-idle=500')
+            a, b = lab.add_host(), lab.add_host()
+            wait_for('ping', lambda: ping(a, b, 2) == 2)
+            # Its flows end, and are to be freed, while the next port is added.
+            lab.add_host()
+            added = lab.ovs.log_lines('fake: port_add p')
+            expect(len(added) == 3, 'ports: %s', added)
+            # OVS says so after a second.
+            late = lab.ovs.log_lines('waiting for main to quiesce')
+            expect(not late, 'log: %s', late)
+
+
 TESTS = [
     ('foreign-afxdp', test_foreign_afxdp),
     ('foreign-system', test_foreign_system),
     ('bad-plugins', test_bad_plugins),
+    ('slow-plugin', test_slow_plugin),
     ('no-capability', test_no_capability),
 ]
