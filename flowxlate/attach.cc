@@ -378,7 +378,15 @@ Failure Attachment::attach_alone(const BpfMaps &maps, PortSlot slot,
     if (!present || bpf_obj_get_info_by_fd(present.get(), &info, &len)) {
         return failure(errno, "cannot look at the device's XDP program");
     }
-    const Fd sockets = find_map(present.get(), kSocketMapName);
+    auto its_maps = open_maps(present.get());
+    if (its_maps.contains(kFlowMapName)) {
+        return {EBUSY,
+                "the program of another ovs-vswitchd is attached.  If "
+                "that is gone, \"rm -r "
+                    + std::string(Pins::kDirectory)
+                    + "\" as root takes it off"};
+    }
+    const Fd sockets = std::move(its_maps[kSocketMapName]);
     if (!options.is_afxdp || std::strcmp(info.name, kProgramName) != 0
         || !sockets) {
         const bool is_dispatcher =

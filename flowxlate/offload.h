@@ -272,6 +272,7 @@ private:
 
     // Persistence (persistence.cc).
     void open_pins();
+    void show_persistence(std::string *) const;
     void keep_attached(Port &);
     void continue_handover();
     void hurry_handover();
@@ -366,6 +367,7 @@ private:
 
     std::chrono::seconds orphan_timeout_{300};
     Pins pins_;
+    std::string ends_with_us_;  // Why flows do, and what to do about it.
 
     std::mutex attach_mutex_;
     mutable std::mutex mutex_;

@@ -8,6 +8,7 @@
 #include <chrono>
 #include <cstring>
 
+#include "describe.h"
 #include "offload.h"
 
 namespace flowxlate {
@@ -30,17 +31,42 @@ bool is_plausible(const xf_copy &copy) {
 
 void Offload::open_pins() {
     handover_.port_added(std::chrono::steady_clock::now());
-    if (auto f = pins_.open()) {
-        if (persist_) {
-            // Without a BPF file system, as in many a container, that is how
-            // it is; anything else somebody should mend.
-            log(f.error == ENOENT ? OVS_OFFLOAD_LOG_INFO
-                                  : OVS_OFFLOAD_LOG_WARN,
-                "flows in XDP end with this process: " + f.message);
-        }
-        persist_ = false;
+    auto f = pins_.open();
+    if (!persist_) {  // What was kept before is taken over nevertheless.
+        f = {ECANCELED, "other_config:xdp-offload-persist=false",
+             "remove that key"};
+    }
+    if (!f) {
         return;
     }
+    ends_with_us_ =
+        f.reason + "; what to do: " + f.remedy + ", then restart ovs-vswitchd";
+    if (persist_) {
+        // Without a BPF file system, as in many a container, that is how it
+        // is; anything else somebody should mend.
+        log(f.error == ENOENT ? OVS_OFFLOAD_LOG_INFO : OVS_OFFLOAD_LOG_WARN,
+            "flows in XDP end with this process: " + ends_with_us_);
+    }
+    persist_ = false;
+}
+
+// Called with mutex_.
+void Offload::show_persistence(std::string *s) const {
+    if (!persist_) {
+        append(s, "restarts: flows end with this process: %s\n",
+               ends_with_us_.c_str());
+        return;
+    }
+    std::string others;
+    for (auto &[ifindex, port] : by_ifindex_) {
+        if (!port->attachment->is_persistent()) {
+            others += (others.empty() ? "" : ", ") + port->name;
+        }
+    }
+    append(s, "restarts: flows survive ovs-vswitchd (%s)%s%s\n",
+           Pins::kDirectory,
+           others.empty() ? "" : ", but those of ports that are not pinned: ",
+           others.c_str());
 }
 
 // The port's program has just been attached, or is about to take over.

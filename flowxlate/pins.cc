@@ -3,14 +3,17 @@
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
+#include <fcntl.h>
 #include <linux/magic.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <chrono>
 #include <cinttypes>
 #include <cstdio>
+#include <cstring>
 #include <filesystem>
 
 #include "capabilities.h"
@@ -42,31 +45,60 @@ uint32_t program_on(Ifindex ifindex) {
     return bpf_xdp_query(index(ifindex), 0, &query) ? 0 : query.prog_id;
 }
 
+// Makes 'path' a directory of this process's user.  Only root can take one of
+// another user, as the open() below fails for others.
+Pins::NotKept claim(const std::string &path) {
+    const std::string give =
+        "as root, \"prepare-pins USER\" of the package gives it to "
+        "ovs-vswitchd's user (install.md, \"Privileges\")";
+    const std::string end =
+        "as root, \"rm -r " + path + "\" ends the flows that are kept there";
+    if (mkdir(path.c_str(), 0700) && errno != EEXIST) {
+        const int error = errno;
+        return {error, "cannot make " + path + ": " + std::strerror(error),
+                error == EACCES ? give : "mend that file system"};
+    }
+    struct stat st, now;
+    const Fd dir(
+        ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+    if (!dir || fstat(dir.get(), &st)) {
+        const int error = errno;
+        return {error, "cannot open " + path + ": " + std::strerror(error),
+                error == EACCES ? give : end};
+    }
+    if (st.st_mode & 077) {
+        return {EPERM, path + " is open to other users", end};
+    }
+    if (st.st_uid != geteuid() && fchown(dir.get(), geteuid(), getegid())) {
+        return {errno, path + " is another user's", give};
+    }
+    // Its owner may have put another in its place meanwhile.
+    if (lstat(path.c_str(), &now) || now.st_ino != st.st_ino
+        || now.st_uid != geteuid()) {
+        return {EPERM, path + " has been replaced", end};
+    }
+    return {};
+}
+
 }  // namespace
 
-Failure Pins::open(const std::string &directory) {
+Pins::NotKept Pins::open(const std::string &directory) {
     struct statfs fs;
-    const auto parent = std::filesystem::path(directory).parent_path();
+    const auto parent =
+        std::filesystem::path(directory).parent_path().string();
     if (statfs(parent.c_str(), &fs) || fs.f_type != BPF_FS_MAGIC) {
-        return {ENOENT, "no BPF file system is mounted on " + parent.string()};
+        return {ENOENT, "no BPF file system is mounted on " + parent,
+                "\"mount -t bpf bpf " + parent
+                    + "\" where ovs-vswitchd can see it"};
     }
-    if (mkdir(directory.c_str(), 0700) && errno != EEXIST) {
-        return failure(errno, "cannot make " + directory);
-    }
-    struct stat st;
-    if (lstat(directory.c_str(), &st)) {
-        return failure(errno, "cannot look at " + directory);
-    }
-    if (!S_ISDIR(st.st_mode) || (st.st_uid != geteuid() && st.st_uid != 0)
-        || (st.st_mode & 077)) {
-        return {EPERM, directory + " must be a directory of OVS's own user, "
-                                   "and closed to others"};
+    if (auto f = claim(directory)) {
+        return f;
     }
     directory_ = directory;
     inherit();
     if (!may_administrate()) {
         directory_.clear();  // The next process could not take over, either.
-        return {EPERM, "that takes CAP_SYS_ADMIN"};
+        return {EPERM, "that takes CAP_SYS_ADMIN", "give it to ovs-vswitchd"};
     }
     return {};
 }

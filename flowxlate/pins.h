@@ -11,10 +11,13 @@
 // themselves does not survive a reboot.  A link whose device is gone is not
 // attached to anything any more, also if another device gets its number.
 //
-// The directory must be root's (or the user's whom OVS runs as) and closed to
-// others: whoever can put a link there could have packets sent to his program.
-// What is found there is believed to be a link of ours only if it is an XDP
-// link of the device and its program looks like ours.
+// The directory is that of the user whom OVS runs as, and closed to others:
+// whoever can put a link there could have packets sent to his program.  If OVS
+// had another user before, root takes it over by itself, and who is not root
+// needs root to give it to him (packaging/prepare-pins).  That takes no more
+// on trust: what is found there is believed to be a link of ours only if it is
+// an XDP link of the device, so who made it could attach programs there, and
+// its program looks like ours.
 //
 // All is read once, when the process starts, and kept open until a port takes
 // it.  See open_maps() for why the maps must not be opened again and again;
@@ -45,11 +48,19 @@ public:
         LinkedProgram program;
     };
 
-    // Makes the directory, or checks the one that is there, and reads what is
+    // Why nothing is kept, as a positive errno value and in words, and what to
+    // do about it.
+    struct NotKept {
+        int error = 0;
+        std::string reason, remedy;
+        explicit operator bool() const { return error != 0; }
+    };
+
+    // Makes the directory, or takes the one that is there, and reads what is
     // in it.  On failure nothing is kept, and nothing is found.  ENOENT: there
-    // is no BPF file system; EPERM: the directory is not safe, or a capability
-    // is missing.
-    Failure open(const std::string &directory = kDirectory);
+    // is no BPF file system; others: the directory is not safe, or not ours to
+    // enter, or a capability is missing.
+    NotKept open(const std::string &directory = kDirectory);
     bool usable() const { return !directory_.empty(); }
 
     // Gives away what an earlier process has left on the device, if anything.

@@ -135,6 +135,7 @@ std::string Offload::show() {
         }
     }
     show_tables(&s);
+    show_persistence(&s);
     uint64_t n = 0;
     for (auto &[reason, count] : rejects_) {
         n += count.n;

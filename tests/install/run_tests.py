@@ -168,7 +168,7 @@ def drop_ins(target):
         yield
     finally:
         target.run('sh', '-ec', """
-            rm -r /etc/systemd/system/ovs*.service.d
+            rm -rf /etc/systemd/system/ovs*.service.d
             chown -R root: /run/openvswitch %s""" % directories)
 
 
@@ -181,6 +181,19 @@ def test_unprivileged(context):
         out = service(context.target, 'traffic')
     expect('dp:xdp' in out and 'ovs-vswitchd runs as openvswitch' in out,
            'no flow in XDP, or not this user:\n%s', out)
+
+
+def test_kept(context):
+    """Flows survive restarts of the services as root, as another user, and as root"""
+    with drop_ins(context.target):
+        context.target.run('sh', '-c', 'rm -r /etc/systemd/system/ovs*.service.d')
+        out = service(context.target, 'kept')
+    users = re.findall(r'^(\w+): restarts: flows survive ovs-vswitchd .*, 2 pins$',
+                       out, re.MULTILINE)
+    expect(users == ['root', 'openvswitch', 'openvswitch', 'root'], '%s', out)
+    lost = re.search(r'lost: (\d+) of \d+', out)
+    expect(lost and lost[1] == '0', '%s', out)
+    context.note('%s', lost[0])
 
 
 def test_quickstart(context):
@@ -233,8 +246,8 @@ def test_stock(context):
 
 
 TESTS = [test_build, test_lintian, test_paths, test_library, test_install,
-         test_traffic, test_unprivileged, test_quickstart, test_choice,
-         test_upgrade, test_removal, test_stock]
+         test_traffic, test_unprivileged, test_kept, test_quickstart,
+         test_choice, test_upgrade, test_removal, test_stock]
 NEEDED = (test_build, test_install)    # Without what these make, no other can run.
 
 

@@ -23,9 +23,17 @@ from suite import (all_programs, expect, passed, programs_of,
                    wait_offloaded)
 from test_kernel_datapath import kernel_lab, wait_layer
 from test_explain import rule
-from test_privileges import add_hosts
+from test_privileges import WORKS, add_hosts, unprivileged
 from test_restart import all_maps, maps_of, wait_freed
 
+PINS = BPF_FS + '/ovs-offload-xdp'
+PREPARE_PINS = os.path.join(os.path.dirname(__file__),
+                            '../../packaging/prepare-pins')
+# Runs ovs-vswitchd where the BPF file system is to be seen.
+VIEW = ['nsenter', '--mount=/proc/%d/ns/mnt' % os.getpid()]
+# What xdp-offload/show says of restarts.
+SURVIVE = r'flows survive ovs-vswitchd \(%s\)$' % re.escape(PINS)
+END = 'flows end with this process: %s.*; what to do: .*%s.*, then restart'
 QUICK = ['xdp-offload-handover=1']
 TAKEN_OVER = 30                 # Seconds, on a busy machine.
 
@@ -33,12 +41,11 @@ TAKEN_OVER = 30                 # Seconds, on a busy machine.
 @contextlib.contextmanager
 def kept_lab(context, config=(), make_lab=None, wrapper=(), **options):
     """A lab whose ovs-vswitchd sees the BPF file system."""
-    mounts = ['nsenter', '--mount=/proc/%d/ns/mnt' % os.getpid()]
     if make_lab is None:
         lab = context.lab
     else:
         lab = functools.partial(make_lab, context)
-    with lab(wrapper=[*mounts, *wrapper], config=[*QUICK, *config],
+    with lab(wrapper=[*VIEW, *wrapper], config=[*QUICK, *config],
              **options) as made:
         yield made
 
@@ -49,6 +56,18 @@ def both_ways(a, b, pps=1000):
     with Stream(a, b, pps=pps, port=7000 + a.number) as there, \
             Stream(b, a, pps=pps, port=7000 + b.number) as back:
         yield there, back
+
+
+def as_nobody():
+    """Runs it as nobody, in the same view."""
+    return [*VIEW, 'unshare', '--mount', *unprivileged(dict(WORKS)['afxdp'])]
+
+
+def expect_restarts(lab, pattern):
+    """Checks what xdp-offload/show says of restarts."""
+    line = re.search('^restarts: (.*)', lab.ovs.offload_show()[0],
+                     re.MULTILINE)[1]
+    expect(re.match(pattern, line), 'restarts: %s, not %s', line, pattern)
 
 
 def has_taken_over(lab):
@@ -335,6 +354,7 @@ def test_no_admin(context):
             wait_for('the programs to go', lambda: not programs_of(lab))
             lab.ovs.start_vswitchd()
         wait_for('ping', lambda: ping(a, b, 2) == 2)
+        expect_restarts(lab, END % ('that takes CAP_SYS_ADMIN', 'give it'))
         expect(len(lab.ovs.log_lines('WARN.*end with this process.*CAP_SYS_ADMIN'
                                      )) == 3, 'log')
 
@@ -569,7 +589,7 @@ def test_clean_up(context):
 @contextlib.contextmanager
 def directory_of(make):
     """While in it, the directory for pins is as 'make' makes it."""
-    directory = BPF_FS + '/ovs-offload-xdp'
+    directory = PINS
     target = BPF_FS + '/target'
     shutil.rmtree(directory, ignore_errors=True)
     make(directory, target)
@@ -602,13 +622,15 @@ UNSAFE = [
     ('writable by all', with_mode(0o777)),
     ('writable by its group', with_mode(0o770)),
     ('readable by all', with_mode(0o755)),
-    ("somebody else's", of_somebody),
     ('a symbolic link', by_a_link),
 ]
 
 
 def test_directory(context):
-    """A directory for pins that others could write is not used."""
+    """A directory for pins that others could write is not used, and show says so.
+
+    The log does as well, and both say what to do.
+    """
     for what, make in UNSAFE:
         with directory_of(make) as directory, kept_lab(context) as lab:
             a, b = lab.hosts
@@ -617,6 +639,100 @@ def test_directory(context):
                    os.listdir(directory))
             lines = lab.ovs.log_lines(r'WARN.*' + re.escape(directory))
             expect(len(lines) == 1, '%s: log: %s', what, lines)
+            expect_restarts(lab, END % ('.*' + directory,
+                                        'rm -r ' + directory))
+
+
+@contextlib.contextmanager
+def users_turn():
+    """While in it, the BPF file system may be made somebody's to enter."""
+    try:
+        yield
+    finally:
+        os.chown(BPF_FS, 0, 0)
+        os.chmod(BPF_FS, 0o700)
+        shutil.rmtree(PINS, ignore_errors=True)
+
+
+def test_taken_over(context):
+    """Root takes the directory of another user, whom OVS may have had before."""
+    with users_turn():
+        shutil.rmtree(PINS, ignore_errors=True)
+        of_somebody(PINS, None)
+        with kept_lab(context) as lab:
+            expect_restarts(lab, SURVIVE)
+            expect(len(lab.pins()) == 2, 'pins: %s', lab.pins())
+            found = os.stat(PINS)
+            expect((found.st_uid, found.st_mode & 0o777) == (0, 0o700), '%s',
+                   found)
+
+
+def change_user(lab, user):
+    """The next ovs-vswitchd is another user's."""
+    lab.ovs.wrapper = as_nobody() if user else list(VIEW)
+    run('chown', '-R', '%s:' % (user or 'root'), lab.tmp)
+    if user:
+        run(PREPARE_PINS, user)
+
+
+def test_user(context):
+    """Flows survive changes of ovs-vswitchd's user, from root and back.
+
+    /sys/fs/bpf is root's alone, as systemd mounts it.
+    """
+    found = os.stat(BPF_FS)
+    expect((found.st_uid, found.st_mode & 0o777) == (0, 0o700), '%s', found)
+    with users_turn(), kept_lab(context) as lab:
+        a, b = lab.hosts
+        with both_ways(a, b) as streams:
+            for user in ('nobody', 'nobody', None, 'nobody', None):
+                wait_offloaded(lab, a, b)
+                wait_offloaded(lab, b, a)
+                expect(len(lab.pins()) == 2, 'pins: %s', lab.pins())
+                change_user(lab, user)
+                context.note('to %s after %.1f s', user or 'root',
+                             replace_process(lab, 'SIGKILL'))
+                expect_restarts(lab, SURVIVE)
+            wait_offloaded(lab, a, b)
+        context.note('%s; %s', *streams)
+        check_nothing_lost(streams)
+
+
+def test_unprepared(context):
+    """To a user whom root has not let in, log and show say what helps, and it does.
+    """
+    with users_turn(), kept_lab(context) as lab:
+        a, b = lab.hosts
+        end(lab, 'SIGKILL')
+        lab.ovs.wrapper = as_nobody()
+        run('chown', '-R', 'nobody:', lab.tmp)
+        lab.ovs.start_vswitchd()
+        for host in lab.hosts:
+            wait_for('the log', lambda: lab.ovs.log_lines(
+                '%s: not offloaded: the program of another ovs-vswitchd is .*'
+                'rm -r %s' % (host.port, PINS)))
+        expect_restarts(lab, END % ('cannot make ' + PINS, 'prepare-pins'))
+        shutil.rmtree(PINS)
+        end(lab, 'SIGKILL')
+        lab.ovs.start_vswitchd()
+        with both_ways(a, b):
+            wait_offloaded(lab, a, b)
+            wait_offloaded(lab, b, a)
+
+
+def test_reasons(context):
+    """Whatever keeps flows from surviving, show says what it is and what helps."""
+    rows = [([], [], END % ('no BPF file system', 'mount -t bpf')),
+            (VIEW, ['xdp-offload-persist=false'],
+             END % ('other_config:xdp-offload-persist=false', 'remove')),
+            (as_nobody(), [], END % ('cannot make ' + PINS, 'prepare-pins'))]
+    for wrapper, config, expected in rows:
+        with context.lab(wrapper=wrapper, config=config) as lab:
+            expect_restarts(lab, expected)
+            expect(not lab.pins(), 'pins: %s', lab.pins())
+            expect(config or lab.ovs.log_lines(
+                'flows in XDP end with this process'), 'nothing in the log')
+            expect(ping(*lab.hosts, 5) == 5, 'ping')
 
 
 TESTS = [
@@ -636,5 +752,9 @@ TESTS = [
     ('kept-switched-off', test_switched_off),
     ('kept-clean-up', test_clean_up),
     ('kept-directory', test_directory),
+    ('kept-taken-over', test_taken_over),
+    ('kept-user', test_user),
+    ('kept-unprepared', test_unprepared),
+    ('kept-reasons', test_reasons),
     ('kernel-kept', test_kernel),
 ]

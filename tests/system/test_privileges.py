@@ -12,7 +12,7 @@ NOBODY = '65534'
 # As root: what belongs to root and is in the way of an other user.  Systems that have
 # udev let everybody open /dev/net/tun.
 PREPARE = '''chmod 777 "$OVS_RUNDIR" "$OVS_RUNDIR/db.sock"
-mknod -m 666 "$OVS_RUNDIR/tun" c 10 200
+[ -e "$OVS_RUNDIR/tun" ] || mknod -m 666 "$OVS_RUNDIR/tun" c 10 200
 mount --bind "$OVS_RUNDIR/tun" /dev/net/tun
 exec "$@"'''
 

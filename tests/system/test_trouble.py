@@ -205,7 +205,7 @@ def test_no_capability(context):
         expect(not attached_program(lab, a.port), 'a program is attached')
 
 
-def test_slow_plugin(context):
+def test_slow_port(context):
     """No thread waits for memory while a plugin takes its time to add a port."""
     with plugin_directory() as directory:
         compile_fake(directory, 'slow', '-DFAKE_ADD_SECONDS=3')
@@ -229,6 +229,6 @@ TESTS = [
     ('foreign-afxdp', test_foreign_afxdp),
     ('foreign-system', test_foreign_system),
     ('bad-plugins', test_bad_plugins),
-    ('slow-plugin', test_slow_plugin),
+    ('slow-port', test_slow_port),
     ('no-capability', test_no_capability),
 ]
