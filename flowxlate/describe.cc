@@ -4,10 +4,12 @@
 #include <arpa/inet.h>
 
 #include <algorithm>
+#include <bit>
 #include <charconv>
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
+#include <sstream>
 
 #include "fields.h"
 
@@ -64,6 +66,25 @@ std::string value_text(const Field &f, Bytes b) {
 // A mask that is not all ones: like an address, or in digits.
 std::string mask_text(const Field &f, Bytes b) {
     return b.size() >= sizeof(in_addr) ? value_text(f, b) : "0x" + to_hex(b);
+}
+
+// Which bits of a field a mask has.
+std::string bits_text(Bytes mask) {
+    size_t n = 0;
+    for (auto byte : mask) {
+        n += std::countl_one(std::to_integer<uint8_t>(byte));
+        if (byte != std::byte{0xff}) {
+            break;
+        }
+    }
+    size_t n_set = 0;
+    for (auto byte : mask) {
+        n_set += std::popcount(std::to_integer<uint8_t>(byte));
+    }
+    if (n_set != n) {
+        return "/0x" + to_hex(mask);
+    }
+    return n == mask.size() * 8 ? "" : "/" + std::to_string(n);
 }
 
 // What is no row of fields().
@@ -137,6 +158,29 @@ std::string describe_fields(int cls, uint8_t proto, const xf_key &key,
     }
     end_list(&s);
     return s;
+}
+
+std::vector<std::pair<std::string, std::string>> describe_mask(
+    int cls, uint8_t proto, const xf_key &mask) {
+    std::vector<std::pair<std::string, std::string>> v;
+    // What is no row of fields(): here a text.  Without what all masks have.
+    xf_key outer = mask;
+    outer.eth_type = outer.nw_frag = 0;
+    std::string special;
+    append_special({}, outer, &special);
+    for (std::istringstream list(special); std::getline(list, special, ',');) {
+        const auto name = special.substr(0, special.find('='));
+        const auto bits = special.find('/');
+        v.emplace_back(name, bits == special.npos ? "" : special.substr(bits));
+    }
+    const auto *bytes = reinterpret_cast<const std::byte *>(&mask);
+    for (auto &f : fields()) {
+        const Bytes bits(bytes + f.key_off, is_of(f, cls, proto) ? f.size : 0);
+        if (!all(bits, std::byte{0})) {
+            v.emplace_back(f.name, bits_text(bits));
+        }
+    }
+    return v;
 }
 
 std::string describe_packet(const xf_packet &p) {

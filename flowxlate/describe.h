@@ -4,6 +4,7 @@
 #define FLOWXLATE_DESCRIBE_H
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "netlink_attr.h"
@@ -23,6 +24,11 @@ const char *class_name(int cls);  // An enum xf_class.
 // in_port and recirc.
 std::string describe_fields(int cls, uint8_t proto, const xf_key &key,
                             const xf_key &mask);
+
+// The fields of which a mask has bits, and which: "" for all, "/24" for the
+// first 24, "/0x00f0" for others.  Without in_port and recirc.
+std::vector<std::pair<std::string, std::string>> describe_mask(
+    int cls, uint8_t proto, const xf_key &mask);
 
 // The fields of a packet that the program has parsed.
 std::string describe_packet(const xf_packet &);

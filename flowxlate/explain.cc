@@ -18,6 +18,7 @@
 #include <optional>
 
 #include "describe.h"
+#include "mask_usage.h"
 #include "offload.h"
 #include "reasons.h"
 
@@ -290,6 +291,47 @@ std::string Offload::explain_executed(const std::string &ufid) const {
     return s;
 }
 
+// Which masks there are, if they are scarce or have been, and it is of use to
+// who asks with this filter.
+std::string Offload::explain_masks(const std::string &filter) const {
+    const bool is_of_masks =
+        std::string("table/masks").find(filter) != std::string::npos
+        || std::string("parked/mask_evicted").find(filter)
+               != std::string::npos;
+    const bool are_scarce =
+        table_->n_subtables() + IdleMasks::kKeptFree >= XF_MAX_MASKS;
+    if (!is_of_masks
+        || !(are_scarce || n_evicted_masks_
+             || rejects_.contains({"table", "masks"}))) {
+        return "";
+    }
+    std::map<SubtableSlot, UsedMask> used;
+    for (auto &[ufid, flow] : flows_) {
+        if (flow.slot == FlowSlot::kNone) {
+            continue;
+        }
+        const auto slot = mask_of(flow);
+        auto &mask = used[slot];
+        if (!mask.n_flows++) {
+            mask.cls = table_->class_of(slot);
+            mask.mask = table_->mask_of(slot);
+            mask.proto = table_->proto_of(flow.slot);
+            mask.example = describe_flow(flow.slot);
+        }
+    }
+    std::vector<UsedMask> masks;
+    masks.reserve(used.size());
+    for (auto &[slot, mask] : used) {
+        masks.push_back(std::move(mask));
+    }
+    std::string s;
+    append(&s,
+           "\nmasks in use: %zu of %d, which rules make OVS look at these "
+           "fields:\n",
+           masks.size(), XF_MAX_MASKS);
+    return s + describe_masks(masks);
+}
+
 std::string Offload::explain(const std::string &filter) {
     if (filter.size() > kMaxFilter) {
         return "the filter is too long\n";
@@ -297,7 +339,7 @@ std::string Offload::explain(const std::string &filter) {
     const size_t max_shown = filter.empty() ? kShownOfAll : kShownIfFiltered;
     const auto ufid = ufid_in(filter);
     Sections sections;
-    std::string s, executed;
+    std::string s, executed, masks;
     {
         std::lock_guard lock(mutex_);
         for_each_unexecuted([&](const Unexecuted &u) {
@@ -316,6 +358,7 @@ std::string Offload::explain(const std::string &filter) {
             }
         });
         executed = ufid ? explain_executed(*ufid) : "";
+        masks = explain_masks(filter);
         if (refusals_.n_dropped()) {
             append(&s,
                    "%" PRIu64
@@ -332,9 +375,10 @@ std::string Offload::explain(const std::string &filter) {
         }
     }
     if (sections.empty()) {
-        return s + (executed.empty() ? nothing_found(filter) : executed);
+        return s + (executed.empty() ? nothing_found(filter) : executed)
+             + masks;
     }
-    return s + to_text(sections) + executed;
+    return s + to_text(sections) + executed + masks;
 }
 
 }  // namespace flowxlate

@@ -90,6 +90,13 @@ FlowTable::MaskId FlowTable::mask_id(xf_class cls, const xf_key &mask) {
     return id;
 }
 
+xf_key FlowTable::mask_of(SubtableSlot slot) const {
+    xf_key mask{};
+    const auto &bits = subtables_[index(slot)].id.mask;
+    std::copy(bits.begin(), bits.end(), std::begin(mask.word));
+    return mask;
+}
+
 xf_bucket &FlowTable::bucket1(uint64_t hash) {
     return mem_.buckets[xf_hash_bucket1(hash) & (mem_.buckets.size() - 1)];
 }

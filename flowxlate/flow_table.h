@@ -157,6 +157,14 @@ public:
         return used_by_[index(slot)].subtable;
     }
 
+    // Of a subtable that has flows.
+    xf_class class_of(SubtableSlot slot) const {
+        return subtables_[index(slot)].id.cls;
+    }
+    xf_key mask_of(SubtableSlot slot) const;
+    // The IP protocol that a flow matches, if any.
+    uint8_t proto_of(FlowSlot slot) const { return key_in(slot).nw_proto; }
+
     size_t n_flows() const { return n_flows_; }
     size_t max_flows() const { return mem_.flows.size() - 1; }
     size_t n_subtables() const { return by_mask_.size(); }

@@ -335,6 +335,7 @@ private:
     void show_unexecuted(std::string *) const;
     Reject why_waiting(const Flow &, const Port **) const;
     std::string explain_executed(const std::string &ufid) const;
+    std::string explain_masks(const std::string &filter) const;
 
     // What the tables say of a flow, and of a packet (trace.cc).
     std::string describe_flow(FlowSlot) const;
