@@ -1018,6 +1018,9 @@ host_compose(const char *text, uint8_t **frame, size_t *size)
     if (error) {
         return error;
     }
+    /* A datapath flow that does not look at addresses has none in its text,
+     * and would be taken for one of packets without an Ethernet header. */
+    flow.packet_type = htonl(PT_ETH);
     dp_packet_init(&packet, 0);
     flow_compose(&packet, &flow, NULL, 64);
     *size = dp_packet_size(&packet);
