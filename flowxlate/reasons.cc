@@ -16,17 +16,21 @@ static_assert(std::size(kMissNames) == XF_N_MISSES);
 
 constexpr const char *kNothing = "Nothing: OVS executes these.";
 constexpr const char *kTrace =
-    "ovs-appctl ofproto/trace says which OpenFlow rule is behind it; without "
-    "that the flow goes to XDP.";
+    "xdp-offload/trace PORT FLOW, with the flow's text, says which OpenFlow "
+    "rule is behind it; without that the flow goes to XDP.";
 constexpr const char *kExact =
     "Let the OpenFlow rule match that protocol exactly, and no later "
     "fragments.";
 constexpr const char *kNdMeaning =
     "The flow matches a field of Neighbour Discovery, but not ICMPv6's type "
-    "and "
-    "code exactly, and then OVS does not tell its datapaths of the field.";
+    "and code exactly, and then OVS does not tell its datapaths of the field.";
 constexpr const char *kNdRemedy =
     "Let the OpenFlow rule match icmp_type and icmp_code=0 as well.";
+constexpr const char *kIcmpv6Set =
+    "The flow sets the type or code of ICMPv6 and recirculates packets then, "
+    "or may be hit by packets that are no ICMPv6.";
+constexpr const char *kIcmpv6Later =
+    "Set it behind what recirculates: in the buckets of a select group.";
 constexpr const char *kSender = "Nothing here; the sender makes such packets.";
 
 struct Row {
@@ -39,15 +43,17 @@ constexpr Row kRows[] = {
      "The flow does something to the packet after an output, such as setting "
      "a field between two outputs.",
      "Put outputs last in the OpenFlow actions, so that all ports get the "
-     "same packet."},
+     "same packet, and truncate for none of several."},
     {"action/hash",
      "The flow hashes packets (select groups, bonds) with an algorithm, or an "
      "OVS build, whose hash the program cannot compute.",
-     "For groups: selection_method=dp_hash, and OVS of the patched build."},
+     "Run the ovs-vswitchd that belongs to the plugin."},
     {"action/hash_l4",
      "The flow hashes packets with OVS's hash_l4, which XDP cannot "
-     "reproduce.",
-     kNothing},
+     "reproduce: a bond, or a select group with selection_method=dp_hash.",
+     "For groups: leave selection_method out, or give it with "
+     "selection_method_param=4294967296 (the symmetric hash).  For bonds "
+     "nothing: OVS executes these."},
     {"action/ovs_private",
      "The flow uses an action of OVS's userspace datapath: pushing or popping "
      "a tunnel header, or balancing over a bond.",
@@ -65,7 +71,7 @@ constexpr Row kRows[] = {
     {"action/too_many_outputs",
      "The flow outputs to more ports than a group holds, or truncates for one "
      "of several.",
-     "Fewer ports in a flood or mirror."},
+     "Fewer ports in a flood or mirror, and no max_len for one of several."},
     {"action/trunc",
      "The flow truncates packets otherwise than for one output.", kNothing},
     {"action/unknown_action", "The flow has an action unknown to XDP.",
@@ -85,11 +91,11 @@ constexpr Row kRows[] = {
      "itself."},
     {"match/dp_hash",
      "The flow matches more bits of the packet's hash than XDP knows.",
-     "Fewer buckets in the select group."},
+     "Let OpenFlow rules match only the low 8 bits of dp_hash."},
     {"match/eth_type",
-     "The flow does not match the Ethernet type exactly, or that of a VLAN "
-     "tag which OVS does not look behind.",
-     "For packets with two tags: other_config:vlan-limit=2."},
+     "The flow is of packets with a length (802.3) where XDP needs an "
+     "Ethernet type; STP and LLC are of that kind.",
+     kNothing},
     {"match/in_port", "The flow does not match the input port exactly.",
      kNothing},
     {"match/ip_frag", "The flow matches fragments in an unusual way.",
@@ -111,9 +117,8 @@ constexpr Row kRows[] = {
     {"match/untold_field",
      "The flow matches something that OVS does not tell its datapaths.",
      kTrace},
-    {"match/vlan_tci",
-     "The flow does not say whether the packet has a VLAN tag.",
-     "Let the OpenFlow rule match the VLAN id, or the absence of a tag."},
+    {"match/vlan_tci", "The flow is of packets whose VLAN tag was cut off.",
+     kNothing},
     {"match/vlan_tpid",
      "The flow does not match the VLAN tag's Ethernet type exactly.",
      kNothing},
@@ -151,7 +156,8 @@ constexpr Row kRows[] = {
     {"output/not_an_xdp_port",
      "One of the flow's output ports takes no frames from XDP: the bridge's "
      "own port, a tunnel, tap, patch or DPDK port, or one that was refused.",
-     "Broadcasts always go to the bridge's own port too.  Other ports: "
+     "Broadcasts go to the bridge's own port too, unless the host needs none "
+     "there: ovs-ofctl mod-port BRIDGE BRIDGE no-flood.  Other ports: "
      "xdp-offload/show lists those that are in XDP, and ovs-vswitchd.log says "
      "why another one was not taken.  When it is, the flow goes to XDP by "
      "itself (userspace datapath)."},
@@ -165,7 +171,7 @@ constexpr Row kRows[] = {
      "XDP "
      "for a second.",
      "It comes back by itself when it has packets and more than 8 masks are "
-     "free; xdp-offload/show counts evictions."},
+     "free.  So that there are fewer masks: as for table/masks."},
     {"parked/no_memory",
      "ovs-vswitchd had no memory left when OVS modified the flow.",
      "Find out what takes the memory; the flow comes back by itself when it "
@@ -181,6 +187,8 @@ constexpr Row kRows[] = {
      "Add the port again: the flow then comes back by itself, as soon as OVS "
      "has checked that it is right.  If OVS does not need it any more, it "
      "deletes it soon."},
+    {"set/icmpv6_code", kIcmpv6Set, kIcmpv6Later},
+    {"set/icmpv6_type", kIcmpv6Set, kIcmpv6Later},
     {"set/later_fragment",
      "The flow sets an IPv4 address and may be hit by later fragments.",
      "Let the OpenFlow rule match ip_frag=not_later."},
@@ -197,9 +205,10 @@ constexpr Row kRows[] = {
      "prepared yet: they are made one after the other after the start.",
      "If it persists: fewer different floods and mirrors."},
     {"table/masks", "Too many different masks (128) in XDP.",
-     "Let OpenFlow rules match the same fields in all tables; flows of masks "
-     "that are there already still go to XDP, and this one does by itself "
-     "when more than 8 masks are free."},
+     "Let OpenFlow rules match the same fields, with prefixes of the same "
+     "lengths: xdp-offload/explain table/masks lists the masks that there "
+     "are.  Flows of these still go to XDP, and this one does by itself when "
+     "more than 8 masks are free."},
     {"table/ports", "Too many ports (1023) in XDP.", kNothing},
     {"table/recirc_ids", "Too many recirculation ids in use (16384).",
      "Fewer different recirculations: select groups, bonds, MPLS."},

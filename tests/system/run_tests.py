@@ -14,6 +14,7 @@ import traceback
 
 import mounts
 import skips
+import test_advice
 import test_coexistence
 import test_config
 import test_counters
@@ -39,6 +40,7 @@ from suite import Context, Failed, Skipped
 # Of (name, function); the function's text says what is tested.
 TESTS = (test_traffic.TESTS + test_counters.TESTS + test_ports.TESTS
          + test_identity.TESTS + test_config.TESTS + test_explain.TESTS
+         + test_advice.TESTS
          + test_restart.TESTS + test_persistence.TESTS + test_privileges.TESTS
          + test_trouble.TESTS + test_widened.TESTS
          + test_differential.TESTS

@@ -2,10 +2,13 @@
 """xdp-offload/explain and xdp-offload/trace: why, and what would happen."""
 import re
 import shlex
+import signal
 import time
 
-from lab import Stream, exchange, ping, settled_counters, udp_frame, wait_for
-from suite import expect, expect_exact, per_port_rules, wait_offloaded
+from lab import (Stream, exchange, ping, run, settled_counters, udp_frame,
+                 wait_for)
+from suite import (expect, expect_exact, flows_in_tables, per_port_rules,
+                   wait_offloaded)
 
 FORGET_AFTER = 30  # Seconds: flowxlate/refusals.h.
 
@@ -136,6 +139,12 @@ def test_waiting(context):
         expect('tx-port, of output:' + b.port in verdict, '%s', verdict)
         b.run('ethtool', '-K', 'eth0', 'gro', 'on')
         wait_for('no waiting', lambda: not explained(lab, 'waiting/')[0])
+        run('ip', '-n', lab.switch, 'link', 'set', b.port, 'down')
+        flows, text = wait_for('waiting', lambda: (
+            lambda f: f if f[0] else None)(explained(lab, 'waiting/')))
+        expect(set(flows) == {'waiting/link_down'}, '%s', text)
+        run('ip', '-n', lab.switch, 'link', 'set', b.port, 'up')
+        wait_for('no waiting', lambda: not explained(lab, 'waiting/')[0])
         ufids = [f['ufid'] for f in lab.ovs.flows('xdp')]
         expect(ufids, 'no flow in XDP')
 
@@ -157,13 +166,18 @@ def test_waiting(context):
 
 
 def test_explain_full(context):
-    """A flow after the table is full: explain says how to make it larger."""
+    """A flow after the table is full: explain says how to make it larger, and it is."""
     with context.lab(config=['xdp-offload-max-flows=16']) as lab:
         a, b = lab.hosts
-        for port in range(7000, 7040):
-            rule(lab, 'udp,tp_dst=%d,in_port=%d,actions=output:%d' % (
-                port, lab.ovs.of_port(a.port), lab.ovs.of_port(b.port)))
-            exchange(a, b, udp_frame(a, b, dport=port), 2, settle=0)
+
+        def make_flows():
+            for port in range(7000, 7040):
+                rule(lab, 'udp,tp_dst=%d,in_port=%d,actions=output:%d' % (
+                    port, lab.ovs.of_port(a.port), lab.ovs.of_port(b.port)))
+            for port in range(7000, 7040):
+                exchange(a, b, udp_frame(a, b, dport=port), 2, settle=0)
+
+        make_flows()
         flows, text = wait_for('a full table', lambda: (
             lambda f: f if len(f[0].get('table/flows', [])) >= 20 else None)(
                 explained(lab, 'table/')))
@@ -175,6 +189,13 @@ def test_explain_full(context):
             r'udp\(dst=(\d+)\)', text)[1]))
         expect('as it came: no-flow' in trace(lab, a.port, frame), 'trace')
         context.note('%d flows after 16', len(flows['table/flows']))
+        lab.ovs.vsctl('set', 'Open_vSwitch', '.',
+                      'other_config:xdp-offload-max-flows=64')
+        lab.ovs.kill_vswitchd(signal.SIGTERM)
+        lab.ovs.start_vswitchd()
+        make_flows()
+        wait_for('40 flows', lambda: flows_in_tables(lab)[0] >= 40)
+        expect(not explained(lab, 'table/')[0], '%s', explain(lab, 'table/'))
 
 
 def test_trace(context):

@@ -1,0 +1,279 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What docs/reasons.md tells operators to do helps: it is done, and the packets that were
+refused are executed in XDP.
+
+A case is rules that give a reason, and what the advice makes of them.  In the rules {a},
+{b} and {c} are the OpenFlow ports of three hosts; 'a' sends.
+"""
+import dataclasses
+import re
+import shlex
+import socket
+import struct
+import time
+from typing import Callable
+
+from lab import checksum, udp_frame, wait_for
+from suite import Failed, expect, xdp_packets
+from test_explosion import ACCESS_LIST, frames_of_many_masks
+
+COUNT = 40                      # Packets of a case that must be in XDP.
+MPLS_LABELS = struct.pack('!II', 16 << 12 | 64, 17 << 12 | 0x100 | 64)
+TRACE = 'xdp-offload/trace PORT FLOW'
+
+
+def udp(a, b):
+    return udp_frame(a, b)
+
+
+def later_fragment(a, b):
+    frame = bytearray(udp_frame(a, b))
+    frame[20:22] = b'\0\x10'    # 128 bytes further on, the last one.
+    frame[24:26] = b'\0\0'
+    frame[24:26] = struct.pack('!H', checksum(bytes(frame[14:34])))
+    return bytes(frame)
+
+
+def payload_of_type(eth_type, payload):
+    def frame(a, b):
+        return (bytes.fromhex((b.mac + a.mac).replace(':', ''))
+                + struct.pack('!H', eth_type) + payload)
+    return frame
+
+
+def broadcast(a, b):
+    return b'\xff' * 6 + udp_frame(a, b)[6:]
+
+
+def echo_request(a, b):
+    """Of ICMPv6."""
+    src, dst = (socket.inet_pton(socket.AF_INET6, x.ip6) for x in (a, b))
+    message = b'\x80\0\0\0\0\1\0\1' + bytes(32)
+    pseudo = src + dst + struct.pack('!II', len(message), 58)
+    message = (message[:2] + struct.pack('!H', checksum(pseudo + message))
+               + message[4:])
+    return payload_of_type(0x86dd, struct.pack(
+        '!IHBB', 6 << 28, len(message), 58, 64) + src + dst + message)(a, b)
+
+
+mpls_one = payload_of_type(0x8847, struct.pack('!I', 16 << 12 | 0x140)
+                           + bytes(60))
+mpls_two = payload_of_type(0x8847, MPLS_LABELS + bytes(60))
+
+
+@dataclasses.dataclass
+class Case:
+    reason: str
+    before: tuple               # Rules: text after "add-flow br0".
+    after: tuple                # With the advice.
+    frame: Callable = udp
+    groups: tuple = ((), ())    # Before and after.
+    commands: tuple = ((), ())  # What else: of ovs-ofctl, "vsctl" if it begins so.
+
+
+def in_a(actions, match='udp'):
+    return 'priority=10,%s,in_port={a},actions=%s' % (match, actions)
+
+
+OUT = in_a('output:{b}')
+
+
+def buckets(*weights, more='', actions=''):
+    return ('group_id=1,type=select,%s' % more + ','.join(
+        'bucket=bucket_id=%d,weight:%d,actions=%soutput:{%s}' % (
+            i + 1, w, actions, 'bc'[i % 2]) for i, w in enumerate(weights)),)
+
+
+SFLOW = ('vsctl --id=@s create sflow agent=lo target="127.0.0.1" sampling=64 '
+         '-- set bridge br0 sflow=@s')
+
+
+CASES = [
+    Case('action/after_output',
+         (in_a('output:{b},mod_dl_src:02:00:00:00:00:77,output:{c}'),),
+         (in_a('mod_dl_src:02:00:00:00:00:77,output:{b},output:{c}'),)),
+    Case('action/hash_l4', (in_a('group:1'),), (in_a('group:1'),),
+         groups=(buckets(1, 1, more='selection_method=dp_hash,'),
+                 buckets(1, 1))),
+    Case('action/hash_l4', (in_a('group:1'),), (in_a('group:1'),),
+         groups=(buckets(1, 1, more='selection_method=dp_hash,'),
+                 buckets(1, 1, more='selection_method=dp_hash,'
+                         'selection_method_param=4294967296,'))),
+    Case('action/ct', (in_a('ct(table=1)'), 'table=1,actions=output:{b}'),
+         (OUT,)),
+    Case('action/meter', (in_a('meter:1,output:{b}'),), (OUT,),
+         commands=(('add-meter br0 meter=1,pktps,bands=type=drop,rate=100000',
+                    ), ())),
+    Case('action/clone', (in_a('clone(ct(commit),output:{c}),output:{b}'),),
+         (in_a('output:{c},output:{b}'),)),
+    Case('action/check_pkt_len',
+         (in_a('check_pkt_larger(100)->NXM_NX_REG0[0],resubmit(,1)'),
+          'table=1,reg0=1,actions=output:{b}', 'table=1,actions=output:{c}'),
+         (OUT,)),
+    Case('action/push_mpls', (in_a('push_mpls:0x8847,output:{b}'),), (OUT,)),
+    Case('action/pop_mpls',
+         (in_a('pop_mpls:0x0800,output:{b}', 'mpls'),),
+         (in_a('output:{b}', 'mpls'),), frame=mpls_one),
+    Case('set/mpls_lse',
+         (in_a('set_mpls_ttl(9),output:{b}', 'mpls'),),
+         (in_a('output:{b}', 'mpls'),), frame=mpls_one),
+    Case('action/push_nsh', (in_a('encap(nsh),encap(ethernet),output:{b}'),),
+         (OUT,)),
+    Case('action/sample', (OUT,), (OUT,),
+         commands=((SFLOW,), ('vsctl clear bridge br0 sflow',))),
+    Case('action/too_many_outputs',
+         (in_a('output(port={b},max_len=100),output:{c}'),),
+         (in_a('output:{b},output:{c}'),)),
+    Case('action/after_output',
+         (in_a('output:{c},output(port={b},max_len=100)'),),
+         (in_a('output(port={b},max_len=100)'),)),
+    Case('action/userspace', (in_a('controller'),), (OUT,)),
+    Case('set/later_fragment',
+         (in_a('mod_nw_src:1.2.3.4,output:{b}'),),
+         (in_a('mod_nw_src:1.2.3.4,output:{b}', 'udp,ip_frag=not_later'),
+          in_a('output:{b}').replace('=10', '=5')),
+         frame=later_fragment),
+    Case('set/icmpv6_type',
+         (in_a('set_field:129->icmpv6_type,group:1', 'icmp6'),),
+         (in_a('group:1', 'icmp6'),), frame=echo_request,
+         groups=(buckets(1, 1),
+                 buckets(1, 1, actions='set_field:129->icmpv6_type,'))),
+    Case('match/mpls', (in_a('pop_mpls:0x8847,resubmit(,1)', 'mpls'),
+                        'table=1,mpls,mpls_label=17,actions=output:{b}'),
+         (in_a('output:{b}', 'mpls'),), frame=mpls_two),
+    Case('set/skb_mark', (in_a('set_field:5->pkt_mark,output:{b}'),), (OUT,)),
+    Case('set/skb_priority', (in_a('set_queue:1,output:{b}'),), (OUT,)),
+    Case('output/not_an_xdp_port', (in_a('output:LOCAL'),), (OUT,)),
+    Case('output/not_an_xdp_port', ('actions=NORMAL',), ('actions=NORMAL',),
+         frame=broadcast, commands=((), ('mod-port br0 br0 no-flood',))),
+]
+
+
+def refused(lab, reason):
+    m = re.search(r'^%s: (\d+)' % reason, lab.ovs.appctl(
+        'xdp-offload/rejects'), re.MULTILINE)
+    return int(m[1]) if m else 0
+
+
+def send(host, frame, count):
+    s = host.raw_socket()
+    for _ in range(count):
+        s.send(frame)
+        time.sleep(0.002)
+    s.close()
+
+
+def program(lab, rules, groups, commands):
+    names = dict(zip('abc', (lab.ovs.of_port(h.port) for h in lab.hosts)))
+    of = ('-OOpenFlow15',)
+    lab.ovs.ofctl(*of, 'del-flows', 'br0')
+    lab.ovs.ofctl(*of, 'del-groups', 'br0')
+    lab.ovs.appctl('revalidator/purge')
+    for command in commands:
+        words = shlex.split(command)
+        if words[0] == 'vsctl':
+            lab.ovs.vsctl(*words[1:])
+        else:
+            lab.ovs.ofctl(*of, *words)
+    for group in groups:
+        lab.ovs.ofctl(*of, 'add-group', 'br0', group.format(**names))
+    for rule in rules:
+        lab.ovs.ofctl(*of, 'add-flow', 'br0', rule.format(**names))
+
+
+def expect_rule(lab, port, explained):
+    """Does as the advice says: looks for the OpenFlow rule behind a flow."""
+    flow = re.search(r'^    (\S+), actions:', explained, re.MULTILINE)[1]
+    told = lab.ovs.appctl('xdp-offload/trace', port, flow)
+    expect(re.search(r'^ *0\. .*in_port=', told, re.MULTILINE), '%s: %s', flow,
+           told)
+
+
+def check(lab, case):
+    a, b = lab.hosts[:2]
+    frame = case.frame(a, b)
+    n = refused(lab, case.reason)
+    program(lab, case.before, case.groups[0], case.commands[0])
+    send(a, frame, 3)
+    try:
+        wait_for(case.reason, lambda: refused(lab, case.reason) > n, 3)
+    except RuntimeError:
+        raise Failed('not the reason: ' + lab.ovs.appctl(
+            'xdp-offload/explain', a.port)) from None
+    explained = lab.ovs.appctl('xdp-offload/explain', case.reason)
+    if TRACE in explained:
+        expect_rule(lab, a.port, explained)
+    program(lab, case.after, case.groups[1], case.commands[1])
+    send(a, frame, 3)
+    time.sleep(0.1)
+    before = xdp_packets(lab, a.port)
+    send(a, frame, COUNT)
+    in_xdp = xdp_packets(lab, a.port) - before
+    # A packet that is recirculated counts in each flow.
+    expect(in_xdp >= COUNT, 'after the advice only %d of %d in XDP; %s', in_xdp,
+           COUNT, lab.ovs.appctl('xdp-offload/explain'))
+
+
+def test_advice(context):
+    """What docs/reasons.md says about a refused flow helps."""
+    failed = []
+    with context.lab(3) as lab:
+        for case in CASES:
+            try:
+                check(lab, case)
+            except (Failed, RuntimeError) as e:
+                failed.append('%s: %s' % (case.reason, e))
+    context.note('%d reasons', len({case.reason for case in CASES}))
+    expect(not failed, '%s', '\n'.join(failed))
+
+
+# As few masks as an address has bits.
+ADDRESSES = tuple('priority=%d,in_port={c},udp,nw_src=10.0.0.%d,actions={b}' % (
+    10 * i, i) for i in (1, 2, 3)) + ('priority=1,in_port={c},actions=drop',)
+
+
+def test_masks(context):
+    """When masks are scarce explain lists what uses them; rules of fewer fields help.
+    """
+    with context.lab() as lab:
+        a, b = lab.hosts
+        names = {'c': lab.ovs.of_port(a.port), 'b': lab.ovs.of_port(b.port)}
+        frames = frames_of_many_masks(a, b)[:300]
+
+        def attack(rules):
+            lab.ovs.ofctl('del-flows', 'br0')
+            for rule in rules:
+                lab.ovs.ofctl('add-flow', 'br0', rule.format(**names))
+            lab.ovs.appctl('revalidator/purge')
+            n = refused(lab, 'table/masks')
+            for frame in frames:
+                send(a, frame, 2)
+            time.sleep(0.5)
+            return refused(lab, 'table/masks') - n
+
+        expect('masks in use' not in lab.ovs.appctl('xdp-offload/explain'),
+               'masks are told of without need')
+        n = attack(ACCESS_LIST)
+        text = lab.ovs.appctl('xdp-offload/explain', 'table/masks')
+        expect(n > 100 and 'table/masks: ' in text, '%d refused, %s', n, text)
+        m = re.search(r'^masks in use: (\d+) of 128.*\n'
+                      r'  (\d+) of ipv4, \d+ flows: .*ipv4_src in \d+ ways '
+                      r'\(.*/\d+ .*udp_src in .*udp_dst in \d+ ways \(.*\n'
+                      r'    for example in_port\(%s\),.*ipv4_src=10\.'
+                      % a.port, text, re.MULTILINE)
+        expect(m and int(m[1]) >= 64 and int(m[2]) >= 32, '%s', text)
+        expect('masks in use' in lab.ovs.appctl('xdp-offload/explain'),
+               'not in explain')
+        expect('masks in use' not in lab.ovs.appctl(
+            'xdp-offload/explain', 'output/'), 'in explain output/')
+        context.show('masks in use' + text.partition('masks in use')[2])
+
+        n_refused = attack(ADDRESSES)
+        context.note('refused: %d flows, and %d with the advice', n, n_refused)
+        expect(not n_refused, '%d are refused', n_refused)
+
+
+TESTS = [
+    ('advice', test_advice),
+    ('explain-masks', test_masks),
+]
