@@ -255,7 +255,8 @@ excludes(uint16_t value, uint16_t mask, uint16_t wanted)
 }
 
 /* Is it certain that no packet with the match 'flow' under 'mask' has a transport
- * header of this protocol? */
+ * header of this protocol?  miniflow_extract() takes ICMP for that over IPv6 as well,
+ * and ICMPv6 over IPv4. */
 static bool
 excludes_proto(const struct flow *flow, const struct flow *mask, uint8_t proto)
 {
@@ -268,8 +269,7 @@ excludes_nd(const struct flow *flow, const struct flow *mask)
 {
     uint16_t type = ntohs(flow->tp_src), type_mask = ntohs(mask->tp_src);
 
-    return flow->dl_type != htons(ETH_TYPE_IPV6)
-           || excludes_proto(flow, mask, IPPROTO_ICMPV6)
+    return excludes_proto(flow, mask, IPPROTO_ICMPV6)
            || flow->tp_dst & mask->tp_dst
            || (excludes(type, type_mask, ND_NEIGHBOR_SOLICIT)
                && excludes(type, type_mask, ND_NEIGHBOR_ADVERT));
@@ -309,11 +309,9 @@ is_absent(enum mf_prereqs prereqs, const struct flow *flow,
     case MFP_SCTP:
         return excludes_proto(flow, mask, IPPROTO_SCTP);
     case MFP_ICMPV4:
-        return (flow->dl_type != htons(ETH_TYPE_IP)
-                || excludes_proto(flow, mask, IPPROTO_ICMP));
+        return excludes_proto(flow, mask, IPPROTO_ICMP);
     case MFP_ICMPV6:
-        return (flow->dl_type != htons(ETH_TYPE_IPV6)
-                || excludes_proto(flow, mask, IPPROTO_ICMPV6));
+        return excludes_proto(flow, mask, IPPROTO_ICMPV6);
     case MFP_ND:
     case MFP_ND_SOLICIT:
     case MFP_ND_ADVERT:
@@ -330,7 +328,6 @@ has_igmp(const struct flow *lost, const struct flow *flow,
          const struct flow *mask)
 {
     return (lost->tp_src || lost->tp_dst || lost->igmp_group_ip4)
-           && flow->dl_type == htons(ETH_TYPE_IP)
            && !excludes_proto(flow, mask, IPPROTO_IGMP);
 }
 

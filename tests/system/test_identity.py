@@ -133,7 +133,8 @@ def test_moved_away(context):
             text = lab.ovs.offload_show()[0]
             expect('transmit: no, the device is in another network namespace'
                    in text, 'show does not say where it is:\n%s', text)
-            expect(explain(lab, 'parked/no_device') == 1, 'no explanation')
+            # And flows of what the host says of its own accord.
+            expect(explain(lab, 'parked/no_device') >= 1, 'no explanation')
 
             move(lab, b, there, back=True)
             wait_for('show to tell', lambda: 'remove the port from OVS and '
@@ -213,8 +214,6 @@ def test_type_change(context):
                         time.sleep(1.5)
                 took = back_in_xdp(lab, a, b, ' -> '.join(types), context)
                 expect(took < 3, 'they come back after %.1f s only', took)
-                wait_for('nothing to be parked', lambda: not explain(
-                    lab, 'parked/'), 3)
             before = xdp_packets(lab, b.port)
             arrived = phase((to, fro))
             expect(min(arrived) > 80, 'only %d and %d arrive', *arrived)
