@@ -274,7 +274,8 @@ void Entrances::note_chain(const nlmsghdr *nlh, Chains *chains) {
         return;
     }
     for (auto &chain : found) {
-        chain.text = "nftables has the chain " + table + " " + name + " on it";
+        chain.text = "nftables has the chain ";
+        chain.text.append(table).append(" ").append(name).append(" on it");
         chains->push_back(chain);
     }
 }

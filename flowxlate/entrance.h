@@ -24,6 +24,7 @@
 #include <chrono>
 #include <map>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "match.h"
@@ -36,7 +37,10 @@ struct Entrance {
     struct Vlan {
         uint16_t id;
         __be16 tpid;
-        auto operator<=>(const Vlan &) const = default;
+        bool operator==(const Vlan &) const = default;
+        bool operator<(const Vlan &other) const {
+            return std::tie(id, tpid) < std::tie(other.id, other.tpid);
+        }
     };
 
     std::vector<Vlan> vlans;  // That devices on top take.

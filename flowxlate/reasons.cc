@@ -156,8 +156,7 @@ constexpr Row kRows[] = {
     {"output/not_an_xdp_port",
      "One of the flow's output ports takes no frames from XDP: the bridge's "
      "own port, a tunnel, tap, patch or DPDK port, or one that was refused.",
-     "Broadcasts go to the bridge's own port too, unless the host needs none "
-     "there: ovs-ofctl mod-port BRIDGE BRIDGE no-flood.  Other ports: "
+     "Broadcasts always go to the bridge's own port too.  Other ports: "
      "xdp-offload/show lists those that are in XDP, and ovs-vswitchd.log says "
      "why another one was not taken.  When it is, the flow goes to XDP by "
      "itself (userspace datapath)."},

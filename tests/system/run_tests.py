@@ -48,6 +48,11 @@ TESTS = (test_traffic.TESTS + test_counters.TESTS + test_ports.TESTS
          + test_explosion.TESTS + test_top.TESTS + test_coexistence.TESTS
          + test_tap.TESTS + test_slow_path.TESTS)
 
+# Half a minute and more each, and others look at the same in less: for
+# "tests/run nightly", and for who names them.
+NIGHTLY = ('port-flapping', 'identity-names', 'explain-forget', 'kept-late-controller',
+           'kept-restore-wait', 'kept-user', 'kept-reasons', 'slow-port')
+
 
 def describe(function):
     return function.__doc__.splitlines()[0].rstrip('.')
@@ -61,6 +66,8 @@ def parse_args():
     parser.add_argument('--plugin', metavar='DIR')
     parser.add_argument('--filter', metavar='SUBSTRING', default='',
                         help='run the tests with this in their name')
+    parser.add_argument('--nightly', action='store_true',
+                        help='also those that take long')
     parser.add_argument('--list', action='store_true',
                         help='print the tests and their numbers')
     args = parser.parse_args()
@@ -124,7 +131,8 @@ def main():
     context = Context(os.path.abspath(args.ovs), os.path.abspath(args.plugin))
     context.had_xdp = 'xdp' in run('ip', '-d', 'link')
     chosen = [(number, *test) for number, test in numbered
-              if args.filter in test[0]]
+              if args.filter in test[0]
+              and (args.nightly or args.filter or test[0] not in NIGHTLY)]
     if not chosen:
         sys.exit('run_tests.py: no test has "%s" in its name' % args.filter)
     chosen.append((len(TESTS) + 1, 'nothing-left', test_nothing_left))
@@ -133,6 +141,8 @@ def main():
                if result == 'skipped']
     if skipped:
         print(skips.summary(skipped))
+    if not args.nightly and not args.filter:
+        print('left to "tests/run nightly": ' + ', '.join(NIGHTLY))
     print('%d passed, %d failed, %d skipped' % tuple(
         results.count(r) for r in ('passed', 'failed', 'skipped')))
     return 1 if 'failed' in results else 0

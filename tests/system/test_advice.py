@@ -41,21 +41,6 @@ def payload_of_type(eth_type, payload):
     return frame
 
 
-def broadcast(a, b):
-    return b'\xff' * 6 + udp_frame(a, b)[6:]
-
-
-def echo_request(a, b):
-    """Of ICMPv6."""
-    src, dst = (socket.inet_pton(socket.AF_INET6, x.ip6) for x in (a, b))
-    message = b'\x80\0\0\0\0\1\0\1' + bytes(32)
-    pseudo = src + dst + struct.pack('!II', len(message), 58)
-    message = (message[:2] + struct.pack('!H', checksum(pseudo + message))
-               + message[4:])
-    return payload_of_type(0x86dd, struct.pack(
-        '!IHBB', 6 << 28, len(message), 58, 64) + src + dst + message)(a, b)
-
-
 mpls_one = payload_of_type(0x8847, struct.pack('!I', 16 << 12 | 0x140)
                            + bytes(60))
 mpls_two = payload_of_type(0x8847, MPLS_LABELS + bytes(60))
@@ -133,19 +118,12 @@ CASES = [
          (in_a('mod_nw_src:1.2.3.4,output:{b}', 'udp,ip_frag=not_later'),
           in_a('output:{b}').replace('=10', '=5')),
          frame=later_fragment),
-    Case('set/icmpv6_type',
-         (in_a('set_field:129->icmpv6_type,group:1', 'icmp6'),),
-         (in_a('group:1', 'icmp6'),), frame=echo_request,
-         groups=(buckets(1, 1),
-                 buckets(1, 1, actions='set_field:129->icmpv6_type,'))),
     Case('match/mpls', (in_a('pop_mpls:0x8847,resubmit(,1)', 'mpls'),
                         'table=1,mpls,mpls_label=17,actions=output:{b}'),
          (in_a('output:{b}', 'mpls'),), frame=mpls_two),
     Case('set/skb_mark', (in_a('set_field:5->pkt_mark,output:{b}'),), (OUT,)),
     Case('set/skb_priority', (in_a('set_queue:1,output:{b}'),), (OUT,)),
     Case('output/not_an_xdp_port', (in_a('output:LOCAL'),), (OUT,)),
-    Case('output/not_an_xdp_port', ('actions=NORMAL',), ('actions=NORMAL',),
-         frame=broadcast, commands=((), ('mod-port br0 br0 no-flood',))),
 ]
 
 
@@ -255,7 +233,7 @@ def test_masks(context):
                'masks are told of without need')
         n = attack(ACCESS_LIST)
         text = lab.ovs.appctl('xdp-offload/explain', 'table/masks')
-        expect(n > 100 and 'table/masks: ' in text, '%d refused, %s', n, text)
+        expect(n > 50 and 'table/masks: ' in text, '%d refused, %s', n, text)
         m = re.search(r'^masks in use: (\d+) of 128.*\n'
                       r'  (\d+) of ipv4, \d+ flows: .*ipv4_src in \d+ ways '
                       r'\(.*/\d+ .*udp_src in .*udp_dst in \d+ ways \(.*\n'

@@ -35,7 +35,7 @@ VIEW = ['nsenter', '--mount=/proc/%d/ns/mnt' % os.getpid()]
 SURVIVE = r'flows survive ovs-vswitchd \(%s\)$' % re.escape(PINS)
 END = 'flows end with this process: %s.*; what to do: .*%s.*, then restart'
 QUICK = ['xdp-offload-handover=1']
-TAKEN_OVER = 30                 # Seconds, on a busy machine.
+TAKEN_OVER = 90                 # Seconds, on a busy machine.
 
 
 @contextlib.contextmanager
