@@ -484,12 +484,12 @@ def test_restarted(context):
     with context.lab() as lab:
         with traffic(lab) as (a, b):
             process = subprocess.Popen(
-                **command(lab, '--once', '--json', '-i', '6'),
+                **command(lab, '--once', '--json', '-i', '10'),
                 stdout=subprocess.PIPE, text=True)
             time.sleep(1)             # It has its first sample.
             lab.ovs.kill_vswitchd(signal.SIGKILL)
             lab.ovs.start_vswitchd()
-            view = json.loads(process.communicate(timeout=20)[0])
+            view = json.loads(process.communicate(timeout=30)[0])
         expect(process.returncode == 0 and view['restarted'], '%s', view)
         ports = {p['name']: p for p in view['ports']}
         for host, pps in ((a, 200), (b, 1000)):
