@@ -49,7 +49,8 @@ std::string why_programs_overlap(const std::string &release,
             }
         }
         if (config.eof()) {
-            return needs + ", and " + file + " does not have it";
+            return std::string(needs).append(", and ").append(file).append(
+                " does not have it");
         }
     }
     return needs + ", and neither " + files[0] + " nor " + files[1]
