@@ -16,9 +16,10 @@ namespace flowxlate::bench {
 namespace {
 
 // Bounds of ratios, which hold on any processor because both sides do the same
-// kind of work there.  Behind each: what was measured, on processors that
-// differ by three times in what a bare redirect takes.
-constexpr double kMaxToShortest = 1.5;      // One mask to the yardstick.
+// kind of work there.  Ours to the yardstick: 1.35 to 1.41 on an AMD EPYC, and
+// 1.45 where each instruction takes the same time (tests/vm/run
+// --count-instructions), though to a bare redirect it is 2.5 and 7.8.
+constexpr double kMaxToShortest = 1.55;     // One mask to the yardstick.
 constexpr double kMaxMostToOne = 1.1;       // Most masks to one.
 constexpr double kMaxToHashWalk = 1 / 6.0;  // 16 masks to the walk of 16.
 constexpr double kMaxFlowsToWalk = 0.9;     // Ours to the walk, 65536 flows.
@@ -138,7 +139,7 @@ TEST(Cost, IsNearTheShortestProgram) {
 }
 
 // Plants faults, and looks whether the bound above is so near that it is
-// missed then.  It is by 15 % where ours takes 1.31 times the yardstick or
+// missed then.  It is by 15 % where ours takes 1.35 times the yardstick or
 // more; by 25 % it must be on any processor.
 TEST(Cost, ASlowdownIsSeen) {
     pin_to_cpu(0);
