@@ -352,14 +352,7 @@ Failure Entrances::look_now() {
 Failure Entrances::find_filters(Ifindex ifindex, bool terse,
                                 std::string *who) {
     std::array<char, kNetlinkBufferSize> buffer;
-    auto *nlh = mnl_nlmsg_put_header(buffer.data());
-    nlh->nlmsg_type = RTM_GETTFILTER;
-    nlh->nlmsg_flags = NLM_F_DUMP;
-    nlh->nlmsg_seq = ++seq_;
-    auto *tcm =
-        static_cast<tcmsg *>(mnl_nlmsg_put_extra_header(nlh, sizeof(tcmsg)));
-    tcm->tcm_ifindex = index(ifindex);
-    tcm->tcm_parent = TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS);
+    auto *nlh = put_ingress_filters_request(buffer.data(), ifindex, 0, ++seq_);
     if (terse) {
         const nla_bitfield32 flags{TCA_DUMP_FLAGS_TERSE, TCA_DUMP_FLAGS_TERSE};
         mnl_attr_put(nlh, TCA_DUMP_FLAGS, sizeof flags, &flags);

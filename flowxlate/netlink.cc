@@ -2,6 +2,8 @@
 #include "netlink.h"
 
 #include <libmnl/libmnl.h>
+#include <linux/pkt_sched.h>
+#include <linux/rtnetlink.h>
 #include <sys/socket.h>
 
 #include <array>
@@ -72,6 +74,20 @@ int request(mnl_socket *socket, nlmsghdr *nlh, NetlinkHandler handler) {
             return errno;
         }
     }
+}
+
+nlmsghdr *put_ingress_filters_request(char *buffer, Ifindex ifindex,
+                                      uint16_t priority, uint32_t seq) {
+    auto *nlh = mnl_nlmsg_put_header(buffer);
+    nlh->nlmsg_type = RTM_GETTFILTER;
+    nlh->nlmsg_flags = NLM_F_DUMP;
+    nlh->nlmsg_seq = seq;
+    auto *tcm =
+        static_cast<tcmsg *>(mnl_nlmsg_put_extra_header(nlh, sizeof(tcmsg)));
+    tcm->tcm_ifindex = index(ifindex);
+    tcm->tcm_parent = TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS);
+    tcm->tcm_info = TC_H_MAKE(priority << 16, 0);
+    return nlh;
 }
 
 }  // namespace flowxlate

@@ -4,6 +4,7 @@
 #define FLOWXLATE_NETLINK_H
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <memory>
 
@@ -33,6 +34,11 @@ using AttrHandler = std::function<void(const nlattr *)>;
 // may be inconsistent.  What is left of an earlier reply, say because memory
 // ran out in the middle of it, is not taken for this one's.
 int request(mnl_socket *, nlmsghdr *nlh, NetlinkHandler handler);
+
+// Begins, in a buffer of kNetlinkBufferSize, a request for the TC filters at
+// the ingress of a device: those of one priority, or all (0).
+nlmsghdr *put_ingress_filters_request(char *buffer, Ifindex, uint16_t priority,
+                                      uint32_t seq);
 
 // The attributes behind a message's header of 'header' bytes, or in 'nest'.
 void for_each_attr(const nlmsghdr *, size_t header, AttrHandler);

@@ -75,16 +75,8 @@ Failure ShapingQueries::look() {
 bool ShapingQueries::polices(Ifindex ifindex, uint16_t priority,
                              const char *kind) {
     std::array<char, kNetlinkBufferSize> buffer;
-    auto *nlh = mnl_nlmsg_put_header(buffer.data());
-    nlh->nlmsg_type = RTM_GETTFILTER;
-    nlh->nlmsg_flags = NLM_F_DUMP;
-    nlh->nlmsg_seq = ++seq_;
-    auto *tcm =
-        static_cast<tcmsg *>(mnl_nlmsg_put_extra_header(nlh, sizeof(tcmsg)));
-    tcm->tcm_ifindex = index(ifindex);
-    tcm->tcm_parent = TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS);
-    tcm->tcm_info = TC_H_MAKE(priority << 16, 0);
-
+    auto *nlh =
+        put_ingress_filters_request(buffer.data(), ifindex, priority, ++seq_);
     bool found = false;
     (void)request(socket_.get(), nlh, [&](const nlmsghdr *reply) {
         found |= kind_of(reply) == kind;

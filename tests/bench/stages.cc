@@ -20,13 +20,11 @@ void share_maps(const bpf_object *from, bpf_object *to) {
     bpf_map *map;
     bpf_object__for_each_map(map, to) {
         const auto *name = bpf_map__name(map);
-        if (bpf_map__is_internal(map)) {
-            continue;  // Constants; set_constants() sees to them.
-        }
-        const auto *mine = bpf_object__find_map_by_name(from, name);
-        if (!std::strcmp(name, kOwnMap)) {
+        // set_constants() sees to the constants.
+        if (bpf_map__is_internal(map) || !std::strcmp(name, kOwnMap)) {
             continue;
         }
+        const auto *mine = bpf_object__find_map_by_name(from, name);
         if (!mine || bpf_map__reuse_fd(map, bpf_map__fd(mine))) {
             throw std::runtime_error(std::string("cannot share ") + name);
         }
