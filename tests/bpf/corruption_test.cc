@@ -22,8 +22,7 @@ class CorruptedTables : public ::testing::Test {
 protected:
     // A packet that the flow matches and the flow cache does not know.
     Frame fresh() {
-        return Packet().eth(kIpv4).ipv4(IPPROTO_UDP).udp(++source_port_, 53)
-            .payload(22).bytes();
+        return Packet().eth(kIpv4).ipv4(IPPROTO_UDP).udp(++source_port_, 53).payload(22).bytes();
     }
 
     void expect_miss(const Frame &in, const char *what) {

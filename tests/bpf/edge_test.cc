@@ -94,15 +94,15 @@ public:
         address.sxdp_queue_id = queue;
         address.sxdp_flags = XDP_COPY;
         ok_ = fd_
-              && !setsockopt(fd_.get(), SOL_XDP, XDP_UMEM_REG, &reg,
-                             sizeof reg)
-              && !setsockopt(fd_.get(), SOL_XDP, XDP_UMEM_FILL_RING, &n,
-                             sizeof n)
-              && !setsockopt(fd_.get(), SOL_XDP, XDP_UMEM_COMPLETION_RING, &n,
-                             sizeof n)
-              && !setsockopt(fd_.get(), SOL_XDP, XDP_RX_RING, &n, sizeof n)
-              && !bind(fd_.get(), reinterpret_cast<sockaddr *>(&address),
-                       sizeof address);
+           && !setsockopt(fd_.get(), SOL_XDP, XDP_UMEM_REG, &reg,
+                          sizeof reg)
+           && !setsockopt(fd_.get(), SOL_XDP, XDP_UMEM_FILL_RING, &n,
+                          sizeof n)
+           && !setsockopt(fd_.get(), SOL_XDP, XDP_UMEM_COMPLETION_RING, &n,
+                          sizeof n)
+           && !setsockopt(fd_.get(), SOL_XDP, XDP_RX_RING, &n, sizeof n)
+           && !bind(fd_.get(), reinterpret_cast<sockaddr *>(&address),
+                    sizeof address);
     }
     bool ok() const { return ok_; }
     int fd() const { return fd_.get(); }
@@ -179,8 +179,7 @@ TEST(Tap, PassesOnWhatMayBeSegments) {
     const auto saved = port;
     port.max_partial = XF_TAP_MAX_PARTIAL;
     auto tcp = [](size_t payload) {
-        return Packet().eth(0x0800).ipv4(IPPROTO_TCP).tcp(1, 2).payload(
-            payload);
+        return Packet().eth(0x0800).ipv4(IPPROTO_TCP).tcp(1, 2).payload(payload);
     };
     const struct {
         const char *name;
@@ -270,8 +269,7 @@ TEST(Lookup, FindsFlowsThatOverflowTheirBucket) {
         return FlowSpec::ipv4().ipv4_dst(ip, ~0U).to(kOut);
     };
     auto packet = [](uint32_t ip) {
-        return udp4().poke(30, ip >> 24).poke(31, ip >> 16).poke(32, ip >> 8)
-            .poke(33, ip).bytes();
+        return udp4().poke(30, ip >> 24).poke(31, ip >> 16).poke(32, ip >> 8).poke(33, ip).bytes();
     };
     auto &table = p.table();
     const auto &mem = table.memory();
@@ -306,7 +304,7 @@ TEST(Lookup, FindsEveryOneOfManyMasks) {
         auto f = FlowSpec::ipv4();
         f.mask.ipv4_src = 0xff;  // The first byte of the address ...
         f.key.ipv4_src = i;
-        f.mask.tp_src = i + 1;   // ... and a mask of its own.
+        f.mask.tp_src = i + 1;  // ... and a mask of its own.
         f.key.tp_src = __builtin_bswap16(1000) & (i + 1);
         slots.push_back(p.add(f.to(kOut)));
     }
@@ -403,13 +401,11 @@ TEST(FlowCache, SpreadsWhatNeighbouringHostsSend) {
     } rows[] = {
         {"IPv6, 256 hosts to 256 hosts, one pair of ports",
          [](uint32_t i) {
-             return Packet().eth(kIpv6).ipv6(17).udp(2152, 2152).payload(9)
-                 .poke(37, i).poke(53, i >> 8).bytes();
+             return Packet().eth(kIpv6).ipv6(17).udp(2152, 2152).payload(9).poke(37, i).poke(53, i >> 8).bytes();
          }},
         {"IPv4, 64 hosts, 1024 source ports each",
          [](uint32_t i) {
-             return Packet().eth(kIpv4).ipv4(17).udp(32768 + i / 64, 443)
-                 .payload(9).poke(29, i % 64).bytes();
+             return Packet().eth(kIpv4).ipv4(17).udp(32768 + i / 64, 443).payload(9).poke(29, i % 64).bytes();
          }},
     };
     for (auto &row : rows) {
@@ -582,9 +578,10 @@ TEST(Cost, Verification) {
     const auto begin = steady_clock::now();
     ASSERT_FALSE(xdp_offload_bpf::load(again.get()));
     const duration<double, std::milli> ms = steady_clock::now() - begin;
-    std::printf("instructions: %u verified, %u bytes of machine code, "
-                "loaded in %.1f ms\n",
-                info.verified_insns, info.jited_prog_len, ms.count());
+    std::printf(
+        "instructions: %u verified, %u bytes of machine code, "
+        "loaded in %.1f ms\n",
+        info.verified_insns, info.jited_prog_len, ms.count());
     EXPECT_LT(info.verified_insns, kMaxVerified);
 }
 

@@ -208,7 +208,8 @@ void Packet::finish(Frame &f) const {
     const uint16_t pseudo = pseudo_header(f);
     uint16_t sum = ~ones_complement_sum(&f[l4_], l4_end_ - l4_, pseudo);
     sum = sum ? sum : 0xffff;
-    set16(checksum_at_, no_checksum_ ? 0 : partial_ ? pseudo : sum);
+    set16(checksum_at_, no_checksum_ ? 0 : partial_ ? pseudo
+                                                    : sum);
 }
 
 Frame Packet::bytes() const {

@@ -30,12 +30,12 @@ struct Row {
     const char *name;
     std::vector<FlowSpec> flows;
     Packet packet;
-    int hit;          // Index of the flow, or kNone.
+    int hit;  // Index of the flow, or kNone.
     uint32_t verdict;
-    int miss;         // enum xf_miss, or kNone.
-    Frame out = {};   // Empty: the bytes that went in.
+    int miss;        // enum xf_miss, or kNone.
+    Frame out = {};  // Empty: the bytes that went in.
     uint16_t tcp_flags = 0;
-    Frame raw = {};   // What goes in, if not 'packet'.
+    Frame raw = {};  // What goes in, if not 'packet'.
     // A packet that recirculates passes the first flows; its length in each.
     std::vector<size_t> lengths = {};
     uint32_t max_tags = 1;

@@ -25,10 +25,18 @@ struct Tags {
     int n_tags, n_pop, n_push;
 };
 constexpr Tags kTags[] = {
-    {"untagged", 0, 0, 0}, {"kept", 1, 0, 0}, {"two kept", 2, 0, 0},
-    {"pushed", 0, 0, 1}, {"two pushed", 0, 0, 2}, {"pushed on one", 1, 0, 1},
-    {"popped", 1, 1, 0}, {"two popped", 2, 2, 0}, {"one of two popped", 2, 1, 0},
-    {"replaced", 1, 1, 1}, {"two replaced", 2, 2, 2}, {"one for two", 2, 2, 1},
+    {"untagged", 0, 0, 0},
+    {"kept", 1, 0, 0},
+    {"two kept", 2, 0, 0},
+    {"pushed", 0, 0, 1},
+    {"two pushed", 0, 0, 2},
+    {"pushed on one", 1, 0, 1},
+    {"popped", 1, 1, 0},
+    {"two popped", 2, 2, 0},
+    {"one of two popped", 2, 1, 0},
+    {"replaced", 1, 1, 1},
+    {"two replaced", 2, 2, 2},
+    {"one for two", 2, 2, 1},
     {"two for one", 1, 1, 2},
 };
 
