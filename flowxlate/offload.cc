@@ -505,11 +505,16 @@ Reject Offload::translate(const ovs_offload_flow &flow, Wanted *w) {
     if (w->actions.verdict == XF_HASH_RECIRC && !can_hash_) {
         return {"action", "hash", EOPNOTSUPP};
     }
-    w->in =
-        Ifindex{host_.port_ifindex(flow.dpif_type, index(w->match.in_port))};
+    auto device_of = [&](OdpPort port) {
+        const int ifindex = host_.port_ifindex(flow.dpif_type, index(port));
+        if (ifindex <= 0) {
+            w->unknown.push_back(port);
+        }
+        return Ifindex{ifindex};
+    };
+    w->in = device_of(w->match.in_port);
     for (auto port : w->actions.out_ports) {
-        w->out.push_back(
-            Ifindex{host_.port_ifindex(flow.dpif_type, index(port))});
+        w->out.push_back(device_of(port));
     }
     return {};
 }
@@ -727,13 +732,12 @@ int Offload::flow_put(const ovs_offload_flow &f) {
         auto refused = translate(f, &wanted);
         if (!refused) {
             refused = put(Ufid::from(f.ufid), wanted, f.vlan_limit);
-            if (refused.error == ENOSPC && make_room()) {
-                refused = put(Ufid::from(f.ufid), wanted, f.vlan_limit);
-            }
         }
         if (refused) {
             refuse(f, refused, port_events);
+            note_what_is_missing(f, wanted, refused);
         }
+        look_for_missing_ports(f.dpif_type);
         return refused.error;
     } catch (...) {
         park_one(Ufid::from(f.ufid), {"parked", "no_memory", ENOMEM});
@@ -749,35 +753,6 @@ void Offload::park_one(const Ufid &ufid, const Reject &why) {
         Flow *flow = &it->second;
         park({{flow}}, why);
     }
-}
-
-// OVS offers a flow once.  One that comes just when many others have been
-// deleted, as after revalidator/purge, must not be refused because their slots
-// still wait for a grace period: waits for it here.  Seldom, since that takes
-// some 10 ms.  Returns whether there may be more room than before.
-bool Offload::make_room() {
-    constexpr auto kInterval = std::chrono::milliseconds(100);
-    {
-        std::lock_guard lock(mutex_);
-        const auto now = std::chrono::steady_clock::now();
-        if (now < next_make_room_
-            || (!table_->has_retired() && !reclaims_in_progress_)) {
-            return false;
-        }
-        next_make_room_ = now + kInterval;
-    }
-    reclaim();
-    // What the worker has begun to give back before is done then, or soon.
-    for (int i = 0; i < 50; i++) {
-        {
-            std::lock_guard lock(mutex_);
-            if (!reclaims_in_progress_) {
-                break;
-            }
-        }
-        std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    }
-    return true;
 }
 
 Reject Offload::put(const Ufid &ufid, Wanted &wanted, uint32_t vlan_limit) {
@@ -1154,6 +1129,11 @@ void Offload::make_requests() {
         lost.push_back(&port->flows_lost);
         offers.push_back(&port->offer);
     }
+    if (refused_for_room_ && has_room_again()) {
+        refused_for_room_ = false;
+        offer_.wanted = true;
+    }
+    offers.push_back(&offer_);
     if (grant(lost, &flows_lost_pace_, now)) {
         host_.flows_lost();
     }
@@ -1179,7 +1159,6 @@ bool Offload::take_retired(Retired *r) {
         && r->groups.empty()) {
         return false;
     }
-    reclaims_in_progress_++;
     return true;
 }
 
@@ -1205,7 +1184,6 @@ void Offload::reclaim() {
         failed.error = ENOMEM;
     }
     std::lock_guard lock(mutex_);
-    reclaims_in_progress_--;
     if (failed) {  // Once more at the next tick.
         retire_again(retired);
         log(OVS_OFFLOAD_LOG_WARN, failed.message);

@@ -21,7 +21,8 @@
 // remembered with the reason (refusals.h) for those who ask why.
 //
 // A flow of the userspace datapath that is parked, or was refused, comes back
-// when the reason has ended: OVS puts it again (wanted.h).
+// when the reason has ended: OVS puts it again (wanted.h).  The kernel
+// datapath is asked to offer all of its flows again, seldom.
 //
 // A flow whose output port cannot transmit waits in the tables if OVS's
 // userspace datapath has it too.  The kernel datapath has not: there it is
@@ -54,6 +55,7 @@
 #include <vector>
 
 #include <boost/container/flat_map.hpp>
+#include <boost/container/flat_set.hpp>
 #include <boost/container/small_vector.hpp>
 
 #include "actions.h"
@@ -193,6 +195,7 @@ private:
         Actions actions;
         Ifindex in{};
         std::vector<Ifindex> out;
+        std::vector<OdpPort> unknown;  // Those that are no ports of ours.
     };
     Reject translate(const ovs_offload_flow &, Wanted *);
     Reject put(const Ufid &, Wanted &, uint32_t vlan_limit);
@@ -268,7 +271,6 @@ private:
     bool take_retired(Retired *);
     void retire_again(const Retired &);
     void reclaim();
-    bool make_room();
 
     // Persistence (persistence.cc).
     void open_pins();
@@ -298,6 +300,10 @@ private:
     void note_port_event();
     bool has_room_for(const Reject &) const;
     bool port_has_come(const Refusal &) const;
+    void note_what_is_missing(const ovs_offload_flow &, const Wanted &,
+                              const Reject &);
+    void look_for_missing_ports(const char *dpif_type);
+    bool has_room_again() const;
 
     // What the flows that enter through a port add up to.
     struct Sum {
@@ -392,8 +398,12 @@ private:
     uint64_t n_late_removals_ = 0;  // quiesce() gave up this often.
     uint64_t n_placed_ = 0;         // Flows that came into the tables.
     FlowStats past_;                // Of all flows that are gone.
-    int reclaims_in_progress_ = 0;
-    std::chrono::steady_clock::time_point next_make_room_;
+    // What flows of the kernel datapath were refused for, and the offer that
+    // is asked for when it is there.
+    boost::container::flat_set<OdpPort> missing_ports_;
+    std::atomic<uint64_t> looked_for_ports_ = 0;  // port_events_ then.
+    bool refused_for_room_ = false;
+    Request offer_;
     bool handing_over_ = false;  // The worker's.
     // What all ports' requests together may ask of OVS.
     Backoff flows_lost_pace_{kFlowsLostInterval, kFlowsLostInterval};

@@ -10,6 +10,9 @@
 namespace flowxlate {
 namespace {
 
+// For so long after a port was added OVS may not have known its device.
+constexpr auto kSettling = std::chrono::seconds(1);
+
 constexpr struct {
     std::string_view group, what;
     Ends ends;
@@ -66,9 +69,57 @@ bool Offload::has_room_for(const Reject &why) const {
 // Has a port come since the flow was refused, or so shortly before that OVS
 // may not have known its device yet?
 bool Offload::port_has_come(const Refusal &refusal) const {
-    constexpr auto kSettling = std::chrono::seconds(1);
     return port_events_ != refusal.port_events
         || refusal.last < last_port_event_ + kSettling;
+}
+
+// The kernel datapath has only the flows that it is left with, and nobody asks
+// us about those, so what they were refused for is remembered instead.
+void Offload::note_what_is_missing(const ovs_offload_flow &f, const Wanted &w,
+                                   const Reject &why) {
+    constexpr size_t kMaxMissing = 256;
+    if (f.dpif_type != std::string_view(kKernelDatapath)) {
+        return;
+    }
+    const auto ends = ends_of(why);
+    std::lock_guard lock(mutex_);
+    refused_for_room_ |= ends == Ends::kWithRoom;
+    if (ends == Ends::kWithPort && missing_ports_.size() < kMaxMissing) {
+        missing_ports_.insert(w.unknown.begin(), w.unknown.end());
+    }
+}
+
+// After a port was added: was it the one that flows were refused for?  The
+// host may be asked in a thread of OVS only, and knows the port some time
+// later than we do.
+void Offload::look_for_missing_ports(const char *dpif_type) {
+    std::vector<OdpPort> missing;
+    if (dpif_type != std::string_view(kKernelDatapath)
+        || looked_for_ports_ == port_events_) {
+        return;
+    }
+    {
+        std::lock_guard lock(mutex_);
+        const auto now = std::chrono::steady_clock::now();
+        if (now < last_port_event_ + kSettling) {
+            return;
+        }
+        looked_for_ports_ = port_events_.load();
+        missing.assign(missing_ports_.begin(), missing_ports_.end());
+        missing_ports_.clear();
+    }
+    const size_t n_found = std::erase_if(missing, [&](OdpPort port) {
+        return host_.port_ifindex(dpif_type, index(port)) > 0;
+    });
+    std::lock_guard lock(mutex_);
+    missing_ports_.insert(missing.begin(), missing.end());
+    offer_.wanted |= n_found > 0;
+}
+
+// Enough for more than the next flow: OVS will offer all of them.
+bool Offload::has_room_again() const {
+    return table_->n_flows() < table_->max_flows() / 8 * 7
+        && table_->n_subtables() + IdleMasks::kKeptFree < XF_MAX_MASKS;
 }
 
 bool Offload::flow_wanted(const Ufid &ufid) {

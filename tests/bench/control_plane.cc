@@ -14,6 +14,7 @@
 #include <bpf/libbpf.h>
 #include <linux/bpf.h>
 
+#include <algorithm>
 #include <memory>
 #include <stdexcept>
 
@@ -108,6 +109,7 @@ private:
     void measure_round();
     void measure_ports();
     void measure_calls();
+    void measure_full();
     void measure_until_hit();
     void measure_rivals_calls();
     void measure_fill_and_dump();
@@ -162,6 +164,7 @@ void ControlPlane::measure_round() {
     measure_ports();
     measure_calls();
     measure_rivals_calls();
+    measure_full();
     measure_until_hit();
     measure_fill_and_dump();
     measure_hash_map_fill_and_dump();
@@ -255,6 +258,37 @@ void ControlPlane::measure_rivals_calls() {
     add_percentiles("insert.library_",
                     time_each([this](uint32_t i) { library_->put(i); }));
     library_->remove_all();
+}
+
+// The longest call while the table is full and each new flow comes just when
+// another one goes, whose slot is not free before a grace period: a thread of
+// OVS waits for it.
+void ControlPlane::measure_full() {
+    constexpr uint32_t n = kFullTable + 1 - kResident;
+    std::this_thread::sleep_for(200ms);  // Removed flows are given back.
+    put_all(target_, kFirstFresh, n);
+    Offer offer(in_->ifindex(), out_->ifindex());
+    std::vector<double> put_us, del_us;
+    uint32_t n_refused = 0;
+    for (uint32_t i = 0; i < n_calls_; i++) {
+        const auto flow = offer.flow(kFirstFresh + n + i);
+        int error = 0;
+        del_us.push_back(elapsed_us([&] { target_.del(kFirstFresh + i); }));
+        put_us.push_back(elapsed_us(
+            [&] { error = plugin_->ops().flow_put(plugin_->self(), &flow); }));
+        n_refused += error == ENOSPC;
+    }
+    if (!n_refused) {
+        throw std::runtime_error("the table was not full");
+    }
+    results_.add("full.put_max_us", "us", *std::ranges::max_element(put_us));
+    results_.add("full.delete_max_us", "us",
+                 *std::ranges::max_element(del_us));
+    for (uint32_t i = n_calls_; i < n + n_calls_; i++) {
+        (void)plugin_->ops().flow_del(
+            plugin_->self(), Offer::ufid(kFirstFresh + i).bytes.data(),
+            nullptr);
+    }
 }
 
 // From the begin of flow_put() until a packet has hit the flow.

@@ -403,6 +403,41 @@ def test_no_place(context):
             wait_layer(lab, a, b, 'xdp')
 
 
+def test_table_full(context):
+    """A flow that was refused as there was no room gets in when there is."""
+    with kernel_lab(context, config=['xdp-offload-max-flows=16']) as lab:
+        a, b = lab.hosts
+        lab.ovs.ofctl('del-flows', 'br0')
+        to_b = lab.ovs.of_port(b.port)
+        # A megaflow for each destination port.
+        for port in (7000, *range(8000, 8020)):
+            lab.ovs.ofctl('add-flow', 'br0', 'udp,dl_dst=%s,tp_dst=%d,'
+                          'actions=output:%d' % (b.mac, port, to_b))
+
+        def home(port):
+            return [re.search(r'dp:(\w+)', f['attrs'])[1]
+                    for f in ip_flows(lab, a, b) if 'dst=%d' % port
+                    in f['match']]
+
+        def fill():
+            for port in range(8000, 8020):
+                sender.send(udp_frame(a, b, dport=port))
+            return len(lab.ovs.flows('xdp')) == 16
+
+        with contextlib.closing(a.raw_socket()) as sender:
+            wait_for('a full table', fill, SLOW)
+            with Stream(a, b, pps=20) as stream:
+                wait_for('the stream in another place', lambda: fill() and
+                         home(7000) in (['tc'], ['ovs']), SLOW)
+                begin = time.monotonic()
+                lab.ovs.vsctl('set', 'Open_vSwitch', '.',
+                              'other_config:max-idle=1000')
+                wait_for('the stream in XDP', lambda: home(7000) == ['xdp'],
+                         2 * SLOW)
+            context.note('in XDP %.1f s after the others began to be idle; %s',
+                         time.monotonic() - begin, stream)
+
+
 TESTS = [
     ('kernel-traffic', test_traffic),
     ('kernel-homes', test_three_homes),
@@ -417,4 +452,5 @@ TESTS = [
     ('kernel-tc-order', test_tc_order),
     ('kernel-killed', test_killed),
     ('kernel-no-place', test_no_place),
+    ('kernel-table-full', test_table_full),
 ]
