@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""OVN on a Lab's Open vSwitch: databases, ovn-northd and an ovn-controller.
+
+The lab's bridge br0 is OVN's integration bridge.  Everything is in the lab's
+directory and ends with it, by pid.
+
+    with Ovn(lab, ovn_dir) as ovn:
+        ovn.nb('ls-add', 'sw0')
+        ovn.plug('sw0', host)
+        ovn.settle()
+"""
+import os
+import subprocess
+
+from lab import run, wait_for
+
+CHASSIS = 'chassis-1'
+
+
+class Ovn:
+    def __init__(self, lab, ovn_dir):
+        self.lab, self.dir = lab, ovn_dir
+        self.env = dict(lab.ovs.env, OVN_RUNDIR=lab.tmp, OVN_LOGDIR=lab.tmp,
+                        OVN_DBDIR=lab.tmp)
+        self.processes = {}
+
+    def __enter__(self):
+        for database in ('nb', 'sb'):
+            self.start_database(database)
+        self.spawn('ovn-northd', '--ovnnb-db=' + self.socket('nb'),
+                   '--ovnsb-db=' + self.socket('sb'))
+        ids = {'system-id': CHASSIS, 'ovn-remote': self.socket('sb'),
+               'ovn-encap-type': 'geneve', 'ovn-encap-ip': '127.0.0.1',
+               'ovn-bridge': 'br0',
+               'ovn-bridge-datapath-type': self.lab.ovs.datapath}
+        self.lab.ovs.vsctl('set', 'Open_vSwitch', '.', *(
+            'external_ids:%s="%s"' % item for item in ids.items()))
+        self.start_controller()
+        wait_for('the chassis', lambda: CHASSIS in self.sb(
+            'list', 'Chassis'), 30)
+        return self
+
+    def __exit__(self, *_):
+        for name in list(reversed(self.processes)):
+            self.stop(name)
+
+    def socket(self, database):
+        return 'unix:%s/%s.sock' % (self.lab.tmp, database)
+
+    def spawn(self, name, *args, program=None):
+        command = ['ip', 'netns', 'exec', self.lab.switch,
+                   program or '%s/usr/bin/%s' % (self.dir, name),
+                   '--pidfile=%s/%s.pid' % (self.lab.tmp, name),
+                   '--log-file=%s/%s.log' % (self.lab.tmp, name),
+                   '-vconsole:off', *args]
+        self.processes[name] = subprocess.Popen(
+            command, env=self.env, stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            start_new_session=True)
+
+    def stop(self, name):
+        process = self.processes.pop(name)
+        process.terminate()
+        try:
+            process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def start_database(self, name):
+        tool = self.lab.ovs.tool
+        path = '%s/ovn%s.db' % (self.lab.tmp, name)
+        run(tool('ovsdb-tool'), 'create', path,
+            '%s/usr/share/ovn/ovn-%s.ovsschema' % (self.dir, name))
+        self.spawn('ovsdb-' + name, path, '--remote=p' + self.socket(name),
+                   '--unixctl=%s/%s.ctl' % (self.lab.tmp, name),
+                   program=tool('ovsdb-server'))
+        wait_for(name, lambda: os.path.exists(
+            '%s/%s.sock' % (self.lab.tmp, name)))
+
+    def start_controller(self):
+        self.spawn('ovn-controller', 'unix:%s/db.sock' % self.lab.tmp)
+
+    def ctl(self, database, *args):
+        return run('%s/usr/bin/ovn-%sctl' % (self.dir, database),
+                   '--timeout=60', '--db=' + self.socket(database), *args,
+                   env=self.env)
+
+    def nb(self, *args):
+        return self.ctl('nb', *args)
+
+    def sb(self, *args):
+        return self.ctl('sb', *args)
+
+    def plug(self, switch, host, addresses=None, secure=True):
+        """The host becomes a port, of its own name, of a logical switch."""
+        addresses = addresses or '%s %s %s' % (host.mac, host.ip4, host.ip6)
+        self.nb('lsp-add', switch, host.port, '--', 'lsp-set-addresses',
+                host.port, addresses)
+        if secure:
+            self.nb('lsp-set-port-security', host.port, addresses)
+        self.lab.ovs.vsctl('set', 'Interface', host.port,
+                           'external_ids:iface-id=' + host.port)
+
+    def settle(self):
+        """Waits until the chassis does what the northbound database says."""
+        self.nb('--wait=hv', 'sync')
