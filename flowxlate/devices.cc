@@ -193,6 +193,7 @@ struct Devices::Family {
 };
 
 Failure Devices::open() {
+    MutexLock lock(mutex_);
     for (auto *s : {&route_, &route_events_}) {
         if (auto f = open_netlink(NETLINK_ROUTE, s)) {
             return f;
@@ -361,7 +362,7 @@ Fd Devices::open_netns(int netns_id) {
         netns_unfound_.erase(unfound);
     }
     std::set<ino_t> seen;
-    auto open_if_it = [&](const std::string &path) {
+    auto open_if_it = [&](const std::string &path) REQUIRES(mutex_) {
         struct stat st;
         if (stat(path.c_str(), &st) || !seen.insert(st.st_ino).second) {
             return Fd();
@@ -447,7 +448,7 @@ std::unique_ptr<TagOffload> Devices::open_tag_offload(Ifindex ifindex) {
 }
 
 void Devices::look_at_entrances() {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     entrances_.look();
 }
 
@@ -455,7 +456,7 @@ void Devices::look_at_entrances() {
 // beside them, whatever its own features say, or hands the program on to those
 // below it, which have features of their own and may be inactive.
 std::string Devices::why_unsuited(Ifindex ifindex) {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     Link link;
     if (int error = query_link(ifindex, kNoNetns, &link)) {
         return std::string("cannot ask for its kind: ") + std::strerror(error);
@@ -494,7 +495,7 @@ std::string Devices::why_tags_beside(const Link &link, const Link &peer) {
 }
 
 TagOffload::Features Devices::put_tags_in_frame(Ifindex ifindex) {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     const auto offload = open_tag_offload(ifindex);
     TagOffload::Features on, left;
     if (!offload || offload->active(&on) || on.empty()) {
@@ -512,7 +513,7 @@ TagOffload::Features Devices::put_tags_in_frame(Ifindex ifindex) {
 
 void Devices::put_tags_beside(Ifindex ifindex,
                               const TagOffload::Features &features) {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     if (const auto offload = open_tag_offload(ifindex)) {
         offload->set(features, true);
     }
@@ -624,7 +625,7 @@ std::string Devices::why_no_xmit(Ifindex ifindex, const Link &link,
 }
 
 Failure Devices::query(Ifindex ifindex, bool with_tags, DeviceState *state) {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     DeviceState s;
     Link link, peer;
 
@@ -679,7 +680,7 @@ Failure Devices::query(Ifindex ifindex, bool with_tags, DeviceState *state) {
 std::string Devices::why_generic(Ifindex ifindex) {
     // More or less: what fits in a page with XDP's headroom.
     constexpr uint32_t kMaxMtuOfVeth = 3500;
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     Link link, peer;
     if (!query_link(ifindex, kNoNetns, &link) && link.is_veth
         && !query_link(link.peer, link.peer_netns, &peer)) {

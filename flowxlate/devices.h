@@ -25,7 +25,6 @@
 
 #include <map>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
@@ -33,6 +32,7 @@
 #include "arrivals.h"
 #include "bpf_maps.h"
 #include "entrance.h"
+#include "guarded.h"
 #include "netlink.h"
 #include "tag_offload.h"
 #include "types.h"
@@ -104,14 +104,16 @@ private:
     struct Link;
     struct Family;
 
-    int query_link(Ifindex, int netns_id, Link *);
-    bool query_family(Family *);
+    int query_link(Ifindex, int netns_id, Link *) REQUIRES(mutex_);
+    bool query_family(Family *) REQUIRES(mutex_);
     // Why frames cannot be redirected to the device now; empty if they can
     // be.
-    std::string why_no_xmit(Ifindex, const Link &, const Link &peer);
+    std::string why_no_xmit(Ifindex, const Link &, const Link &peer)
+        REQUIRES(mutex_);
     std::string why_no_veth_xmit(const Link &, const Link &peer,
-                                 std::optional<uint64_t> features);
-    int query_features(Ifindex, uint64_t *features);
+                                 std::optional<uint64_t> features)
+        REQUIRES(mutex_);
+    int query_features(Ifindex, uint64_t *features) REQUIRES(mutex_);
 
     // What a veth's peer is asked in its own namespace.
     struct PeerAnswers {
@@ -119,25 +121,29 @@ private:
         bool has_gro = false;
         uint32_t tx_queues = 0;  // 0: not known.
     };
-    PeerAnswers ask_peer(const Link &, const Link &peer);
+    PeerAnswers ask_peer(const Link &, const Link &peer) REQUIRES(mutex_);
     std::string open_tag_offload(const Link &, const Link &peer,
-                                 std::unique_ptr<TagOffload> *);
-    std::unique_ptr<TagOffload> open_tag_offload(Ifindex);
-    std::string why_tags_beside(const Link &, const Link &peer);
-    std::string open_peer_socket(const Link &, Fd *);
-    int query_netns_id(int netns_fd);
-    Fd open_netns(int netns_id);
+                                 std::unique_ptr<TagOffload> *)
+        REQUIRES(mutex_);
+    std::unique_ptr<TagOffload> open_tag_offload(Ifindex) REQUIRES(mutex_);
+    std::string why_tags_beside(const Link &, const Link &peer)
+        REQUIRES(mutex_);
+    std::string open_peer_socket(const Link &, Fd *) REQUIRES(mutex_);
+    int query_netns_id(int netns_fd) REQUIRES(mutex_);
+    Fd open_netns(int netns_id) REQUIRES(mutex_);
 
-    std::mutex mutex_;
-    NetlinkSocket route_, generic_;                // Requests.
+    Mutex mutex_;
+    NetlinkSocket route_ GUARDED_BY(mutex_), generic_
+        GUARDED_BY(mutex_);                        // Requests.
     NetlinkSocket route_events_, generic_events_;  // Notifications.
-    Entrances entrances_;
+    Entrances entrances_ GUARDED_BY(mutex_);
     uint16_t netdev_family_ = 0;  // 0: Linux before 6.3, has no such family.
-    uint32_t seq_ = 0;
+    uint32_t seq_ GUARDED_BY(mutex_) = 0;
     // Where each peer's namespace was found last, by its id here, or when it
     // was not found.  No descriptor is kept: that would keep the namespace.
-    std::map<int, std::string> netns_paths_;
-    std::map<int, std::chrono::steady_clock::time_point> netns_unfound_;
+    std::map<int, std::string> netns_paths_ GUARDED_BY(mutex_);
+    std::map<int, std::chrono::steady_clock::time_point> netns_unfound_
+        GUARDED_BY(mutex_);
 };
 
 }  // namespace flowxlate

@@ -75,7 +75,7 @@ bool Offload::visit_placed(
         if (begin) {
             std::this_thread::sleep_for(kPause);
         }
-        std::lock_guard lock(mutex_);
+        MutexLock lock(mutex_);
         if (begin && flows_.bucket_count() != n_buckets) {
             return false;
         }
@@ -102,19 +102,19 @@ SubtableSlot Offload::mask_of(const Flow &flow) const {
 // these may go by itself, and its slot to another mask.
 MaskSet Offload::find_idle_masks() {
     {
-        std::lock_guard lock(mutex_);
+        MutexLock lock(mutex_);
         if (XF_MAX_MASKS - table_->n_subtables() >= IdleMasks::kKeptFree) {
             return {};
         }
         idle_masks_.begin_look();
     }
-    const bool complete = visit_placed([this](auto flows) {
+    const bool complete = visit_placed([this](auto flows) REQUIRES(mutex_) {
         for (const Flow *flow : flows) {
             idle_masks_.see(mask_of(*flow), total(*flow).used,
                             flow->ovs_forwards_too);
         }
     });
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     const size_t n_free = XF_MAX_MASKS - table_->n_subtables();
     // What an incomplete look has seen must not make a busy mask idle.
     return idle_masks_.end_look(complete && n_free < IdleMasks::kKeptFree
@@ -129,10 +129,10 @@ void Offload::evict_idle_masks() {
     }
     log_eviction(masks.count());
     // Flows that are left over, because flows_ grew, are found next time.
-    (void)visit_placed([&](auto flows) {
+    (void)visit_placed([&](auto flows) REQUIRES(mutex_) {
         std::vector<Flow *> doomed;
         std::copy_if(flows.begin(), flows.end(), std::back_inserter(doomed),
-                     [&](auto *f) {
+                     [&](auto *f) REQUIRES(mutex_) {
                          return masks[index(mask_of(*f))]
                              && f->ovs_forwards_too;
                      });

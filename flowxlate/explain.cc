@@ -341,8 +341,8 @@ std::string Offload::explain(const std::string &filter) {
     Sections sections;
     std::string s, executed, masks;
     {
-        std::lock_guard lock(mutex_);
-        for_each_unexecuted([&](const Unexecuted &u) {
+        MutexLock lock(mutex_);
+        for_each_unexecuted([&](const Unexecuted &u) REQUIRES(mutex_) {
             const auto id = u.ufid.to_string();
             if (u.reason.find(filter) == std::string::npos && u.port != filter
                 && !(ufid && id.starts_with(*ufid))) {

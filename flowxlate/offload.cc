@@ -197,7 +197,7 @@ Reject Offload::parse_option(const ovs_offload_option &option,
 Offload::~Offload() {
     if (worker_.joinable()) {
         {
-            std::lock_guard lock(mutex_);
+            MutexLock lock(mutex_);
             stop_ = true;
         }
         wake_worker();
@@ -247,7 +247,7 @@ int Offload::port_add(const ovs_offload_port &p, Port **out) {
     port->in_kernel_datapath = !std::strcmp(p.dpif_type, kKernelDatapath);
     Failure failed;
     {
-        std::lock_guard lock(mutex_);
+        MutexLock lock(mutex_);
         if (find_port(port->ifindex)) {
             failed = {EEXIST, "the device is a port already"};
         } else if (auto r = new_slot(&port->slot)) {
@@ -263,7 +263,7 @@ int Offload::port_add(const ovs_offload_port &p, Port **out) {
     if (failed) {
         log(OVS_OFFLOAD_LOG_WARN,
             port->name + ": not offloaded: " + failed.message);
-        std::lock_guard lock(mutex_);
+        MutexLock lock(mutex_);
         retire_slot(port->slot);
         return failed.error;
     }
@@ -289,7 +289,7 @@ int Offload::port_add(const ovs_offload_port &p, Port **out) {
         state.why_not = f.message;  // The worker asks again.
     }
 
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     apply_device_state(*port, state, {.changed = false, .was_away = true});
     handover_.port_added(std::chrono::steady_clock::now());
     *out = port.get();
@@ -339,10 +339,10 @@ void Offload::port_del(Port *p) {
         return;
     }
     std::unique_ptr<Port> port;
-    std::unique_lock attaching(attach_mutex_);
+    MutexLock attaching(attach_mutex_);
     hurry_handover();  // An old flow may send to this port.
     {
-        std::lock_guard lock(mutex_);
+        MutexLock lock(mutex_);
         remove_flows_of(*p, false, {"parked", "port_removed", ENODEV});
         for (auto &[ufid, flow] : flows_) {
             if (flow.in == p->slot) {
@@ -363,7 +363,7 @@ void Offload::port_del(Port *p) {
         log(OVS_OFFLOAD_LOG_WARN, port->name + ": " + f.message);
     }
     log(OVS_OFFLOAD_LOG_INFO, port->name + ": no longer offloaded");
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     maps_.clear_misses(port->slot);
     retire_slot(port->slot);
 }
@@ -619,7 +619,7 @@ void Offload::prepare_group() {
     Fd devices;
     const auto failed =
         maps_.create_group(GroupSlot{n_groups_prepared_}, &devices);
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     if (failed) {
         log(OVS_OFFLOAD_LOG_WARN,
             "flows with several outputs: " + failed.message);
@@ -747,7 +747,7 @@ int Offload::flow_put(const ovs_offload_flow &f) {
 
 // What a flow was before it was modified must not be executed any more.
 void Offload::park_one(const Ufid &ufid, const Reject &why) {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     auto it = flows_.find(ufid);
     if (it != flows_.end()) {
         Flow *flow = &it->second;
@@ -756,7 +756,7 @@ void Offload::park_one(const Ufid &ufid, const Reject &why) {
 }
 
 Reject Offload::put(const Ufid &ufid, Wanted &wanted, uint32_t vlan_limit) {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     follow_vlan_limit(vlan_limit);
     if (auto r = place(wanted, &flows_.try_emplace(ufid).first->second)) {
         return r;
@@ -772,7 +772,7 @@ void Offload::refuse(const ovs_offload_flow &f, const Reject &why,
     const auto in = entrance_of(f);
     uint64_t n_unlogged;
     {
-        std::lock_guard lock(mutex_);
+        MutexLock lock(mutex_);
         follow_vlan_limit(f.vlan_limit);
         auto it = flows_.find(ufid);
         if (it != flows_.end()) {
@@ -815,13 +815,14 @@ bool Offload::in_fast_path(const Flow &flow) const {
         return false;
     }
     const Port &in = *ports_[index(flow.in)];
-    return std::all_of(flow.out.begin(), flow.out.end(), [&](PortSlot out) {
-        return ports_[index(out)]->takes_frames_from(in);
-    });
+    return std::all_of(flow.out.begin(), flow.out.end(),
+                       [&](PortSlot out) REQUIRES(mutex_) {
+                           return ports_[index(out)]->takes_frames_from(in);
+                       });
 }
 
 int Offload::flow_stats(const Ufid &ufid, ovs_offload_stats *stats) {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     auto it = flows_.find(ufid);
     if (it == flows_.end() || !in_fast_path(it->second)) {
         return ENOENT;
@@ -831,7 +832,7 @@ int Offload::flow_stats(const Ufid &ufid, ovs_offload_stats *stats) {
 }
 
 int Offload::flow_take(const Ufid &ufid, ovs_offload_stats *delta) {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     auto it = flows_.find(ufid);
     if (it == flows_.end() || it->second.slot == FlowSlot::kNone) {
         refusals_.see(ufid, std::chrono::steady_clock::now());
@@ -852,7 +853,7 @@ int Offload::flow_del(const Ufid &ufid, ovs_offload_stats *remaining) {
     if (leaving_) {
         return ENOENT;
     }
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     auto it = flows_.find(ufid);
     if (it == flows_.end()) {
         return ENOENT;
@@ -877,16 +878,16 @@ int Offload::flow_flush(Port *port) {
         return 0;
     }
     {
-        std::lock_guard attaching(attach_mutex_);
+        MutexLock attaching(attach_mutex_);
         hurry_handover();
     }
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     remove_flows_of(*port, true, {"parked", "flushed", ENODEV});
     return 0;
 }
 
 uint64_t Offload::n_flows(Port *port) {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     return port->n_flows;
 }
 
@@ -908,6 +909,7 @@ void Offload::wake_worker() {
 }
 
 void Offload::run_worker() {
+    worker_role_.assume();
     // Notifications may be missing (for peers in other namespaces) or lost.
     constexpr int kPollIntervalMs = 1000;
     constexpr int kHandoverIntervalMs = 10;  // Copies wait so long.
@@ -924,7 +926,7 @@ void Offload::run_worker() {
              : handing_over_ ? kHandoverIntervalMs
                              : kPollIntervalMs);
         {
-            std::lock_guard lock(mutex_);
+            MutexLock lock(mutex_);
             if (stop_) {
                 return;
             }
@@ -966,7 +968,7 @@ void Offload::work(bool full) {
         restore_attachments();
         evict_idle_masks();
         look_at_shaping();
-        std::lock_guard lock(mutex_);
+        MutexLock lock(mutex_);
         refusals_.forget_old(std::chrono::steady_clock::now());
     }
     reclaim();
@@ -975,10 +977,10 @@ void Offload::work(bool full) {
 // A port is the device that it was added with, whatever has its index now: the
 // one with our program on it.
 void Offload::check_identity(Ifindex ifindex, DeviceState *state) {
-    std::lock_guard attaching(attach_mutex_);
+    MutexLock attaching(attach_mutex_);
     Port *port;
     {
-        std::lock_guard lock(mutex_);
+        MutexLock lock(mutex_);
         port = find_port(ifindex);
     }
     if (port && !(state->exists && port->attachment->is_attached())) {
@@ -995,7 +997,7 @@ void Offload::refresh_devices(bool all, bool lost,
     std::vector<Query> queries;
     bool in_kernel_datapath = false;
     {
-        std::lock_guard lock(mutex_);
+        MutexLock lock(mutex_);
         auto has_changed = [&](Ifindex ifindex, int netns_id) {
             return std::find(changed.begin(), changed.end(),
                              Devices::Changed{ifindex, netns_id})
@@ -1030,7 +1032,7 @@ void Offload::query_devices(const std::vector<Query> &queries) {
         if (heard.was_away || !state.exists) {
             check_identity(ifindex, &state);
         }
-        std::lock_guard lock(mutex_);
+        MutexLock lock(mutex_);
         if (auto *port = find_port(ifindex)) {
             apply_device_state(*port, std::move(state), heard);
         }
@@ -1040,7 +1042,7 @@ void Offload::query_devices(const std::vector<Query> &queries) {
 // Stops sending to ports where nothing arrives (arrivals.h).
 void Offload::find_lost_frames() {
     {
-        std::lock_guard lock(mutex_);
+        MutexLock lock(mutex_);
         if (std::none_of(by_ifindex_.begin(), by_ifindex_.end(), [](auto &p) {
                 return p.second->arrivals.suspect_since();
             })) {
@@ -1048,7 +1050,7 @@ void Offload::find_lost_frames() {
         }
     }
     std::vector<Query> found;
-    (void)visit_placed([&](auto flows) {
+    (void)visit_placed([&](auto flows) REQUIRES(mutex_) {
         for (const Flow *flow : flows) {
             condemn_outputs(*flow, &found);
         }
@@ -1083,7 +1085,7 @@ void Offload::condemn_outputs(const Flow &flow, std::vector<Query> *found) {
 void Offload::restore_attachments() {
     std::vector<Ifindex> joined;
     {
-        std::lock_guard lock(mutex_);
+        MutexLock lock(mutex_);
         for (auto &[ifindex, port] : by_ifindex_) {
             if (port->attachment->in_dispatcher()) {
                 joined.push_back(ifindex);
@@ -1098,10 +1100,10 @@ void Offload::restore_attachments() {
 // Attaching is slow, so it is done without mutex_; attach_mutex_ keeps the
 // port and its attachment in place.
 void Offload::restore_attachment(Ifindex ifindex) {
-    std::lock_guard attaching(attach_mutex_);
+    MutexLock attaching(attach_mutex_);
     Port *port;
     {
-        std::lock_guard lock(mutex_);
+        MutexLock lock(mutex_);
         port = find_port(ifindex);
     }
     if (!port || port->attachment->is_attached()) {
@@ -1116,7 +1118,7 @@ void Offload::restore_attachment(Ifindex ifindex) {
         return;
     }
     log(OVS_OFFLOAD_LOG_INFO, port->name + ": XDP program attached again");
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     std::swap(port->attachment, again);
 }
 
@@ -1124,7 +1126,7 @@ void Offload::restore_attachment(Ifindex ifindex) {
 void Offload::make_requests() {
     const auto now = std::chrono::steady_clock::now();
     std::vector<Request *> lost, offers;
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     for (auto &[ifindex, port] : by_ifindex_) {
         lost.push_back(&port->flows_lost);
         offers.push_back(&port->offer);
@@ -1144,7 +1146,7 @@ void Offload::make_requests() {
 
 // Takes what waits for a grace period.  Returns false if nothing does.
 bool Offload::take_retired(Retired *r) {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     try {
         r->recircs = recirc_ids_.take_retired();
         r->groups = groups_.take_retired();
@@ -1183,7 +1185,7 @@ void Offload::reclaim() {
     } catch (const std::bad_alloc &) {
         failed.error = ENOMEM;
     }
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     if (failed) {  // Once more at the next tick.
         retire_again(retired);
         log(OVS_OFFLOAD_LOG_WARN, failed.message);

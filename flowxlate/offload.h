@@ -7,6 +7,8 @@
 // tables' writer side, the ports and the flows.  Nothing slow happens under
 // it: netlink, attaching and waiting for grace periods are done without.  The
 // host's port_ifindex() is called without it too (see ovs_offload_abi.h).
+// Which function needs which lock, and which are the worker's alone, the
+// declarations say and the compiler checks (guarded.h).
 //
 // One thread of our own, the worker, follows the devices' changes and gives
 // retired slots back after a grace period.
@@ -46,7 +48,6 @@
 #include <functional>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <span>
 #include <string>
 #include <thread>
@@ -66,6 +67,7 @@
 #include "devices.h"
 #include "eviction.h"
 #include "flow_table.h"
+#include "guarded.h"
 #include "handover.h"
 #include "match.h"
 #include "pins.h"
@@ -186,8 +188,9 @@ private:
     };
 
     explicit Offload(const ovs_offload_host &host) : host_(host) {}
-    Failure init(std::span<const ovs_offload_option>);
-    Reject parse_option(const ovs_offload_option &, BpfMaps::Config *);
+    Failure init(std::span<const ovs_offload_option>) NOT_CHECKED;
+    Reject parse_option(const ovs_offload_option &,
+                        BpfMaps::Config *) NOT_CHECKED;
 
     // A flow as flow_put() got it, ready to be placed.
     struct Wanted {
@@ -202,7 +205,7 @@ private:
     void refuse(const ovs_offload_flow &, const Reject &why,
                 uint64_t port_events);
     void park_one(const Ufid &, const Reject &why);
-    Reject place(Wanted &, Flow *);
+    Reject place(Wanted &, Flow *) REQUIRES(mutex_);
     // What a flow needs before it can be placed.
     struct Uses {
         Port *in = nullptr;
@@ -210,57 +213,61 @@ private:
         RecircIds::Use recirc, next;
         Groups::Use group;
     };
-    Reject find_ports(const Wanted &, Uses *);
-    Reject check_kernel_datapath(const Wanted &, const Uses &);
-    Reject get_group(const Uses &, Groups::Use *);
-    Failure fill_group(GroupSlot, const Group &);
-    void refill_groups(PortSlot);
-    void prepare_group();
-    void park(std::span<Flow *const>, const Reject &why);
-    bool in_fast_path(const Flow &) const;
-    void follow_vlan_limit(uint32_t);
-    FlowStats total(const Flow &) const;
-    void to_abi(const FlowStats &, ovs_offload_stats *);
+    Reject find_ports(const Wanted &, Uses *) REQUIRES(mutex_);
+    Reject check_kernel_datapath(const Wanted &, const Uses &)
+        REQUIRES(mutex_);
+    Reject get_group(const Uses &, Groups::Use *) REQUIRES(mutex_);
+    Failure fill_group(GroupSlot, const Group &) REQUIRES(mutex_);
+    void refill_groups(PortSlot) REQUIRES(mutex_);
+    void prepare_group() REQUIRES(worker_role_);
+    void park(std::span<Flow *const>, const Reject &why) REQUIRES(mutex_);
+    bool in_fast_path(const Flow &) const REQUIRES(mutex_);
+    void follow_vlan_limit(uint32_t) REQUIRES(mutex_);
+    FlowStats total(const Flow &) const REQUIRES(mutex_);
+    void to_abi(const FlowStats &, ovs_offload_stats *) REQUIRES(mutex_);
 
     bool wants(const ovs_offload_port &) const;
-    Port *find_port(Ifindex);
-    Reject new_slot(PortSlot *);
-    void retire_slot(PortSlot);
+    Port *find_port(Ifindex) REQUIRES(mutex_);
+    Reject new_slot(PortSlot *) REQUIRES(mutex_);
+    void retire_slot(PortSlot) REQUIRES(mutex_);
     Attachment::Options attach_options(const Port &);
     Failure check_device(const Port &);
     Failure add_device(Port &);
-    void remove_flows_of(const Port &, bool entering_only, const Reject &why);
+    void remove_flows_of(const Port &, bool entering_only, const Reject &why)
+        REQUIRES(mutex_);
     void check_identity(Ifindex, DeviceState *);
     // How a port's state was learned.
     struct Heard {
         bool changed = false;   // The kernel has said that it has changed.
         bool was_away = false;  // It may have forgotten the device meanwhile.
     };
-    void apply_device_state(Port &, DeviceState, Heard);
-    void device_left(Port &);
-    void device_came(Port &);
+    void apply_device_state(Port &, DeviceState, Heard) REQUIRES(mutex_);
+    void device_left(Port &) REQUIRES(mutex_);
+    void device_came(Port &) REQUIRES(mutex_);
     void follow_name(const Port &, const DeviceState &) const;
     void tell_kernel_datapath(Port &, uint32_t old_flags,
-                              const DeviceState &old);
-    void make_requests();
+                              const DeviceState &old) REQUIRES(mutex_);
+    void make_requests() REQUIRES(worker_role_);
 
     void start_worker();
     void wake_worker();
     void run_worker();
-    void work(bool full);
+    void work(bool full) REQUIRES(worker_role_);
     void refresh_devices(bool all, bool lost,
                          const std::vector<Devices::Changed> &changed,
-                         const std::vector<Ifindex> &gone);
+                         const std::vector<Ifindex> &gone)
+        REQUIRES(worker_role_);
     struct Query {
         Ifindex ifindex;
         bool with_tags;
         Heard heard;
     };
-    void query_devices(const std::vector<Query> &);
-    void find_lost_frames();
-    void condemn_outputs(const Flow &, std::vector<Query> *found);
-    void restore_attachments();
-    void restore_attachment(Ifindex);
+    void query_devices(const std::vector<Query> &) REQUIRES(worker_role_);
+    void find_lost_frames() REQUIRES(worker_role_);
+    void condemn_outputs(const Flow &, std::vector<Query> *found)
+        REQUIRES(mutex_);
+    void restore_attachments() REQUIRES(worker_role_);
+    void restore_attachment(Ifindex) REQUIRES(worker_role_);
     // What waits until no program can use it any more.
     struct Retired {
         FlowTable::Retired flows;
@@ -269,156 +276,180 @@ private:
         std::vector<GroupSlot> groups;
     };
     bool take_retired(Retired *);
-    void retire_again(const Retired &);
+    void retire_again(const Retired &) REQUIRES(mutex_);
     void reclaim();
 
     // Persistence (persistence.cc).
-    void open_pins();
-    void show_persistence(std::string *) const;
+    void open_pins() NOT_CHECKED;
+    void show_persistence(std::string *) const REQUIRES(mutex_);
     void keep_attached(Port &);
-    void continue_handover();
-    void hurry_handover();
-    void note_flow();
+    void continue_handover() REQUIRES(worker_role_);
+    void hurry_handover() REQUIRES(attach_mutex_);
+    void note_flow() REQUIRES(mutex_);
     Handover::Host ask_host() const;
-    bool was_copied_lately(const xf_copy &);
-    void collect_copies();
-    void drop_copies_of(const Port &);
-    void advance(std::span<Port *const>, Handover::Phase);
-    std::vector<Port *> taking_over() const;
-    void say_that_we_live();
-    void remove_orphans();
+    bool was_copied_lately(const xf_copy &) REQUIRES(worker_role_);
+    void collect_copies() REQUIRES(worker_role_);
+    void drop_copies_of(const Port &) REQUIRES(mutex_);
+    void advance(std::span<Port *const>, Handover::Phase)
+        REQUIRES(attach_mutex_);
+    std::vector<Port *> taking_over() const REQUIRES(mutex_);
+    void say_that_we_live() REQUIRES(worker_role_);
+    void remove_orphans() REQUIRES(worker_role_);
 
     // Eviction (eviction.cc), the worker's too.
-    void evict_idle_masks();
-    MaskSet find_idle_masks();
-    bool visit_placed(const std::function<void(std::span<Flow *const>)> &);
-    SubtableSlot mask_of(const Flow &) const;
-    void log_eviction(size_t n_masks);
+    void evict_idle_masks() REQUIRES(worker_role_);
+    MaskSet find_idle_masks() REQUIRES(worker_role_);
+    bool visit_placed(const std::function<void(std::span<Flow *const>)> &)
+        REQUIRES(worker_role_);
+    SubtableSlot mask_of(const Flow &) const REQUIRES(mutex_);
+    void log_eviction(size_t n_masks) REQUIRES(worker_role_);
 
-    void look_at_shaping();  // shaping.cc
+    void look_at_shaping() REQUIRES(worker_role_);  // shaping.cc
     // Which flows come back (wanted.cc).
-    void note_port_event();
-    bool has_room_for(const Reject &) const;
-    bool port_has_come(const Refusal &) const;
+    void note_port_event() REQUIRES(mutex_);
+    bool has_room_for(const Reject &) const REQUIRES(mutex_);
+    bool port_has_come(const Refusal &) const REQUIRES(mutex_);
     void note_what_is_missing(const ovs_offload_flow &, const Wanted &,
                               const Reject &);
     void look_for_missing_ports(const char *dpif_type);
-    bool has_room_again() const;
+    bool has_room_again() const REQUIRES(mutex_);
 
     // What the flows that enter through a port add up to.
     struct Sum {
         FlowStats stats;
         size_t waiting = 0;  // For their output port.
     };
-    std::vector<Sum> sum_by_port() const;
+    std::vector<Sum> sum_by_port() const REQUIRES(mutex_);
     // What is asked about a port for that, without the mutex.
     struct Asked {
         uint32_t n_queues = 1;
         std::string why_generic;
     };
     void show_port(const Port &, const Sum &, const Asked &,
-                   std::string *) const;
-    void show_tables(std::string *) const;
+                   std::string *) const REQUIRES(mutex_);
+    void show_tables(std::string *) const REQUIRES(mutex_);
 
     // The same for programs (stats.cc).
-    PortStats stats_of(const Port &, const Sum &) const;
-    TableStats table_stats() const;
-    FlowReport report_of(const Ufid &, const Flow &, const FlowStats &);
+    PortStats stats_of(const Port &, const Sum &) const REQUIRES(mutex_);
+    TableStats table_stats() const REQUIRES(mutex_);
+    FlowReport report_of(const Ufid &, const Flow &, const FlowStats &)
+        REQUIRES(mutex_);
 
     // Of flows that are not executed in XDP (explain.cc).
     struct Unexecuted;
     uint64_t remember_refusal(const ovs_offload_flow &, const Reject &,
-                              Ifindex in, uint64_t port_events);
+                              Ifindex in, uint64_t port_events)
+        REQUIRES(mutex_);
     void log_refusal(const ovs_offload_flow &, const Reject &,
                      uint64_t n) const;
     Ifindex entrance_of(const ovs_offload_flow &) const;
     std::string text_of(const ovs_offload_flow &) const;
     std::string text_of(const Ufid &, const FlowCopy &) const;
-    std::string port_name(Ifindex) const;
+    std::string port_name(Ifindex) const REQUIRES(mutex_);
     template <typename Fn>
-    void for_each_unexecuted(Fn) const;
-    std::map<std::string, size_t> count_unexecuted() const;
-    void show_unexecuted(std::string *) const;
-    Reject why_waiting(const Flow &, const Port **) const;
-    std::string explain_executed(const std::string &ufid) const;
-    std::string explain_masks(const std::string &filter) const;
+    void for_each_unexecuted(Fn) const REQUIRES(mutex_);
+    std::map<std::string, size_t> count_unexecuted() const REQUIRES(mutex_);
+    void show_unexecuted(std::string *) const REQUIRES(mutex_);
+    Reject why_waiting(const Flow &, const Port **) const REQUIRES(mutex_);
+    std::string explain_executed(const std::string &ufid) const
+        REQUIRES(mutex_);
+    std::string explain_masks(const std::string &filter) const
+        REQUIRES(mutex_);
 
     // What the tables say of a flow, and of a packet (trace.cc).
-    std::string describe_flow(FlowSlot) const;
-    std::string describe_target(const xf_action &) const;
-    const Ufid *find_ufid(FlowSlot) const;
+    std::string describe_flow(FlowSlot) const REQUIRES(mutex_);
+    std::string describe_target(const xf_action &) const REQUIRES(mutex_);
+    const Ufid *find_ufid(FlowSlot) const REQUIRES(mutex_);
     std::string trace_in_xdp(const std::string &port,
                              std::span<const std::byte> frame,
                              std::string *dpif_type);
-    void trace_lookup(const TraceProgram::Outcome &, std::string *) const;
-    void trace_stages(const TraceProgram::Outcome &, std::string *) const;
+    void trace_lookup(const TraceProgram::Outcome &, std::string *) const
+        REQUIRES(mutex_);
+    void trace_stages(const TraceProgram::Outcome &, std::string *) const
+        REQUIRES(mutex_);
     std::string trace_text(const Port &, std::span<const std::byte> frame,
-                           const TraceProgram::Outcome &) const;
+                           const TraceProgram::Outcome &) const
+        REQUIRES(mutex_);
 
     void log(ovs_offload_log_level, const std::string &) const;
+
+    // Whoever takes both takes attach_mutex_ first.
+    mutable Mutex mutex_;
+    Mutex attach_mutex_ ACQUIRED_BEFORE(mutex_);
 
     const ovs_offload_host &host_;
     const std::chrono::steady_clock::time_point start_ =
         std::chrono::steady_clock::now();
-    std::chrono::steady_clock::time_point last_look_ = start_;
+    std::chrono::steady_clock::time_point last_look_ GUARDED_BY(mutex_) =
+        start_;
     bool allow_generic_ = false;
     bool system_ports_ = false;
     bool can_hash_ = false;  // As OVS does.
     bool persist_ = true;
     bool tap_tso_ = true;  // Guests leave segmentation to us.
     std::atomic<bool> leaving_ = false;
-    uint32_t vlan_limit_ = 1;  // OVS's.
+    Role worker_role_;
+    uint32_t vlan_limit_ GUARDED_BY(mutex_) = 1;  // OVS's.
     Devices devices_;
-    ShapingQueries shaping_;  // The worker's.
+    ShapingQueries shaping_ GUARDED_BY(worker_role_);
     BpfMaps maps_;
 
     std::chrono::seconds orphan_timeout_{300};
     Pins pins_;
     std::string ends_with_us_;  // Why flows do, and what to do about it.
 
-    std::mutex attach_mutex_;
-    mutable std::mutex mutex_;
-    Clock clock_;
-    std::unique_ptr<FlowTable> table_;
-    std::array<std::unique_ptr<Port>, XF_MAX_PORTS> ports_;  // By slot.
-    boost::container::flat_map<Ifindex, Port *> by_ifindex_;
-    std::vector<PortSlot> retired_ports_;
-    std::array<bool, XF_MAX_PORTS> slot_used_{};
-    RecircIds recirc_ids_{kMaxRecircIds, "recirc_ids"};
-    Groups groups_{XF_MAX_GROUPS - 1, "groups"};
+    Clock clock_ GUARDED_BY(mutex_);
+    std::unique_ptr<FlowTable> table_ GUARDED_BY(mutex_);
+    std::array<std::unique_ptr<Port>, XF_MAX_PORTS> ports_
+        GUARDED_BY(mutex_);  // By slot.
+    boost::container::flat_map<Ifindex, Port *> by_ifindex_ GUARDED_BY(mutex_);
+    std::vector<PortSlot> retired_ports_ GUARDED_BY(mutex_);
+    std::array<bool, XF_MAX_PORTS> slot_used_ GUARDED_BY(mutex_){};
+    RecircIds recirc_ids_ GUARDED_BY(mutex_){kMaxRecircIds, "recirc_ids"};
+    Groups groups_ GUARDED_BY(mutex_){XF_MAX_GROUPS - 1, "groups"};
     // By slot: the device maps, which the worker makes one after the other.
-    std::array<Fd, XF_MAX_GROUPS> group_devices_;
-    uint16_t n_groups_prepared_ = 1;  // The worker's; slot 0 needs none.
-    Flows flows_;
-    Refusals refusals_;
-    std::map<std::pair<std::string, std::string>, RejectCount> rejects_;
+    std::array<Fd, XF_MAX_GROUPS> group_devices_ GUARDED_BY(mutex_);
+    uint16_t n_groups_prepared_ GUARDED_BY(worker_role_) =
+        1;  // Slot 0 needs none.
+    Flows flows_ GUARDED_BY(mutex_);
+    Refusals refusals_ GUARDED_BY(mutex_);
+    std::map<std::pair<std::string, std::string>, RejectCount> rejects_
+        GUARDED_BY(mutex_);
     std::atomic<uint64_t> port_events_ = 0;  // One was added, or came back.
-    std::chrono::steady_clock::time_point last_port_event_;
-    Turns turns_;                   // Of flow_wanted().
-    uint64_t n_late_removals_ = 0;  // quiesce() gave up this often.
-    uint64_t n_placed_ = 0;         // Flows that came into the tables.
-    FlowStats past_;                // Of all flows that are gone.
+    std::chrono::steady_clock::time_point last_port_event_ GUARDED_BY(mutex_);
+    Turns turns_ GUARDED_BY(mutex_);  // Of flow_wanted().
+    uint64_t n_late_removals_ GUARDED_BY(mutex_) =
+        0;  // quiesce() gave up this often.
+    uint64_t n_placed_ GUARDED_BY(mutex_) =
+        0;                               // Flows that came into the tables.
+    FlowStats past_ GUARDED_BY(mutex_);  // Of all flows that are gone.
     // What flows of the kernel datapath were refused for, and the offer that
     // is asked for when it is there.
-    boost::container::flat_set<OdpPort> missing_ports_;
+    boost::container::flat_set<OdpPort> missing_ports_ GUARDED_BY(mutex_);
     std::atomic<uint64_t> looked_for_ports_ = 0;  // port_events_ then.
-    bool refused_for_room_ = false;
-    Request offer_;
-    bool handing_over_ = false;  // The worker's.
+    bool refused_for_room_ GUARDED_BY(mutex_) = false;
+    Request offer_ GUARDED_BY(mutex_);
+    bool handing_over_ GUARDED_BY(worker_role_) = false;
     // What all ports' requests together may ask of OVS.
-    Backoff flows_lost_pace_{kFlowsLostInterval, kFlowsLostInterval};
-    Backoff offer_pace_{kOfferInterval, kOfferInterval};
-    Handover handover_;
-    std::deque<xf_copy> copies_;  // Of ports, that OVS has not taken yet.
-    std::unordered_set<uint64_t> copied_;                  // The worker's.
-    std::chrono::steady_clock::time_point forget_copied_;  // The worker's.
-    std::chrono::steady_clock::time_point next_orphans_;   // The worker's.
-    IdleMasks idle_masks_;
-    uint64_t n_evicted_masks_ = 0, n_evicted_flows_ = 0;
-    std::chrono::steady_clock::time_point next_eviction_log_;  // Worker's.
+    Backoff flows_lost_pace_ GUARDED_BY(mutex_){kFlowsLostInterval,
+                                                kFlowsLostInterval};
+    Backoff offer_pace_ GUARDED_BY(mutex_){kOfferInterval, kOfferInterval};
+    Handover handover_ GUARDED_BY(mutex_);
+    std::deque<xf_copy> copies_
+        GUARDED_BY(mutex_);  // Of ports, that OVS has not taken yet.
+    std::unordered_set<uint64_t> copied_ GUARDED_BY(worker_role_);
+    std::chrono::steady_clock::time_point forget_copied_
+        GUARDED_BY(worker_role_);
+    std::chrono::steady_clock::time_point next_orphans_
+        GUARDED_BY(worker_role_);
+    IdleMasks idle_masks_ GUARDED_BY(mutex_);
+    uint64_t n_evicted_masks_ GUARDED_BY(mutex_) = 0, n_evicted_flows_
+                                                      GUARDED_BY(mutex_) = 0;
+    std::chrono::steady_clock::time_point next_eviction_log_
+        GUARDED_BY(worker_role_);
 
     Fd wake_fd_;
-    bool stop_ = false;  // Guarded by mutex_.
+    bool stop_ GUARDED_BY(mutex_) = false;
     std::thread worker_;
 };
 

@@ -112,12 +112,12 @@ void Offload::advance(std::span<Port *const> ports, Handover::Phase phase) {
 }
 
 void Offload::continue_handover() {
-    std::lock_guard attaching(attach_mutex_);
+    MutexLock attaching(attach_mutex_);
     std::optional<Handover::Phase> begun;
     Handover::Phase phase;
     std::vector<Port *> ports;
     {
-        std::lock_guard lock(mutex_);
+        MutexLock lock(mutex_);
         begun = handover_.tick(std::chrono::steady_clock::now(), ask_host());
         phase = handover_.phase();
         ports = taking_over();
@@ -143,7 +143,7 @@ void Offload::hurry_handover() {
     std::vector<Port *> ports;
     Handover::Phase phase;
     {
-        std::lock_guard lock(mutex_);
+        MutexLock lock(mutex_);
         ports = taking_over();
         if (!ports.empty()) {
             handover_.hurry();
@@ -183,10 +183,11 @@ void Offload::collect_copies() {
     if (taken.empty()) {
         return;
     }
-    std::erase_if(
-        taken, [&](const xf_copy &copy) { return was_copied_lately(copy); });
+    std::erase_if(taken, [&](const xf_copy &copy) REQUIRES(worker_role_) {
+        return was_copied_lately(copy);
+    });
     {
-        std::lock_guard lock(mutex_);
+        MutexLock lock(mutex_);
         for (const xf_copy &copy : taken) {
             if (handover_.phase() == Handover::Phase::kSampling
                 && is_plausible(copy) && ports_[copy.in_port]
@@ -200,10 +201,11 @@ void Offload::collect_copies() {
 
 int Offload::take_copy(std::string_view dpif_type, ovs_offload_copy *out) {
     const bool of_kernel = dpif_type == kKernelDatapath;
-    std::lock_guard lock(mutex_);
-    const auto it = std::ranges::find_if(copies_, [&](const xf_copy &copy) {
-        return ports_[copy.in_port]->in_kernel_datapath == of_kernel;
-    });
+    MutexLock lock(mutex_);
+    const auto it = std::ranges::find_if(
+        copies_, [&](const xf_copy &copy) REQUIRES(mutex_) {
+            return ports_[copy.in_port]->in_kernel_datapath == of_kernel;
+        });
     if (it == copies_.end()) {
         return ENOENT;
     }
@@ -225,8 +227,8 @@ void Offload::drop_copies_of(const Port &port) {
 void Offload::say_that_we_live() {
     const std::chrono::nanoseconds now(
         std::chrono::steady_clock::now().time_since_epoch());
-    std::lock_guard attaching(attach_mutex_);
-    std::lock_guard lock(mutex_);
+    MutexLock attaching(attach_mutex_);
+    MutexLock lock(mutex_);
     const uint64_t deadline =
         clock_.jiffies_at((now + orphan_timeout_).count());
     maps_.set_deadline(now.count(), deadline);
@@ -239,7 +241,7 @@ void Offload::say_that_we_live() {
 void Offload::remove_orphans() {
     const auto now = std::chrono::steady_clock::now();
     {
-        std::lock_guard lock(mutex_);
+        MutexLock lock(mutex_);
         if (handover_.phase() != Handover::Phase::kOver
             || now < next_orphans_) {
             return;

@@ -95,7 +95,10 @@ Pins::NotKept Pins::open(const std::string &directory) {
         return f;
     }
     directory_ = directory;
-    inherit();
+    {
+        MutexLock lock(mutex_);
+        inherit();
+    }
     if (!may_administrate()) {
         directory_.clear();  // The next process could not take over, either.
         return {EPERM, "that takes CAP_SYS_ADMIN", "give it to ovs-vswitchd"};
@@ -145,7 +148,7 @@ std::string Pins::path(Ifindex ifindex) const {
 }
 
 std::optional<Pins::Inherited> Pins::take(Ifindex ifindex) {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     auto node = inherited_.extract(ifindex);
     LinkedProgram now;
     if (node.empty()) {
@@ -177,7 +180,7 @@ void Pins::forget(Ifindex ifindex) const {
 }
 
 size_t Pins::remove_orphans() {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     size_t removed = 0;
     std::erase_if(inherited_, [&](const auto &entry) {
         const auto &[ifindex, left] = entry;

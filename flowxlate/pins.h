@@ -28,10 +28,10 @@
 #define FLOWXLATE_PINS_H
 
 #include <map>
-#include <mutex>
 #include <optional>
 #include <string>
 
+#include "guarded.h"
 #include "loaded.h"
 #include "resource.h"
 #include "types.h"
@@ -75,14 +75,14 @@ public:
 
 private:
     std::string path(Ifindex) const;
-    void inherit();
-    void inherit(const std::string &path, Ifindex, Inherited);
+    void inherit() REQUIRES(mutex_);
+    void inherit(const std::string &path, Ifindex, Inherited) REQUIRES(mutex_);
 
     std::string directory_;
-    std::mutex mutex_;
+    Mutex mutex_;
     // By the index that the device had.  It may be in another namespace now,
     // with this index or another.
-    std::map<Ifindex, Inherited> inherited_;
+    std::map<Ifindex, Inherited> inherited_ GUARDED_BY(mutex_);
 };
 
 }  // namespace flowxlate

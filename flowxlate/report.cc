@@ -112,7 +112,7 @@ std::string Offload::show() {
     std::map<Ifindex, Question> questions;
     std::map<Ifindex, Asked> asked;
     {
-        std::lock_guard lock(mutex_);
+        MutexLock lock(mutex_);
         for (auto &[ifindex, port] : by_ifindex_) {
             questions[ifindex] = {
                 port->device.name,
@@ -125,7 +125,7 @@ std::string Offload::show() {
                                               : std::string()};
     }
 
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     const auto sums = sum_by_port();
     std::string s = "ports:\n";
     for (auto &port : ports_) {
@@ -159,7 +159,7 @@ std::string Offload::show() {
 }
 
 std::string Offload::rejects() {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     std::string s;
     for (auto &[reason, count] : rejects_) {
         append(&s, "%s/%s: %" PRIu64 " (last ufid:%s)\n", reason.first.c_str(),

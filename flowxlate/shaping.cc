@@ -101,7 +101,7 @@ Shaping ShapingQueries::query(Ifindex ifindex) {
 void Offload::look_at_shaping() {
     std::vector<Ifindex> limited;  // Those that the kernel may limit.
     {
-        std::lock_guard lock(mutex_);
+        MutexLock lock(mutex_);
         for (auto &[ifindex, port] : by_ifindex_) {
             if (port->in_kernel_datapath || port->type == "system") {
                 limited.push_back(ifindex);
@@ -113,7 +113,7 @@ void Offload::look_at_shaping() {
     }
     for (auto ifindex : limited) {
         auto shaping = shaping_.query(ifindex);
-        std::lock_guard lock(mutex_);
+        MutexLock lock(mutex_);
         auto *port = find_port(ifindex);
         if (!port) {
             continue;

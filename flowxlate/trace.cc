@@ -115,7 +115,7 @@ const Ufid *Offload::find_ufid(FlowSlot slot) const {
 // Where the packet goes.
 std::string Offload::describe_target(const xf_action &act) const {
     std::string s;
-    auto name = [&](uint32_t slot) {
+    auto name = [&](uint32_t slot) REQUIRES(mutex_) {
         return slot < ports_.size() && ports_[slot] ? ports_[slot]->name : "?";
     };
     switch (act.verdict) {
@@ -289,7 +289,7 @@ std::string Offload::trace(const std::string &port_name,
 std::string Offload::trace_in_xdp(const std::string &port_name,
                                   std::span<const std::byte> frame,
                                   std::string *dpif_type) {
-    auto find = [&]() -> const Port * {
+    auto find = [&]() REQUIRES(mutex_) -> const Port * {
         auto it = std::ranges::find_if(by_ifindex_, [&](auto &entry) {
             return entry.second->name == port_name;
         });
@@ -298,7 +298,7 @@ std::string Offload::trace_in_xdp(const std::string &port_name,
     PortSlot slot{};
     uint32_t tx_flag = 0;
     {
-        std::lock_guard lock(mutex_);
+        MutexLock lock(mutex_);
         if (const Port *port = find()) {
             slot = port->slot;
             tx_flag = port->attachment->tx_flag();
@@ -312,7 +312,7 @@ std::string Offload::trace_in_xdp(const std::string &port_name,
         return f.message + "\n";
     }
 
-    std::lock_guard lock(mutex_);  // The tables stay as the program sees them.
+    MutexLock lock(mutex_);  // The tables stay as the program sees them.
     const Port *port = find();
     TraceProgram::Outcome outcome;
     if (!port || port->slot != slot) {
