@@ -7,14 +7,14 @@
 // never offered it, because it enters through a port that is not ours, and
 // then we do not know of it.
 //
-// Refused flows are shown as OVS prints them, by host_.flow_text(), which must
-// not be called with the mutex; so flows are first copied, then written down.
+// Refused flows are shown as OVS prints them, by Host::Ask::flow_text(), which
+// must not be called with the mutex; so flows are first copied, then written
+// down.
 #include <linux/openvswitch.h>
 #include <net/if.h>
 
 #include <algorithm>
 #include <cinttypes>
-#include <cstdlib>
 #include <optional>
 
 #include "describe.h"
@@ -127,7 +127,7 @@ Ifindex Offload::entrance_of(const ovs_offload_flow &f) const {
     while (auto a = reader.next()) {
         if (a->type == OVS_KEY_ATTR_IN_PORT
             && read_exactly(a->payload, &port)) {
-            return Ifindex{host_.port_ifindex(f.dpif_type, port)};
+            return ask().port_ifindex(f.dpif_type, OdpPort{port});
         }
     }
     return {};
@@ -169,14 +169,7 @@ void Offload::log_refusal(const ovs_offload_flow &f, const Reject &why,
         append(&line, " (and %" PRIu64 " more since the last such line)",
                n - 1);
     }
-    log(OVS_OFFLOAD_LOG_INFO, line + ": " + text_of(f));
-}
-
-std::string Offload::text_of(const ovs_offload_flow &f) const {
-    char *text = host_.flow_text ? host_.flow_text(&f) : nullptr;
-    std::string s = text ? text : "(no text of it)";
-    std::free(text);
-    return s;
+    log(OVS_OFFLOAD_LOG_INFO, line + ": " + ask().flow_text(f));
 }
 
 std::string Offload::text_of(const Ufid &ufid, const FlowCopy &copy) const {
@@ -190,7 +183,7 @@ std::string Offload::text_of(const Ufid &ufid, const FlowCopy &copy) const {
     f.mask_len = copy.mask.size();
     f.actions = copy.actions.data();
     f.actions_len = copy.actions.size();
-    return text_of(f);
+    return ask().flow_text(f);
 }
 
 // -- Finding ----------------------------------------------------------------

@@ -10,7 +10,6 @@
 #include <atomic>
 #include <boost/container/static_vector.hpp>
 #include <cerrno>
-#include <charconv>
 #include <cstring>
 #include <utility>
 
@@ -19,8 +18,6 @@
 namespace flowxlate {
 namespace {
 
-constexpr uint32_t kMinFlows = 16;
-constexpr uint32_t kMaxFlows = 1U << 24;
 constexpr const char *kFramesAreLost =
     "redirected frames do not arrive, as the veth peer has neither GRO nor an "
     "XDP program, though the kernel announces that it has (\"ethtool -K PEER "
@@ -30,29 +27,6 @@ constexpr const char *kFramesAreLost =
 // What ovs_offload_host's symmetric_l4_probe is if OVS hashes as
 // bpf/dp_hash.h does.
 constexpr uint32_t kSymmetricL4Probe = 0x78a08770;
-
-constexpr uint32_t kMinOrphanTimeout = 10;
-constexpr uint32_t kMaxSeconds = 86400;
-
-Reject parse_number(std::string_view text, uint32_t min, uint32_t max,
-                    const char *wrong, uint32_t *out) {
-    uint32_t n;
-    const char *all = text.data() + text.size();
-    auto [end, error] = std::from_chars(text.data(), all, n);
-    if (error != std::errc{} || end != all || n < min || n > max) {
-        return {"option", wrong, EINVAL};
-    }
-    *out = n;
-    return {};
-}
-
-Reject parse_bool(std::string_view text, bool *out) {
-    if (text != "true" && text != "false") {
-        return {"option", "neither true nor false, ignored", EINVAL};
-    }
-    *out = text == "true";
-    return {};
-}
 
 bool is_afxdp(const std::string &type) {
     return type == "afxdp" || type == "afxdp-nonpmd";
@@ -112,24 +86,30 @@ std::string Port::why_no_entry() const {
 Failure Offload::create(const ovs_offload_host &host,
                         std::span<const ovs_offload_option> options,
                         std::unique_ptr<Offload> *out) {
-    std::unique_ptr<Offload> o(new Offload(host));
-    auto f = o->init(options);
+    Settings settings;
+    for (auto &option : options) {
+        if (auto r = settings.set(option)) {
+            Host(host).notify.log(OVS_OFFLOAD_LOG_WARN,
+                                  std::string("other_config:") + option.key
+                                      + "=" + option.value + ": " + r.what);
+        }
+    }
+    std::unique_ptr<Offload> o(new Offload(host, settings));
+    auto f = o->init();
     if (!f) {
         *out = std::move(o);
     }
     return f;
 }
 
-Failure Offload::init(std::span<const ovs_offload_option> options) {
-    BpfMaps::Config config;
-    can_hash_ = host_.symmetric_l4_probe == kSymmetricL4Probe;
-    for (auto &option : options) {
-        if (auto r = parse_option(option, &config)) {
-            log(OVS_OFFLOAD_LOG_WARN, std::string("other_config:") + option.key
-                                          + "=" + option.value + ": "
-                                          + r.what);
-        }
-    }
+Offload::Offload(const ovs_offload_host &host, const Settings &settings)
+    : host_(host),
+      settings_(settings),
+      can_hash_(host.symmetric_l4_probe == kSymmetricL4Probe) {
+    handover_.set_sampling(settings.handover);
+}
+
+Failure Offload::init() {
     if (auto why = why_programs_overlap(); !why.empty()) {
         return {ENOTSUP, why};
     }
@@ -140,7 +120,7 @@ Failure Offload::init(std::span<const ovs_offload_option> options) {
     if (auto f = shaping_.open()) {
         return f;
     }
-    if (auto f = maps_.create(config)) {
+    if (auto f = maps_.create({.max_flows = settings_.max_flows})) {
         return f;
     }
     if (auto f = clock_.open()) {
@@ -154,44 +134,6 @@ Failure Offload::init(std::span<const ovs_offload_option> options) {
     open_pins();
     start_worker();
     return {};
-}
-
-Reject Offload::parse_option(const ovs_offload_option &option,
-                             BpfMaps::Config *config) {
-    const std::string_view key = option.key, value = option.value;
-    uint32_t seconds;
-    if (key == "xdp-offload-max-flows") {
-        return parse_number(value, kMinFlows, kMaxFlows,
-                            "not a number from 16 to 16777216, ignored",
-                            &config->max_flows);
-    }
-    if (key == "xdp-offload-handover") {
-        auto r = parse_number(
-            value, 0, kMaxSeconds,
-            "not a number of seconds from 0 to 86400, ignored", &seconds);
-        if (!r) {
-            handover_.set_sampling(std::chrono::seconds(seconds));
-        }
-        return r;
-    }
-    if (key == "xdp-offload-orphan-timeout") {
-        auto r = parse_number(
-            value, kMinOrphanTimeout, kMaxSeconds,
-            "not a number of seconds from 10 to 86400, ignored", &seconds);
-        if (!r) {
-            orphan_timeout_ = std::chrono::seconds(seconds);
-        }
-        return r;
-    }
-    for (auto [name, to] : {std::pair{"xdp-offload-generic", &allow_generic_},
-                            {"xdp-offload-system-ports", &system_ports_},
-                            {"xdp-offload-persist", &persist_},
-                            {"xdp-offload-tap-tso", &tap_tso_}}) {
-        if (key == name) {
-            return parse_bool(value, to);
-        }
-    }
-    return {"option", "no such option, ignored", EINVAL};
 }
 
 Offload::~Offload() {
@@ -233,7 +175,7 @@ bool Offload::wants(const ovs_offload_port &p) const {
         return is_system;
     }
     return !std::strcmp(p.dpif_type, kUserspaceDatapath)
-        && (is_afxdp(p.netdev_type) || (system_ports_ && is_system));
+        && (is_afxdp(p.netdev_type) || (settings_.system_ports && is_system));
 }
 
 int Offload::port_add(const ovs_offload_port &p, Port **out) {
@@ -307,7 +249,7 @@ void Offload::retire_slot(PortSlot slot) {
 }
 
 Attachment::Options Offload::attach_options(const Port &port) {
-    return {.allow_generic = allow_generic_,
+    return {.allow_generic = settings_.allow_generic,
             .is_afxdp = is_afxdp(port.type),
             .only_join = false,
             .pins = &pins_};
@@ -444,7 +386,7 @@ void Offload::apply_device_state(Port &port, DeviceState state, Heard heard) {
         state.why_not = kFramesAreLost;
     }
     std::atomic_ref(shared.max_partial)
-        .store(state.is_tap && tap_tso_ ? XF_TAP_MAX_PARTIAL : 0,
+        .store(state.is_tap && settings_.tap_tso ? XF_TAP_MAX_PARTIAL : 0,
                std::memory_order_relaxed);
     std::atomic_ref(shared.max_frame)
         .store(state.max_frame, std::memory_order_relaxed);
@@ -506,11 +448,11 @@ Reject Offload::translate(const ovs_offload_flow &flow, Wanted *w) {
         return {"action", "hash", EOPNOTSUPP};
     }
     auto device_of = [&](OdpPort port) {
-        const int ifindex = host_.port_ifindex(flow.dpif_type, index(port));
-        if (ifindex <= 0) {
+        const auto ifindex = ask().port_ifindex(flow.dpif_type, port);
+        if (index(ifindex) <= 0) {
             w->unknown.push_back(port);
         }
-        return Ifindex{ifindex};
+        return ifindex;
     };
     w->in = device_of(w->match.in_port);
     for (auto port : w->actions.out_ports) {
@@ -1137,10 +1079,10 @@ void Offload::make_requests() {
     }
     offers.push_back(&offer_);
     if (grant(lost, &flows_lost_pace_, now)) {
-        host_.flows_lost();
+        host_.notify.flows_lost();
     }
     if (grant(offers, &offer_pace_, now)) {
-        host_.offer_again();
+        host_.notify.offer_again();
     }
 }
 
@@ -1200,7 +1142,7 @@ void Offload::reclaim() {
 }
 
 void Offload::log(ovs_offload_log_level level, const std::string &line) const {
-    host_.log(level, line.c_str());
+    host_.notify.log(level, line);
 }
 
 }  // namespace flowxlate

@@ -69,10 +69,12 @@
 #include "flow_table.h"
 #include "guarded.h"
 #include "handover.h"
+#include "host.h"
 #include "match.h"
 #include "pins.h"
 #include "recirc.h"
 #include "refusals.h"
+#include "settings.h"
 #include "shaping.h"
 #include "stats.h"
 #include "tag_offload.h"
@@ -187,10 +189,8 @@ private:
         Refusal::Time logged;   // log, and when that was.
     };
 
-    explicit Offload(const ovs_offload_host &host) : host_(host) {}
-    Failure init(std::span<const ovs_offload_option>) NOT_CHECKED;
-    Reject parse_option(const ovs_offload_option &,
-                        BpfMaps::Config *) NOT_CHECKED;
+    Offload(const ovs_offload_host &, const Settings &);
+    Failure init() NOT_CHECKED;  // Nobody else has it yet.
 
     // A flow as flow_put() got it, ready to be placed.
     struct Wanted {
@@ -200,7 +200,8 @@ private:
         std::vector<Ifindex> out;
         std::vector<OdpPort> unknown;  // Those that are no ports of ours.
     };
-    Reject translate(const ovs_offload_flow &, Wanted *);
+    Reject translate(const ovs_offload_flow &, Wanted *)
+        EXCLUDES(mutex_, attach_mutex_);
     Reject put(const Ufid &, Wanted &, uint32_t vlan_limit);
     void refuse(const ovs_offload_flow &, const Reject &why,
                 uint64_t port_events);
@@ -341,10 +342,11 @@ private:
                               Ifindex in, uint64_t port_events)
         REQUIRES(mutex_);
     void log_refusal(const ovs_offload_flow &, const Reject &,
-                     uint64_t n) const;
-    Ifindex entrance_of(const ovs_offload_flow &) const;
-    std::string text_of(const ovs_offload_flow &) const;
-    std::string text_of(const Ufid &, const FlowCopy &) const;
+                     uint64_t n) const EXCLUDES(mutex_, attach_mutex_);
+    Ifindex entrance_of(const ovs_offload_flow &) const
+        EXCLUDES(mutex_, attach_mutex_);
+    std::string text_of(const Ufid &, const FlowCopy &) const
+        EXCLUDES(mutex_, attach_mutex_);
     std::string port_name(Ifindex) const REQUIRES(mutex_);
     template <typename Fn>
     void for_each_unexecuted(Fn) const REQUIRES(mutex_);
@@ -371,22 +373,23 @@ private:
                            const TraceProgram::Outcome &) const
         REQUIRES(mutex_);
 
+    const Host::Ask &ask() const EXCLUDES(mutex_, attach_mutex_) {
+        return host_.ask;
+    }
     void log(ovs_offload_log_level, const std::string &) const;
 
     // Whoever takes both takes attach_mutex_ first.
     mutable Mutex mutex_;
     Mutex attach_mutex_ ACQUIRED_BEFORE(mutex_);
 
-    const ovs_offload_host &host_;
+    const Host host_;
+    const Settings settings_;
     const std::chrono::steady_clock::time_point start_ =
         std::chrono::steady_clock::now();
     std::chrono::steady_clock::time_point last_look_ GUARDED_BY(mutex_) =
         start_;
-    bool allow_generic_ = false;
-    bool system_ports_ = false;
-    bool can_hash_ = false;  // As OVS does.
-    bool persist_ = true;
-    bool tap_tso_ = true;  // Guests leave segmentation to us.
+    const bool can_hash_;    // As OVS does.
+    bool persists_ = false;  // Constant after init().
     std::atomic<bool> leaving_ = false;
     Role worker_role_;
     uint32_t vlan_limit_ GUARDED_BY(mutex_) = 1;  // OVS's.
@@ -394,7 +397,6 @@ private:
     ShapingQueries shaping_ GUARDED_BY(worker_role_);
     BpfMaps maps_;
 
-    std::chrono::seconds orphan_timeout_{300};
     Pins pins_;
     std::string ends_with_us_;  // Why flows do, and what to do about it.
 

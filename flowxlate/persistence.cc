@@ -32,27 +32,28 @@ bool is_plausible(const xf_copy &copy) {
 void Offload::open_pins() {
     handover_.port_added(std::chrono::steady_clock::now());
     auto f = pins_.open();
-    if (!persist_) {  // What was kept before is taken over nevertheless.
+    if (!settings_
+             .persist) {  // What was kept before is taken over nevertheless.
         f = {ECANCELED, "other_config:xdp-offload-persist=false",
              "remove that key"};
     }
-    if (!f) {
+    persists_ = !f;
+    if (persists_) {
         return;
     }
     ends_with_us_ =
         f.reason + "; what to do: " + f.remedy + ", then restart ovs-vswitchd";
-    if (persist_) {
+    if (settings_.persist) {
         // Without a BPF file system, as in many a container, that is how it
         // is; anything else somebody should mend.
         log(f.error == ENOENT ? OVS_OFFLOAD_LOG_INFO : OVS_OFFLOAD_LOG_WARN,
             "flows in XDP end with this process: " + ends_with_us_);
     }
-    persist_ = false;
 }
 
 // Called with mutex_.
 void Offload::show_persistence(std::string *s) const {
-    if (!persist_) {
+    if (!persists_) {
         append(s, "restarts: flows end with this process: %s\n",
                ends_with_us_.c_str());
         return;
@@ -77,7 +78,7 @@ void Offload::keep_attached(Port &port) {
                         "this one has taken over");
         wake_worker();
     }
-    if (!persist_) {
+    if (!persists_) {
         port.attachment->do_not_persist();
     } else if (auto f = port.attachment->persist(pins_)) {
         log(OVS_OFFLOAD_LOG_WARN, port.name + ": " + f.message);
@@ -127,7 +128,7 @@ void Offload::continue_handover() {
     }
     advance(ports, phase);
     if (begun == Handover::Phase::kOver && !ports.empty()) {
-        const bool has_rules = host_.has_rules();
+        const bool has_rules = host_.notify.has_rules();
         log(has_rules ? OVS_OFFLOAD_LOG_INFO : OVS_OFFLOAD_LOG_WARN,
             "taken over from the earlier ovs-vswitchd, ports: "
                 + std::to_string(ports.size())
@@ -163,8 +164,8 @@ void Offload::note_flow() {
 }
 
 Handover::Host Offload::ask_host() const {
-    return {.handles_misses = host_.handles_misses(),
-            .has_rules = host_.has_rules()};
+    return {.handles_misses = host_.notify.handles_misses(),
+            .has_rules = host_.notify.has_rules()};
 }
 
 // A connection's packets would all be copied until it has a flow, which it may
@@ -196,7 +197,7 @@ void Offload::collect_copies() {
             }
         }
     }
-    host_.copies_ready();
+    host_.notify.copies_ready();
 }
 
 int Offload::take_copy(std::string_view dpif_type, ovs_offload_copy *out) {
@@ -230,7 +231,7 @@ void Offload::say_that_we_live() {
     MutexLock attaching(attach_mutex_);
     MutexLock lock(mutex_);
     const uint64_t deadline =
-        clock_.jiffies_at((now + orphan_timeout_).count());
+        clock_.jiffies_at((now + settings_.orphan_timeout).count());
     maps_.set_deadline(now.count(), deadline);
     for (auto *port : taking_over()) {
         port->attachment->tend_old(now.count(), deadline);
@@ -257,6 +258,6 @@ void Offload::remove_orphans() {
     }
 }
 
-void Offload::leave() { leaving_ = persist_; }
+void Offload::leave() { leaving_ = persists_; }
 
 }  // namespace flowxlate

@@ -32,10 +32,11 @@ void Offload::show_port(const Port &port, const Sum &sum, const Asked &asked,
         append(s, "    generic because: %s\n", asked.why_generic.c_str());
     }
     if (a.is_taking_over()) {
-        append(s,
-               "    taking over: flows of an earlier ovs-vswitchd are still "
-               "executed%s\n",
-               host_.has_rules() ? "" : ", as OpenFlow rules are missing");
+        append(
+            s,
+            "    taking over: flows of an earlier ovs-vswitchd are still "
+            "executed%s\n",
+            host_.notify.has_rules() ? "" : ", as OpenFlow rules are missing");
     }
     const auto why_not = port.why_no_output();
     if (!why_not.empty()) {

@@ -8,8 +8,6 @@
 
 #include <algorithm>
 #include <cinttypes>
-#include <cstdlib>
-#include <memory>
 #include <sstream>
 
 #include "describe.h"
@@ -22,13 +20,6 @@ namespace {
 constexpr size_t kMinFrame = 14, kMaxFrame = 9000;
 constexpr const char *kHexDigits = "0123456789abcdefABCDEF";
 
-// What the host gives away.
-struct FreeDeleter {
-    void operator()(void *p) const { free(p); }
-};
-template <typename T>
-using FromHost = std::unique_ptr<T, FreeDeleter>;
-
 // Reads the packet; returns what is wrong with it, or nothing.
 std::string parse_hex(const std::string &hex, std::vector<std::byte> *out) {
     constexpr size_t kDigits = 2;  // Of a byte.
@@ -39,23 +30,6 @@ std::string parse_hex(const std::string &hex, std::vector<std::byte> *out) {
         return "the packet ends in the middle of a byte\n";
     }
     return from_hex(hex, out) ? "" : "not hexadecimal digits\n";
-}
-
-std::string compose(const ovs_offload_host &host, const std::string &flow,
-                    std::vector<std::byte> *out) {
-    uint8_t *bytes = nullptr;
-    size_t n = 0;
-    const FromHost<char> wrong(host.compose(flow.c_str(), &bytes, &n));
-    const FromHost<uint8_t> frame(bytes);
-    if (wrong) {
-        return std::string(
-                   "neither the hexadecimal digits of a packet nor a "
-                   "flow: ")
-             + wrong.get() + "\n";
-    }
-    const auto *begin = reinterpret_cast<const std::byte *>(bytes);
-    out->assign(begin, begin + n);
-    return "";
 }
 
 std::string indented(const std::string &text) {
@@ -267,10 +241,13 @@ std::string Offload::trace(const std::string &port_name,
     std::vector<std::byte> frame;
     const bool is_flow =
         packet.find_first_not_of(kHexDigits) != std::string::npos;
-    if (auto wrong = is_flow ? compose(host_, packet, &frame)
+    if (auto wrong = is_flow ? ask().compose(packet, &frame)
                              : parse_hex(packet, &frame);
         !wrong.empty()) {
-        return wrong;
+        return is_flow ? "neither the hexadecimal digits of a packet nor a "
+                         "flow: "
+                             + wrong + "\n"
+                       : wrong;
     }
     std::string dpif_type;
     std::string text = trace_in_xdp(port_name, frame, &dpif_type);
@@ -278,11 +255,9 @@ std::string Offload::trace(const std::string &port_name,
         return text;
     }
     const auto hex = to_hex(frame);
-    const FromHost<char> ovs(
-        host_.trace(dpif_type.c_str(), port_name.c_str(), hex.c_str()));
     text += "what OVS would do (ovs-appctl ofproto/trace ovs-" + dpif_type
           + " 'in_port(" + port_name + ")' " + hex + "):\n";
-    return text + indented(ovs ? ovs.get() : "not known");
+    return text + indented(ask().trace(dpif_type, port_name, hex));
 }
 
 // Stores the type of the port's datapath in '*dpif_type' if all went well.

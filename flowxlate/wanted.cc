@@ -109,7 +109,7 @@ void Offload::look_for_missing_ports(const char *dpif_type) {
         missing_ports_.clear();
     }
     const size_t n_found = std::erase_if(missing, [&](OdpPort port) {
-        return host_.port_ifindex(dpif_type, index(port)) > 0;
+        return index(ask().port_ifindex(dpif_type, port)) > 0;
     });
     MutexLock lock(mutex_);
     missing_ports_.insert(missing.begin(), missing.end());

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "flowxlate/settings.h"
+
+#include <gtest/gtest.h>
+
+#include <functional>
+
+namespace flowxlate::unit {
+namespace {
+
+struct Row {
+    const char *key, *value;
+    bool taken;
+    std::function<bool(const Settings &)> check;  // If it was taken.
+};
+
+const Row kRows[] = {
+    {"max-flows", "16", true, [](auto &s) { return s.max_flows == 16; }},
+    {"max-flows", "16777216", true,
+     [](auto &s) { return s.max_flows == 16777216; }},
+    {"max-flows", "15", false, {}},
+    {"max-flows", "16777217", false, {}},
+    {"max-flows", "99999999999", false, {}},
+    {"max-flows", "-1", false, {}},
+    {"max-flows", "64k", false, {}},
+    {"max-flows", " 64", false, {}},
+    {"max-flows", "", false, {}},
+    {"handover", "0", true, [](auto &s) { return s.handover.count() == 0; }},
+    {"handover", "86400", true,
+     [](auto &s) { return s.handover.count() == 86400; }},
+    {"handover", "86401", false, {}},
+    {"orphan-timeout", "10", true,
+     [](auto &s) { return s.orphan_timeout.count() == 10; }},
+    {"orphan-timeout", "9", false, {}},
+    {"generic", "true", true, [](auto &s) { return s.allow_generic; }},
+    {"generic", "yes", false, {}},
+    {"generic", "TRUE", false, {}},
+    {"system-ports", "true", true, [](auto &s) { return s.system_ports; }},
+    {"persist", "false", true, [](auto &s) { return !s.persist; }},
+    {"persist", "", false, {}},
+    {"tap-tso", "false", true, [](auto &s) { return !s.tap_tso; }},
+    {"tap_tso", "false", false, {}},
+    {"", "true", false, {}},
+};
+
+bool has_defaults(const Settings &s) {
+    const Settings d;
+    return s.max_flows == d.max_flows && s.allow_generic == d.allow_generic
+        && s.system_ports == d.system_ports && s.persist == d.persist
+        && s.tap_tso == d.tap_tso && s.handover == d.handover
+        && s.orphan_timeout == d.orphan_timeout;
+}
+
+TEST(Settings, Options) {
+    for (const Row &row : kRows) {
+        SCOPED_TRACE(std::string(row.key) + "=" + row.value);
+        const std::string key = std::string("xdp-offload-") + row.key;
+        Settings s;
+        const Reject r = s.set({key.c_str(), row.value});
+        EXPECT_EQ(!r, row.taken);
+        EXPECT_TRUE(row.taken ? row.check(s) : has_defaults(s));
+        EXPECT_EQ(row.taken, r.what == nullptr);
+    }
+}
+
+}  // namespace
+}  // namespace flowxlate::unit
