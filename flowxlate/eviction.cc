@@ -75,7 +75,7 @@ bool Offload::visit_placed(
         if (begin) {
             std::this_thread::sleep_for(kPause);
         }
-        MutexLock lock(mutex_);
+        StateLock lock(this);
         if (begin && flows_.bucket_count() != n_buckets) {
             return false;
         }
@@ -102,7 +102,7 @@ SubtableSlot Offload::mask_of(const Flow &flow) const {
 // these may go by itself, and its slot to another mask.
 MaskSet Offload::find_idle_masks() {
     {
-        MutexLock lock(mutex_);
+        StateLock lock(this);
         if (XF_MAX_MASKS - table_->n_subtables() >= IdleMasks::kKeptFree) {
             return {};
         }
@@ -114,7 +114,7 @@ MaskSet Offload::find_idle_masks() {
                             flow->ovs_forwards_too);
         }
     });
-    MutexLock lock(mutex_);
+    StateLock lock(this);
     const size_t n_free = XF_MAX_MASKS - table_->n_subtables();
     // What an incomplete look has seen must not make a busy mask idle.
     return idle_masks_.end_look(complete && n_free < IdleMasks::kKeptFree

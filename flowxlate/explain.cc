@@ -334,7 +334,7 @@ std::string Offload::explain(const std::string &filter) {
     Sections sections;
     std::string s, executed, masks;
     {
-        MutexLock lock(mutex_);
+        StateLock lock(this);
         for_each_unexecuted([&](const Unexecuted &u) REQUIRES(mutex_) {
             const auto id = u.ufid.to_string();
             if (u.reason.find(filter) == std::string::npos && u.port != filter

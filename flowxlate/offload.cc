@@ -139,11 +139,32 @@ Failure Offload::init() {
 Offload::~Offload() {
     if (worker_.joinable()) {
         {
-            MutexLock lock(mutex_);
+            StateLock lock(this);
             stop_ = true;
         }
         wake_worker();
         worker_.join();
+    }
+}
+
+Offload::StateLock::~StateLock() {
+    const Changes changes = std::exchange(offload_.changes_, {});
+    offload_.mutex_.unlock();
+    offload_.tell(changes);
+}
+
+void Offload::tell(const Changes &changes) {
+    for (auto &line : changes.lines) {
+        log(line.level, line.text);
+    }
+    if (changes.wakes_worker) {
+        wake_worker();
+    }
+    if (changes.flows_lost) {
+        host_.notify.flows_lost();
+    }
+    if (changes.offer_again) {
+        host_.notify.offer_again();
     }
 }
 
@@ -189,7 +210,7 @@ int Offload::port_add(const ovs_offload_port &p, Port **out) {
     port->in_kernel_datapath = !std::strcmp(p.dpif_type, kKernelDatapath);
     Failure failed;
     {
-        MutexLock lock(mutex_);
+        StateLock lock(this);
         if (find_port(port->ifindex)) {
             failed = {EEXIST, "the device is a port already"};
         } else if (auto r = new_slot(&port->slot)) {
@@ -205,7 +226,7 @@ int Offload::port_add(const ovs_offload_port &p, Port **out) {
     if (failed) {
         log(OVS_OFFLOAD_LOG_WARN,
             port->name + ": not offloaded: " + failed.message);
-        MutexLock lock(mutex_);
+        StateLock lock(this);
         retire_slot(port->slot);
         return failed.error;
     }
@@ -231,7 +252,7 @@ int Offload::port_add(const ovs_offload_port &p, Port **out) {
         state.why_not = f.message;  // The worker asks again.
     }
 
-    MutexLock lock(mutex_);
+    StateLock lock(this);
     apply_device_state(*port, state, {.changed = false, .was_away = true});
     handover_.port_added(std::chrono::steady_clock::now());
     *out = port.get();
@@ -244,7 +265,7 @@ int Offload::port_add(const ovs_offload_port &p, Port **out) {
 void Offload::retire_slot(PortSlot slot) {
     if (slot != PortSlot::kNone) {
         retired_ports_.push_back(slot);
-        wake_worker();
+        changes_.wakes_worker = true;
     }
 }
 
@@ -284,7 +305,7 @@ void Offload::port_del(Port *p) {
     MutexLock attaching(attach_mutex_);
     hurry_handover();  // An old flow may send to this port.
     {
-        MutexLock lock(mutex_);
+        StateLock lock(this);
         remove_flows_of(*p, false, {"parked", "port_removed", ENODEV});
         for (auto &[ufid, flow] : flows_) {
             if (flow.in == p->slot) {
@@ -305,7 +326,7 @@ void Offload::port_del(Port *p) {
         log(OVS_OFFLOAD_LOG_WARN, port->name + ": " + f.message);
     }
     log(OVS_OFFLOAD_LOG_INFO, port->name + ": no longer offloaded");
-    MutexLock lock(mutex_);
+    StateLock lock(this);
     maps_.clear_misses(port->slot);
     retire_slot(port->slot);
 }
@@ -342,19 +363,20 @@ void Offload::device_left(Port &port) {
 void Offload::device_came(Port &port) {
     note_port_event();
     if (port.lost_sockets) {
-        log(OVS_OFFLOAD_LOG_WARN,
+        changes_.log(OVS_OFFLOAD_LOG_WARN,
             port.name + ": the device is back, but OVS's AF_XDP sockets are "
                         "not: remove the port from OVS and add it again");
     }
 }
 
 // A port goes on with the device that it was added with.
-void Offload::follow_name(const Port &port, const DeviceState &state) const {
+void Offload::follow_name(const Port &port, const DeviceState &state) {
     const std::string &old = port.device.exists ? port.device.name : port.name;
     if (state.exists && state.name != old) {
-        log(OVS_OFFLOAD_LOG_INFO, port.name + ": its device (ifindex "
-                                      + std::to_string(index(port.ifindex))
-                                      + ") is called " + state.name + " now");
+        changes_.log(OVS_OFFLOAD_LOG_INFO,
+                     port.name + ": its device (ifindex "
+                         + std::to_string(index(port.ifindex)) + ") is called "
+                         + state.name + " now");
     }
 }
 
@@ -404,7 +426,7 @@ void Offload::apply_device_state(Port &port, DeviceState state, Heard heard) {
         tell_kernel_datapath(port, old_flags, old);
     }
     if (auto line = port.news.look(port.state_in_words(), now)) {
-        log(OVS_OFFLOAD_LOG_INFO, port.name + ": " + *line);
+        changes_.log(OVS_OFFLOAD_LOG_INFO, port.name + ": " + *line);
     }
 }
 
@@ -429,7 +451,7 @@ void Offload::tell_kernel_datapath(Port &port, uint32_t old_flags,
         port.offer.wanted = true;
     }
     if (port.flows_lost.wanted || port.offer.wanted) {
-        wake_worker();
+        changes_.wakes_worker = true;
     }
 }
 
@@ -561,10 +583,10 @@ void Offload::prepare_group() {
     Fd devices;
     const auto failed =
         maps_.create_group(GroupSlot{n_groups_prepared_}, &devices);
-    MutexLock lock(mutex_);
+    StateLock lock(this);
     if (failed) {
-        log(OVS_OFFLOAD_LOG_WARN,
-            "flows with several outputs: " + failed.message);
+        changes_.log(OVS_OFFLOAD_LOG_WARN,
+                     "flows with several outputs: " + failed.message);
         n_groups_prepared_ = XF_MAX_GROUPS;
         return;
     }
@@ -614,7 +636,7 @@ Reject Offload::place(Wanted &w, Flow *flow) {
     if (same_match) {
         n_late_removals_ += !table_->quiesce();
         flow->past += table_->stats(flow->slot);
-        wake_worker();
+        changes_.wakes_worker = true;
     } else {
         if (flow->slot != FlowSlot::kNone) {  // Its match has changed.
             // Programs that have not seen the new one find the old one still.
@@ -661,7 +683,7 @@ void Offload::park(std::span<Flow *const> flows, const Reject &why) {
             ports_[index(flow->in)]->n_flows--;
         }
     }
-    wake_worker();
+    changes_.wakes_worker = true;
 }
 
 int Offload::flow_put(const ovs_offload_flow &f) {
@@ -689,7 +711,7 @@ int Offload::flow_put(const ovs_offload_flow &f) {
 
 // What a flow was before it was modified must not be executed any more.
 void Offload::park_one(const Ufid &ufid, const Reject &why) {
-    MutexLock lock(mutex_);
+    StateLock lock(this);
     auto it = flows_.find(ufid);
     if (it != flows_.end()) {
         Flow *flow = &it->second;
@@ -698,7 +720,7 @@ void Offload::park_one(const Ufid &ufid, const Reject &why) {
 }
 
 Reject Offload::put(const Ufid &ufid, Wanted &wanted, uint32_t vlan_limit) {
-    MutexLock lock(mutex_);
+    StateLock lock(this);
     follow_vlan_limit(vlan_limit);
     if (auto r = place(wanted, &flows_.try_emplace(ufid).first->second)) {
         return r;
@@ -714,7 +736,7 @@ void Offload::refuse(const ovs_offload_flow &f, const Reject &why,
     const auto in = entrance_of(f);
     uint64_t n_unlogged;
     {
-        MutexLock lock(mutex_);
+        StateLock lock(this);
         follow_vlan_limit(f.vlan_limit);
         auto it = flows_.find(ufid);
         if (it != flows_.end()) {
@@ -764,7 +786,7 @@ bool Offload::in_fast_path(const Flow &flow) const {
 }
 
 int Offload::flow_stats(const Ufid &ufid, ovs_offload_stats *stats) {
-    MutexLock lock(mutex_);
+    StateLock lock(this);
     auto it = flows_.find(ufid);
     if (it == flows_.end() || !in_fast_path(it->second)) {
         return ENOENT;
@@ -774,7 +796,7 @@ int Offload::flow_stats(const Ufid &ufid, ovs_offload_stats *stats) {
 }
 
 int Offload::flow_take(const Ufid &ufid, ovs_offload_stats *delta) {
-    MutexLock lock(mutex_);
+    StateLock lock(this);
     auto it = flows_.find(ufid);
     if (it == flows_.end() || it->second.slot == FlowSlot::kNone) {
         refusals_.see(ufid, std::chrono::steady_clock::now());
@@ -795,7 +817,7 @@ int Offload::flow_del(const Ufid &ufid, ovs_offload_stats *remaining) {
     if (leaving_) {
         return ENOENT;
     }
-    MutexLock lock(mutex_);
+    StateLock lock(this);
     auto it = flows_.find(ufid);
     if (it == flows_.end()) {
         return ENOENT;
@@ -823,13 +845,13 @@ int Offload::flow_flush(Port *port) {
         MutexLock attaching(attach_mutex_);
         hurry_handover();
     }
-    MutexLock lock(mutex_);
+    StateLock lock(this);
     remove_flows_of(*port, true, {"parked", "flushed", ENODEV});
     return 0;
 }
 
 uint64_t Offload::n_flows(Port *port) {
-    MutexLock lock(mutex_);
+    StateLock lock(this);
     return port->n_flows;
 }
 
@@ -868,7 +890,7 @@ void Offload::run_worker() {
              : handing_over_ ? kHandoverIntervalMs
                              : kPollIntervalMs);
         {
-            MutexLock lock(mutex_);
+            StateLock lock(this);
             if (stop_) {
                 return;
             }
@@ -910,7 +932,7 @@ void Offload::work(bool full) {
         restore_attachments();
         evict_idle_masks();
         look_at_shaping();
-        MutexLock lock(mutex_);
+        StateLock lock(this);
         refusals_.forget_old(std::chrono::steady_clock::now());
     }
     reclaim();
@@ -922,7 +944,7 @@ void Offload::check_identity(Ifindex ifindex, DeviceState *state) {
     MutexLock attaching(attach_mutex_);
     Port *port;
     {
-        MutexLock lock(mutex_);
+        StateLock lock(this);
         port = find_port(ifindex);
     }
     if (port && !(state->exists && port->attachment->is_attached())) {
@@ -939,7 +961,7 @@ void Offload::refresh_devices(bool all, bool lost,
     std::vector<Query> queries;
     bool in_kernel_datapath = false;
     {
-        MutexLock lock(mutex_);
+        StateLock lock(this);
         auto has_changed = [&](Ifindex ifindex, int netns_id) {
             return std::find(changed.begin(), changed.end(),
                              Devices::Changed{ifindex, netns_id})
@@ -974,7 +996,7 @@ void Offload::query_devices(const std::vector<Query> &queries) {
         if (heard.was_away || !state.exists) {
             check_identity(ifindex, &state);
         }
-        MutexLock lock(mutex_);
+        StateLock lock(this);
         if (auto *port = find_port(ifindex)) {
             apply_device_state(*port, std::move(state), heard);
         }
@@ -984,7 +1006,7 @@ void Offload::query_devices(const std::vector<Query> &queries) {
 // Stops sending to ports where nothing arrives (arrivals.h).
 void Offload::find_lost_frames() {
     {
-        MutexLock lock(mutex_);
+        StateLock lock(this);
         if (std::none_of(by_ifindex_.begin(), by_ifindex_.end(), [](auto &p) {
                 return p.second->arrivals.suspect_since();
             })) {
@@ -1027,7 +1049,7 @@ void Offload::condemn_outputs(const Flow &flow, std::vector<Query> *found) {
 void Offload::restore_attachments() {
     std::vector<Ifindex> joined;
     {
-        MutexLock lock(mutex_);
+        StateLock lock(this);
         for (auto &[ifindex, port] : by_ifindex_) {
             if (port->attachment->in_dispatcher()) {
                 joined.push_back(ifindex);
@@ -1045,7 +1067,7 @@ void Offload::restore_attachment(Ifindex ifindex) {
     MutexLock attaching(attach_mutex_);
     Port *port;
     {
-        MutexLock lock(mutex_);
+        StateLock lock(this);
         port = find_port(ifindex);
     }
     if (!port || port->attachment->is_attached()) {
@@ -1060,7 +1082,7 @@ void Offload::restore_attachment(Ifindex ifindex) {
         return;
     }
     log(OVS_OFFLOAD_LOG_INFO, port->name + ": XDP program attached again");
-    MutexLock lock(mutex_);
+    StateLock lock(this);
     std::swap(port->attachment, again);
 }
 
@@ -1068,7 +1090,7 @@ void Offload::restore_attachment(Ifindex ifindex) {
 void Offload::make_requests() {
     const auto now = std::chrono::steady_clock::now();
     std::vector<Request *> lost, offers;
-    MutexLock lock(mutex_);
+    StateLock lock(this);
     for (auto &[ifindex, port] : by_ifindex_) {
         lost.push_back(&port->flows_lost);
         offers.push_back(&port->offer);
@@ -1078,17 +1100,13 @@ void Offload::make_requests() {
         offer_.wanted = true;
     }
     offers.push_back(&offer_);
-    if (grant(lost, &flows_lost_pace_, now)) {
-        host_.notify.flows_lost();
-    }
-    if (grant(offers, &offer_pace_, now)) {
-        host_.notify.offer_again();
-    }
+    changes_.flows_lost = grant(lost, &flows_lost_pace_, now);
+    changes_.offer_again = grant(offers, &offer_pace_, now);
 }
 
 // Takes what waits for a grace period.  Returns false if nothing does.
 bool Offload::take_retired(Retired *r) {
-    MutexLock lock(mutex_);
+    StateLock lock(this);
     try {
         r->recircs = recirc_ids_.take_retired();
         r->groups = groups_.take_retired();
@@ -1127,10 +1145,10 @@ void Offload::reclaim() {
     } catch (const std::bad_alloc &) {
         failed.error = ENOMEM;
     }
-    MutexLock lock(mutex_);
+    StateLock lock(this);
     if (failed) {  // Once more at the next tick.
         retire_again(retired);
-        log(OVS_OFFLOAD_LOG_WARN, failed.message);
+        changes_.log(OVS_OFFLOAD_LOG_WARN, failed.message);
         return;
     }
     table_->release(retired.flows);

@@ -62,6 +62,7 @@
 #include "actions.h"
 #include "attach.h"
 #include "bpf_maps.h"
+#include "changes.h"
 #include "clock.h"
 #include "damping.h"
 #include "devices.h"
@@ -163,6 +164,22 @@ public:
     std::string trace(const std::string &port, const std::string &packet);
 
 private:
+    // Holds mutex_.  What has changed meanwhile is told to others after it has
+    // been given back.
+    class FLOWXLATE_LOCKING(scoped_lockable) StateLock {
+    public:
+        explicit StateLock(Offload *o) ACQUIRES(o->mutex_) : offload_(*o) {
+            o->mutex_.lock();
+        }
+        ~StateLock() RELEASES();
+        StateLock(const StateLock &) = delete;
+        StateLock &operator=(const StateLock &) = delete;
+
+    private:
+        Offload &offload_;
+    };
+    void tell(const Changes &) EXCLUDES(mutex_);
+
     using PortSlots = boost::container::small_vector<PortSlot, 1>;
     struct Flow {
         FlowSlot slot{};  // kNone: parked.
@@ -245,13 +262,13 @@ private:
     void apply_device_state(Port &, DeviceState, Heard) REQUIRES(mutex_);
     void device_left(Port &) REQUIRES(mutex_);
     void device_came(Port &) REQUIRES(mutex_);
-    void follow_name(const Port &, const DeviceState &) const;
+    void follow_name(const Port &, const DeviceState &) REQUIRES(mutex_);
     void tell_kernel_datapath(Port &, uint32_t old_flags,
                               const DeviceState &old) REQUIRES(mutex_);
     void make_requests() REQUIRES(worker_role_);
 
     void start_worker();
-    void wake_worker();
+    void wake_worker() EXCLUDES(mutex_);
     void run_worker();
     void work(bool full) REQUIRES(worker_role_);
     void refresh_devices(bool all, bool lost,
@@ -287,7 +304,7 @@ private:
     void continue_handover() REQUIRES(worker_role_);
     void hurry_handover() REQUIRES(attach_mutex_);
     void note_flow() REQUIRES(mutex_);
-    Handover::Host ask_host() const;
+    Handover::Host ask_host() const EXCLUDES(mutex_);
     bool was_copied_lately(const xf_copy &) REQUIRES(worker_role_);
     void collect_copies() REQUIRES(worker_role_);
     void drop_copies_of(const Port &) REQUIRES(mutex_);
@@ -325,6 +342,7 @@ private:
     struct Asked {
         uint32_t n_queues = 1;
         std::string why_generic;
+        bool has_rules = false;
     };
     void show_port(const Port &, const Sum &, const Asked &,
                    std::string *) const REQUIRES(mutex_);
@@ -376,11 +394,14 @@ private:
     const Host::Ask &ask() const EXCLUDES(mutex_, attach_mutex_) {
         return host_.ask;
     }
-    void log(ovs_offload_log_level, const std::string &) const;
+    void log(ovs_offload_log_level, const std::string &) const
+        EXCLUDES(mutex_);
 
     // Whoever takes both takes attach_mutex_ first.
-    mutable Mutex mutex_;
+    Mutex mutex_;
     Mutex attach_mutex_ ACQUIRED_BEFORE(mutex_);
+
+    Changes changes_ GUARDED_BY(mutex_);
 
     const Host host_;
     const Settings settings_;

@@ -117,9 +117,10 @@ void Offload::continue_handover() {
     std::optional<Handover::Phase> begun;
     Handover::Phase phase;
     std::vector<Port *> ports;
+    const auto host = ask_host();
     {
-        MutexLock lock(mutex_);
-        begun = handover_.tick(std::chrono::steady_clock::now(), ask_host());
+        StateLock lock(this);
+        begun = handover_.tick(std::chrono::steady_clock::now(), host);
         phase = handover_.phase();
         ports = taking_over();
         if (phase == Handover::Phase::kOver) {
@@ -128,13 +129,12 @@ void Offload::continue_handover() {
     }
     advance(ports, phase);
     if (begun == Handover::Phase::kOver && !ports.empty()) {
-        const bool has_rules = host_.notify.has_rules();
-        log(has_rules ? OVS_OFFLOAD_LOG_INFO : OVS_OFFLOAD_LOG_WARN,
+        log(host.has_rules ? OVS_OFFLOAD_LOG_INFO : OVS_OFFLOAD_LOG_WARN,
             "taken over from the earlier ovs-vswitchd, ports: "
                 + std::to_string(ports.size())
-                + (has_rules ? ""
-                             : ", without OpenFlow rules (a bridge has "
-                               "none, or no controller is connected)"));
+                + (host.has_rules ? ""
+                                  : ", without OpenFlow rules (a bridge has "
+                                    "none, or no controller is connected)"));
     }
     handing_over_ = !ports.empty();
 }
@@ -143,12 +143,13 @@ void Offload::continue_handover() {
 void Offload::hurry_handover() {
     std::vector<Port *> ports;
     Handover::Phase phase;
+    const auto host = ask_host();
     {
-        MutexLock lock(mutex_);
+        StateLock lock(this);
         ports = taking_over();
         if (!ports.empty()) {
             handover_.hurry();
-            (void)handover_.tick(std::chrono::steady_clock::now(), ask_host());
+            (void)handover_.tick(std::chrono::steady_clock::now(), host);
         }
         phase = handover_.phase();
     }
@@ -188,7 +189,7 @@ void Offload::collect_copies() {
         return was_copied_lately(copy);
     });
     {
-        MutexLock lock(mutex_);
+        StateLock lock(this);
         for (const xf_copy &copy : taken) {
             if (handover_.phase() == Handover::Phase::kSampling
                 && is_plausible(copy) && ports_[copy.in_port]
@@ -202,7 +203,7 @@ void Offload::collect_copies() {
 
 int Offload::take_copy(std::string_view dpif_type, ovs_offload_copy *out) {
     const bool of_kernel = dpif_type == kKernelDatapath;
-    MutexLock lock(mutex_);
+    StateLock lock(this);
     const auto it = std::ranges::find_if(
         copies_, [&](const xf_copy &copy) REQUIRES(mutex_) {
             return ports_[copy.in_port]->in_kernel_datapath == of_kernel;
@@ -229,7 +230,7 @@ void Offload::say_that_we_live() {
     const std::chrono::nanoseconds now(
         std::chrono::steady_clock::now().time_since_epoch());
     MutexLock attaching(attach_mutex_);
-    MutexLock lock(mutex_);
+    StateLock lock(this);
     const uint64_t deadline =
         clock_.jiffies_at((now + settings_.orphan_timeout).count());
     maps_.set_deadline(now.count(), deadline);
@@ -242,7 +243,7 @@ void Offload::say_that_we_live() {
 void Offload::remove_orphans() {
     const auto now = std::chrono::steady_clock::now();
     {
-        MutexLock lock(mutex_);
+        StateLock lock(this);
         if (handover_.phase() != Handover::Phase::kOver
             || now < next_orphans_) {
             return;

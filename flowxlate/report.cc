@@ -32,11 +32,10 @@ void Offload::show_port(const Port &port, const Sum &sum, const Asked &asked,
         append(s, "    generic because: %s\n", asked.why_generic.c_str());
     }
     if (a.is_taking_over()) {
-        append(
-            s,
-            "    taking over: flows of an earlier ovs-vswitchd are still "
-            "executed%s\n",
-            host_.notify.has_rules() ? "" : ", as OpenFlow rules are missing");
+        append(s,
+               "    taking over: flows of an earlier ovs-vswitchd are still "
+               "executed%s\n",
+               asked.has_rules ? "" : ", as OpenFlow rules are missing");
     }
     const auto why_not = port.why_no_output();
     if (!why_not.empty()) {
@@ -113,7 +112,7 @@ std::string Offload::show() {
     std::map<Ifindex, Question> questions;
     std::map<Ifindex, Asked> asked;
     {
-        MutexLock lock(mutex_);
+        StateLock lock(this);
         for (auto &[ifindex, port] : by_ifindex_) {
             questions[ifindex] = {
                 port->device.name,
@@ -123,10 +122,11 @@ std::string Offload::show() {
     for (auto &[ifindex, question] : questions) {
         asked[ifindex] = {Devices::count_queues(question.name),
                           question.is_generic ? devices_.why_generic(ifindex)
-                                              : std::string()};
+                                              : std::string(),
+                          host_.notify.has_rules()};
     }
 
-    MutexLock lock(mutex_);
+    StateLock lock(this);
     const auto sums = sum_by_port();
     std::string s = "ports:\n";
     for (auto &port : ports_) {
@@ -160,7 +160,7 @@ std::string Offload::show() {
 }
 
 std::string Offload::rejects() {
-    MutexLock lock(mutex_);
+    StateLock lock(this);
     std::string s;
     for (auto &[reason, count] : rejects_) {
         append(&s, "%s/%s: %" PRIu64 " (last ufid:%s)\n", reason.first.c_str(),

@@ -101,7 +101,7 @@ Shaping ShapingQueries::query(Ifindex ifindex) {
 void Offload::look_at_shaping() {
     std::vector<Ifindex> limited;  // Those that the kernel may limit.
     {
-        MutexLock lock(mutex_);
+        StateLock lock(this);
         for (auto &[ifindex, port] : by_ifindex_) {
             if (port->in_kernel_datapath || port->type == "system") {
                 limited.push_back(ifindex);
@@ -113,14 +113,14 @@ void Offload::look_at_shaping() {
     }
     for (auto ifindex : limited) {
         auto shaping = shaping_.query(ifindex);
-        MutexLock lock(mutex_);
+        StateLock lock(this);
         auto *port = find_port(ifindex);
         if (!port) {
             continue;
         }
         shaping.polices &= port->in_kernel_datapath;
         if (shaping != port->shaping && !shaping.to_string().empty()) {
-            log(OVS_OFFLOAD_LOG_WARN, port->name + ": packets executed in XDP "
+            changes_.log(OVS_OFFLOAD_LOG_WARN, port->name + ": packets executed in XDP "
                                           "pass by its "
                                           + shaping.to_string());
         }

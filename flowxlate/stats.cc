@@ -77,7 +77,7 @@ TableStats Offload::table_stats() const {
 std::string Offload::stats() {
     Stats s;
     {
-        MutexLock lock(mutex_);
+        StateLock lock(this);
         const auto sums = sum_by_port();
         s.start_ms = to_ms(start_);
         s.now_ms = now_ms();
@@ -139,7 +139,7 @@ std::string Offload::top_flows(size_t n, Order order) {
     };
     TopFlows top;
     {
-        MutexLock lock(mutex_);
+        StateLock lock(this);
         const auto now = std::chrono::steady_clock::now();
         top.since_ms = to_ms(std::exchange(last_look_, now));
         top.now_ms = to_ms(now);

@@ -273,7 +273,7 @@ std::string Offload::trace_in_xdp(const std::string &port_name,
     PortSlot slot{};
     uint32_t tx_flag = 0;
     {
-        MutexLock lock(mutex_);
+        StateLock lock(this);
         if (const Port *port = find()) {
             slot = port->slot;
             tx_flag = port->attachment->tx_flag();
@@ -287,7 +287,7 @@ std::string Offload::trace_in_xdp(const std::string &port_name,
         return f.message + "\n";
     }
 
-    MutexLock lock(mutex_);  // The tables stay as the program sees them.
+    StateLock lock(this);  // The tables stay as the program sees them.
     const Port *port = find();
     TraceProgram::Outcome outcome;
     if (!port || port->slot != slot) {

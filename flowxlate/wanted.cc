@@ -82,7 +82,7 @@ void Offload::note_what_is_missing(const ovs_offload_flow &f, const Wanted &w,
         return;
     }
     const auto ends = ends_of(why);
-    MutexLock lock(mutex_);
+    StateLock lock(this);
     refused_for_room_ |= ends == Ends::kWithRoom;
     if (ends == Ends::kWithPort && missing_ports_.size() < kMaxMissing) {
         missing_ports_.insert(w.unknown.begin(), w.unknown.end());
@@ -99,7 +99,7 @@ void Offload::look_for_missing_ports(const char *dpif_type) {
         return;
     }
     {
-        MutexLock lock(mutex_);
+        StateLock lock(this);
         const auto now = std::chrono::steady_clock::now();
         if (now < last_port_event_ + kSettling) {
             return;
@@ -111,7 +111,7 @@ void Offload::look_for_missing_ports(const char *dpif_type) {
     const size_t n_found = std::erase_if(missing, [&](OdpPort port) {
         return index(ask().port_ifindex(dpif_type, port)) > 0;
     });
-    MutexLock lock(mutex_);
+    StateLock lock(this);
     missing_ports_.insert(missing.begin(), missing.end());
     offer_.wanted |= n_found > 0;
 }
@@ -127,7 +127,7 @@ bool Offload::flow_wanted(const Ufid &ufid) {
         return false;
     }
     const auto now = std::chrono::steady_clock::now();
-    MutexLock lock(mutex_);
+    StateLock lock(this);
     const auto it = flows_.find(ufid);
     const Flow *flow = it == flows_.end() ? nullptr : &it->second;
     const Refusal *refusal = refusals_.find(ufid);
