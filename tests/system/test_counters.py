@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Counters are exact, and flows live and die by them."""
 import contextlib
+import re
 import time
 
 from lab import (Stream, counters, ping, settled_counters, tcp_transfer,
-                 udp_echo, vlan_frames, wait_for)
+                 udp_echo, udp_frame, vlan_frames, wait_for)
 from suite import (expect, expect_exact, flows_between, flows_in_tables,
                    passed, per_port_rules, since_start, wait_offloaded,
                    xdp_packets)
@@ -91,6 +92,50 @@ def test_two_pmds(context):
                sent, counted)
 
 
+def add_flow_by_hand(lab, src, dst):
+    """A flow of IPv4, of which each PMD thread gets a copy.  Returns its ufid."""
+    numbers = {name: number for number, name in re.findall(
+        r'port (\d+): (\S+)', lab.ovs.appctl('dpctl/show'))}
+    lab.ovs.appctl('dpctl/add-flow', 'in_port(%s),eth(),eth_type(0x0800),'
+                   'ipv4(frag=no)' % numbers[src.port], numbers[dst.port])
+    return copies_between(lab, src)[0]['ufid']
+
+
+def copies_between(lab, src):
+    return [f for f in lab.ovs.flows() if 'in_port(%s)' % src.port
+            in f['match'] and 'eth_type(0x0800)' in f['match']]
+
+
+def test_get_flow(context):
+    """dpctl/get-flow of a flow of two PMD threads shows the sum of its copies."""
+    count = 200
+    config = ['pmd-cpu-mask=3', 'max-revalidator=60000', 'max-idle=60000']
+    with context.lab(config=config, queues=2, n_rxq=2, gro=False) as lab:
+        a, b = lab.hosts
+        ufid = add_flow_by_hand(lab, a, b)
+        sender, sent = a.raw_socket(), 0
+        for where in ('OVS', 'XDP'):
+            if where == 'XDP':
+                b.run('ethtool', '-K', 'eth0', 'gro', 'on')
+                wait_for('the flow in XDP', lambda: lab.ovs.flows('xdp'))
+            for n in range(count):
+                sender.send(udp_frame(a, b, sport=10000 + n))
+                time.sleep(0.002)
+            sent += count
+            wait_for('the packets', lambda: sum(
+                f['packets'] for f in copies_between(lab, a)) >= sent, 3)
+            copies = [f['packets'] for f in copies_between(lab, a)]
+            shown = int(re.search(r'packets:(\d+)', lab.ovs.appctl(
+                'dpctl/get-flow', 'ufid:' + ufid))[1])
+            context.note('%s: copies %s, shown %d', where, copies, shown)
+            expect(sum(copies) == sent and sum(n > 0 for n in copies) >= 2,
+                   '%s: %d sent, not in several copies: %s', where, sent, copies)
+            expect(shown == sent, '%s: %d sent, get-flow shows %d', where,
+                   sent, shown)
+        sender.close()
+        expect(xdp_packets(lab, a.port) == count, 'not in XDP')
+
+
 def test_flags_and_used(context):
     """tcp_flags and used of a flow in XDP are those of its packets."""
     with context.lab() as lab:
@@ -165,49 +210,41 @@ def test_idle_flow(context):
                'a port is gone', (flows, packets), since_start(lab))
 
 
-def count_through_deletions(context, offload, delete, what, pmd_mask=1):
-    """Sends a stream while 'delete(lab)' deletes datapath flows.
+@contextlib.contextmanager
+def two_tables(context, offload=True, pmd_mask=1):
+    """A lab whose table 0 counts what 'a' sends, and whose table 1 may change.
 
-    Returns (sent, counted by OpenFlow, lost on the way).
+    Yields it and a function that returns what 'a' has sent and what OpenFlow has
+    counted of it.
     """
-    with context.lab(offload=offload, queues=pmd_mask.bit_count(),
-                     n_rxq=pmd_mask.bit_count(), config=[
+    n = pmd_mask.bit_count()
+    with context.lab(offload=offload, queues=n, n_rxq=n, config=[
             'max-idle=5000', 'pmd-cpu-mask=%d' % pmd_mask]) as lab:
-        a, b = lab.hosts
+        a, b = (lab.ovs.of_port(host.port) for host in lab.hosts)
         lab.ovs.ofctl('del-flows', 'br0')
-        # Table 0 counts, table 1 is what changes.
-        for rule in ('in_port=%d,actions=resubmit(,1)'
-                     % lab.ovs.of_port(a.port),
-                     'table=1,actions=output:%d' % lab.ovs.of_port(b.port)):
+        for rule in ('in_port=%d,actions=resubmit(,1)' % a,
+                     'table=1,actions=output:%d' % b):
             lab.ovs.ofctl('add-flow', 'br0', rule)
         time.sleep(0.5)
+        yield lab, lambda: (sent_by(lab.hosts[0]),
+                            lab.ovs.openflow_counters()[a][0])
 
-        def look():
-            lab.ovs.appctl('revalidator/wait')
-            return (a.counters()['tx_packets'],
-                    lab.ovs.openflow_counters()[lab.ovs.of_port(a.port)][0])
 
-        before = look()
-        with contextlib.ExitStack() as stack:
-            # Several, so that all queues are used.
-            streams = [stack.enter_context(Stream(
-                a, b, pps=3000 // 4, port=7000 + n)) for n in range(4)]
-            if offload:
-                wait_offloaded(lab, a, b)
-            for _ in range(8):
-                delete(lab)
-            if offload:
-                wait_offloaded(lab, a, b)
-        time.sleep(0.3)
-        sent, counted = (x - y for x, y in zip(look(), before))
-        lost = sum(stream.lost for stream in streams)
-        context.note('%s %s: %d of %d not counted, %d lost', what,
-                     'in XDP' if offload else 'offload off', sent - counted,
-                     sent, lost)
-        if offload:
-            expect(xdp_packets(lab, a.port) > 0.3 * sent,
-                   'the stream did not run in XDP')
-        return sent, counted, lost
+def sent_by(host):
+    return host.counters()['tx_packets']
+
+
+@contextlib.contextmanager
+def streams_of(lab, n, pps=3000):
+    """Several use all queues."""
+    a, b = lab.hosts
+    with contextlib.ExitStack() as stack:
+        yield [stack.enter_context(Stream(a, b, pps=pps // n, port=7000 + i))
+               for i in range(n)]
+
+
+def lost_of(streams):
+    return sum(stream.lost for stream in streams)
 
 
 def change_rules(lab):
@@ -219,51 +256,89 @@ def change_rules(lab):
     time.sleep(0.15)
 
 
+def purge(lab):
+    lab.ovs.appctl('revalidator/purge')
+    time.sleep(0.15)
+
+
 def test_deletion(context):
     """Counters are exact when flows in use are replaced or purged."""
-    def purge(lab):
-        lab.ovs.appctl('revalidator/purge')
-        time.sleep(0.15)
-
     for what, delete, pmd_mask in (('rules', change_rules, 1),
-                                 ('rules, two PMDs', change_rules, 3),
-                                 ('purge', purge, 1)):
-        sent, counted, lost = count_through_deletions(context, True, delete,
-                                                      what, pmd_mask)
-        if counted != sent or lost:
-            sent0, counted0, lost0 = count_through_deletions(
-                context, False, delete, what, pmd_mask)
-            # OVS itself may miss a packet that a PMD thread is handling while
-            # its flow is deleted: at most about one per deletion.
-            expect(abs(sent - counted) <= abs(sent0 - counted0) + 8
-                   and lost <= lost0, '%s: the deviation is larger with '
-                   'offload', what)
+                                   ('rules, two PMDs', change_rules, 3),
+                                   ('purge', purge, 1)):
+        with two_tables(context, True, pmd_mask) as (lab, look):
+            before = look()
+            with streams_of(lab, 4) as streams:
+                wait_offloaded(lab, *lab.hosts)
+                for _ in range(8):
+                    delete(lab)
+                wait_offloaded(lab, *lab.hosts)
+            time.sleep(0.3)
+            sent, counted = (x - y for x, y in zip(look(), before))
+            in_xdp = xdp_packets(lab, lab.hosts[0].port)
+            context.note('%s: %d of %d not counted, %d lost', what,
+                         sent - counted, sent, lost_of(streams))
+            expect(in_xdp > 0.3 * sent, 'the stream did not run in XDP')
+            # None in 8 runs of each on a busy machine, so no room for noise.
+            expect((counted, lost_of(streams)) == (sent, 0), '%s: %d sent, %d '
+                   'counted, %d lost', what, sent, counted, lost_of(streams))
 
 
-def test_del_flows(context):
-    """dpctl/del-flows under traffic loses no more counts than without us."""
-    def flush(lab):
+def flush_under_traffic(lab, offload):
+    """Sends, and deletes all flows meanwhile.
+
+    Returns what was sent before all were gone, and lost.
+    """
+    a, b = lab.hosts
+    begin = sent_by(a)
+    with streams_of(lab, 1) as streams:
+        time.sleep(0.1)
         lab.ovs.appctl('dpctl/del-flows')
+        before = sent_by(a) - begin
         time.sleep(0.1)
         # Without this OVS 3.1 does not install the flows again.
         lab.ovs.appctl('revalidator/purge')
-        time.sleep(0.2)
+        if offload:
+            wait_offloaded(lab, a, b)
+        time.sleep(0.6)
+    return before, lost_of(streams)
 
-    results = [count_through_deletions(context, offload, flush, 'del-flows')
-               for offload in (True, False)]
-    (sent, counted, lost), (_, counted0, lost0) = results
-    # OVS forgets what its flows have counted since the last look, at most half
-    # a second per flush.
-    bound = max(results[1][0] - counted0, 8 * 0.5 * 3000)
-    expect(0 <= sent - counted <= bound, '%d counted of %d', counted, sent)
-    # Between the two commands each packet is an upcall, which may be too much.
-    expect(lost <= lost0 + 0.1 * sent, '%d packets lost, %d without offload',
-           lost, lost0)
+
+def test_del_flows(context):
+    """dpctl/del-flows under traffic: what OVS has looked at before stays counted.
+
+    What its flows have counted since then OVS forgets, with us as without.  So the
+    revalidators look while nothing is sent, and no more may be missing than was sent
+    from then until the flows were gone.
+    """
+    for offload in (True, False):
+        with two_tables(context, offload) as (lab, look):
+            if offload:
+                with streams_of(lab, 1):
+                    wait_offloaded(lab, *lab.hosts)
+            before, forgettable, lost = look(), 0, 0
+            for _ in range(5):
+                flushed, n_lost = flush_under_traffic(lab, offload)
+                forgettable, lost = forgettable + flushed, lost + n_lost
+                look()
+            sent, counted = (x - y for x, y in zip(look(), before))
+            what = 'in XDP' if offload else 'offload off'
+            context.note('%s: %d of %d not counted, %d may be, %d lost', what,
+                         sent - counted, sent, forgettable, lost)
+            # No room for noise.  Of 380 that may be 340 were missing, with us as
+            # without (each of 16 flushes), but 400 to 450 while the plugin let a
+            # flow go only when the offload thread woke up, up to 64 ms later.
+            expect(0 <= sent - counted <= forgettable and not lost, '%s: %d '
+                   'sent, %d counted, %d may be missing, %d lost', what, sent,
+                   counted, forgettable, lost)
+            expect(forgettable < 0.5 * sent, 'a bound that says nothing: %d of '
+                   '%d', forgettable, sent)
 
 
 TESTS = [
     ('counters', test_exact),
     ('counters-two-pmds', test_two_pmds),
+    ('counters-get-flow', test_get_flow),
     ('counters-deletion', test_deletion),
     ('counters-del-flows', test_del_flows),
     ('flags-and-used', test_flags_and_used),
