@@ -65,8 +65,9 @@ def parse_args():
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--ovs', metavar='DIR')
     parser.add_argument('--plugin', metavar='DIR')
-    parser.add_argument('--filter', metavar='SUBSTRING', default='',
-                        help='run the tests with this in their name')
+    parser.add_argument('--filter', metavar='SUBSTRING', action='append',
+                        help='run the tests with this in their name; may be '
+                        'repeated')
     parser.add_argument('--nightly', action='store_true',
                         help='also those that take long')
     parser.add_argument('--list', action='store_true',
@@ -132,10 +133,11 @@ def main():
     context = Context(os.path.abspath(args.ovs), os.path.abspath(args.plugin))
     context.had_xdp = 'xdp' in run('ip', '-d', 'link')
     chosen = [(number, *test) for number, test in numbered
-              if args.filter in test[0]
+              if any(part in test[0] for part in args.filter or ('',))
               and (args.nightly or args.filter or test[0] not in NIGHTLY)]
     if not chosen:
-        sys.exit('run_tests.py: no test has "%s" in its name' % args.filter)
+        sys.exit('run_tests.py: no test has that in its name: '
+                 + ', '.join(args.filter))
     chosen.append((len(TESTS) + 1, 'nothing-left', test_nothing_left))
     results = [run_test(*test, context) for test in chosen]
     skipped = [name for (_, name, _), result in zip(chosen, results)
