@@ -15,7 +15,9 @@ from suite import (Failed, Skipped, expect, expect_exact, introduce,
                    per_port_rules, xdp_packets)
 
 MODULES = ('openvswitch', 'sch_ingress', 'cls_flower', 'act_mirred')
-SLOW = 30       # Seconds for what takes one or two, but not in an emulator.
+# Seconds for what takes one or two, but not in an emulator, where a command may take ten
+# when the machine has other work.
+SLOW = 60
 
 
 @contextlib.contextmanager

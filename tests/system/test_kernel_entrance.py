@@ -137,7 +137,8 @@ def test_marks(context):
             in_switch(lab, 'tc', 'qdisc', 'add', 'dev', a.port, 'ingress',
                       check=False)
             in_switch(lab, 'tc', 'filter', 'add', 'dev', a.port, 'ingress',
-                      'matchall', 'action', 'skbedit', 'mark', '5')
+                      'prio', '99', 'matchall', 'action', 'skbedit', 'mark',
+                      '5')
             wait_for('the port to be left alone', lambda: enter(lab, a.port),
                      SLOW)
             time.sleep(2)
@@ -147,7 +148,7 @@ def test_marks(context):
                    'passed', stream.received - before)
             context.note('%s: %s', a.port, enter(lab, a.port))
             in_switch(lab, 'tc', 'filter', 'del', 'dev', a.port, 'ingress',
-                      'matchall')
+                      'prio', '99')
             wait_layer(lab, a, b, 'xdp')
 
         # A sender in the switch's namespace: the veth keeps its mark.
