@@ -30,7 +30,8 @@ constexpr const char *kIcmpv6Set =
     "The flow sets the type or code of ICMPv6 and recirculates packets then, "
     "or may be hit by packets that are no ICMPv6.";
 constexpr const char *kIcmpv6Later =
-    "Set it behind what recirculates: in the buckets of a select group.";
+    "Nothing: only flows that are added by hand (dpctl) are like that.  What "
+    "OpenFlow rules set of ICMP OVS executes itself (action/userspace).";
 constexpr const char *kSender = "Nothing here; the sender makes such packets.";
 
 struct Row {
@@ -77,8 +78,10 @@ constexpr Row kRows[] = {
     {"action/unknown_action", "The flow has an action unknown to XDP.",
      "Look for a newer version of the plugin."},
     {"action/userspace",
-     "The flow hands packets to ovs-vswitchd: to the controller, or to a "
-     "protocol that it speaks itself (LACP, BFD, CFM, ARP replies).",
+     "The flow hands packets to ovs-vswitchd: to the controller, to a "
+     "protocol that it speaks itself (LACP, BFD, CFM, ARP replies), or for "
+     "OpenFlow rules that set fields of ARP, ICMP or Neighbour Discovery, "
+     "which OVS does there.",
      kNothing},
     {"input/no_device",
      "The device of the input port is gone, deleted or moved to another "

@@ -50,7 +50,7 @@ TESTS = (test_traffic.TESTS + test_counters.TESTS + test_ports.TESTS
 
 # Half a minute and more each, and others look at the same in less: for
 # "tests/run nightly", and for who names them.
-NIGHTLY = ('port-flapping', 'identity-names', 'explain-forget',
+NIGHTLY = ('advice-many', 'port-flapping', 'identity-names', 'explain-forget',
            'kept-late-controller', 'kept-restore-wait', 'kept-user',
            'kept-reasons', 'slow-port', 'flood-hits', 'flood-misses')
 

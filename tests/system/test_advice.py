@@ -5,7 +5,9 @@ refused are executed in XDP.
 A case is rules that give a reason, and what the advice makes of them.  In the rules {a},
 {b} and {c} are the OpenFlow ports of three hosts; 'a' sends.
 """
+import contextlib
 import dataclasses
+import itertools
 import re
 import shlex
 import socket
@@ -14,8 +16,9 @@ import time
 from typing import Callable
 
 from lab import checksum, udp_frame, wait_for
-from suite import Failed, expect, xdp_packets
+from suite import Failed, expect, passed, xdp_packets
 from test_explosion import ACCESS_LIST, frames_of_many_masks
+from test_traffic import ipv6_frame
 
 COUNT = 40                      # Packets of a case that must be in XDP.
 MPLS_LABELS = struct.pack('!II', 16 << 12 | 64, 17 << 12 | 0x100 | 64)
@@ -32,6 +35,21 @@ def later_fragment(a, b):
     frame[24:26] = b'\0\0'
     frame[24:26] = struct.pack('!H', checksum(bytes(frame[14:34])))
     return bytes(frame)
+
+
+def echo_request(a, b):
+    """ICMPv6, with a checksum that nobody looks at."""
+    return ipv6_frame(a, b, 58, struct.pack('!BBHI', 128, 0, 0x2345, 7))
+
+
+def many_udp(count, **ports):
+    """Frames that differ in a port."""
+    (name, first), = ports.items()
+
+    def frames(a, b):
+        return [udp_frame(a, b, payload=b'', **{name: first + i})
+                for i in range(count)]
+    return frames
 
 
 def payload_of_type(eth_type, payload):
@@ -51,7 +69,7 @@ class Case:
     reason: str
     before: tuple               # Rules: text after "add-flow br0".
     after: tuple                # With the advice.
-    frame: Callable = udp
+    frame: Callable = udp       # Or several frames, of a flow each.
     groups: tuple = ((), ())    # Before and after.
     commands: tuple = ((), ())  # What else: of ovs-ofctl, "vsctl" if it begins so.
 
@@ -121,9 +139,34 @@ CASES = [
     Case('match/mpls', (in_a('pop_mpls:0x8847,resubmit(,1)', 'mpls'),
                         'table=1,mpls,mpls_label=17,actions=output:{b}'),
          (in_a('output:{b}', 'mpls'),), frame=mpls_two),
+    # OVS makes no flow that sets it, also not behind a select group.
+    Case('action/userspace',
+         (in_a('set_field:129->icmpv6_type,output:{b}', 'icmp6'),),
+         (in_a('output:{b}', 'icmp6'),), frame=echo_request),
+    Case('action/add_mpls', (in_a('encap(mpls),encap(ethernet),output:{b}'),),
+         (OUT,)),
+    Case('action/pop_eth', (in_a('decap(),encap(ethernet),output:{b}'),),
+         (OUT,)),
     Case('set/skb_mark', (in_a('set_field:5->pkt_mark,output:{b}'),), (OUT,)),
     Case('set/skb_priority', (in_a('set_queue:1,output:{b}'),), (OUT,)),
     Case('output/not_an_xdp_port', (in_a('output:LOCAL'),), (OUT,)),
+]
+
+
+# One more set of header fields than there may be, and one more set of output ports, of
+# those that six hosts have.
+PORT_SETS = [c for n in (2, 3, 4) for c in itertools.combinations('bcdefgh', n)][:70]
+MANY = [
+    Case('table/rewrites',
+         (in_a('move:NXM_OF_UDP_SRC[]->NXM_OF_UDP_DST[],output:{b}'),),
+         (in_a('mod_tp_dst:9,output:{b}'),),
+         frame=many_udp(4200, sport=10000)),
+    Case('table/groups',
+         tuple(in_a(','.join('output:{%s}' % p for p in ports),
+                    'udp,tp_dst=%d' % (5000 + i))
+               for i, ports in enumerate(PORT_SETS)),
+         (in_a('output:{b},output:{c}'),),
+         frame=many_udp(len(PORT_SETS), dport=5000)),
 ]
 
 
@@ -134,15 +177,17 @@ def refused(lab, reason):
 
 
 def send(host, frame, count):
+    """Sends a frame, or each of a list."""
+    frames = frame if isinstance(frame, list) else [frame]
     s = host.raw_socket()
-    for _ in range(count):
+    for frame in frames * count:
         s.send(frame)
-        time.sleep(0.002)
+        time.sleep(0.002 if len(frames) < 1000 else 0.0005)
     s.close()
 
 
 def program(lab, rules, groups, commands):
-    names = dict(zip('abc', (lab.ovs.of_port(h.port) for h in lab.hosts)))
+    names = dict(zip('abcdefgh', (lab.ovs.of_port(h.port) for h in lab.hosts)))
     of = ('-OOpenFlow15',)
     lab.ovs.ofctl(*of, 'del-flows', 'br0')
     lab.ovs.ofctl(*of, 'del-groups', 'br0')
@@ -167,6 +212,12 @@ def expect_rule(lab, port, explained):
            told)
 
 
+def runs_in_xdp(lab, host, frame):
+    before = xdp_packets(lab, host.port)
+    send(host, frame, 1)
+    return xdp_packets(lab, host.port) > before
+
+
 def check(lab, case):
     a, b = lab.hosts[:2]
     frame = case.frame(a, b)
@@ -174,7 +225,7 @@ def check(lab, case):
     program(lab, case.before, case.groups[0], case.commands[0])
     send(a, frame, 3)
     try:
-        wait_for(case.reason, lambda: refused(lab, case.reason) > n, 3)
+        wait_for(case.reason, lambda: refused(lab, case.reason) > n, 5)
     except RuntimeError:
         raise Failed('not the reason: ' + lab.ovs.appctl(
             'xdp-offload/explain', a.port)) from None
@@ -182,8 +233,9 @@ def check(lab, case):
     if TRACE in explained:
         expect_rule(lab, a.port, explained)
     program(lab, case.after, case.groups[1], case.commands[1])
-    send(a, frame, 3)
-    time.sleep(0.1)
+    frame = frame[0] if isinstance(frame, list) else frame
+    with contextlib.suppress(RuntimeError):     # What follows says more.
+        wait_for('a flow in XDP', lambda: runs_in_xdp(lab, a, frame), 5)
     before = xdp_packets(lab, a.port)
     send(a, frame, COUNT)
     in_xdp = xdp_packets(lab, a.port) - before
@@ -192,17 +244,52 @@ def check(lab, case):
            COUNT, lab.ovs.appctl('xdp-offload/explain'))
 
 
-def test_advice(context):
-    """What docs/reasons.md says about a refused flow helps."""
+def check_all(context, cases, hosts):
     failed = []
-    with context.lab(3) as lab:
-        for case in CASES:
+    with context.lab(hosts) as lab:
+        for case in cases:
             try:
                 check(lab, case)
             except (Failed, RuntimeError) as e:
                 failed.append('%s: %s' % (case.reason, e))
-    context.note('%d reasons', len({case.reason for case in CASES}))
+    context.note('%d reasons', len({case.reason for case in cases}))
     expect(not failed, '%s', '\n'.join(failed))
+
+
+def test_advice(context):
+    """What docs/reasons.md says about a refused flow helps."""
+    check_all(context, CASES, 3)
+
+
+def test_advice_many(context):
+    """What it says where there are too many of something helps."""
+    check_all(context, MANY, 8)
+
+
+def test_advice_checksum(context):
+    """What it says about packets whose checksum XDP cannot complete helps."""
+    with context.lab(xdp_mode='generic') as lab:
+        a, b = lab.hosts
+        program(lab, (in_a('mod_nw_src:10.77.0.9,output:{b}'),), (), ())
+
+        def send_datagrams():
+            """Returns how many ran in XDP, and were passed on for their sum."""
+            before = xdp_packets(lab, a.port), passed(lab, a.port, 'tx-checksum')
+            with a.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+                for _ in range(COUNT):
+                    s.sendto(b'x' * 64, (b.ip4, 4001))
+                    time.sleep(0.002)
+            time.sleep(0.1)
+            after = xdp_packets(lab, a.port), passed(lab, a.port, 'tx-checksum')
+            return tuple(y - x for x, y in zip(before, after))
+
+        send_datagrams()
+        in_xdp, up = send_datagrams()
+        expect((in_xdp, up) == (0, COUNT), '%d in XDP, %d passed on', in_xdp, up)
+        a.run('ethtool', '-K', 'eth0', 'tx', 'off')
+        in_xdp, up = send_datagrams()
+        expect((in_xdp, up) == (COUNT, 0), 'after the advice %d in XDP, %d passed '
+               'on', in_xdp, up)
 
 
 # As few masks as an address has bits.
@@ -253,5 +340,7 @@ def test_masks(context):
 
 TESTS = [
     ('advice', test_advice),
+    ('advice-many', test_advice_many),
+    ('advice-checksum', test_advice_checksum),
     ('explain-masks', test_masks),
 ]
