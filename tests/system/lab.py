@@ -280,6 +280,10 @@ class Ovs:
             self.tool('ovs-appctl'), '-t', 'ovs-vswitchd', 'version',
             env=self.env, check=False))
 
+    def vswitchd_pid(self):
+        with open(self.lab.tmp + '/ovs-vswitchd.pid') as f:
+            return int(f.read())
+
     def kill_vswitchd(self, sig=signal.SIGKILL):
         process = self.processes.pop('ovs-vswitchd')
         process.send_signal(sig)
@@ -650,7 +654,8 @@ class Stream:
         return self
 
     def __exit__(self, *_):
-        self.stop()
+        if not self.stop_receiving.is_set():
+            self.stop()
 
     def stop(self, settle=0.4):
         self.stop_sending.set()

@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Configuration: switching on and off, refused flows, limits."""
+import contextlib
+import glob
 import re
+import socket
 import threading
 import time
 
-from lab import (Stream, exchange, ping, run, settled_counters, tcp_transfer,
-                 udp_echo, udp_frame, wait_for)
+from lab import (ETH_P_ALL, PACKET_IGNORE_OUTGOING, SO_RCVBUFFORCE, SOL_PACKET,
+                 Stream, exchange, in_netns, ping, run, settled_counters,
+                 tcp_transfer, udp_echo, udp_frame, wait_for)
 from suite import (Failed, expect, expect_exact, flows_between, introduce,
                    per_port_rules, ran_in_xdp, wait_offloaded, xdp_packets)
 from test_ports import Watch, add_port
@@ -45,11 +49,56 @@ def test_toggle(context):
         expect_exact(lab, before)
 
 
+# Between libxdp's program and ours a device has none, and what arrives goes to the
+# kernel's stack.  That is two system calls, in some 10 ms: 10 to 17 packets of 1000 a
+# second in 11 runs, and up to 175 in 24 runs beside other programs, where the thread
+# waits for a CPU between the two.
+MOST_BETWEEN = 250
+# In an AF_XDP socket's ring (netdev-afxdp's CONS_NUM_DESCS).  A PMD thread that gets no
+# CPU for longer than it takes to fill it loses the rest.  That is the machine's affair,
+# and the kernel tells for how long: 256 packets were lost where it was 2.3 s.
+RING = 2048
+
+
+class Stack:
+    """Counts the UDP frames of a port that come to the kernel's stack."""
+
+    def __init__(self, lab, port):
+        with in_netns(lab.switch):
+            self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW,
+                                        socket.htons(ETH_P_ALL))
+            self.socket.bind((port, ETH_P_ALL))
+        self.socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 16 << 20)
+        self.socket.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
+        self.socket.setblocking(False)
+
+    def count(self):
+        n = 0
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                n += self.socket.recv(2048)[23:24] == b'\x11'
+        return n
+
+    def close(self):
+        self.socket.close()
+
+
+def waited_for_cpu(lab):
+    """Seconds that PMD threads were ready to run and did not."""
+    seconds = 0
+    for task in glob.glob('/proc/%d/task/*' % lab.ovs.vswitchd_pid()):
+        with open(task + '/comm') as name, open(task + '/schedstat') as stat:
+            if name.read().startswith('pmd'):
+                seconds += int(stat.read().split()[1]) / 1e9
+    return seconds
+
+
 def test_late(context):
     """hw-offload switched on late: existing flows move to XDP."""
     with context.lab(offload=False) as lab:
         a, b = lab.hosts
-        with Stream(a, b) as stream:
+        stack, waited = Stack(lab, a.port), waited_for_cpu(lab)
+        with contextlib.closing(stack), Stream(a, b) as stream:
             wait_for('traffic', lambda: flows_between(lab, a, b))
             begin = time.monotonic()
             set_config(lab, hw_offload='true', hw_offload_plugin='xdp')
@@ -60,10 +109,14 @@ def test_late(context):
             xdp, sent = (x - y for x, y in zip(
                 (xdp_packets(lab, a.port), stream.sent), before))
             expect(xdp >= 0.5 * sent, '%d of %d in XDP', xdp, sent)
-        context.note('%s', stream)
-        # For some 10 ms a device has no program while ours replaces that of
-        # libxdp, and what arrives goes to the kernel's stack.
-        expect(stream.lost <= 100, 'the stream: %s', stream)
+            stream.stop()
+            between, waited = stack.count(), waited_for_cpu(lab) - waited
+        too_many = max(0, stream.pps * min(waited, stream.longest_gap) - RING)
+        context.note('%s, %d between the programs; the PMD thread waited %.1f s '
+                     'for a CPU', stream, between, waited)
+        expect(between <= MOST_BETWEEN, '%d between the programs', between)
+        expect(0 <= stream.lost - between <= too_many, '%s, but %d between the '
+               'programs', stream, between)
         expect(tcp_transfer(a, b), 'TCP')
 
 
@@ -110,8 +163,13 @@ def test_modify(context):
         expect_exact(lab, before)
 
 
+# Of some 13,000 packets 0 were lost in four runs and 5 in another, on busy machines, and
+# all that arrived were counted.
+STRESS_NOISE = 10
+
+
 def test_stress(context):
-    """Everything at once under traffic: OVS stays up, and loses 50 packets at most."""
+    """Everything at once under traffic: OVS stays up, and loses 10 packets at most."""
     with context.lab(3) as lab:
         a, b, c = lab.hosts
         per_port_rules(lab)
@@ -159,10 +217,11 @@ def test_stress(context):
                process.poll())
         expect(not errors, '%s', errors)
         context.note('%s; %s', one, two)
-        expect(one.lost + two.lost <= 50, 'lost packets: %s; %s', one, two)
+        expect(one.lost + two.lost <= STRESS_NOISE, 'lost packets: %s; %s', one,
+               two)
         # Without offload, OVS 3.1 misses 50 to 150 of 24000 packets when flows
         # are purged all the time.
-        expect_exact(lab, before, [a, b], missing=40)
+        expect_exact(lab, before, [a, b], missing=STRESS_NOISE)
         set_config(lab, hw_offload='true')
         ping(a, b, 3)
         wait_offloaded(lab, a, b)

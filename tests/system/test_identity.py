@@ -20,6 +20,11 @@ def both_in_xdp(lab, a, b):
             and flows_between(lab, b, a, 'xdp'))
 
 
+# Seconds: OVS asks when it dumps flows, twice a second, and it takes two dumps.  0.0 to
+# 0.6 in four runs, and 1.5 with ten busy programs for each CPU.
+SOON = 2
+
+
 def back_in_xdp(lab, a, b, what, context, timeout=6):
     begin = time.monotonic()
     wait_for('both flows in XDP after %s' % what,
@@ -213,7 +218,7 @@ def test_type_change(context):
                     if kind == 'system':
                         time.sleep(1.5)
                 took = back_in_xdp(lab, a, b, ' -> '.join(types), context)
-                expect(took < 3, 'they come back after %.1f s only', took)
+                expect(took < SOON, 'they come back after %.1f s only', took)
             before = xdp_packets(lab, b.port)
             arrived = phase((to, fro))
             expect(min(arrived) > 80, 'only %d and %d arrive', *arrived)
@@ -235,7 +240,7 @@ def test_readd_steady(context):
                     add_port(lab, b)
                 took = back_in_xdp(lab, a, b, 'together' if together else
                                    'apart', context)
-                expect(took < 3, 'they come back after %.1f s only', took)
+                expect(took < SOON, 'they come back after %.1f s only', took)
 
 
 def test_table_full(context):

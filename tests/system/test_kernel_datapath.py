@@ -146,20 +146,20 @@ def test_idle(context):
 
 
 @contextlib.contextmanager
-def counted_stream(context, lab, src, dst):
+def counted_stream(context, lab, src, dst, may_be_lost):
     """A stream that is in XDP at first, and whose flow may move: none of it
-    comes twice, nearly all arrives, and OpenFlow counts all that was sent."""
+    comes twice, all but so many packets arrive, and OpenFlow counts all that was
+    sent."""
     per_port_rules(lab)
     before = settled_counters(lab, lab.hosts)
     with Stream(src, dst, pps=100) as stream:
         wait_layer(lab, src, dst, 'xdp')
         yield
     context.note('%s', stream)
-    # Until the kernel has told that GRO is off, frames go nowhere.
     expect(stream.longest_gap < 2 and not stream.duplicates,
            'gap of %.1f s, %d came twice', stream.longest_gap,
            stream.duplicates)
-    expect(stream.lost <= 0.1 * stream.sent, 'lost %d', stream.lost)
+    expect(stream.lost <= may_be_lost, 'lost %d', stream.lost)
     exact_openflow(lab, before)
 
 
@@ -184,7 +184,9 @@ def test_gro_off(context):
     """GRO of a peer goes off and on under traffic: to TC and back, exactly."""
     with kernel_lab(context) as lab:
         a, b = lab.hosts
-        with counted_stream(context, lab, a, b):
+        # Until the kernel has told that GRO is off, frames go nowhere.  That is at
+        # once, but for an emulator: 16 packets, of 100 a second, in 0.3 s.
+        with counted_stream(context, lab, a, b, may_be_lost=50):
             for state, home in (('off', 'tc'), ('on', 'xdp')):
                 b.run('ethtool', '-K', 'eth0', 'gro', state)
                 timed_move(context, lab, a, b, home)
@@ -333,7 +335,8 @@ def test_toggle(context):
     """hw-offload off and on under traffic: to the kernel and back, exactly."""
     with kernel_lab(context) as lab:
         a, b = lab.hosts
-        with counted_stream(context, lab, a, b):
+        # What XDP does not execute any more becomes upcalls: nothing is lost.
+        with counted_stream(context, lab, a, b, may_be_lost=0):
             for state, home in (('false', 'ovs'), ('true', 'xdp')):
                 lab.ovs.vsctl('set', 'Open_vSwitch', '.',
                               'other_config:hw-offload=' + state)

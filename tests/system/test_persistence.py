@@ -149,8 +149,9 @@ def test_ways(context):
                 ancestors = programs, maps
         context.note('%s; %s', *streams)
         check_nothing_lost(streams)
-        expect(passed(lab, a.port) < 0.1 * streams[0].sent, 'passed to OVS: %d',
-               passed(lab, a.port))
+        # OVS learns the flows from copies.  What hosts say of their own accord may
+        # be passed on: nothing was in two runs.
+        expect(passed(lab, a.port) <= 5, 'passed to OVS: %d', passed(lab, a.port))
 
 
 def balance(lab, a, b):
@@ -463,6 +464,7 @@ def test_port_gone(context):
             wait_for('the others to be taken over',
                      lambda: has_taken_over(lab), TAKEN_OVER)
             time.sleep(0.5)
+            # What its own side says, such as IPv6's reports: 1 in two runs.
             received = c.counters()['rx_packets']
             wait_for('its program to go',
                      lambda: not attached_program(lab, c.port), TAKEN_OVER)
@@ -539,12 +541,14 @@ def test_no_successor(context):
             killed = time.monotonic()
             time.sleep(6)
             lost = streams[0].lost
+            # None in three runs; some may be on their way.
             expect(lost < 20, 'lost %d before the deadline', lost)
             wait_for('the end', lambda: time.monotonic()
                      > streams[0].last_arrival + 1, 20)
             after = streams[0].last_arrival - killed
             context.note('ended after %.1f s', after)
-            expect(8 < after < 14, 'ended after %.1f s', after)
+            # 9.2 to 9.5 in five runs: the last sign of life was up to a second before.
+            expect(8 < after < 11, 'ended after %.1f s', after)
             lab.ovs.start_vswitchd()
             wait_offloaded(lab, a, b, 20)
         expect(ping(a, b, 5) == 5, 'ping')

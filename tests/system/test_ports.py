@@ -225,8 +225,9 @@ def test_queues(context):
                 misses = passed(lab, a.port) - misses
                 context.note('n_rxq=%d: sent %d, received %d, in XDP %d, '
                              'passed %d', queues, sent, received, xdp, misses)
-                # The figures are not of the same moment.
-                expect(xdp >= 0.5 * sent and misses <= 0.02 * xdp, 'n_rxq=%d: '
+                # The figures are not of the same moment: in 16 changes XDP had 99.6
+                # to 100.2 % of what was sent, and 0 or 1 packet was passed on.
+                expect(xdp >= 0.95 * sent and misses <= 5, 'n_rxq=%d: '
                        '%d in XDP, %d passed of %d', queues, xdp, misses, sent)
                 if queues == 2:
                     for host in lab.hosts:
@@ -236,7 +237,7 @@ def test_queues(context):
                        'came back', queues, n_back)
                 wait_offloaded(lab, a, b)
         context.note('%s', stream)
-        expect(stream.lost <= stream.sent * 0.01, 'the stream: %s', stream)
+        expect(stream.lost == 0, 'the stream: %s', stream)
         pmd = lab.ovs.appctl('dpif-netdev/pmd-rxq-show')
         expect(pmd.count('port: p1') == 1, 'queues are left:\n%s', pmd)
 
@@ -270,15 +271,21 @@ def test_gro(context):
             time.sleep(0.5)
             expect(xdp_packets(lab, a.port) > before + 100, 'not in XDP')
 
-            b.run('ethtool', '-K', 'eth0', 'gro', 'off')
-            wait_for('fall-back', lambda: not flows_between(lab, a, b, 'xdp'),
-                     3)
+            for _ in range(3):
+                b.run('ethtool', '-K', 'eth0', 'gro', 'on')
+                wait_offloaded(lab, a, b, 3)
+                time.sleep(0.2)
+                b.run('ethtool', '-K', 'eth0', 'gro', 'off')
+                wait_for('fall-back',
+                         lambda: not flows_between(lab, a, b, 'xdp'), 3)
             time.sleep(0.5)
             flows = flows_between(lab, a, b)
             expect(flows and not flows[0]['offloaded'], 'flows: %s', flows)
         context.note('gro off costs: %s', stream)
-        # Events arrive at once; without them it is a second's worth.
-        expect(stream.lost <= 1100, 'the stream: %s', stream)
+        # The kernel tells at once: 0 to 3 packets each time in four runs, 46 with ten
+        # busy programs for each CPU.  Without its events it would be found out within
+        # a second, after 500 on average.
+        expect(stream.lost <= 150, 'the stream: %s', stream)
         expect(udp_echo(a, b, 50) == 50, 'UDP echo afterwards')
 
 
@@ -480,11 +487,13 @@ def test_unseen_peer(context):
             time.sleep(0.5)
             lost = stream.sent - sent - (stream.received - received)
             context.note('lost %d of %d', lost, stream.sent - sent)
-            # A look per second, and what is on the way.
+            # A look per second, at 1000 packets a second, and what is on the way:
+            # 596 to 999 in four runs.
             expect(lost <= 1200, 'lost %d', lost)
             sent, received = stream.sent, stream.received
             time.sleep(2)
             lost = stream.sent - sent - (stream.received - received)
+            # What is on the way: 0 in three runs, 1 on a busy machine.
             expect(abs(lost) <= 20, 'goes on to lose: %d', lost)
             for command in advised(transmit(lab, b)):
                 b.run(*command.replace('PEER', 'eth0').split())

@@ -59,6 +59,7 @@ def test_killed(context):
             expect(ran_in_xdp(lab, a, lambda: ping(a, b, 30)) == 30, 'ping')
         context.note('without traffic for ' + ', '.join(
             '%.1f s' % g for g in gaps))
+        # 0.8 to 0.9 s, and up to 3.6 s on a busy machine (four runs).
         expect(max(gaps) < 5, 'recovery took %s', gaps)
 
 

@@ -25,7 +25,7 @@ sys.dont_write_bytecode = True
 from ovs_offload_top import rates, sample  # noqa: E402
 
 MANY = 10000                     # Flows.
-MANY_SECONDS = 1.0               # For one sample of them.
+MANY_SECONDS = 1.0               # For one sample of them: 0.1, busy machines 0.4.
 
 
 def command(lab, *args):
