@@ -1,0 +1,302 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""Plants each fault of faults.py and looks whether its test fails then.
+
+usage: run.py --ovs DIR --tree DIR [--only TEXT]... [--no-baseline] [--write-doc]
+
+The sources are copied; a fault is put into the copy, what the test needs is built, the
+test is run and must fail, and the fault is taken out again.  Before all that the tests
+must pass without faults.  Needs root, as the tests do.
+
+--ovs   made by ovs-plugin/build-ovs
+--tree  made by ovs-plugin/build-ovs --tree: faults in Open vSwitch's own sources, and
+        the oracle
+--only  faults with this in what they are, in their file or in their test
+--write-doc  notes in docs/planted-faults.md what was seen
+"""
+import argparse
+import contextlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+from faults import BPF, COST, GROUPS, ORACLE, OVS, SYSTEM, UNIT
+
+TOP = os.path.realpath(os.path.join(os.path.dirname(__file__), '..', '..'))
+DOCUMENT = 'docs/planted-faults.md'
+BUILD = 'build/release'
+TARGETS = {UNIT: ['unit_tests'], BPF: ['bpf_tests'], COST: ['cost_tests'],
+           ORACLE: ['oracle'], SYSTEM: ['ovs-offload-xdp', 'traffic']}
+GTEST = {UNIT: 'tests/unit/unit_tests', BPF: 'tests/bpf/bpf_tests',
+         COST: 'tests/bench/cost_tests'}
+TIMEOUT = 600                   # Seconds for a test.
+ORACLE_PACKETS = '300000'
+ORACLE_SEED = '1'               # The same flows and packets each time.
+# A fault leaves things unused.  What has no fault is in the compiler's cache.
+NO_WARNINGS = ('-Wno-unused-function -Wno-unused-variable '
+               '-Wno-unused-but-set-variable -Wno-unused-parameter '
+               '-Wno-unused-const-variable')
+# If the kernel does not load a faulty program, every test fails: that says nothing.
+NOT_LOADED = 'cannot load the XDP program'
+
+
+class Unseen(Exception):
+    """A fault that its test does not see, or that cannot be planted."""
+
+
+def call(command, directory, **kwargs):
+    """Returns (exit status, what it printed)."""
+    done = subprocess.run(command, cwd=directory, text=True, errors='replace',
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          check=False, **kwargs)
+    return done.returncode, done.stdout
+
+
+def must(command, directory, **kwargs):
+    status, text = call(command, directory, **kwargs)
+    if status:
+        raise Unseen('%s: %s' % (' '.join(command), text[-2000:]))
+
+
+class Workshop:
+    """A copy of the sources, and one of Open vSwitch's, in which faults are planted."""
+
+    def __init__(self, directory, ovs, tree):
+        self.top = os.path.join(directory, 'top')
+        self.tree = os.path.join(directory, 'tree')
+        self.ovs = os.path.join(directory, 'ovs')
+        self.built_tree = tree
+        self.env = dict(os.environ, CCACHE_BASEDIR=self.top,
+                        CCACHE_NOHASHDIR='1', CCACHE_IGNOREOPTIONS='-Wno-*')
+        shutil.copytree(TOP, self.top, symlinks=True,
+                        ignore=shutil.ignore_patterns('build', '.git',
+                                                      '__pycache__'))
+        shutil.copytree(ovs, self.ovs, symlinks=True)
+        must(['cmake', '--preset', 'release', '-D', 'OVS_TREE=' + tree,
+              '-D', 'CMAKE_CXX_FLAGS=' + NO_WARNINGS,
+              '-D', 'CMAKE_C_COMPILER_LAUNCHER=ccache',
+              '-D', 'CMAKE_CXX_COMPILER_LAUNCHER=ccache'], self.top,
+             env=self.env)
+
+    def build(self, suite):
+        must(['cmake', '--build', '--preset', 'release', '-j',
+              str(os.cpu_count()), '--target', *TARGETS[suite]], self.top,
+             env=self.env)
+
+    def build_ovs(self):
+        """Only what the fault has changed is compiled, but for the first time."""
+        must(['make', '-s', '-j', str(os.cpu_count()),
+              'vswitchd/ovs-vswitchd'], self.tree, env=dict(
+                  os.environ, CCACHE_BASEDIR=self.tree, CCACHE_NOHASHDIR='1'))
+        shutil.copy(os.path.join(self.tree, 'vswitchd/ovs-vswitchd'),
+                    os.path.join(self.ovs, 'sbin'))
+
+    def path(self, fault):
+        if not fault.path.startswith(OVS):
+            return os.path.join(self.top, fault.path)
+        if not os.path.exists(self.tree):
+            shutil.copytree(self.built_tree, self.tree, symlinks=True)
+        return os.path.join(self.tree, fault.path[len(OVS):])
+
+    @contextlib.contextmanager
+    def planted(self, fault):
+        path = self.path(fault)
+        with open(path) as f:
+            before = f.read()
+        n = before.count(fault.old)
+        if n != 1:
+            raise Unseen('what is to be replaced is %d times in %s' % (
+                n, fault.path))
+        write(path, before.replace(fault.old, fault.new))
+        is_ovs = fault.path.startswith(OVS)
+        try:
+            if is_ovs:
+                self.build_ovs()
+            self.build(fault.suite)
+            yield
+        finally:
+            write(path, before)
+            if is_ovs:
+                self.build_ovs()
+
+    def run(self, suite, test):
+        """Returns (whether it passed, what failed in a line, the output)."""
+        run = {SYSTEM: self.run_system, ORACLE: self.run_oracle}.get(
+            suite, self.run_gtest)
+        try:
+            return run(suite, test)
+        except subprocess.TimeoutExpired:
+            raise Unseen('no end after %d s' % TIMEOUT) from None
+
+    def run_gtest(self, suite, test):
+        status, text = call(
+            [os.path.join(BUILD, GTEST[suite]), '--gtest_brief=1',
+             '--gtest_filter=' + test], self.top, timeout=TIMEOUT)
+        failed = list(dict.fromkeys(re.findall(
+            r'^\[  FAILED  \] (\w\S*?)(?:,| |$)', text, re.MULTILINE)))
+        said = failed[:2]
+        if len(failed) > 2:
+            said.append('and %d more' % (len(failed) - 2))
+        if status not in (0, 1):
+            said.append('exit status %d' % status)
+        return not status, ', '.join(said), text
+
+    def run_system(self, _, test):
+        status, text = call(
+            ['/usr/bin/python3', 'tests/system/run_tests.py', '--ovs', self.ovs,
+             '--plugin', os.path.join(self.top, BUILD, 'flowxlate'),
+             '--filter', test], self.top, timeout=TIMEOUT)
+        verdict = re.search(r'^(ok|FAILED|skip) \d+ %s \(.*?\): (.*)$'
+                            % re.escape(test), text, re.MULTILINE)
+        if not verdict or verdict[1] == 'skip':
+            raise Unseen('no verdict of %s: %s' % (test, text[-1000:]))
+        return verdict[1] == 'ok' and not status, verdict[2], text
+
+    def run_oracle(self, _, __):
+        status, text = call(
+            [os.path.join(BUILD, 'tests/oracle/oracle'), '--packets',
+             ORACLE_PACKETS, '--seed', ORACLE_SEED], self.top, timeout=TIMEOUT)
+        mismatch = re.search(r'^(?:MISMATCH: |# )(.*)', text, re.MULTILINE)
+        return not status, mismatch[1] if mismatch else '', text
+
+
+def write(path, text):
+    with open(path, 'w') as f:
+        f.write(text)
+
+
+def see(shop, fault):
+    """Returns what the test says of the fault."""
+    with shop.planted(fault):
+        passed, said, text = shop.run(fault.suite, fault.test)
+    if NOT_LOADED in text:
+        raise Unseen('the kernel does not load the program')
+    if passed or not said:
+        raise Unseen('the test passes' if passed else text[-1000:])
+    return said
+
+
+def check_baseline(shop, faults):
+    """Without faults all of their tests must pass."""
+    for suite in TARGETS:
+        tests = list(dict.fromkeys(
+            f.test for f in faults if f.suite == suite and not f.skip))
+        if suite in GTEST and tests:
+            tests = [':'.join(tests)]
+        for test in tests:
+            shop.build(suite)
+            passed, said, text = shop.run(suite, test)
+            if not passed:
+                raise Unseen('without a fault %s %s fails: %s %s' % (
+                    suite, test, said, text[-1000:]))
+
+
+# -- The document -------------------------------------------------------------
+
+def cell(text):
+    return re.sub(r'\s+', ' ', text).replace('|', '\\|').strip()
+
+
+def key(fault):
+    return cell(fault.what), fault.path.replace(OVS, 'OVS: '), fault.suite
+
+
+def read_seen(text):
+    """What the document says was seen, by fault."""
+    rows = re.findall(r'^\| (.*?) \| `(.*?)` \| (\w+) `.*?` \| (.*) \|$', text,
+                      re.MULTILINE)
+    return {row[:3]: row[3] for row in rows}
+
+
+def tables(seen):
+    lines = []
+    for group in GROUPS:
+        lines += ['', '## ' + group.name, '',
+                  '| fault | in | test | seen |', '|---|---|---|---|']
+        lines += ['| %s | `%s` | %s `%s` | %s |' % (
+            *key(fault), fault.test.replace('|', '\\|'),
+            'not tried: ' + fault.skip if fault.skip
+            else seen.get(key(fault), 'not yet')) for fault in group.faults]
+    return '\n'.join(lines) + '\n'
+
+
+def write_document(results):
+    path = os.path.join(TOP, DOCUMENT)
+    with open(path) as f:
+        text = f.read()
+    seen = read_seen(text)
+    seen.update({key(f): cell(said)[:100] for f, said in results})
+    write(path, text[:text.index('\n## ')] + tables(seen))
+
+
+# -- All of it ----------------------------------------------------------------
+
+def parse_args():
+    parser = argparse.ArgumentParser(
+        description=__doc__.partition('\n')[0],
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--ovs', metavar='DIR', required=True)
+    parser.add_argument('--tree', metavar='DIR', required=True)
+    parser.add_argument('--only', metavar='TEXT', action='append')
+    parser.add_argument('--no-baseline', action='store_true')
+    parser.add_argument('--write-doc', action='store_true')
+    return parser.parse_args()
+
+
+def chosen(only):
+    return [f for group in GROUPS for f in group.faults if not only or any(
+        text in ' '.join((f.what, f.path, f.suite, f.test)) for text in only)]
+
+
+def report(number, word, fault, begin, said):
+    print('%s %d %s %s (%.0f s): %s: %s' % (
+        word, number, fault.suite, fault.test, time.monotonic() - begin,
+        fault.what, said), flush=True)
+
+
+def try_all(shop, faults):
+    """Returns [(fault, what was seen)], and how many were not seen and skipped."""
+    results, n_failed, n_skipped = [], 0, 0
+    for number, fault in enumerate(faults, 1):
+        begin = time.monotonic()
+        if fault.skip:
+            n_skipped += 1
+            report(number, 'skip', fault, begin, fault.skip)
+            continue
+        try:
+            said = see(shop, fault)
+        except Unseen as e:
+            n_failed += 1
+            report(number, 'FAILED', fault, begin, str(e))
+            continue
+        results.append((fault, said))
+        report(number, 'ok', fault, begin, said.partition('\n')[0][:160])
+    return results, n_failed, n_skipped
+
+
+def main():
+    args = parse_args()
+    faults = chosen(args.only)
+    with tempfile.TemporaryDirectory(prefix='ovs-offload-planted.') as directory:
+        os.chmod(directory, 0o755)      # Some tests run as nobody.
+        shop = Workshop(directory, args.ovs, args.tree)
+        if not args.no_baseline:
+            check_baseline(shop, faults)
+        results, n_failed, n_skipped = try_all(shop, faults)
+    if args.write_doc:
+        write_document(results)
+    print('%d passed, %d failed, %d skipped' % (len(results), n_failed,
+                                                n_skipped))
+    return 1 if n_failed else 0
+
+
+if __name__ == '__main__':
+    try:
+        sys.exit(main())
+    except Unseen as e:
+        print('FAILED: %s\n0 passed, 1 failed, 0 skipped' % e)
+        sys.exit(1)
