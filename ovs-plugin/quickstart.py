@@ -36,6 +36,7 @@ def parse_args():
 def start(lab):
     say('starting a private Open vSwitch in namespace %s' % lab.switch)
     lab.ovs.start()
+    say('it is Open vSwitch %s' % lab.ovs.version())
     hosts = [lab.add_host(), lab.add_host()]
     for host in hosts:
         say('host %s: %s and %s, on port %s (type=afxdp)'
