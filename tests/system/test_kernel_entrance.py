@@ -241,9 +241,9 @@ def test_vlan_device(context):
 
         add_vlan_device(10)
         lab.ovs.ofctl('del-flows', 'br0')
-        lab.ovs.ofctl('add-flow', 'br0', 'in_port=%d,vlan_tci=0x1000/0x1000,'
-                      'actions=output:%d' % (lab.ovs.of_port(a.port),
-                                             lab.ovs.of_port(b.port)))
+        lab.ovs.ofctl('add-flow', 'br0', 'priority=1,in_port=%d,'
+                      'vlan_tci=0x1000/0x1000,actions=output:%d'
+                      % (lab.ovs.of_port(a.port), lab.ovs.of_port(b.port)))
         other = udp_frame(a, b, vlan=12)
         for vlan in (10, 11):
             expect(sum(exchange(a, b, other, count=20).values()) == 20,
