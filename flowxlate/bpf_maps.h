@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "datapath.h"
 #include "flow_table.h"
 #include "recirc.h"
 #include "resource.h"
@@ -36,7 +37,7 @@ struct RingBufferDeleter {
 // another sign of life, in jiffies.
 void set_deadline(std::span<xf_cpu> cpus, uint64_t now_ns, uint64_t jiffies);
 
-class BpfMaps {
+class BpfMaps : public Datapath {
 public:
     struct Config {
         uint32_t max_flows = 65536;
@@ -68,19 +69,18 @@ public:
     uint32_t cache_bits() const { return cache_bits_; }
     uint32_t n_slots() const { return n_slots_; }
 
-    // Points 'slot' of the device map at a device, or at nothing.
-    Failure set_tx_port(PortSlot slot, Ifindex ifindex);
+    xf_port &port(PortSlot slot) override { return ports_[index(slot)]; }
+
+    Failure set_tx_port(PortSlot slot, Ifindex ifindex) override;
+    // Points 'slot' of the device map at nothing.
     Failure clear_tx_port(PortSlot slot);
 
     // Makes the device map of the group in 'slot'.  Slow: waits for a grace
     // period.
     Failure create_group(GroupSlot slot, Fd *devices);
 
-    // Lets the group in 'slot', whose device map is 'devices', have these
-    // ports and their devices.  For groups that no program uses, or to write
-    // the same again after a device has come back.
     Failure set_group(GroupSlot slot, const Fd &devices, const Group &,
-                      std::span<const Ifindex>);
+                      std::span<const Ifindex>) override;
 
     // How many VLAN tags the programs look behind: OVS's vlan-limit, 1 or 2.
     void set_max_tags(uint32_t);
@@ -97,7 +97,6 @@ public:
     Failure wait_for_programs();
 
     const TableMemory &tables() const { return tables_; }
-    xf_port &port(PortSlot slot) { return ports_[index(slot)]; }
     uint64_t misses(PortSlot slot, xf_miss reason) const;
     uint64_t searches(PortSlot slot) const;  // Past the flow cache.
     void clear_misses(PortSlot slot);

@@ -60,7 +60,8 @@ MaskSet IdleMasks::end_look(size_t n) {
 // -- The offload's part -----------------------------------------------------
 
 // Calls 'visit' with all flows that are in the tables, some at a time, under
-// mutex_.  Others get the mutex in between.  Returns false if flows_ has grown
+// mutex_.  Others get the mutex in between.  Returns false if there are
+// more flows
 // meanwhile, so that the flows are no longer where they were: some have not
 // been visited.
 bool Offload::visit_placed(
@@ -76,15 +77,16 @@ bool Offload::visit_placed(
             std::this_thread::sleep_for(kPause);
         }
         StateLock lock(this);
-        if (begin && flows_.bucket_count() != n_buckets) {
+        auto &all = flows_->by_ufid();
+        if (begin && all.bucket_count() != n_buckets) {
             return false;
         }
-        n_buckets = flows_.bucket_count();
+        n_buckets = all.bucket_count();
         flows.clear();
         for (size_t b = begin;
              b < std::min(begin + kBucketsAtATime, n_buckets); b++) {
-            for (auto it = flows_.begin(b); it != flows_.end(b); ++it) {
-                if (it->second.slot != FlowSlot::kNone) {
+            for (auto it = all.begin(b); it != all.end(b); ++it) {
+                if (it->second.is_placed()) {
                     flows.push_back(&it->second);
                 }
             }
@@ -92,10 +94,6 @@ bool Offload::visit_placed(
         visit(flows);
     }
     return true;
-}
-
-SubtableSlot Offload::mask_of(const Flow &flow) const {
-    return table_->subtable_of(flow.slot);
 }
 
 // The masks that have to go, if any.  Before their flows are parked, one of
@@ -110,7 +108,7 @@ MaskSet Offload::find_idle_masks() {
     }
     const bool complete = visit_placed([this](auto flows) REQUIRES(mutex_) {
         for (const Flow *flow : flows) {
-            idle_masks_.see(mask_of(*flow), total(*flow).used,
+            idle_masks_.see(flows_->mask_of(*flow), flows_->total(*flow).used,
                             flow->ovs_forwards_too);
         }
     });
@@ -133,11 +131,11 @@ void Offload::evict_idle_masks() {
         std::vector<Flow *> doomed;
         std::copy_if(flows.begin(), flows.end(), std::back_inserter(doomed),
                      [&](auto *f) REQUIRES(mutex_) {
-                         return masks[index(mask_of(*f))]
+                         return masks[index(flows_->mask_of(*f))]
                              && f->ovs_forwards_too;
                      });
         const size_t before = table_->n_subtables();
-        park(doomed, {"parked", "mask_evicted", ENOSPC});
+        flows_->park(doomed, {"parked", "mask_evicted", ENOSPC});
         n_evicted_masks_ += before - table_->n_subtables();
         n_evicted_flows_ += doomed.size();
     });

@@ -191,8 +191,8 @@ std::string Offload::text_of(const Ufid &ufid, const FlowCopy &copy) const {
 // Of a port of ours, or of another device.
 std::string Offload::port_name(Ifindex ifindex) const {
     char name[IF_NAMESIZE];
-    auto it = by_ifindex_.find(ifindex);
-    if (it != by_ifindex_.end()) {
+    auto it = ports_.by_ifindex().find(ifindex);
+    if (it != ports_.by_ifindex().end()) {
         return it->second->name;
     }
     return index(ifindex) > 0 && if_indextoname(index(ifindex), name) ? name
@@ -201,9 +201,9 @@ std::string Offload::port_name(Ifindex ifindex) const {
 
 // The first output port that cannot transmit.
 Reject Offload::why_waiting(const Flow &flow, const Port **which) const {
-    const Port &in = *ports_[index(flow.in)];
+    const Port &in = *ports_.at(flow.in);
     for (auto slot : flow.out) {
-        const Port &out = *ports_[index(slot)];
+        const Port &out = *ports_.at(slot);
         *which = &out;
         if (!out.device.exists) {
             return {"waiting", "no_device", ENODEV};
@@ -228,14 +228,14 @@ void Offload::for_each_unexecuted(Fn fn) const {
         fn(Unexecuted{r.reason.name(), r.ufid, port_name(r.in), detail,
                       FlowSlot::kNone, &r.flow});
     }
-    for (auto &[ufid, flow] : flows_) {
-        if (in_fast_path(flow) || refusals_.has(ufid)) {
+    for (auto &[ufid, flow] : flows_->by_ufid()) {
+        if (flows_->is_executed(flow) || refusals_.has(ufid)) {
             continue;
         }
-        const auto &in = ports_[index(flow.in)];
+        const auto &in = ports_.at(flow.in);
         const std::string port = in ? in->name : "?";
         const Port *out = nullptr;
-        if (flow.slot == FlowSlot::kNone) {
+        if (!flow.is_placed()) {
             if (flow.parked) {
                 fn(Unexecuted{flow.parked.name(), ufid, port,
                               "was in XDP until then", FlowSlot::kNone,
@@ -273,11 +273,11 @@ void Offload::show_unexecuted(std::string *s) const {
 // What explain says of a flow that is fine; empty if there is none such.
 std::string Offload::explain_executed(const std::string &ufid) const {
     std::string s;
-    for (auto &[u, flow] : flows_) {
-        if (u.to_string().starts_with(ufid) && in_fast_path(flow)) {
+    for (auto &[u, flow] : flows_->by_ufid()) {
+        if (u.to_string().starts_with(ufid) && flows_->is_executed(flow)) {
             append(&s,
                    "ufid:%s is executed in XDP: packets:%" PRIu64 "\n    %s\n",
-                   u.to_string().c_str(), total(flow).packets,
+                   u.to_string().c_str(), flows_->total(flow).packets,
                    describe_flow(flow.slot).c_str());
         }
     }
@@ -299,11 +299,11 @@ std::string Offload::explain_masks(const std::string &filter) const {
         return "";
     }
     std::map<SubtableSlot, UsedMask> used;
-    for (auto &[ufid, flow] : flows_) {
-        if (flow.slot == FlowSlot::kNone) {
+    for (auto &[ufid, flow] : flows_->by_ufid()) {
+        if (!flow.is_placed()) {
             continue;
         }
-        const auto slot = mask_of(flow);
+        const auto slot = flows_->mask_of(flow);
         auto &mask = used[slot];
         if (!mask.n_flows++) {
             mask.cls = table_->class_of(slot);

@@ -97,6 +97,11 @@ struct FlowStats {
     FlowStats &operator+=(const FlowStats &);
 };
 
+// What a flow has counted from one look at it to the next.
+struct Growth {
+    uint64_t packets = 0, bytes = 0;
+};
+
 class FlowTable {
 public:
     struct Retired {

@@ -8,7 +8,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <boost/container/static_vector.hpp>
 #include <cerrno>
 #include <cstring>
 #include <utility>
@@ -17,12 +16,6 @@
 
 namespace flowxlate {
 namespace {
-
-constexpr const char *kFramesAreLost =
-    "redirected frames do not arrive, as the veth peer has neither GRO nor an "
-    "XDP program, though the kernel announces that it has (\"ethtool -K PEER "
-    "gro on\", then \"ethtool -K PEER gro off\" and \"ethtool -K PEER gro "
-    "on\" again in its namespace help)";
 
 // What ovs_offload_host's symmetric_l4_probe is if OVS hashes as
 // bpf/dp_hash.h does.
@@ -33,53 +26,6 @@ bool is_afxdp(const std::string &type) {
 }
 
 }  // namespace
-
-bool Port::takes_frames_from(const Port &in) const {
-    return device.up
-        && (device.xdp_xmit || in.attachment->mode() == AttachMode::kGeneric);
-}
-
-bool Port::shows_tags() const {
-    // In the userspace datapath OVS itself sees no more than XDP does, or the
-    // user has been told (xdp-offload-system-ports).
-    return !in_kernel_datapath || device.tags_in_frame;
-}
-
-std::string Port::state_in_words() const {
-    const auto why_not = why_no_output();
-    std::string s = why_not.empty()
-                      ? "takes redirected frames"
-                      : "flows to this port stay in OVS: " + why_not;
-    if (auto why = why_no_entry(); !why.empty()) {
-        s += "; flows from this port stay in OVS: " + why;
-    }
-    if (!device.entrance.vlans.empty()) {
-        s += "; flows of VLANs that devices on top of it take stay in OVS: "
-           + to_string(device.entrance.vlans);
-    }
-    return s;
-}
-
-std::string Port::why_no_output() const {
-    if (!device.exists) {
-        return device.why_not.empty() ? "there is no such device"
-                                      : device.why_not;
-    }
-    if (!device.up) {
-        return "the link is down";
-    }
-    return device.xdp_xmit ? std::string() : device.why_not;
-}
-
-bool Port::comes_first() const {
-    return !in_kernel_datapath || device.entrance.others.empty();
-}
-
-std::string Port::why_no_entry() const {
-    return !shows_tags()  ? device.why_no_tags
-         : !comes_first() ? device.entrance.others + ", and comes before OVS"
-                          : std::string();
-}
 
 // -- Setting up -------------------------------------------------------------
 
@@ -113,7 +59,6 @@ Failure Offload::init() {
     if (auto why = why_programs_overlap(); !why.empty()) {
         return {ENOTSUP, why};
     }
-    retired_ports_.reserve(XF_MAX_PORTS);
     if (auto f = devices_.open()) {
         return f;
     }
@@ -127,6 +72,8 @@ Failure Offload::init() {
         return f;
     }
     table_ = std::make_unique<FlowTable>(maps_.tables());
+    flows_ =
+        std::make_unique<Flows>(table_.get(), &ports_, &binder_, &changes_);
     wake_fd_ = Fd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
     if (!wake_fd_) {
         return failure(errno, "eventfd");
@@ -170,21 +117,6 @@ void Offload::tell(const Changes &changes) {
 
 // -- Ports ------------------------------------------------------------------
 
-Port *Offload::find_port(Ifindex ifindex) {
-    auto it = by_ifindex_.find(ifindex);
-    return it == by_ifindex_.end() ? nullptr : it->second;
-}
-
-Reject Offload::new_slot(PortSlot *slot) {
-    auto *free = std::find(slot_used_.begin() + 1, slot_used_.end(), false);
-    if (free == slot_used_.end()) {
-        return {"table", "ports", ENOSPC};
-    }
-    *free = true;
-    *slot = PortSlot(free - slot_used_.begin());
-    return {};
-}
-
 // Ports whose packets come from, and go to, a network device of their name.
 // Others (tap, internal, tunnels, dpdk) have no place for XDP.
 bool Offload::wants(const ovs_offload_port &p) const {
@@ -211,9 +143,9 @@ int Offload::port_add(const ovs_offload_port &p, Port **out) {
     Failure failed;
     {
         StateLock lock(this);
-        if (find_port(port->ifindex)) {
+        if (ports_.find(port->ifindex)) {
             failed = {EEXIST, "the device is a port already"};
-        } else if (auto r = new_slot(&port->slot)) {
+        } else if (auto r = ports_.new_slot(&port->slot)) {
             failed = {r.error, "too many ports"};
         }
     }
@@ -227,7 +159,7 @@ int Offload::port_add(const ovs_offload_port &p, Port **out) {
         log(OVS_OFFLOAD_LOG_WARN,
             port->name + ": not offloaded: " + failed.message);
         StateLock lock(this);
-        retire_slot(port->slot);
+        ports_.retire(port->slot);
         return failed.error;
     }
     log(OVS_OFFLOAD_LOG_INFO,
@@ -254,19 +186,11 @@ int Offload::port_add(const ovs_offload_port &p, Port **out) {
 
     StateLock lock(this);
     apply_device_state(*port, state, {.changed = false, .was_away = true});
-    handover_.port_added(std::chrono::steady_clock::now());
+    const auto now = std::chrono::steady_clock::now();
+    handover_.port_added(now);
     *out = port.get();
-    by_ifindex_[port->ifindex] = port.get();
-    note_port_event();
-    ports_[index(port->slot)] = std::move(port);
+    ports_.add(std::move(port), now);
     return 0;
-}
-
-void Offload::retire_slot(PortSlot slot) {
-    if (slot != PortSlot::kNone) {
-        retired_ports_.push_back(slot);
-        changes_.wakes_worker = true;
-    }
 }
 
 Attachment::Options Offload::attach_options(const Port &port) {
@@ -289,12 +213,15 @@ Failure Offload::add_device(Port &port) {
     if (auto f = maps_.set_tx_port(port.slot, port.ifindex)) {
         return f;
     }
+    std::unique_ptr<Attachment> attachment;
     auto f = Attachment::attach(maps_, port.slot, port.ifindex,
-                                attach_options(port), &port.attachment);
+                                attach_options(port), &attachment);
     if (f) {
         (void)maps_.clear_tx_port(port.slot);
+        return f;
     }
-    return f;
+    port.attach(std::move(attachment));
+    return {};
 }
 
 void Offload::port_del(Port *p) {
@@ -306,16 +233,10 @@ void Offload::port_del(Port *p) {
     hurry_handover();  // An old flow may send to this port.
     {
         StateLock lock(this);
-        remove_flows_of(*p, false, {"parked", "port_removed", ENODEV});
-        for (auto &[ufid, flow] : flows_) {
-            if (flow.in == p->slot) {
-                flow.in = PortSlot::kNone;  // The slot will be another's.
-            }
-        }
-        maps_.port(p->slot).flags = 0;
-        by_ifindex_.erase(p->ifindex);
+        flows_->park_all_of(p->slot, {"parked", "port_removed", ENODEV});
+        flows_->forget_port(p->slot);
         drop_copies_of(*p);
-        port = std::move(ports_[index(p->slot)]);
+        port = ports_.remove(*p);
     }
     port->attachment.reset();
     attaching.unlock();
@@ -328,136 +249,35 @@ void Offload::port_del(Port *p) {
     log(OVS_OFFLOAD_LOG_INFO, port->name + ": no longer offloaded");
     StateLock lock(this);
     maps_.clear_misses(port->slot);
-    retire_slot(port->slot);
+    ports_.retire(port->slot);
 }
 
-void Offload::remove_flows_of(const Port &port, bool entering_only,
-                              const Reject &why) {
-    // Some at a time: this must not need memory.
-    boost::container::static_vector<Flow *, 256> doomed;
-    for (auto &[ufid, flow] : flows_) {
-        const bool leaves =
-            std::find(flow.out.begin(), flow.out.end(), port.slot)
-            != flow.out.end();
-        if (flow.in == port.slot || (!entering_only && leaves)) {
-            doomed.push_back(&flow);
-        }
-        if (doomed.size() == doomed.capacity()) {
-            park({doomed.data(), doomed.size()}, why);
-            doomed.clear();
-        }
-    }
-    park({doomed.data(), doomed.size()}, why);
-}
-
-// The device has been deleted, or moved to another network namespace, with our
-// program on it.  What enters there now takes the miss path, as it does
-// without us: to AF_XDP sockets that the kernel has unbound, or to the stack
-// that the device belongs to now.
-void Offload::device_left(Port &port) {
-    remove_flows_of(port, true, {"parked", "no_device", ENODEV});
-    port.lost_sockets = port.attachment->has_sockets();
-}
-
-// The device of a port is there, for the first time or again.
-void Offload::device_came(Port &port) {
-    note_port_event();
-    if (port.lost_sockets) {
-        changes_.log(OVS_OFFLOAD_LOG_WARN,
-            port.name + ": the device is back, but OVS's AF_XDP sockets are "
-                        "not: remove the port from OVS and add it again");
-    }
-}
-
-// A port goes on with the device that it was added with.
-void Offload::follow_name(const Port &port, const DeviceState &state) {
-    const std::string &old = port.device.exists ? port.device.name : port.name;
-    if (state.exists && state.name != old) {
-        changes_.log(OVS_OFFLOAD_LOG_INFO,
-                     port.name + ": its device (ifindex "
-                         + std::to_string(index(port.ifindex)) + ") is called "
-                         + state.name + " now");
-    }
-}
-
-// Tells the program what the device can take now, and logs what has changed.
+// Does what a device's new state makes necessary.
 void Offload::apply_device_state(Port &port, DeviceState state, Heard heard) {
-    auto &shared = maps_.port(port.slot);
-    const auto now = std::chrono::steady_clock::now();
-    const uint32_t old_flags = shared.flags;
-    const DeviceState old = port.device;
-    bool present = state.exists;
-    if (present && heard.was_away) {
-        // The kernel forgets a device that goes, also if it comes back.
-        present = !maps_.set_tx_port(port.slot, port.ifindex);
-        refill_groups(port.slot);
+    if (state.exists && heard.was_away) {
+        state.exists = ports_.restore_output(port);
+        binder_.refill_groups(port.slot);
     }
-    if (port.device.exists && !present) {
-        device_left(port);
-    } else if (!port.device.exists && present) {
-        device_came(port);
+    const auto effect = ports_.apply(port, std::move(state), heard.changed,
+                                     std::chrono::steady_clock::now());
+    // Deleted, or moved to another network namespace with our program on it.
+    // What enters there now takes the miss path, as it does without us: to
+    // AF_XDP sockets that the kernel has unbound, or to the stack that the
+    // device belongs to now.
+    if (effect.no_device) {
+        flows_->park_entering(port.slot, {"parked", "no_device", ENODEV});
     }
-    follow_name(port, state);
-    const bool up = present && state.up;
-    if (state.figures) {
-        port.arrivals.look(*state.figures, up && state.xdp_xmit, heard.changed,
-                           now);
+    if (effect.flush) {
+        flows_->park_entering(port.slot, {"parked", "flushed", ENODEV});
     }
-    if (state.xdp_xmit && port.arrivals.are_lost()) {
-        state.xdp_xmit = false;
-        state.why_not = kFramesAreLost;
-    }
-    std::atomic_ref(shared.max_partial)
-        .store(state.is_tap && settings_.tap_tso ? XF_TAP_MAX_PARTIAL : 0,
-               std::memory_order_relaxed);
-    std::atomic_ref(shared.max_frame)
-        .store(state.max_frame, std::memory_order_relaxed);
-    std::atomic_ref(shared.flags)
-        .store((up && state.xdp_xmit ? XF_PORT_TX_NATIVE : 0)
-                   | (up ? XF_PORT_TX_GENERIC : 0),
-               std::memory_order_release);
-    if (old_flags & ~shared.flags) {
+    if (effect.no_output) {
         handover_.hurry();  // An old program would go on sending there.
-    }
-    port.device = std::move(state);
-    port.device.exists = present;
-    port.device.up = up;
-    if (port.in_kernel_datapath) {
-        tell_kernel_datapath(port, old_flags, old);
-    }
-    if (auto line = port.news.look(port.state_in_words(), now)) {
-        changes_.log(OVS_OFFLOAD_LOG_INFO, port.name + ": " + *line);
-    }
-}
-
-// The port's state has changed, from 'old' and 'old_flags' (XF_PORT_TX_*).
-// Which flows may enter now is asked again of each.
-void Offload::tell_kernel_datapath(Port &port, uint32_t old_flags,
-                                   const DeviceState &old) {
-    const uint32_t flags = maps_.port(port.slot).flags;
-    const bool entrance_changed =
-        old.tags_in_frame != port.device.tags_in_frame
-        || old.entrance != port.device.entrance;
-    const bool lost = entrance_changed && port.n_flows;
-    if (lost) {
-        remove_flows_of(port, true, {"parked", "flushed", ENODEV});
-    }
-    if (old_flags & ~flags || lost) {
-        port.flows_lost.wanted = true;
-        port.was_wanted |= std::exchange(port.offer.wanted, false);
-    }
-    if (port.was_wanted && (flags & ~old_flags || entrance_changed)) {
-        port.was_wanted = false;
-        port.offer.wanted = true;
-    }
-    if (port.flows_lost.wanted || port.offer.wanted) {
-        changes_.wakes_worker = true;
     }
 }
 
 // -- Flows ------------------------------------------------------------------
 
-Reject Offload::translate(const ovs_offload_flow &flow, Wanted *w) {
+Reject Offload::translate(const ovs_offload_flow &flow, Rule *w) {
     if (auto r = decode_match(bytes_of(flow.key, flow.key_len),
                               bytes_of(flow.mask, flow.mask_len), &w->match)) {
         return r;
@@ -493,91 +313,6 @@ void Offload::follow_vlan_limit(uint32_t limit) {
     }
 }
 
-Reject Offload::find_ports(const Wanted &w, Uses *uses) {
-    uses->in = find_port(w.in);
-    if (!uses->in) {
-        return {"input", "not_an_xdp_port", EOPNOTSUPP};
-    }
-    for (auto ifindex : w.out) {
-        const Port *port = find_port(ifindex);
-        if (!port) {
-            return {"output", "not_an_xdp_port", EOPNOTSUPP};
-        }
-        uses->out.push_back(port->slot);
-    }
-    if (!uses->in->device.exists) {
-        return {"input", "no_device", EOPNOTSUPP};
-    }
-    if (!uses->in->shows_tags()) {
-        uses->in->was_wanted = true;
-        return {"input", "vlan_tags_beside_the_frame", EOPNOTSUPP};
-    }
-    if (!uses->in->in_kernel_datapath) {
-        return {};
-    }
-    if (auto r = check_entrance(
-            uses->in->device.entrance,
-            uses->in->attachment->mode() == AttachMode::kGeneric, w.match)) {
-        uses->in->was_wanted = true;
-        return r;
-    }
-    return check_kernel_datapath(w, *uses);
-}
-
-// A flow that is taken exists nowhere else, so XDP must be sure to execute it.
-// It is not where the next flow of a recirculated packet may be refused; and
-// the kernel's hash differs from the one that is known here.
-Reject Offload::check_kernel_datapath(const Wanted &w, const Uses &uses) {
-    if (w.match.recirc_id) {
-        return {"match", "recirc_id", EOPNOTSUPP};
-    }
-    if (w.actions.recirc_id) {
-        return {"action", "recirc", EOPNOTSUPP};
-    }
-    for (auto slot : uses.out) {
-        Port &out = *ports_[index(slot)];
-        if (!out.takes_frames_from(*uses.in)) {
-            out.was_wanted = true;
-            return {"output", "cannot_transmit_now", EOPNOTSUPP};
-        }
-    }
-    return {};
-}
-
-Reject Offload::get_group(const Uses &uses, Groups::Use *use) {
-    const Group group =
-        make_group({uses.out.data(), uses.out.size()}, uses.in->slot);
-    bool is_new;
-    if (auto r = groups_.get(group, use, &is_new)) {
-        return r;
-    }
-    return is_new && fill_group(use->slot(), group)
-             ? Reject{"table", "groups", ENOSPC}
-             : Reject{};
-}
-
-Failure Offload::fill_group(GroupSlot slot, const Group &group) {
-    const Fd &devices = group_devices_[index(slot)];
-    std::vector<Ifindex> ifindexes;
-    if (!devices) {
-        return {EAGAIN, "not prepared yet"};
-    }
-    for (auto port : group.ports) {
-        ifindexes.push_back(ports_[index(port)]->ifindex);
-    }
-    return maps_.set_group(slot, devices, group, ifindexes);
-}
-
-// After a device has come back.
-void Offload::refill_groups(PortSlot port) {
-    for (auto &[group, slot] : groups_) {
-        if (std::find(group.ports.begin(), group.ports.end(), port)
-            != group.ports.end()) {
-            (void)fill_group(slot, group);  // Gone again.
-        }
-    }
-}
-
 // Makes the device map of one more group, which takes a grace period.
 void Offload::prepare_group() {
     Fd devices;
@@ -590,140 +325,44 @@ void Offload::prepare_group() {
         n_groups_prepared_ = XF_MAX_GROUPS;
         return;
     }
-    group_devices_[n_groups_prepared_++] = std::move(devices);
-}
-
-// Puts the flow in the tables, in place of what it was before.
-Reject Offload::place(Wanted &w, Flow *flow) {
-    Uses uses;
-    if (auto r = find_ports(w, &uses)) {
-        return r;
-    }
-    if (auto r = recirc_ids_.get(w.match.recirc_id, &uses.recirc)) {
-        return r;
-    }
-    if (auto r = recirc_ids_.get(w.actions.recirc_id, &uses.next)) {
-        return r;
-    }
-    if (w.actions.verdict == XF_GROUP) {
-        if (auto r = get_group(uses, &uses.group)) {
-            return r;
-        }
-    }
-    const Port *in = uses.in;
-    const uint16_t to =
-        w.actions.verdict == XF_GROUP    ? index(uses.group.slot())
-        : w.actions.verdict == XF_OUTPUT ? index(uses.out[0])
-                                         : index(uses.next.slot());
-    const FlowAction does(to_xf_action(w.actions, to), w.actions.rewrite);
-    w.match.key.in_port = index(in->slot);
-    w.match.mask.in_port = UINT16_MAX;
-    w.match.key.recirc = index(uses.recirc.slot());
-    w.match.mask.recirc = UINT16_MAX;
-
-    FlowSlot slot = flow->slot;
-    const bool same_match =
-        slot != FlowSlot::kNone
-        && table_->has_match(slot, w.match.cls, w.match.key, w.match.mask);
-    if (same_match && table_->has_action(slot, does)) {
-        return {};  // OVS offers each PMD thread's copy of a megaflow.
-    }
-    if (auto r = same_match ? table_->replace(&slot, does)
-                            : table_->insert(w.match.cls, w.match.key,
-                                             w.match.mask, does, &slot)) {
-        return r;
-    }
-    if (same_match) {
-        n_late_removals_ += !table_->quiesce();
-        flow->past += table_->stats(flow->slot);
-        changes_.wakes_worker = true;
-    } else {
-        if (flow->slot != FlowSlot::kNone) {  // Its match has changed.
-            // Programs that have not seen the new one find the old one still.
-            n_late_removals_ += !table_->quiesce();
-            park({{flow}}, {});
-        }
-        ports_[index(in->slot)]->n_flows++;
-        n_placed_++;
-    }
-    note_flow();
-    flow->slot = slot;
-    flow->ovs_forwards_too = !in->in_kernel_datapath;
-    idle_masks_.put(mask_of(*flow));
-    flow->parked = {};
-    flow->in = in->slot;
-    flow->out = std::move(uses.out);
-    flow->recirc = std::move(uses.recirc);
-    flow->next = std::move(uses.next);
-    flow->group = std::move(uses.group);
-    return {};
-}
-
-// Takes the flows out of the tables and keeps their final figures.
-void Offload::park(std::span<Flow *const> flows, const Reject &why) {
-    auto is_placed = [](auto *f) { return f->slot != FlowSlot::kNone; };
-    if (std::none_of(flows.begin(), flows.end(), is_placed)) {
-        return;
-    }
-    for (auto *flow : flows) {
-        if (is_placed(flow)) {
-            table_->remove(flow->slot);
-        }
-    }
-    n_late_removals_ += !table_->quiesce();
-    for (auto *flow : flows) {
-        if (is_placed(flow)) {
-            flow->past += table_->stats(flow->slot);
-            flow->slot = FlowSlot::kNone;
-            flow->parked = why;
-            flow->port_events = port_events_;
-            flow->recirc = {};
-            flow->next = {};
-            flow->group = {};
-            ports_[index(flow->in)]->n_flows--;
-        }
-    }
-    changes_.wakes_worker = true;
+    binder_.add_devices(GroupSlot{n_groups_prepared_++}, std::move(devices));
 }
 
 int Offload::flow_put(const ovs_offload_flow &f) {
     if (leaving_) {
         return EOPNOTSUPP;
     }
-    const uint64_t port_events = port_events_;
+    const uint64_t port_events = n_port_events();
     try {
-        Wanted wanted;
-        auto refused = translate(f, &wanted);
+        Rule rule;
+        auto refused = translate(f, &rule);
         if (!refused) {
-            refused = put(Ufid::from(f.ufid), wanted, f.vlan_limit);
+            refused = put(Ufid::from(f.ufid), &rule, f.vlan_limit);
         }
         if (refused) {
             refuse(f, refused, port_events);
-            note_what_is_missing(f, wanted, refused);
+            note_what_is_missing(f, rule, refused);
         }
         look_for_missing_ports(f.dpif_type);
         return refused.error;
     } catch (...) {
-        park_one(Ufid::from(f.ufid), {"parked", "no_memory", ENOMEM});
+        // What it was before must not be executed any more.
+        StateLock lock(this);
+        flows_->park(Ufid::from(f.ufid), {"parked", "no_memory", ENOMEM});
         throw;
     }
 }
 
-// What a flow was before it was modified must not be executed any more.
-void Offload::park_one(const Ufid &ufid, const Reject &why) {
-    StateLock lock(this);
-    auto it = flows_.find(ufid);
-    if (it != flows_.end()) {
-        Flow *flow = &it->second;
-        park({{flow}}, why);
-    }
-}
-
-Reject Offload::put(const Ufid &ufid, Wanted &wanted, uint32_t vlan_limit) {
+Reject Offload::put(const Ufid &ufid, Rule *rule, uint32_t vlan_limit) {
     StateLock lock(this);
     follow_vlan_limit(vlan_limit);
-    if (auto r = place(wanted, &flows_.try_emplace(ufid).first->second)) {
+    SubtableSlot mask;
+    if (auto r = flows_->put(ufid, rule, &mask)) {
         return r;
+    }
+    if (mask != SubtableSlot::kNone) {
+        note_flow();
+        idle_masks_.put(mask);
     }
     refusals_.remove(ufid);
     return {};
@@ -738,14 +377,7 @@ void Offload::refuse(const ovs_offload_flow &f, const Reject &why,
     {
         StateLock lock(this);
         follow_vlan_limit(f.vlan_limit);
-        auto it = flows_.find(ufid);
-        if (it != flows_.end()) {
-            Flow *flow = &it->second;
-            park({{flow}}, why);
-            if (!total(*flow).packets && !flow->taken.packets) {
-                flows_.erase(it);  // Nothing to remember.
-            }
-        }
+        flows_->refuse(ufid, why);
         // It may flood what will be a flow of ours as soon as OVS has learned
         // the address.
         if (!refusals_.has(ufid)) {
@@ -766,51 +398,27 @@ void Offload::to_abi(const FlowStats &from, ovs_offload_stats *to) {
     to->tcp_flags = from.tcp_flags;
 }
 
-FlowStats Offload::total(const Flow &flow) const {
-    FlowStats sum = flow.past;
-    if (flow.slot != FlowSlot::kNone) {
-        sum += table_->stats(flow.slot);
-    }
-    return sum;
-}
-
-bool Offload::in_fast_path(const Flow &flow) const {
-    if (flow.slot == FlowSlot::kNone) {
-        return false;
-    }
-    const Port &in = *ports_[index(flow.in)];
-    return std::all_of(flow.out.begin(), flow.out.end(),
-                       [&](PortSlot out) REQUIRES(mutex_) {
-                           return ports_[index(out)]->takes_frames_from(in);
-                       });
-}
-
 int Offload::flow_stats(const Ufid &ufid, ovs_offload_stats *stats) {
     StateLock lock(this);
-    auto it = flows_.find(ufid);
-    if (it == flows_.end() || !in_fast_path(it->second)) {
+    const Flow *flow = flows_->find(ufid);
+    if (!flow || !flows_->is_executed(*flow)) {
         return ENOENT;
     }
-    to_abi(total(it->second), stats);
+    to_abi(flows_->total(*flow), stats);
     return 0;
 }
 
 int Offload::flow_take(const Ufid &ufid, ovs_offload_stats *delta) {
     StateLock lock(this);
-    auto it = flows_.find(ufid);
-    if (it == flows_.end() || it->second.slot == FlowSlot::kNone) {
+    FlowStats counted;
+    const int error = flows_->take(ufid, &counted);
+    if (error) {
         refusals_.see(ufid, std::chrono::steady_clock::now());
     }
-    if (it == flows_.end()) {
-        return ENOENT;
+    if (error != ENOENT) {
+        to_abi(counted, delta);
     }
-    auto &flow = it->second;
-    const auto now = total(flow);
-    to_abi(now, delta);
-    delta->n_packets -= flow.taken.packets;
-    delta->n_bytes -= flow.taken.bytes;
-    flow.taken = now;
-    return in_fast_path(flow) ? 0 : ENODATA;
+    return error;
 }
 
 int Offload::flow_del(const Ufid &ufid, ovs_offload_stats *remaining) {
@@ -818,23 +426,12 @@ int Offload::flow_del(const Ufid &ufid, ovs_offload_stats *remaining) {
         return ENOENT;
     }
     StateLock lock(this);
-    auto it = flows_.find(ufid);
-    if (it == flows_.end()) {
-        return ENOENT;
+    FlowStats counted;
+    const int error = flows_->remove(ufid, &counted);
+    if (!error && remaining) {
+        to_abi(counted, remaining);
     }
-    Flow &flow = it->second;
-    park({{&flow}}, {});
-    if (remaining) {
-        to_abi(flow.past, remaining);
-        remaining->n_packets -= flow.taken.packets;
-        remaining->n_bytes -= flow.taken.bytes;
-    }
-    past_ += flow.past;
-    if (auto &in = ports_[index(flow.in)]) {
-        in->past += flow.past;
-    }
-    flows_.erase(it);
-    return 0;
+    return error;
 }
 
 int Offload::flow_flush(Port *port) {
@@ -846,7 +443,7 @@ int Offload::flow_flush(Port *port) {
         hurry_handover();
     }
     StateLock lock(this);
-    remove_flows_of(*port, true, {"parked", "flushed", ENODEV});
+    flows_->park_entering(port->slot, {"parked", "flushed", ENODEV});
     return 0;
 }
 
@@ -945,7 +542,7 @@ void Offload::check_identity(Ifindex ifindex, DeviceState *state) {
     Port *port;
     {
         StateLock lock(this);
-        port = find_port(ifindex);
+        port = ports_.find(ifindex);
     }
     if (port && !(state->exists && port->attachment->is_attached())) {
         *state = {};
@@ -967,7 +564,7 @@ void Offload::refresh_devices(bool all, bool lost,
                              Devices::Changed{ifindex, netns_id})
                 != changed.end();
         };
-        for (auto &[ifindex, port] : by_ifindex_) {
+        for (auto &[ifindex, port] : ports_.by_ifindex()) {
             const auto &device = port->device;
             const bool news = has_changed(ifindex, kNoNetns)
                            || has_changed(device.peer, device.peer_netns);
@@ -997,7 +594,7 @@ void Offload::query_devices(const std::vector<Query> &queries) {
             check_identity(ifindex, &state);
         }
         StateLock lock(this);
-        if (auto *port = find_port(ifindex)) {
+        if (auto *port = ports_.find(ifindex)) {
             apply_device_state(*port, std::move(state), heard);
         }
     }
@@ -1007,7 +604,8 @@ void Offload::query_devices(const std::vector<Query> &queries) {
 void Offload::find_lost_frames() {
     {
         StateLock lock(this);
-        if (std::none_of(by_ifindex_.begin(), by_ifindex_.end(), [](auto &p) {
+        const auto &ports = ports_.by_ifindex();
+        if (std::none_of(ports.begin(), ports.end(), [](auto &p) {
                 return p.second->arrivals.suspect_since();
             })) {
             return;
@@ -1026,16 +624,16 @@ void Offload::find_lost_frames() {
 void Offload::condemn_outputs(const Flow &flow, std::vector<Query> *found) {
     constexpr auto kTicks = std::chrono::milliseconds(50);  // clock.h, twice.
     using std::chrono::nanoseconds;
-    if (ports_[index(flow.in)]->attachment->mode() != AttachMode::kNative) {
+    if (ports_.at(flow.in)->mode != AttachMode::kNative) {
         return;  // The kernel's stack sends its frames.
     }
     for (auto slot : flow.out) {
-        Port &port = *ports_[index(slot)];
+        Port &port = *ports_.at(slot);
         const auto since = port.arrivals.suspect_since();
         if (!since) {
             continue;
         }
-        const nanoseconds used(clock_.monotonic_ns(total(flow).used));
+        const nanoseconds used(clock_.monotonic_ns(flows_->total(flow).used));
         if (used >= since->time_since_epoch() + kTicks) {
             port.arrivals.condemn(std::chrono::steady_clock::now());
             found->push_back({port.ifindex, port.in_kernel_datapath, {}});
@@ -1050,7 +648,7 @@ void Offload::restore_attachments() {
     std::vector<Ifindex> joined;
     {
         StateLock lock(this);
-        for (auto &[ifindex, port] : by_ifindex_) {
+        for (auto &[ifindex, port] : ports_.by_ifindex()) {
             if (port->attachment->in_dispatcher()) {
                 joined.push_back(ifindex);
             }
@@ -1068,7 +666,7 @@ void Offload::restore_attachment(Ifindex ifindex) {
     Port *port;
     {
         StateLock lock(this);
-        port = find_port(ifindex);
+        port = ports_.find(ifindex);
     }
     if (!port || port->attachment->is_attached()) {
         return;
@@ -1083,7 +681,7 @@ void Offload::restore_attachment(Ifindex ifindex) {
     }
     log(OVS_OFFLOAD_LOG_INFO, port->name + ": XDP program attached again");
     StateLock lock(this);
-    std::swap(port->attachment, again);
+    again = port->attach(std::move(again));
 }
 
 // Asks of OVS what ports' changes make necessary, as often as that may be.
@@ -1091,7 +689,7 @@ void Offload::make_requests() {
     const auto now = std::chrono::steady_clock::now();
     std::vector<Request *> lost, offers;
     StateLock lock(this);
-    for (auto &[ifindex, port] : by_ifindex_) {
+    for (auto &[ifindex, port] : ports_.by_ifindex()) {
         lost.push_back(&port->flows_lost);
         offers.push_back(&port->offer);
     }
@@ -1108,29 +706,21 @@ void Offload::make_requests() {
 bool Offload::take_retired(Retired *r) {
     StateLock lock(this);
     try {
-        r->recircs = recirc_ids_.take_retired();
-        r->groups = groups_.take_retired();
+        r->bindings = binder_.take_retired();
         r->flows = table_->take_retired();
-        r->ports = retired_ports_;
-        retired_ports_.clear();  // Keeps its room.
+        r->ports = ports_.take_retired();
     } catch (...) {
         retire_again(*r);
         throw;
     }
-    if (r->flows.empty() && r->ports.empty() && r->recircs.empty()
-        && r->groups.empty()) {
-        return false;
-    }
-    return true;
+    return !r->flows.empty() || !r->ports.empty() || !r->bindings.empty();
 }
 
 // Called with mutex_.  Needs no memory: they keep their room.
 void Offload::retire_again(const Retired &r) {
     table_->retire_again(r.flows);
-    recirc_ids_.retire_again(r.recircs);
-    groups_.retire_again(r.groups);
-    retired_ports_.insert(retired_ports_.end(), r.ports.begin(),
-                          r.ports.end());
+    binder_.retire_again(r.bindings);
+    ports_.retire_again(r.ports);
 }
 
 // Gives back what was retired before a grace period.
@@ -1152,11 +742,8 @@ void Offload::reclaim() {
         return;
     }
     table_->release(retired.flows);
-    recirc_ids_.release(retired.recircs);
-    groups_.release(retired.groups);
-    for (auto slot : retired.ports) {
-        slot_used_[index(slot)] = false;
-    }
+    binder_.release(retired.bindings);
+    ports_.release(retired.ports);
 }
 
 void Offload::log(ovs_offload_log_level level, const std::string &line) const {

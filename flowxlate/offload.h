@@ -10,6 +10,10 @@
 // Which function needs which lock, and which are the worker's alone, the
 // declarations say and the compiler checks (guarded.h).
 //
+// What is guarded is in parts that know no lock and, but for a Datapath, no
+// kernel: ports.h, binder.h and flows.h.  They note what others have to do
+// (changes.h), which is done after the mutex has been given back.
+//
 // One thread of our own, the worker, follows the devices' changes and gives
 // retired slots back after a grace period.
 //
@@ -41,7 +45,6 @@
 #ifndef FLOWXLATE_OFFLOAD_H
 #define FLOWXLATE_OFFLOAD_H
 
-#include <array>
 #include <atomic>
 #include <chrono>
 #include <deque>
@@ -51,16 +54,13 @@
 #include <span>
 #include <string>
 #include <thread>
-#include <unordered_map>
 #include <unordered_set>
 #include <vector>
 
-#include <boost/container/flat_map.hpp>
 #include <boost/container/flat_set.hpp>
-#include <boost/container/small_vector.hpp>
 
-#include "actions.h"
 #include "attach.h"
+#include "binder.h"
 #include "bpf_maps.h"
 #include "changes.h"
 #include "clock.h"
@@ -68,12 +68,12 @@
 #include "devices.h"
 #include "eviction.h"
 #include "flow_table.h"
+#include "flows.h"
 #include "guarded.h"
 #include "handover.h"
 #include "host.h"
-#include "match.h"
 #include "pins.h"
-#include "recirc.h"
+#include "ports.h"
 #include "refusals.h"
 #include "settings.h"
 #include "shaping.h"
@@ -89,46 +89,8 @@ namespace flowxlate {
 constexpr const char *kUserspaceDatapath = "netdev";
 constexpr const char *kKernelDatapath = "system";
 
-struct Port {
-    std::string name;
-    std::string type;  // OVS interface type.
-    Ifindex ifindex{};
-    PortSlot slot{};
-    bool in_kernel_datapath = false;
-    bool was_wanted = false;            // Flows were refused for its state.
-    TagOffload::Features switched_off;  // To be switched on again.
-    std::unique_ptr<Attachment> attachment;
-    DeviceState device;
-    Arrivals arrivals;          // Do redirected frames arrive?
-    Shaping shaping;            // That XDP does not know.
-    size_t n_flows = 0;         // In the tables, that enter here.
-    FlowStats past;             // Of flows that entered here and are gone.
-    bool lost_sockets = false;  // The device was away: OVS receives nothing.
-    News news;                  // What is logged about the device.
-    std::string last_trouble;   // What was last logged about taking over.
-    Request flows_lost, offer;  // What its changes ask of OVS.
-
-    // Can it be the output of packets that enter through 'in'?
-    bool takes_frames_from(const Port &in) const;
-
-    // Would flows that enter here match what they should, and be the first to
-    // handle a frame?  Not if VLAN tags may sit beside the frame, where XDP
-    // does not see them, or if somebody else comes before OVS.
-    bool shows_tags() const;
-    bool comes_first() const;
-    // Why flows may not enter, if either is not so.
-    std::string why_no_entry() const;
-
-    // Why native XDP cannot send there, in words; empty if it can.
-    std::string why_no_output() const;
-
-    // What the log says of it.
-    std::string state_in_words() const;
-};
-
 class Offload {
 public:
-    static constexpr uint16_t kMaxRecircIds = 16384;
     // Between two of these, whatever the ports do.  To be offered all flows
     // again costs OVS all its flows in the kernel datapath; flows that were
     // lost are found by the revalidators' regular rounds as well.
@@ -180,25 +142,6 @@ private:
     };
     void tell(const Changes &) EXCLUDES(mutex_);
 
-    using PortSlots = boost::container::small_vector<PortSlot, 1>;
-    struct Flow {
-        FlowSlot slot{};  // kNone: parked.
-        PortSlot in{};
-        PortSlots out;  // Empty: drop, or recirculation.
-        // What it uses while it is in the tables: the recirculation id that it
-        // matches and the one that it goes on with, and its output ports if
-        // they are several.
-        RecircIds::Use recirc, next;
-        Groups::Use group;
-        // OVS forwards its packets if XDP does not: it may be evicted.
-        bool ovs_forwards_too = false;
-        FlowStats past;            // From slots that it has left.
-        FlowStats taken;           // What flow_take() has handed out.
-        Growth looked_at;          // What top_flows() has seen.
-        Reject parked;             // Why, if it is,
-        uint64_t port_events = 0;  // and port_events_ then.
-    };
-    using Flows = std::unordered_map<Ufid, Flow, UfidHash>;
     struct RejectCount {
         uint64_t n = 0;
         Ufid last;
@@ -209,50 +152,19 @@ private:
     Offload(const ovs_offload_host &, const Settings &);
     Failure init() NOT_CHECKED;  // Nobody else has it yet.
 
-    // A flow as flow_put() got it, ready to be placed.
-    struct Wanted {
-        Match match;
-        Actions actions;
-        Ifindex in{};
-        std::vector<Ifindex> out;
-        std::vector<OdpPort> unknown;  // Those that are no ports of ours.
-    };
-    Reject translate(const ovs_offload_flow &, Wanted *)
+    Reject translate(const ovs_offload_flow &, Rule *)
         EXCLUDES(mutex_, attach_mutex_);
-    Reject put(const Ufid &, Wanted &, uint32_t vlan_limit);
+    Reject put(const Ufid &, Rule *, uint32_t vlan_limit);
     void refuse(const ovs_offload_flow &, const Reject &why,
                 uint64_t port_events);
-    void park_one(const Ufid &, const Reject &why);
-    Reject place(Wanted &, Flow *) REQUIRES(mutex_);
-    // What a flow needs before it can be placed.
-    struct Uses {
-        Port *in = nullptr;
-        PortSlots out;
-        RecircIds::Use recirc, next;
-        Groups::Use group;
-    };
-    Reject find_ports(const Wanted &, Uses *) REQUIRES(mutex_);
-    Reject check_kernel_datapath(const Wanted &, const Uses &)
-        REQUIRES(mutex_);
-    Reject get_group(const Uses &, Groups::Use *) REQUIRES(mutex_);
-    Failure fill_group(GroupSlot, const Group &) REQUIRES(mutex_);
-    void refill_groups(PortSlot) REQUIRES(mutex_);
     void prepare_group() REQUIRES(worker_role_);
-    void park(std::span<Flow *const>, const Reject &why) REQUIRES(mutex_);
-    bool in_fast_path(const Flow &) const REQUIRES(mutex_);
     void follow_vlan_limit(uint32_t) REQUIRES(mutex_);
-    FlowStats total(const Flow &) const REQUIRES(mutex_);
     void to_abi(const FlowStats &, ovs_offload_stats *) REQUIRES(mutex_);
 
     bool wants(const ovs_offload_port &) const;
-    Port *find_port(Ifindex) REQUIRES(mutex_);
-    Reject new_slot(PortSlot *) REQUIRES(mutex_);
-    void retire_slot(PortSlot) REQUIRES(mutex_);
     Attachment::Options attach_options(const Port &);
     Failure check_device(const Port &);
     Failure add_device(Port &);
-    void remove_flows_of(const Port &, bool entering_only, const Reject &why)
-        REQUIRES(mutex_);
     void check_identity(Ifindex, DeviceState *);
     // How a port's state was learned.
     struct Heard {
@@ -260,11 +172,6 @@ private:
         bool was_away = false;  // It may have forgotten the device meanwhile.
     };
     void apply_device_state(Port &, DeviceState, Heard) REQUIRES(mutex_);
-    void device_left(Port &) REQUIRES(mutex_);
-    void device_came(Port &) REQUIRES(mutex_);
-    void follow_name(const Port &, const DeviceState &) REQUIRES(mutex_);
-    void tell_kernel_datapath(Port &, uint32_t old_flags,
-                              const DeviceState &old) REQUIRES(mutex_);
     void make_requests() REQUIRES(worker_role_);
 
     void start_worker();
@@ -289,9 +196,8 @@ private:
     // What waits until no program can use it any more.
     struct Retired {
         FlowTable::Retired flows;
+        Binder::Retired bindings;
         std::vector<PortSlot> ports;
-        std::vector<RecircSlot> recircs;
-        std::vector<GroupSlot> groups;
     };
     bool take_retired(Retired *);
     void retire_again(const Retired &) REQUIRES(mutex_);
@@ -319,15 +225,15 @@ private:
     MaskSet find_idle_masks() REQUIRES(worker_role_);
     bool visit_placed(const std::function<void(std::span<Flow *const>)> &)
         REQUIRES(worker_role_);
-    SubtableSlot mask_of(const Flow &) const REQUIRES(mutex_);
     void log_eviction(size_t n_masks) REQUIRES(worker_role_);
 
     void look_at_shaping() REQUIRES(worker_role_);  // shaping.cc
     // Which flows come back (wanted.cc).
-    void note_port_event() REQUIRES(mutex_);
+    // Ports::n_events() needs no lock.
+    uint64_t n_port_events() const NOT_CHECKED { return ports_.n_events(); }
     bool has_room_for(const Reject &) const REQUIRES(mutex_);
     bool port_has_come(const Refusal &) const REQUIRES(mutex_);
-    void note_what_is_missing(const ovs_offload_flow &, const Wanted &,
+    void note_what_is_missing(const ovs_offload_flow &, const Rule &,
                               const Reject &);
     void look_for_missing_ports(const char *dpif_type);
     bool has_room_again() const REQUIRES(mutex_);
@@ -422,34 +328,20 @@ private:
     std::string ends_with_us_;  // Why flows do, and what to do about it.
 
     Clock clock_ GUARDED_BY(mutex_);
+    Ports ports_ GUARDED_BY(mutex_){&maps_, settings_.tap_tso, &changes_};
+    Binder binder_ GUARDED_BY(mutex_){&maps_, &ports_};
     std::unique_ptr<FlowTable> table_ GUARDED_BY(mutex_);
-    std::array<std::unique_ptr<Port>, XF_MAX_PORTS> ports_
-        GUARDED_BY(mutex_);  // By slot.
-    boost::container::flat_map<Ifindex, Port *> by_ifindex_ GUARDED_BY(mutex_);
-    std::vector<PortSlot> retired_ports_ GUARDED_BY(mutex_);
-    std::array<bool, XF_MAX_PORTS> slot_used_ GUARDED_BY(mutex_){};
-    RecircIds recirc_ids_ GUARDED_BY(mutex_){kMaxRecircIds, "recirc_ids"};
-    Groups groups_ GUARDED_BY(mutex_){XF_MAX_GROUPS - 1, "groups"};
-    // By slot: the device maps, which the worker makes one after the other.
-    std::array<Fd, XF_MAX_GROUPS> group_devices_ GUARDED_BY(mutex_);
+    std::unique_ptr<Flows> flows_ GUARDED_BY(mutex_);
     uint16_t n_groups_prepared_ GUARDED_BY(worker_role_) =
         1;  // Slot 0 needs none.
-    Flows flows_ GUARDED_BY(mutex_);
     Refusals refusals_ GUARDED_BY(mutex_);
     std::map<std::pair<std::string, std::string>, RejectCount> rejects_
         GUARDED_BY(mutex_);
-    std::atomic<uint64_t> port_events_ = 0;  // One was added, or came back.
-    std::chrono::steady_clock::time_point last_port_event_ GUARDED_BY(mutex_);
     Turns turns_ GUARDED_BY(mutex_);  // Of flow_wanted().
-    uint64_t n_late_removals_ GUARDED_BY(mutex_) =
-        0;  // quiesce() gave up this often.
-    uint64_t n_placed_ GUARDED_BY(mutex_) =
-        0;                               // Flows that came into the tables.
-    FlowStats past_ GUARDED_BY(mutex_);  // Of all flows that are gone.
     // What flows of the kernel datapath were refused for, and the offer that
     // is asked for when it is there.
     boost::container::flat_set<OdpPort> missing_ports_ GUARDED_BY(mutex_);
-    std::atomic<uint64_t> looked_for_ports_ = 0;  // port_events_ then.
+    std::atomic<uint64_t> looked_for_ports_ = 0;  // n_port_events() then.
     bool refused_for_room_ GUARDED_BY(mutex_) = false;
     Request offer_ GUARDED_BY(mutex_);
     bool handing_over_ GUARDED_BY(worker_role_) = false;

@@ -59,7 +59,7 @@ void Offload::show_persistence(std::string *s) const {
         return;
     }
     std::string others;
-    for (auto &[ifindex, port] : by_ifindex_) {
+    for (auto &[ifindex, port] : ports_.by_ifindex()) {
         if (!port->attachment->is_persistent()) {
             others += (others.empty() ? "" : ", ") + port->name;
         }
@@ -87,7 +87,7 @@ void Offload::keep_attached(Port &port) {
 
 std::vector<Port *> Offload::taking_over() const {
     std::vector<Port *> ports;
-    for (auto &[ifindex, port] : by_ifindex_) {
+    for (auto &[ifindex, port] : ports_.by_ifindex()) {
         if (port->attachment->is_taking_over()) {
             ports.push_back(port);
         }
@@ -192,7 +192,7 @@ void Offload::collect_copies() {
         StateLock lock(this);
         for (const xf_copy &copy : taken) {
             if (handover_.phase() == Handover::Phase::kSampling
-                && is_plausible(copy) && ports_[copy.in_port]
+                && is_plausible(copy) && ports_.at(PortSlot{copy.in_port})
                 && copies_.size() < kMaxCopies) {
                 copies_.push_back(copy);
             }
@@ -206,12 +206,13 @@ int Offload::take_copy(std::string_view dpif_type, ovs_offload_copy *out) {
     StateLock lock(this);
     const auto it = std::ranges::find_if(
         copies_, [&](const xf_copy &copy) REQUIRES(mutex_) {
-            return ports_[copy.in_port]->in_kernel_datapath == of_kernel;
+            return ports_.at(PortSlot{copy.in_port})->in_kernel_datapath
+                == of_kernel;
         });
     if (it == copies_.end()) {
         return ENOENT;
     }
-    out->ifindex = index(ports_[it->in_port]->ifindex);
+    out->ifindex = index(ports_.at(PortSlot{it->in_port})->ifindex);
     out->frame_len = it->frame_len;
     out->data_len = std::min<uint32_t>(it->frame_len, sizeof it->data);
     std::memcpy(out->data, it->data, out->data_len);

@@ -78,7 +78,7 @@ void Offload::show_tables(std::string *s) const {
         s,
         "tables:\n  flows: %zu of %zu, %zu more known but not in the tables\n",
         table_->n_flows(), table_->max_flows(),
-        flows_.size() - table_->n_flows());
+        flows_->by_ufid().size() - table_->n_flows());
     append(s, "  subtables: %zu of %d (", table_->n_subtables(), XF_MAX_MASKS);
     for (int cls = 0; cls < XF_N_CLASSES; cls++) {
         append(s, "%s%s %u", cls ? ", " : "", class_name(cls),
@@ -96,10 +96,10 @@ void Offload::show_tables(std::string *s) const {
 
 std::vector<Offload::Sum> Offload::sum_by_port() const {
     std::vector<Sum> sums(XF_MAX_PORTS);
-    for (auto &[ufid, flow] : flows_) {
+    for (auto &[ufid, flow] : flows_->by_ufid()) {
         auto &sum = sums[index(flow.in)];
-        sum.stats += total(flow);
-        sum.waiting += flow.slot != FlowSlot::kNone && !in_fast_path(flow);
+        sum.stats += flows_->total(flow);
+        sum.waiting += flow.is_placed() && !flows_->is_executed(flow);
     }
     return sums;
 }
@@ -113,7 +113,7 @@ std::string Offload::show() {
     std::map<Ifindex, Asked> asked;
     {
         StateLock lock(this);
-        for (auto &[ifindex, port] : by_ifindex_) {
+        for (auto &[ifindex, port] : ports_.by_ifindex()) {
             questions[ifindex] = {
                 port->device.name,
                 port->attachment->mode() == AttachMode::kGeneric};
@@ -129,7 +129,7 @@ std::string Offload::show() {
     StateLock lock(this);
     const auto sums = sum_by_port();
     std::string s = "ports:\n";
-    for (auto &port : ports_) {
+    for (auto &port : ports_.by_slot()) {
         if (port) {
             show_port(*port, sums[index(port->slot)], asked[port->ifindex],
                       &s);
@@ -141,20 +141,20 @@ std::string Offload::show() {
     for (auto &[reason, count] : rejects_) {
         n += count.n;
     }
-    FlowStats all = past_;
+    FlowStats all = flows_->past();
     for (auto &sum : sums) {
         all += sum.stats;
     }
     append(&s,
            "since start: flows put in XDP:%" PRIu64 ", packets:%" PRIu64
            ", bytes:%" PRIu64 "\n",
-           n_placed_, all.packets, all.bytes);
+           flows_->n_placed(), all.packets, all.bytes);
     append(&s, "flows refused: %" PRIu64 " (xdp-offload/rejects says why)\n",
            n);
     show_unexecuted(&s);
-    if (n_late_removals_) {
+    if (flows_->n_late_removals()) {
         append(&s, "removals that did not wait for a busy CPU: %" PRIu64 "\n",
-               n_late_removals_);
+               flows_->n_late_removals());
     }
     return s;
 }

@@ -102,7 +102,7 @@ void Offload::look_at_shaping() {
     std::vector<Ifindex> limited;  // Those that the kernel may limit.
     {
         StateLock lock(this);
-        for (auto &[ifindex, port] : by_ifindex_) {
+        for (auto &[ifindex, port] : ports_.by_ifindex()) {
             if (port->in_kernel_datapath || port->type == "system") {
                 limited.push_back(ifindex);
             }
@@ -114,7 +114,7 @@ void Offload::look_at_shaping() {
     for (auto ifindex : limited) {
         auto shaping = shaping_.query(ifindex);
         StateLock lock(this);
-        auto *port = find_port(ifindex);
+        auto *port = ports_.find(ifindex);
         if (!port) {
             continue;
         }

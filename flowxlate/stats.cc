@@ -62,7 +62,7 @@ TableStats Offload::table_stats() const {
     TableStats t;
     t.flows = table_->n_flows();
     t.max_flows = table_->max_flows();
-    t.parked = flows_.size() - table_->n_flows();
+    t.parked = flows_->by_ufid().size() - table_->n_flows();
     t.refused = refusals_.size();
     t.masks = table_->n_subtables();
     for (int cls = 0; cls < XF_N_CLASSES; cls++) {
@@ -82,19 +82,19 @@ std::string Offload::stats() {
         s.start_ms = to_ms(start_);
         s.now_ms = now_ms();
         s.tables = table_stats();
-        for (auto &port : ports_) {
+        for (auto &port : ports_.by_slot()) {
             if (port) {
                 s.ports.push_back(stats_of(*port, sums[index(port->slot)]));
             }
         }
-        s.executed = past_;
+        s.executed = flows_->past();
         for (auto &sum : sums) {
             s.executed += sum.stats;
         }
-        s.placed = n_placed_;
+        s.placed = flows_->n_placed();
         s.evicted_masks = n_evicted_masks_;
         s.evicted_flows = n_evicted_flows_;
-        s.late_removals = n_late_removals_;
+        s.late_removals = flows_->n_late_removals();
         for (auto &[reason, count] : rejects_) {
             s.refused[reason.first + "/" + reason.second] = count.n;
         }
@@ -104,17 +104,17 @@ std::string Offload::stats() {
 
 FlowReport Offload::report_of(const Ufid &ufid, const Flow &flow,
                               const FlowStats &stats) {
-    const auto &in = ports_[index(flow.in)];
+    const auto &in = ports_.at(flow.in);
     FlowReport r;
     r.ufid = ufid;
     r.in_port = in ? in->name : "?";
-    r.state = in_fast_path(flow)           ? "xdp"
-            : flow.slot != FlowSlot::kNone ? "waiting"
-                                           : "parked";
+    r.state = flows_->is_executed(flow) ? "xdp"
+            : flow.is_placed()          ? "waiting"
+                                        : "parked";
     r.stats = stats;
     r.used_ms =
         static_cast<int64_t>(clock_.monotonic_ns(stats.used) / 1'000'000);
-    if (flow.slot != FlowSlot::kNone) {
+    if (flow.is_placed()) {
         r.text = describe_flow(flow.slot);
     }
     return r;
@@ -144,9 +144,9 @@ std::string Offload::top_flows(size_t n, Order order) {
         top.since_ms = to_ms(std::exchange(last_look_, now));
         top.now_ms = to_ms(now);
         std::vector<Seen> all;
-        all.reserve(flows_.size());
-        for (auto &[ufid, flow] : flows_) {
-            const FlowStats stats = total(flow);
+        all.reserve(flows_->by_ufid().size());
+        for (auto &[ufid, flow] : flows_->by_ufid()) {
+            const FlowStats stats = flows_->total(flow);
             const Growth growth{stats.packets - flow.looked_at.packets,
                                 stats.bytes - flow.looked_at.bytes};
             flow.looked_at = {stats.packets, stats.bytes};

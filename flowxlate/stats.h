@@ -21,11 +21,6 @@ namespace flowxlate {
 // Incremented when a member changes its meaning or goes; members may be added.
 constexpr int kStatsVersion = 1;
 
-// What a flow has counted from one look at it to the next.
-struct Growth {
-    uint64_t packets = 0, bytes = 0;
-};
-
 enum class Order { kByPackets, kByBytes };
 constexpr size_t kMaxTopFlows = 256;
 

@@ -78,7 +78,7 @@ xf_key masked(const xf_key &key, const xf_key &mask) {
 }  // namespace
 
 const Ufid *Offload::find_ufid(FlowSlot slot) const {
-    for (auto &[ufid, flow] : flows_) {
+    for (auto &[ufid, flow] : flows_->by_ufid()) {
         if (flow.slot == slot) {
             return &ufid;
         }
@@ -90,7 +90,8 @@ const Ufid *Offload::find_ufid(FlowSlot slot) const {
 std::string Offload::describe_target(const xf_action &act) const {
     std::string s;
     auto name = [&](uint32_t slot) REQUIRES(mutex_) {
-        return slot < ports_.size() && ports_[slot] ? ports_[slot]->name : "?";
+        const Port *port = ports_.at(PortSlot{slot});
+        return port ? port->name : "?";
     };
     switch (act.verdict) {
         case XF_DROP:
@@ -98,7 +99,7 @@ std::string Offload::describe_target(const xf_action &act) const {
         case XF_OUTPUT:
             return "output:" + name(act.to);
         case XF_GROUP: {
-            const Group &group = groups_.key(GroupSlot{act.to});
+            const Group &group = binder_.group(GroupSlot{act.to});
             for (auto port : group.ports) {
                 s += (s.empty() ? "output:" : ",") + name(index(port));
             }
@@ -110,7 +111,7 @@ std::string Offload::describe_target(const xf_action &act) const {
         default:
             append(&s, "%srecirc(0x%x)",
                    act.verdict == XF_HASH_RECIRC ? "hash," : "",
-                   recirc_ids_.key(RecircSlot{act.to}));
+                   binder_.recirc_id(RecircSlot{act.to}));
             return s;
     }
 }
@@ -124,11 +125,12 @@ std::string Offload::describe_flow(FlowSlot slot) const {
     xf_key key{};
     auto *rest = std::copy(std::begin(flow.key), std::end(flow.key), key.word);
     std::copy_n(mem.key_rests[index(slot)].word, XF_REST_WORDS, rest);
-    const auto &in = ports_[key.in_port % XF_MAX_PORTS];
+    const Port *in = ports_.at(PortSlot{key.in_port});
 
     std::string s = "in_port(" + (in ? in->name : "?") + "),";
     if (key.recirc) {
-        append(&s, "recirc_id=0x%x,", recirc_ids_.key(RecircSlot{key.recirc}));
+        append(&s, "recirc_id=0x%x,",
+               binder_.recirc_id(RecircSlot{key.recirc}));
     }
     return s + describe_fields(cls, key.nw_proto, key, mask) + ", actions:"
          + describe_changes(cls, key.nw_proto, flow.action,
@@ -264,17 +266,11 @@ std::string Offload::trace(const std::string &port_name,
 std::string Offload::trace_in_xdp(const std::string &port_name,
                                   std::span<const std::byte> frame,
                                   std::string *dpif_type) {
-    auto find = [&]() REQUIRES(mutex_) -> const Port * {
-        auto it = std::ranges::find_if(by_ifindex_, [&](auto &entry) {
-            return entry.second->name == port_name;
-        });
-        return it == by_ifindex_.end() ? nullptr : it->second;
-    };
     PortSlot slot{};
     uint32_t tx_flag = 0;
     {
         StateLock lock(this);
-        if (const Port *port = find()) {
+        if (const Port *port = ports_.find(port_name)) {
             slot = port->slot;
             tx_flag = port->attachment->tx_flag();
         }
@@ -288,7 +284,7 @@ std::string Offload::trace_in_xdp(const std::string &port_name,
     }
 
     StateLock lock(this);  // The tables stay as the program sees them.
-    const Port *port = find();
+    const Port *port = ports_.find(port_name);
     TraceProgram::Outcome outcome;
     if (!port || port->slot != slot) {
         return "the port has gone meanwhile\n";

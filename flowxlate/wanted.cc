@@ -52,12 +52,6 @@ std::chrono::seconds pause_after(uint64_t n) {
 
 // -- The offload's part -----------------------------------------------------
 
-// Called with mutex_.
-void Offload::note_port_event() {
-    port_events_++;
-    last_port_event_ = std::chrono::steady_clock::now();
-}
-
 // Some of the masks that eviction keeps free are for flows that are new.
 bool Offload::has_room_for(const Reject &why) const {
     constexpr size_t kForNewFlows = IdleMasks::kKeptFree / 2;
@@ -69,13 +63,13 @@ bool Offload::has_room_for(const Reject &why) const {
 // Has a port come since the flow was refused, or so shortly before that OVS
 // may not have known its device yet?
 bool Offload::port_has_come(const Refusal &refusal) const {
-    return port_events_ != refusal.port_events
-        || refusal.last < last_port_event_ + kSettling;
+    return ports_.n_events() != refusal.port_events
+        || refusal.last < ports_.last_event() + kSettling;
 }
 
 // The kernel datapath has only the flows that it is left with, and nobody asks
 // us about those, so what they were refused for is remembered instead.
-void Offload::note_what_is_missing(const ovs_offload_flow &f, const Wanted &w,
+void Offload::note_what_is_missing(const ovs_offload_flow &f, const Rule &rule,
                                    const Reject &why) {
     constexpr size_t kMaxMissing = 256;
     if (f.dpif_type != std::string_view(kKernelDatapath)) {
@@ -85,7 +79,7 @@ void Offload::note_what_is_missing(const ovs_offload_flow &f, const Wanted &w,
     StateLock lock(this);
     refused_for_room_ |= ends == Ends::kWithRoom;
     if (ends == Ends::kWithPort && missing_ports_.size() < kMaxMissing) {
-        missing_ports_.insert(w.unknown.begin(), w.unknown.end());
+        missing_ports_.insert(rule.unknown.begin(), rule.unknown.end());
     }
 }
 
@@ -95,16 +89,16 @@ void Offload::note_what_is_missing(const ovs_offload_flow &f, const Wanted &w,
 void Offload::look_for_missing_ports(const char *dpif_type) {
     std::vector<OdpPort> missing;
     if (dpif_type != std::string_view(kKernelDatapath)
-        || looked_for_ports_ == port_events_) {
+        || looked_for_ports_ == n_port_events()) {
         return;
     }
     {
         StateLock lock(this);
         const auto now = std::chrono::steady_clock::now();
-        if (now < last_port_event_ + kSettling) {
+        if (now < ports_.last_event() + kSettling) {
             return;
         }
-        looked_for_ports_ = port_events_.load();
+        looked_for_ports_ = ports_.n_events();
         missing.assign(missing_ports_.begin(), missing_ports_.end());
         missing_ports_.clear();
     }
@@ -128,10 +122,9 @@ bool Offload::flow_wanted(const Ufid &ufid) {
     }
     const auto now = std::chrono::steady_clock::now();
     StateLock lock(this);
-    const auto it = flows_.find(ufid);
-    const Flow *flow = it == flows_.end() ? nullptr : &it->second;
+    const Flow *flow = flows_->find(ufid);
     const Refusal *refusal = refusals_.find(ufid);
-    if (flow && flow->slot != FlowSlot::kNone) {
+    if (flow && flow->is_placed()) {
         return false;  // It waits for its output port.
     }
     const Reject why = refusal ? refusal->reason
@@ -142,7 +135,7 @@ bool Offload::flow_wanted(const Ufid &ufid) {
             return false;
         case Ends::kWithPort:
             return refusal ? port_has_come(*refusal)
-                           : port_events_ != flow->port_events;
+                           : ports_.n_events() != flow->port_events;
         case Ends::kWithRoom:
             return has_room_for(why) && turns_.take(now);
         case Ends::kPerhaps:

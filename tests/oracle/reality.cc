@@ -76,7 +76,7 @@ Reject Reality::get_group(const Actions &actions, PortSlot in,
     return {};
 }
 
-// Puts a decoded flow into the tables, as Offload::place() does.
+// Puts a decoded flow into the tables, as Flows::put() does.
 Reject Reality::place(Match match, const Actions &actions, Placed *placed) {
     const PortSlot in = slot_of(match.in_port);
     if (auto r = recirc_ids_.get(match.recirc_id, &placed->recirc)) {

@@ -43,7 +43,7 @@ constexpr Pattern kPatterns[] = {
     {"actions.cc", "action", R"re(\?\s*"(hash_l4)"\s*:\s*"hash")re"},
     {"", "malformed", R"re(malformed\(\s*"(\w+)")re"},
     {"flow_table.cc", "table", R"re(full\(\s*"(\w+)")re"},
-    {"offload.h", "table", R"re((?:RecircIds|Groups) \w+\{[^"}]*"(\w+)"\})re"},
+    {"binder.h", "table", R"re((?:RecircIds|Groups) \w+\{[^"}]*"(\w+)"\})re"},
     {"", "",
      R"re(\{\s*"(match|set|action|input|output|table|waiting|parked)",\s*"(\w+)")re"},
 };
