@@ -29,7 +29,6 @@ constexpr size_t kMaxFilter = 128;
 constexpr size_t kMinUfidFilter = 8;       // As long as a UUID's first group.
 constexpr size_t kShownOfAll = 10;         // Flows per reason, without a
 constexpr size_t kShownIfFiltered = 1000;  // filter and with one.
-constexpr auto kLogInterval = std::chrono::minutes(1);  // Per reason.
 
 std::vector<std::byte> copy_of(const void *p, size_t n) {
     const auto b = bytes_of(p, n);
@@ -109,16 +108,6 @@ std::optional<std::string> ufid_in(const std::string &filter) {
 
 }  // namespace
 
-// A flow that is not executed in XDP now.
-struct Offload::Unexecuted {
-    std::string reason;  // Its name.
-    Ufid ufid;
-    std::string port;      // Where it enters.
-    std::string detail;    // What else there is to say.
-    FlowSlot slot{};       // In the tables; kNone if it is not.
-    const FlowCopy *flow;  // As OVS has offered it; null if not known.
-};
-
 // -- Remembering ------------------------------------------------------------
 
 Ifindex Offload::entrance_of(const ovs_offload_flow &f) const {
@@ -133,8 +122,7 @@ Ifindex Offload::entrance_of(const ovs_offload_flow &f) const {
     return {};
 }
 
-// Returns how many refusals for this reason a line in the log should now speak
-// of; 0 = none, as there was a line not long ago.
+// Returns what RefusalCounts::note() does.
 uint64_t Offload::remember_refusal(const ovs_offload_flow &f,
                                    const Reject &why, Ifindex in,
                                    uint64_t port_events) {
@@ -151,14 +139,7 @@ uint64_t Offload::remember_refusal(const ovs_offload_flow &f,
                     copy_of(f.actions, f.actions_len)};
     refusals_.add(std::move(refusal));
 
-    auto &count = rejects_[{why.group, why.what}];
-    count.n++;
-    count.last = ufid;
-    if (count.n_logged && now < count.logged + kLogInterval) {
-        return 0;
-    }
-    count.logged = now;
-    return count.n - std::exchange(count.n_logged, count.n);
+    return refused_.note(why, ufid, now);
 }
 
 void Offload::log_refusal(const ovs_offload_flow &f, const Reject &why,
@@ -186,24 +167,25 @@ std::string Offload::text_of(const Ufid &ufid, const FlowCopy &copy) const {
     return ask().flow_text(f);
 }
 
+namespace {
+
 // -- Finding ----------------------------------------------------------------
 
 // Of a port of ours, or of another device.
-std::string Offload::port_name(Ifindex ifindex) const {
+std::string port_name(const View &view, Ifindex ifindex) {
     char name[IF_NAMESIZE];
-    auto it = ports_.by_ifindex().find(ifindex);
-    if (it != ports_.by_ifindex().end()) {
-        return it->second->name;
+    if (const Port *port = view.ports.find(ifindex)) {
+        return port->name;
     }
     return index(ifindex) > 0 && if_indextoname(index(ifindex), name) ? name
                                                                       : "?";
 }
 
 // The first output port that cannot transmit.
-Reject Offload::why_waiting(const Flow &flow, const Port **which) const {
-    const Port &in = *ports_.at(flow.in);
+Reject why_waiting(const View &view, const Flow &flow, const Port **which) {
+    const Port &in = *view.ports.at(flow.in);
     for (auto slot : flow.out) {
-        const Port &out = *ports_.at(slot);
+        const Port &out = *view.ports.at(slot);
         *which = &out;
         if (!out.device.exists) {
             return {"waiting", "no_device", ENODEV};
@@ -218,21 +200,31 @@ Reject Offload::why_waiting(const Flow &flow, const Port **which) const {
     return {};
 }
 
-// Calls fn(Unexecuted) for all; the mutex must be held.
+// A flow that is not executed in XDP now.
+struct Unexecuted {
+    std::string reason;  // Its name.
+    Ufid ufid;
+    std::string port;      // Where it enters.
+    std::string detail;    // What else there is to say.
+    FlowSlot slot{};       // In the tables; kNone if it is not.
+    const FlowCopy *flow;  // As OVS has offered it; null if not known.
+};
+
+// Calls fn(Unexecuted) for all.
 template <typename Fn>
-void Offload::for_each_unexecuted(Fn fn) const {
-    for (auto &r : refusals_) {
+void for_each_unexecuted(const View &view, Fn fn) {
+    for (auto &r : view.refusals) {
         std::string detail;
         append(&detail, "refused %" PRIu64 " time%s, last %lld s ago", r.n,
                plural(r.n), seconds_since(r.last));
-        fn(Unexecuted{r.reason.name(), r.ufid, port_name(r.in), detail,
+        fn(Unexecuted{r.reason.name(), r.ufid, port_name(view, r.in), detail,
                       FlowSlot::kNone, &r.flow});
     }
-    for (auto &[ufid, flow] : flows_->by_ufid()) {
-        if (flows_->is_executed(flow) || refusals_.has(ufid)) {
+    for (auto &[ufid, flow] : view.flows.by_ufid()) {
+        if (view.flows.is_executed(flow) || view.refusals.has(ufid)) {
             continue;
         }
-        const auto &in = ports_.at(flow.in);
+        const auto &in = view.ports.at(flow.in);
         const std::string port = in ? in->name : "?";
         const Port *out = nullptr;
         if (!flow.is_placed()) {
@@ -241,7 +233,7 @@ void Offload::for_each_unexecuted(Fn fn) const {
                               "was in XDP until then", FlowSlot::kNone,
                               nullptr});
             }
-        } else if (auto r = why_waiting(flow, &out)) {
+        } else if (auto r = why_waiting(view, flow, &out)) {
             fn(Unexecuted{r.name(), ufid, port,
                           out->name + ": " + out->why_no_output(), flow.slot,
                           nullptr});
@@ -249,36 +241,17 @@ void Offload::for_each_unexecuted(Fn fn) const {
     }
 }
 
-std::map<std::string, size_t> Offload::count_unexecuted() const {
-    std::map<std::string, size_t> counts;
-    for_each_unexecuted([&](const Unexecuted &u) { counts[u.reason]++; });
-    return counts;
-}
-
 // -- Writing down -----------------------------------------------------------
 
-void Offload::show_unexecuted(std::string *s) const {
-    const auto counts = count_unexecuted();
-    size_t sum = 0;
-    for (auto &[reason, n] : counts) {
-        sum += n;
-    }
-    append(s, "flows not executed in XDP now: %zu (xdp-offload/explain)\n",
-           sum);
-    for (auto &[reason, n] : counts) {
-        append(s, "  %s: %zu\n", reason.c_str(), n);
-    }
-}
-
 // What explain says of a flow that is fine; empty if there is none such.
-std::string Offload::explain_executed(const std::string &ufid) const {
+std::string explain_executed(const View &view, const std::string &ufid) {
     std::string s;
-    for (auto &[u, flow] : flows_->by_ufid()) {
-        if (u.to_string().starts_with(ufid) && flows_->is_executed(flow)) {
+    for (auto &[u, flow] : view.flows.by_ufid()) {
+        if (u.to_string().starts_with(ufid) && view.flows.is_executed(flow)) {
             append(&s,
                    "ufid:%s is executed in XDP: packets:%" PRIu64 "\n    %s\n",
-                   u.to_string().c_str(), flows_->total(flow).packets,
-                   describe_flow(flow.slot).c_str());
+                   u.to_string().c_str(), view.flows.total(flow).packets,
+                   view.describe_flow(flow.slot).c_str());
         }
     }
     return s;
@@ -286,30 +259,30 @@ std::string Offload::explain_executed(const std::string &ufid) const {
 
 // Which masks there are, if they are scarce or have been, and it is of use to
 // who asks with this filter.
-std::string Offload::explain_masks(const std::string &filter) const {
+std::string explain_masks(const View &view, const std::string &filter) {
     const bool is_of_masks =
         std::string("table/masks").find(filter) != std::string::npos
         || std::string("parked/mask_evicted").find(filter)
                != std::string::npos;
     const bool are_scarce =
-        table_->n_subtables() + IdleMasks::kKeptFree >= XF_MAX_MASKS;
+        view.table.n_subtables() + IdleMasks::kKeptFree >= XF_MAX_MASKS;
     if (!is_of_masks
-        || !(are_scarce || n_evicted_masks_
-             || rejects_.contains({"table", "masks"}))) {
+        || !(are_scarce || view.n_evicted_masks
+             || view.refused.has({"table", "masks", ENOSPC}))) {
         return "";
     }
     std::map<SubtableSlot, UsedMask> used;
-    for (auto &[ufid, flow] : flows_->by_ufid()) {
+    for (auto &[ufid, flow] : view.flows.by_ufid()) {
         if (!flow.is_placed()) {
             continue;
         }
-        const auto slot = flows_->mask_of(flow);
+        const auto slot = view.flows.mask_of(flow);
         auto &mask = used[slot];
         if (!mask.n_flows++) {
-            mask.cls = table_->class_of(slot);
-            mask.mask = table_->mask_of(slot);
-            mask.proto = table_->proto_of(flow.slot);
-            mask.example = describe_flow(flow.slot);
+            mask.cls = view.table.class_of(slot);
+            mask.mask = view.table.mask_of(slot);
+            mask.proto = view.table.proto_of(flow.slot);
+            mask.example = view.describe_flow(flow.slot);
         }
     }
     std::vector<UsedMask> masks;
@@ -325,6 +298,15 @@ std::string Offload::explain_masks(const std::string &filter) const {
     return s + describe_masks(masks);
 }
 
+}  // namespace
+
+std::map<std::string, size_t> View::count_unexecuted() const {
+    std::map<std::string, size_t> counts;
+    for_each_unexecuted(*this,
+                        [&](const Unexecuted &u) { counts[u.reason]++; });
+    return counts;
+}
+
 std::string Offload::explain(const std::string &filter) {
     if (filter.size() > kMaxFilter) {
         return "the filter is too long\n";
@@ -335,7 +317,8 @@ std::string Offload::explain(const std::string &filter) {
     std::string s, executed, masks;
     {
         StateLock lock(this);
-        for_each_unexecuted([&](const Unexecuted &u) REQUIRES(mutex_) {
+        const View view = this->view();
+        for_each_unexecuted(view, [&](const Unexecuted &u) {
             const auto id = u.ufid.to_string();
             if (u.reason.find(filter) == std::string::npos && u.port != filter
                 && !(ufid && id.starts_with(*ufid))) {
@@ -346,12 +329,13 @@ std::string Offload::explain(const std::string &filter) {
                 section.shown.push_back(
                     {u.ufid,
                      "ufid:" + id + " in_port(" + u.port + "), " + u.detail,
-                     u.slot != FlowSlot::kNone ? describe_flow(u.slot) : "",
+                     u.slot != FlowSlot::kNone ? view.describe_flow(u.slot)
+                                               : "",
                      u.flow ? *u.flow : FlowCopy{}});
             }
         });
-        executed = ufid ? explain_executed(*ufid) : "";
-        masks = explain_masks(filter);
+        executed = ufid ? explain_executed(view, *ufid) : "";
+        masks = explain_masks(view, filter);
         if (refusals_.n_dropped()) {
             append(&s,
                    "%" PRIu64

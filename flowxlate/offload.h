@@ -45,6 +45,7 @@
 #ifndef FLOWXLATE_OFFLOAD_H
 #define FLOWXLATE_OFFLOAD_H
 
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <deque>
@@ -81,13 +82,10 @@
 #include "tag_offload.h"
 #include "trace_program.h"
 #include "types.h"
+#include "view.h"
 #include "wanted.h"
 
 namespace flowxlate {
-
-// OVS's datapath types.
-constexpr const char *kUserspaceDatapath = "netdev";
-constexpr const char *kKernelDatapath = "system";
 
 class Offload {
 public:
@@ -142,12 +140,10 @@ private:
     };
     void tell(const Changes &) EXCLUDES(mutex_);
 
-    struct RejectCount {
-        uint64_t n = 0;
-        Ufid last;
-        uint64_t n_logged = 0;  // Of 'n', those before the last line in the
-        Refusal::Time logged;   // log, and when that was.
-    };
+    View view() const REQUIRES(mutex_) {
+        return {ports_,    binder_,  *table_,          *flows_,
+                refusals_, refused_, n_evicted_masks_, n_evicted_flows_};
+    }
 
     Offload(const ovs_offload_host &, const Settings &);
     Failure init() NOT_CHECKED;  // Nobody else has it yet.
@@ -238,30 +234,14 @@ private:
     void look_for_missing_ports(const char *dpif_type);
     bool has_room_again() const REQUIRES(mutex_);
 
-    // What the flows that enter through a port add up to.
-    struct Sum {
-        FlowStats stats;
-        size_t waiting = 0;  // For their output port.
-    };
-    std::vector<Sum> sum_by_port() const REQUIRES(mutex_);
-    // What is asked about a port for that, without the mutex.
-    struct Asked {
-        uint32_t n_queues = 1;
-        std::string why_generic;
-        bool has_rules = false;
-    };
-    void show_port(const Port &, const Sum &, const Asked &,
-                   std::string *) const REQUIRES(mutex_);
-    void show_tables(std::string *) const REQUIRES(mutex_);
-
-    // The same for programs (stats.cc).
-    PortStats stats_of(const Port &, const Sum &) const REQUIRES(mutex_);
+    // What is told programs (stats.cc).
+    std::array<uint64_t, XF_N_MISSES> misses_of(const Port &) const;
+    PortStats stats_of(const Port &, const View::Sum &) const REQUIRES(mutex_);
     TableStats table_stats() const REQUIRES(mutex_);
     FlowReport report_of(const Ufid &, const Flow &, const FlowStats &)
         REQUIRES(mutex_);
 
     // Of flows that are not executed in XDP (explain.cc).
-    struct Unexecuted;
     uint64_t remember_refusal(const ovs_offload_flow &, const Reject &,
                               Ifindex in, uint64_t port_events)
         REQUIRES(mutex_);
@@ -271,31 +251,9 @@ private:
         EXCLUDES(mutex_, attach_mutex_);
     std::string text_of(const Ufid &, const FlowCopy &) const
         EXCLUDES(mutex_, attach_mutex_);
-    std::string port_name(Ifindex) const REQUIRES(mutex_);
-    template <typename Fn>
-    void for_each_unexecuted(Fn) const REQUIRES(mutex_);
-    std::map<std::string, size_t> count_unexecuted() const REQUIRES(mutex_);
-    void show_unexecuted(std::string *) const REQUIRES(mutex_);
-    Reject why_waiting(const Flow &, const Port **) const REQUIRES(mutex_);
-    std::string explain_executed(const std::string &ufid) const
-        REQUIRES(mutex_);
-    std::string explain_masks(const std::string &filter) const
-        REQUIRES(mutex_);
-
-    // What the tables say of a flow, and of a packet (trace.cc).
-    std::string describe_flow(FlowSlot) const REQUIRES(mutex_);
-    std::string describe_target(const xf_action &) const REQUIRES(mutex_);
-    const Ufid *find_ufid(FlowSlot) const REQUIRES(mutex_);
     std::string trace_in_xdp(const std::string &port,
                              std::span<const std::byte> frame,
                              std::string *dpif_type);
-    void trace_lookup(const TraceProgram::Outcome &, std::string *) const
-        REQUIRES(mutex_);
-    void trace_stages(const TraceProgram::Outcome &, std::string *) const
-        REQUIRES(mutex_);
-    std::string trace_text(const Port &, std::span<const std::byte> frame,
-                           const TraceProgram::Outcome &) const
-        REQUIRES(mutex_);
 
     const Host::Ask &ask() const EXCLUDES(mutex_, attach_mutex_) {
         return host_.ask;
@@ -335,8 +293,7 @@ private:
     uint16_t n_groups_prepared_ GUARDED_BY(worker_role_) =
         1;  // Slot 0 needs none.
     Refusals refusals_ GUARDED_BY(mutex_);
-    std::map<std::pair<std::string, std::string>, RejectCount> rejects_
-        GUARDED_BY(mutex_);
+    RefusalCounts refused_ GUARDED_BY(mutex_);
     Turns turns_ GUARDED_BY(mutex_);  // Of flow_wanted().
     // What flows of the kernel datapath were refused for, and the offer that
     // is asked for when it is there.

@@ -5,6 +5,26 @@
 
 namespace flowxlate {
 
+uint64_t RefusalCounts::note(const Reject &why, const Ufid &ufid,
+                             Refusal::Time now) {
+    auto &count = counts_[{why.group, why.what}];
+    count.n++;
+    count.last = ufid;
+    if (count.n_logged && now < count.logged + kLogInterval) {
+        return 0;
+    }
+    count.logged = now;
+    return count.n - std::exchange(count.n_logged, count.n);
+}
+
+uint64_t RefusalCounts::total() const {
+    uint64_t n = 0;
+    for (auto &[reason, count] : counts_) {
+        n += count.n;
+    }
+    return n;
+}
+
 void Refusals::add(Refusal r) {
     auto &by_ufid = all_.get<ByUfid>();
     r.n = 1;

@@ -13,7 +13,9 @@
 
 #include <chrono>
 #include <cstdint>
+#include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <boost/multi_index/hashed_index.hpp>
@@ -44,6 +46,33 @@ struct Refusal {
     uint64_t port_events = 0;  // Offload's, when it was offered.
     Ifindex in{};              // Where it enters; 0 = not known.
     FlowCopy flow;
+};
+
+// How often flows were refused since the start, by reason.
+class RefusalCounts {
+public:
+    static constexpr auto kLogInterval = std::chrono::minutes(1);
+    using Reason = std::pair<std::string, std::string>;  // Group and rest.
+    struct Count {
+        uint64_t n = 0;
+        Ufid last;
+        uint64_t n_logged = 0;  // Of 'n', those before the last line in the
+        Refusal::Time logged;   // log, and when that was.
+    };
+
+    // Returns how many refusals for this reason a line in the log should now
+    // speak of; 0 = none, as there was a line not long ago.
+    uint64_t note(const Reject &, const Ufid &, Refusal::Time now);
+
+    bool has(const Reject &why) const {
+        return counts_.contains({why.group, why.what});
+    }
+    uint64_t total() const;
+    auto begin() const { return counts_.begin(); }
+    auto end() const { return counts_.end(); }
+
+private:
+    std::map<Reason, Count> counts_;
 };
 
 class Refusals {

@@ -7,8 +7,18 @@
 #include "reasons.h"
 
 namespace flowxlate {
-void Offload::show_port(const Port &port, const Sum &sum, const Asked &asked,
-                        std::string *s) const {
+namespace {
+
+// What is asked about a port without the mutex.
+struct Asked {
+    uint32_t n_queues = 1;
+    std::string why_generic;
+    bool has_rules = false;
+};
+
+void show_port(const Port &port, const View::Sum &sum, const Asked &asked,
+               const std::array<uint64_t, XF_N_MISSES> &misses,
+               std::string *s) {
     const auto &a = *port.attachment;
     FlowStats stats = port.past;
     stats += sum.stats;
@@ -65,21 +75,22 @@ void Offload::show_port(const Port &port, const Sum &sum, const Asked &asked,
     }
     append(s, "\n    passed to OVS:");
     for (int reason = 0; reason < XF_N_MISSES; reason++) {
-        if (auto n = maps_.misses(port.slot, xf_miss(reason))) {
+        if (auto n = misses[reason]) {
             append(s, " %s:%" PRIu64, miss_name(xf_miss(reason)), n);
         }
     }
     *s += "\n";
 }
 
-void Offload::show_tables(std::string *s) const {
-    const auto &mem = table_->memory();
+void show_tables(const View &view, size_t memory_bytes, std::string *s) {
+    const auto &mem = view.table.memory();
     append(
         s,
         "tables:\n  flows: %zu of %zu, %zu more known but not in the tables\n",
-        table_->n_flows(), table_->max_flows(),
-        flows_->by_ufid().size() - table_->n_flows());
-    append(s, "  subtables: %zu of %d (", table_->n_subtables(), XF_MAX_MASKS);
+        view.table.n_flows(), view.table.max_flows(),
+        view.flows.by_ufid().size() - view.table.n_flows());
+    append(s, "  subtables: %zu of %d (", view.table.n_subtables(),
+           XF_MAX_MASKS);
     for (int cls = 0; cls < XF_N_CLASSES; cls++) {
         append(s, "%s%s %u", cls ? ", " : "", class_name(cls),
                mem.walks[cls].n);
@@ -87,19 +98,33 @@ void Offload::show_tables(std::string *s) const {
     append(s,
            ")\n  evicted, idle while masks were scarce: masks:%" PRIu64
            ", flows:%" PRIu64 "\n",
-           n_evicted_masks_, n_evicted_flows_);
+           view.n_evicted_masks, view.n_evicted_flows);
     append(s, "  buckets: %zu of %d entries\n", mem.buckets.size(),
            XF_BUCKET_ENTRIES);
-    append(s, "  memory: %zu KiB shared by all ports\n",
-           maps_.memory_bytes() / 1024);
+    append(s, "  memory: %zu KiB shared by all ports\n", memory_bytes / 1024);
 }
 
-std::vector<Offload::Sum> Offload::sum_by_port() const {
+void show_unexecuted(const View &view, std::string *s) {
+    const auto counts = view.count_unexecuted();
+    size_t sum = 0;
+    for (auto &[reason, n] : counts) {
+        sum += n;
+    }
+    append(s, "flows not executed in XDP now: %zu (xdp-offload/explain)\n",
+           sum);
+    for (auto &[reason, n] : counts) {
+        append(s, "  %s: %zu\n", reason.c_str(), n);
+    }
+}
+
+}  // namespace
+
+std::vector<View::Sum> View::sum_by_port() const {
     std::vector<Sum> sums(XF_MAX_PORTS);
-    for (auto &[ufid, flow] : flows_->by_ufid()) {
+    for (auto &[ufid, flow] : flows.by_ufid()) {
         auto &sum = sums[index(flow.in)];
-        sum.stats += flows_->total(flow);
-        sum.waiting += flow.is_placed() && !flows_->is_executed(flow);
+        sum.stats += flows.total(flow);
+        sum.waiting += flow.is_placed() && !flows.is_executed(flow);
     }
     return sums;
 }
@@ -127,20 +152,17 @@ std::string Offload::show() {
     }
 
     StateLock lock(this);
-    const auto sums = sum_by_port();
+    const View view = this->view();
+    const auto sums = view.sum_by_port();
     std::string s = "ports:\n";
     for (auto &port : ports_.by_slot()) {
         if (port) {
             show_port(*port, sums[index(port->slot)], asked[port->ifindex],
-                      &s);
+                      misses_of(*port), &s);
         }
     }
-    show_tables(&s);
+    show_tables(view, maps_.memory_bytes(), &s);
     show_persistence(&s);
-    uint64_t n = 0;
-    for (auto &[reason, count] : rejects_) {
-        n += count.n;
-    }
     FlowStats all = flows_->past();
     for (auto &sum : sums) {
         all += sum.stats;
@@ -150,8 +172,8 @@ std::string Offload::show() {
            ", bytes:%" PRIu64 "\n",
            flows_->n_placed(), all.packets, all.bytes);
     append(&s, "flows refused: %" PRIu64 " (xdp-offload/rejects says why)\n",
-           n);
-    show_unexecuted(&s);
+           refused_.total());
+    show_unexecuted(view, &s);
     if (flows_->n_late_removals()) {
         append(&s, "removals that did not wait for a busy CPU: %" PRIu64 "\n",
                flows_->n_late_removals());
@@ -162,7 +184,7 @@ std::string Offload::show() {
 std::string Offload::rejects() {
     StateLock lock(this);
     std::string s;
-    for (auto &[reason, count] : rejects_) {
+    for (auto &[reason, count] : refused_) {
         append(&s, "%s/%s: %" PRIu64 " (last ufid:%s)\n", reason.first.c_str(),
                reason.second.c_str(), count.n, count.last.to_string().c_str());
     }

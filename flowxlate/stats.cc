@@ -28,7 +28,15 @@ int64_t now_ms() { return to_ms(std::chrono::steady_clock::now()); }
 
 }  // namespace
 
-PortStats Offload::stats_of(const Port &port, const Sum &sum) const {
+std::array<uint64_t, XF_N_MISSES> Offload::misses_of(const Port &port) const {
+    std::array<uint64_t, XF_N_MISSES> misses;
+    for (int reason = 0; reason < XF_N_MISSES; reason++) {
+        misses[reason] = maps_.misses(port.slot, xf_miss(reason));
+    }
+    return misses;
+}
+
+PortStats Offload::stats_of(const Port &port, const View::Sum &sum) const {
     const auto &a = *port.attachment;
     const auto &device = port.device;
     PortStats s;
@@ -50,9 +58,7 @@ PortStats Offload::stats_of(const Port &port, const Sum &sum) const {
     s.waiting = sum.waiting;
     s.executed = port.past;
     s.executed += sum.stats;
-    for (int reason = 0; reason < XF_N_MISSES; reason++) {
-        s.passed[reason] = maps_.misses(port.slot, xf_miss(reason));
-    }
+    s.passed = misses_of(port);
     s.searches = maps_.searches(port.slot);
     return s;
 }
@@ -78,7 +84,7 @@ std::string Offload::stats() {
     Stats s;
     {
         StateLock lock(this);
-        const auto sums = sum_by_port();
+        const auto sums = view().sum_by_port();
         s.start_ms = to_ms(start_);
         s.now_ms = now_ms();
         s.tables = table_stats();
@@ -95,7 +101,7 @@ std::string Offload::stats() {
         s.evicted_masks = n_evicted_masks_;
         s.evicted_flows = n_evicted_flows_;
         s.late_removals = flows_->n_late_removals();
-        for (auto &[reason, count] : rejects_) {
+        for (auto &[reason, count] : refused_) {
             s.refused[reason.first + "/" + reason.second] = count.n;
         }
     }
@@ -115,7 +121,7 @@ FlowReport Offload::report_of(const Ufid &ufid, const Flow &flow,
     r.used_ms =
         static_cast<int64_t>(clock_.monotonic_ns(stats.used) / 1'000'000);
     if (flow.is_placed()) {
-        r.text = describe_flow(flow.slot);
+        r.text = view().describe_flow(flow.slot);
     }
     return r;
 }

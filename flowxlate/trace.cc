@@ -77,8 +77,8 @@ xf_key masked(const xf_key &key, const xf_key &mask) {
 
 }  // namespace
 
-const Ufid *Offload::find_ufid(FlowSlot slot) const {
-    for (auto &[ufid, flow] : flows_->by_ufid()) {
+const Ufid *View::find_ufid(FlowSlot slot) const {
+    for (auto &[ufid, flow] : flows.by_ufid()) {
         if (flow.slot == slot) {
             return &ufid;
         }
@@ -87,10 +87,10 @@ const Ufid *Offload::find_ufid(FlowSlot slot) const {
 }
 
 // Where the packet goes.
-std::string Offload::describe_target(const xf_action &act) const {
+std::string View::describe_target(const xf_action &act) const {
     std::string s;
-    auto name = [&](uint32_t slot) REQUIRES(mutex_) {
-        const Port *port = ports_.at(PortSlot{slot});
+    auto name = [&](uint32_t slot) {
+        const Port *port = ports.at(PortSlot{slot});
         return port ? port->name : "?";
     };
     switch (act.verdict) {
@@ -99,7 +99,7 @@ std::string Offload::describe_target(const xf_action &act) const {
         case XF_OUTPUT:
             return "output:" + name(act.to);
         case XF_GROUP: {
-            const Group &group = binder_.group(GroupSlot{act.to});
+            const Group &group = binder.group(GroupSlot{act.to});
             for (auto port : group.ports) {
                 s += (s.empty() ? "output:" : ",") + name(index(port));
             }
@@ -111,26 +111,26 @@ std::string Offload::describe_target(const xf_action &act) const {
         default:
             append(&s, "%srecirc(0x%x)",
                    act.verdict == XF_HASH_RECIRC ? "hash," : "",
-                   binder_.recirc_id(RecircSlot{act.to}));
+                   binder.recirc_id(RecircSlot{act.to}));
             return s;
     }
 }
 
 // "MATCH, actions:ACTIONS" of a flow in the tables.
-std::string Offload::describe_flow(FlowSlot slot) const {
-    const auto &mem = table_->memory();
+std::string View::describe_flow(FlowSlot slot) const {
+    const auto &mem = table.memory();
     const xf_flow &flow = mem.flows[index(slot)];
     const xf_key mask = mask_bits(element(mem.subtables, flow.subtable));
     const int cls = class_of(mem, flow.subtable);
     xf_key key{};
     auto *rest = std::copy(std::begin(flow.key), std::end(flow.key), key.word);
     std::copy_n(mem.key_rests[index(slot)].word, XF_REST_WORDS, rest);
-    const Port *in = ports_.at(PortSlot{key.in_port});
+    const Port *in = ports.at(PortSlot{key.in_port});
 
     std::string s = "in_port(" + (in ? in->name : "?") + "),";
     if (key.recirc) {
         append(&s, "recirc_id=0x%x,",
-               binder_.recirc_id(RecircSlot{key.recirc}));
+               binder.recirc_id(RecircSlot{key.recirc}));
     }
     return s + describe_fields(cls, key.nw_proto, key, mask) + ", actions:"
          + describe_changes(cls, key.nw_proto, flow.action,
@@ -138,15 +138,16 @@ std::string Offload::describe_flow(FlowSlot slot) const {
          + describe_target(flow.action);
 }
 
+namespace {
+
 // How the first flow was found, or not.
-void Offload::trace_lookup(const TraceProgram::Outcome &o,
-                           std::string *s) const {
-    const auto &mem = table_->memory();
+void trace_lookup(const View &view, const TraceProgram::Outcome &o,
+                  std::span<const uint32_t> cpus, std::string *s) {
+    const auto &mem = view.table.memory();
     const auto &p = o.packet;
     const bool hit = o.first != FlowSlot::kNone;
     if (hit) {
         *s += "flow cache: ";
-        const auto cpus = maps_.cpus_that_predict(o.cached);
         for (auto cpu : cpus) {
             append(s, "%s%u",
                    cpu == cpus.front() ? "leads to the flow on CPU " : ",",
@@ -174,24 +175,25 @@ void Offload::trace_lookup(const TraceProgram::Outcome &o,
 }
 
 // The flows that the packet passes.
-void Offload::trace_stages(const TraceProgram::Outcome &o,
-                           std::string *s) const {
+void trace_stages(const View &view, const TraceProgram::Outcome &o,
+                  std::string *s) {
     const uint32_t n = std::clamp<uint32_t>(o.plan.n_stages, 1, XF_MAX_STAGES);
     for (uint32_t i = 0; i < n; i++) {
         const FlowSlot slot = i ? FlowSlot{o.plan.stage[i].slot} : o.first;
-        if (slot == FlowSlot::kNone || index(slot) > table_->max_flows()) {
+        if (slot == FlowSlot::kNone || index(slot) > view.table.max_flows()) {
             continue;
         }
-        const auto *ufid = find_ufid(slot);
+        const auto *ufid = view.find_ufid(slot);
         append(s, "flow: ufid:%s\n    %s\n",
                ufid ? ufid->to_string().c_str() : "?",
-               describe_flow(slot).c_str());
+               view.describe_flow(slot).c_str());
     }
 }
 
-std::string Offload::trace_text(const Port &port,
-                                std::span<const std::byte> frame,
-                                const TraceProgram::Outcome &o) const {
+std::string trace_text(const View &view, const Port &port,
+                       std::span<const std::byte> frame,
+                       const TraceProgram::Outcome &o,
+                       std::span<const uint32_t> cpus) {
     std::string s;
     const bool hit = o.first != FlowSlot::kNone;
     append(&s, "%zu bytes enter through %s\n", frame.size(),
@@ -206,8 +208,8 @@ std::string Offload::trace_text(const Port &port,
         append(&s, "parsed: %s packet, %s\n",
                class_name(static_cast<int>(o.packet.cls)),
                describe_packet(o.packet).c_str());
-        trace_lookup(o, &s);
-        trace_stages(o, &s);
+        trace_lookup(view, o, cpus, &s);
+        trace_stages(view, o, &s);
     } else {
         s += "parsed: no\n";
     }
@@ -215,11 +217,11 @@ std::string Offload::trace_text(const Port &port,
     const auto &last =
         o.plan.n_stages
             ? o.plan.act
-            : element(table_->memory().flows, index(o.first)).action;
+            : element(view.table.memory().flows, index(o.first)).action;
     if (o.miss) {
         append(&s, "verdict: passed to OVS as it came: %s%s%s\n",
                miss_name(*o.miss), hit ? ", of " : "",
-               hit ? describe_target(last).c_str() : "");
+               hit ? view.describe_target(last).c_str() : "");
         if (const auto *r =
                 find_reason(std::string("miss/") + miss_name(*o.miss))) {
             append(&s, "  What it means: %s\n  What to do: %s\n",
@@ -228,7 +230,7 @@ std::string Offload::trace_text(const Port &port,
     } else if (o.verdict == XDP_REDIRECT) {
         const bool same = std::ranges::equal(frame, o.frame);
         append(&s, "verdict: XDP_REDIRECT, %s\n",
-               describe_target(last).c_str());
+               view.describe_target(last).c_str());
         s += same ? "leaves: as it came\n"
                   : "leaves: " + to_hex(o.frame) + "\n";
     } else {
@@ -237,6 +239,8 @@ std::string Offload::trace_text(const Port &port,
     }
     return s;
 }
+
+}  // namespace
 
 std::string Offload::trace(const std::string &port_name,
                            const std::string &packet) {
@@ -294,7 +298,8 @@ std::string Offload::trace_in_xdp(const std::string &port_name,
     }
     *dpif_type =
         port->in_kernel_datapath ? kKernelDatapath : kUserspaceDatapath;
-    return trace_text(*port, frame, outcome);
+    return trace_text(view(), *port, frame, outcome,
+                      maps_.cpus_that_predict(outcome.cached));
 }
 
 }  // namespace flowxlate
