@@ -754,3 +754,19 @@ netdev_offload_plugin_del_known(const ovs_u128 *ufid,
     }
     return found ? 0 : ENOENT;
 }
+
+/* Returns true if flow 'ufid' keeps its figures when it moves, false if it
+ * begins at zero in its new place. */
+bool
+netdev_offload_plugin_keeps_figures(const ovs_u128 *ufid)
+{
+    bool known;
+
+    if (!netdev_offload_plugin_is_loaded()) {
+        return false;
+    }
+    ovs_mutex_lock(&mutex);
+    known = find_flow(ufid) != NULL;
+    ovs_mutex_unlock(&mutex);
+    return known;
+}

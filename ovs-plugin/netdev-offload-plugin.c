@@ -28,6 +28,7 @@
 #include "fatal-signal.h"
 #include "flow.h"
 #include "netdev-linux-private.h"
+#include "netdev-offload-plugin-compat.h"
 #include "netdev-offload-plugin-system.h"
 #include "netdev-offload-provider.h"
 #include "netdev-provider.h"
@@ -679,6 +680,12 @@ plugin_init_flow_api(struct netdev *netdev)
         atomic_store(&ports_unsettled, true);
         atomic_count_inc(&n_ports_offered);
     } else if (!strcmp(dpif_type, "system")) {
+        if (!COMPAT_KERNEL_DATAPATH) {
+            VLOG_WARN("%s: its flows stay in the kernel datapath, which is "
+                      "offloaded with Open vSwitch 3.1 only",
+                      netdev_get_name(netdev));
+            return EOPNOTSUPP;
+        }
         atomic_store_relaxed(&system_dpif_type, dpif_type);
     } else {
         return EOPNOTSUPP;
@@ -927,8 +934,8 @@ host_flow_text(const struct ovs_offload_flow *f)
     struct ds ds = DS_EMPTY_INITIALIZER;
 
     for_each_port(f->dpif_type, add_port_name, &names);
-    odp_flow_format(f->key, told_len(f), f->mask, f->mask_len, &names, &ds,
-                    false);
+    compat_odp_flow_format(f->key, told_len(f), f->mask, f->mask_len, &names,
+                           &ds);
     ds_put_cstr(&ds, ", actions:");
     format_odp_actions(&ds, f->actions, f->actions_len, &names);
     odp_portno_names_destroy(&names);
@@ -1019,7 +1026,7 @@ host_compose(const char *text, uint8_t **frame, size_t *size)
      * and would be taken for one of packets without an Ethernet header. */
     flow.packet_type = htonl(PT_ETH);
     dp_packet_init(&packet, 0);
-    flow_compose(&packet, &flow, NULL, 64);
+    compat_flow_compose(&packet, &flow, NULL, 64);
     *size = dp_packet_size(&packet);
     *frame = xmemdup(dp_packet_data(&packet), *size);
     dp_packet_uninit(&packet);

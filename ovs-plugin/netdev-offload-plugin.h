@@ -84,6 +84,7 @@ struct dp_packet *netdev_offload_plugin_take_copy(const char *dpif_type);
 uint64_t netdev_offload_plugin_copies(void);
 void netdev_offload_plugin_copies_wait(uint64_t seen);
 void netdev_offload_plugin_set_learning(bool);
+bool netdev_offload_plugin_is_learning(void);
 
 void netdev_offload_plugin_set_tracer(netdev_offload_plugin_tracer *);
 
@@ -99,6 +100,7 @@ void netdev_offload_plugin_flow_left_kernel(const ovs_u128 *ufid,
                                             const struct dpif_flow_stats *);
 int netdev_offload_plugin_del_known(const ovs_u128 *ufid,
                                     struct dpif_flow_stats *);
+bool netdev_offload_plugin_keeps_figures(const ovs_u128 *ufid);
 
 /* What a plugin gets of a match.  For tests, too. */
 void netdev_offload_plugin_put_match(const struct flow *,
@@ -113,7 +115,6 @@ int netdev_offload_plugin_offer(struct netdev *, const struct match *,
 void netdev_offload_plugin_fill_attrs(bool offloaded,
                                       struct dpif_flow_attrs *);
 void netdev_offload_plugin_flows_moved(void);
-bool netdev_offload_plugin_is_learning(void);
 #else
 static inline bool
 netdev_offload_plugin_configure(const struct smap *other_config OVS_UNUSED)
@@ -221,6 +222,12 @@ netdev_offload_plugin_set_learning(bool enable OVS_UNUSED)
 {
 }
 
+static inline bool
+netdev_offload_plugin_is_learning(void)
+{
+    return false;
+}
+
 static inline void
 netdev_offload_plugin_set_tracer(netdev_offload_plugin_tracer *f OVS_UNUSED)
 {
@@ -258,6 +265,12 @@ netdev_offload_plugin_del_known(const ovs_u128 *ufid OVS_UNUSED,
                                 struct dpif_flow_stats *stats OVS_UNUSED)
 {
     return ENOENT;
+}
+
+static inline bool
+netdev_offload_plugin_keeps_figures(const ovs_u128 *ufid OVS_UNUSED)
+{
+    return false;
 }
 #endif
 
