@@ -405,7 +405,9 @@ put_in_tc(struct netdev *netdev, struct system_port *port,
     int error;
 
     atomic_read_relaxed(&tc_enabled, &enabled);
-    if (!port->tc || !enabled) {
+    /* TC takes a match on a mark of 0 for none, and would execute the flow for
+     * packets with any mark. */
+    if (!port->tc || !enabled || match->wc.masks.pkt_mark) {
         return EOPNOTSUPP;
     }
     error = netdev_offload_tc.flow_put(netdev, &scratch, actions, actions_len,
