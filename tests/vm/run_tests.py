@@ -70,7 +70,7 @@ LONG = ('*Random*', 'Reference.*', 'DpHash.IsTheReferences',
 
 # Of the kernel datapath with --quick: a flow's homes, and what must not get into XDP.
 QUICK = ('kernel-widened', 'kernel-traffic', 'kernel-homes', 'kernel-vlan',
-         'kernel-no-place', 'kernel-link-protocols')
+         'kernel-link-protocols')
 
 NOISE = 'libbpf: elf: skipping unrecognized'
 COLUMNS = ('kernel', 'bpf tests', 'instructions verified',
