@@ -69,8 +69,8 @@ LONG = ('*Random*', 'Reference.*', 'DpHash.IsTheReferences',
         'FlowCache.SpreadsWhatNeighbouringHostsSend')
 
 # Of the kernel datapath with --quick: a flow's homes, and what must not get into XDP.
-QUICK = ('kernel-widened', 'kernel-traffic', 'kernel-homes', 'kernel-vlan',
-         'kernel-link-protocols')
+QUICK = ('kernel-homes', 'kernel-vlan-device', 'kernel-link-protocols',
+         'kernel-move-port')
 
 NOISE = 'libbpf: elf: skipping unrecognized'
 COLUMNS = ('kernel', 'bpf tests', 'instructions verified',
