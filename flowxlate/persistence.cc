@@ -32,8 +32,8 @@ bool is_plausible(const xf_copy &copy) {
 void Offload::open_pins() {
     handover_.port_added(std::chrono::steady_clock::now());
     auto f = pins_.open();
-    if (!settings_
-             .persist) {  // What was kept before is taken over nevertheless.
+    // What was kept before is taken over nevertheless.
+    if (!settings_.persist) {
         f = {ECANCELED, "other_config:xdp-offload-persist=false",
              "remove that key"};
     }

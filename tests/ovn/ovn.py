@@ -12,7 +12,7 @@ directory and ends with it, by pid.
 import os
 import subprocess
 
-from lab import run, wait_for
+from lab import end_process, run, wait_for
 
 CHASSIS = 'chassis-1'
 
@@ -42,7 +42,7 @@ class Ovn:
 
     def __exit__(self, *_):
         for name in list(reversed(self.processes)):
-            self.stop(name)
+            end_process(self.processes.pop(name))
 
     def socket(self, database):
         return 'unix:%s/%s.sock' % (self.lab.tmp, database)
@@ -57,15 +57,6 @@ class Ovn:
             command, env=self.env, stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             start_new_session=True)
-
-    def stop(self, name):
-        process = self.processes.pop(name)
-        process.terminate()
-        try:
-            process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
     def start_database(self, name):
         tool = self.lab.ovs.tool

@@ -74,9 +74,8 @@ def reasons(lab):
 
 def run_case(context, ovn_dir, function, offload, kept):
     # Only with this view does ovs-vswitchd see the BPF file system.
-    wrapper = (['nsenter', '--mount=/proc/%d/ns/mnt' % os.getpid()]
-               if kept else [])
-    with context.lab(hosts=0, offload=offload, wrapper=wrapper) as lab, \
+    with context.lab(hosts=2, offload=offload, acquainted=False,
+                     wrapper=mounts.VIEW if kept else ()) as lab, \
             Ovn(lab, ovn_dir) as ovn:
         world = World(lab, ovn, offload)
         function(world)

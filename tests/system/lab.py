@@ -213,6 +213,16 @@ def udp_frame(src, dst, vlan=None, sport=4000, dport=4001, payload=b'x' * 64):
     return macs + tag + b'\x08\x00' + ip + udp + payload
 
 
+def end_process(process):
+    """Ends a process that we have started, if need be by force."""
+    process.terminate()
+    try:
+        process.wait(timeout=10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
 class Ovs:
     """ovsdb-server and ovs-vswitchd of a Lab."""
 
@@ -292,14 +302,8 @@ class Ovs:
     def stop(self):
         for name in ('ovs-vswitchd', 'ovsdb-server'):
             process = self.processes.pop(name, None)
-            if not process:
-                continue
-            process.terminate()
-            try:
-                process.wait(timeout=10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            if process:
+                end_process(process)
 
     def vsctl(self, *args):
         return run(self.tool('ovs-vsctl'), '--timeout=30',

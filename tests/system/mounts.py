@@ -9,6 +9,8 @@ import ctypes
 import os
 
 BPF_FS = '/sys/fs/bpf'
+# Runs a command where these mounts are to be seen, which "ip netns exec" hides.
+VIEW = ['nsenter', '--mount=/proc/%d/ns/mnt' % os.getpid()]
 CLONE_NEWNS = 0x00020000                # <linux/sched.h>
 MS_REC, MS_PRIVATE = 0x4000, 0x40000    # <linux/mount.h>
 

@@ -18,7 +18,7 @@ import time
 
 from lab import (ETH_P_ALL, Stream, attached_program, in_netns, ping, run,
                  wait_for)
-from mounts import BPF_FS
+from mounts import BPF_FS, VIEW
 from suite import (all_programs, expect, passed, programs_of,
                    wait_offloaded)
 from test_kernel_datapath import kernel_lab, wait_layer
@@ -29,8 +29,6 @@ from test_restart import all_maps, maps_of, wait_freed
 PINS = BPF_FS + '/ovs-offload-xdp'
 PREPARE_PINS = os.path.join(os.path.dirname(__file__),
                             '../../packaging/prepare-pins')
-# Runs ovs-vswitchd where the BPF file system is to be seen.
-VIEW = ['nsenter', '--mount=/proc/%d/ns/mnt' % os.getpid()]
 # What xdp-offload/show says of restarts.
 SURVIVE = r'flows survive ovs-vswitchd \(%s\)$' % re.escape(PINS)
 END = 'flows end with this process: %s.*; what to do: .*%s.*, then restart'
