@@ -85,7 +85,7 @@ covered_change(const struct xf_packet *p, const struct xf_key *to,
     if (is_icmp && p->cls == XF_CLASS_IPV4)
         return change;               /* No pseudo-header. */
 #pragma unroll
-    for (int i = 5; i < XF_KEY_WORDS; i++)
+    for (int i = 5; i < XF_INNER_WORD; i++)
         change += sum_change(p->key.word[i], to->word[i]);
     return change;
 }
@@ -98,7 +98,7 @@ covered_differs(const struct xf_packet *p, const struct xf_key *to,
     __u64 differs = (p->key.word[3] ^ to->word[3]) >> 32;
 
 #pragma unroll
-    for (int i = 5; i < XF_KEY_WORDS; i++)
+    for (int i = 5; i < XF_INNER_WORD; i++)
         differs |= p->key.word[i] ^ to->word[i];
     if (offset == XF_ICMP_CHECKSUM && p->cls == XF_CLASS_IPV4)
         differs = (p->key.word[3] ^ to->word[3]) >> 32;
@@ -115,7 +115,7 @@ set_nd(struct xf_nd *nd, void *end, const struct xf_packet *p,
     __u64 differs = 0;
 
 #pragma unroll
-    for (int i = XF_LONG_KEY_WORDS; i < XF_KEY_WORDS; i++)
+    for (int i = XF_ND_WORD; i < XF_INNER_WORD; i++)
         differs |= p->key.word[i] ^ to->word[i];
     if (!differs || (void *)(nd + 1) > end)
         return;

@@ -29,34 +29,44 @@ struct xf_walk_state {
     __u32 slot;                      /* The flow, 0 = none. */
 };
 
-/* True if 'key' under the subtable's mask is the key of the flow in 'slot'.  The
- * mask's other words, behind those that the subtable says count, are zero. */
+/* Of the words FROM to TO - 1: 'diff' gets a bit where 'key' under the mask is not
+ * the masked key in 'rest'. */
+#define XF_COMPARE(FROM, TO)                                                  \
+    _Pragma("unroll")                                                         \
+    for (int i = FROM; i < TO; i++)                                           \
+        diff |= (key->word[i] & st->mask[i])                                  \
+                ^ rest->word[i - XF_SHORT_KEY_WORDS]
+
+/* True if 'key' under the subtable's mask is the key of the flow in 'slot'. */
 static __always_inline bool
 key_matches(const struct xf_key *key, const struct xf_subtable *st,
             const struct xf_flow *flow, __u32 slot)
 {
     const struct xf_key_rest *rest;
+    __u32 segments = st->segments;
     __u64 diff = 0;
 
 #pragma unroll
     for (int i = 0; i < XF_SHORT_KEY_WORDS; i++)
         diff |= (key->word[i] & st->mask[i]) ^ flow->key[i];
-    if (diff || st->n_words <= XF_SHORT_KEY_WORDS)
+    if (diff || !segments)
         return !diff;
 
     rest = bpf_map_lookup_elem(&xf_key_rests, &slot);
     if (!rest)
         return false;
-#pragma unroll
-    for (int i = XF_SHORT_KEY_WORDS; i < XF_LONG_KEY_WORDS; i++)
-        diff |= (key->word[i] & st->mask[i])
-                ^ rest->word[i - XF_SHORT_KEY_WORDS];
-    if (diff || st->n_words <= XF_LONG_KEY_WORDS)
-        return !diff;
-#pragma unroll
-    for (int i = XF_LONG_KEY_WORDS; i < XF_KEY_WORDS; i++)
-        diff |= (key->word[i] & st->mask[i])
-                ^ rest->word[i - XF_SHORT_KEY_WORDS];
+    if (segments & XF_SEGMENT_ADDRESSES) {
+        XF_COMPARE(XF_ADDRESSES_WORD, XF_ND_WORD);
+    }
+    if (segments & XF_SEGMENT_ND) {
+        XF_COMPARE(XF_ND_WORD, XF_INNER_WORD);
+    }
+    if (segments & XF_SEGMENT_INNER) {
+        XF_COMPARE(XF_INNER_WORD, XF_LABEL_WORD);
+    }
+    if (segments & XF_SEGMENT_LABEL) {
+        XF_COMPARE(XF_LABEL_WORD, XF_KEY_WORDS);
+    }
     return !diff;
 }
 
@@ -67,25 +77,32 @@ has_signature(__u32 entry, __u32 signature)
     return !((entry ^ signature) & ~xf_slot_mask);
 }
 
+/* Of the words FROM to TO - 1 under the mask: 'sum' grows by their hashes. */
+#define XF_HASH(FROM, TO)                                                     \
+    _Pragma("unroll")                                                         \
+    for (int i = FROM; i < TO; i++)                                           \
+        sum += xf_hash_word(key->word[i] & st->mask[i], xf_secret[i])
+
 /* Must compute what FlowTable::hash() computes. */
 static __always_inline __u64
 masked_hash(const struct xf_key *key, const struct xf_subtable *st,
             __u32 subtable)
 {
     __u64 sum = xf_hash_word(subtable, xf_secret[XF_KEY_WORDS]);
+    __u32 segments = st->segments;
 
-#pragma unroll
-    for (int i = 0; i < XF_SHORT_KEY_WORDS; i++)
-        sum += xf_hash_word(key->word[i] & st->mask[i], xf_secret[i]);
-    if (st->n_words > XF_SHORT_KEY_WORDS) {
-#pragma unroll
-        for (int i = XF_SHORT_KEY_WORDS; i < XF_LONG_KEY_WORDS; i++)
-            sum += xf_hash_word(key->word[i] & st->mask[i], xf_secret[i]);
+    XF_HASH(0, XF_SHORT_KEY_WORDS);
+    if (segments & XF_SEGMENT_ADDRESSES) {
+        XF_HASH(XF_ADDRESSES_WORD, XF_ND_WORD);
     }
-    if (st->n_words > XF_LONG_KEY_WORDS) {
-#pragma unroll
-        for (int i = XF_LONG_KEY_WORDS; i < XF_KEY_WORDS; i++)
-            sum += xf_hash_word(key->word[i] & st->mask[i], xf_secret[i]);
+    if (segments & XF_SEGMENT_ND) {
+        XF_HASH(XF_ND_WORD, XF_INNER_WORD);
+    }
+    if (segments & XF_SEGMENT_INNER) {
+        XF_HASH(XF_INNER_WORD, XF_LABEL_WORD);
+    }
+    if (segments & XF_SEGMENT_LABEL) {
+        XF_HASH(XF_LABEL_WORD, XF_KEY_WORDS);
     }
     return xf_hash_finish(sum);
 }
@@ -208,7 +225,7 @@ cache_hash(const struct xf_packet *p)
 {
     const __u64 *w = p->key.word;
     __u64 sum = p->digest + xf_hash_word(w[3] + w[0], xf_secret[3])
-                + xf_hash_word(w[5] + w[4], xf_secret[5])
+                + xf_hash_word(w[5] + w[XF_INNER_WORD], xf_secret[5])
                 + xf_hash_word(w[2] + (w[1] << 16), xf_secret[2]);
 
     return (sum ^ sum >> 32) * 0x9e3779b97f4a7c15ULL;

@@ -39,6 +39,10 @@ XF_ARRAY(xf_ports, struct xf_port);         /* By port slot. */
 XF_ARRAY(xf_cpus, struct xf_cpu);           /* By CPU number. */
 XF_ARRAY(xf_misses, struct xf_miss_row);    /* [cpu][port slot]. */
 XF_ARRAY(xf_settings, struct xf_settings);
+XF_ARRAY(xf_conn_buckets, struct xf_bucket);
+XF_ARRAY(xf_conns, struct xf_conn);         /* By slot and direction. */
+XF_ARRAY(xf_conn_uses, struct xf_conn_use); /* The same. */
+XF_ARRAY(xf_zones, struct xf_zones);
 
 /* The flow cache, [cpu][hash]. */
 struct {
@@ -120,6 +124,9 @@ const volatile __u32 xf_tx_flag = XF_PORT_TX_NATIVE; /* XF_PORT_TX_* that a
 const volatile __u32 xf_bucket_mask = 0;    /* Number of buckets - 1. */
 const volatile __u32 xf_n_slots = 1;        /* Flow slots, slot 0 included. */
 const volatile __u32 xf_slot_mask = 0;      /* Bits of an entry for a slot. */
+const volatile __u32 xf_is_trace = 0;       /* Leaves connections alone. */
+const volatile __u32 xf_conn_bucket_mask = 0; /* The same for connections. */
+const volatile __u32 xf_conn_mask = 0;
 const volatile __u32 xf_cache_bits = 1;     /* log2 of its sets per CPU. */
 const volatile __u64 xf_secret[XF_KEY_WORDS + 1] = {0};
 /* What 2^k zero bytes make of a CRC32c: by k, then by its half-bytes. */

@@ -332,7 +332,8 @@ parse_ipv6(struct xf_packet *p, void *l3, void *end)
     p->cls = XF_CLASS_IPV6;
     p->key.word[3] |= (bpf_ntohl(load32(ip)) >> 20 & 0xff) << 8
                       | ip->hop_limit << 16;
-    p->key.word[4] |= (__u64)(load32(ip) & bpf_htonl(0xfffff)) << 32;
+    p->key.word[XF_INNER_WORD] |= (__u64)(load32(ip) & bpf_htonl(0xfffff))
+                                  << 32;
     p->key.word[5] = load64(&ip->saddr);
     p->key.word[6] = load64((void *)&ip->saddr + 8);
     p->key.word[7] = load64(&ip->daddr);
@@ -422,7 +423,7 @@ parse_packet(struct xdp_md *ctx, struct xf_packet *p)
         return XF_MISS_ETHERTYPE;
     p->key.word[0] = xf_in_port | (__u64)type << 32 | (__u64)tci << 48;
     p->key.word[3] = tpids << XF_TPIDS_SHIFT;
-    p->key.word[4] = tci2;
+    p->key.word[XF_INNER_WORD] = tci2;
 
     p->l4_check = XF_NO_CHECK;
     if (type == bpf_htons(ETH_P_IP))

@@ -12,6 +12,7 @@
 
 #include "account.h"
 #include "actions.h"
+#include "conntrack.h"
 #include "dp_hash.h"
 #include "lookup.h"
 
@@ -58,19 +59,13 @@ plan_push(struct xf_plan *plan, struct xf_tag tag)
     return XF_PARSED;
 }
 
-/* Adds what 'act' does to the plan, but for its verdict. */
-static __always_inline int
-plan_action(struct xf_plan *plan, const struct xf_packet *p,
-            const struct xf_action *act)
+/* Sets fields of the plan's key. */
+static __always_inline void
+plan_fields(struct xf_plan *plan, const struct xf_packet *p,
+            const struct xf_rewrite *rewrite)
 {
-    __u32 index = act->rewrite;
-    const struct xf_rewrite *rewrite;
+    __u64 tuple = rewrite->mask[3] >> 32;
 
-    rewrite = bpf_map_lookup_elem(&xf_rewrites, &index);
-    if (!rewrite || (rewrite->max_len && rewrite->max_len < ETH_HLEN)
-        || act->verdict > XF_HASH_RECIRC || act->n_pop > XF_MAX_TAGS
-        || act->n_push > XF_MAX_TAGS)
-        return XF_MISS_INTERNAL;
     for (int i = 0; i < XF_KEY_WORDS; i++)
         plan->key.word[i] = (plan->key.word[i] & ~rewrite->mask[i])
                             | rewrite->value[i];
@@ -78,7 +73,35 @@ plan_action(struct xf_plan *plan, const struct xf_packet *p,
         plan->key.word[11] = 0;      /* What is not there cannot be set. */
     if (p->nd_option != XF_ND_OPTION_TARGET)
         plan->key.word[12] = 0;
-    plan->max_len = rewrite->max_len;
+    for (int i = 5; i < XF_ND_WORD; i++)
+        tuple |= rewrite->mask[i];
+    if (tuple)
+        plan->conn = 0;              /* It may be one of another connection. */
+}
+
+/* Does the flow's ct() from 'begin' to 'end' - 1. */
+static __always_inline int
+plan_connections(struct xdp_md *ctx, const struct xf_packet *p,
+                 struct xf_plan *plan, const struct xf_rewrite *rewrite,
+                 __u32 begin, __u32 end)
+{
+    for (__u32 i = 0; i < XF_MAX_CT_STEPS; i++) {
+        int miss;
+
+        if (i < begin || i >= end || !rewrite->ct[i].flags)
+            continue;
+        miss = track(ctx, p, plan, &rewrite->ct[i]);
+        if (miss != XF_PARSED)
+            return miss;
+    }
+    return XF_PARSED;
+}
+
+/* Adds what 'act' does to the packet's tags, and where it goes. */
+static __always_inline int
+plan_tags(struct xf_plan *plan, const struct xf_packet *p,
+          const struct xf_action *act, __u32 hash_basis)
+{
     if (act->n_pop >= 1)
         plan_pop(plan);
     if (act->n_pop >= 2)
@@ -92,9 +115,36 @@ plan_action(struct xf_plan *plan, const struct xf_packet *p,
     if (act->verdict >= XF_RECIRC)
         plan->key.recirc = act->to;
     if (act->verdict == XF_HASH_RECIRC)
-        plan->key.dp_hash = symmetric_l4_hash(&plan->key, p->cls,
-                                              rewrite->hash_basis);
+        plan->key.dp_hash = symmetric_l4_hash(&plan->key, p->cls, hash_basis);
     return XF_PARSED;
+}
+
+/* Adds what 'act' does to the plan. */
+static __always_inline int
+plan_action(struct xdp_md *ctx, struct xf_plan *plan,
+            const struct xf_packet *p, const struct xf_action *act)
+{
+    __u32 index = act->rewrite;
+    const struct xf_rewrite *rewrite;
+    int miss = XF_PARSED;
+
+    rewrite = bpf_map_lookup_elem(&xf_rewrites, &index);
+    if (!rewrite || (rewrite->max_len && rewrite->max_len < ETH_HLEN)
+        || act->verdict > XF_HASH_RECIRC || act->n_pop > XF_MAX_TAGS
+        || act->n_push > XF_MAX_TAGS)
+        return XF_MISS_INTERNAL;
+    if (rewrite->n_ct_first)
+        miss = plan_connections(ctx, p, plan, rewrite, 0, rewrite->n_ct_first);
+    if (miss != XF_PARSED)
+        return miss;
+    plan_fields(plan, p, rewrite);
+    if (rewrite->ct[0].flags)
+        miss = plan_connections(ctx, p, plan, rewrite, rewrite->n_ct_first,
+                                XF_MAX_CT_STEPS);
+    if (miss != XF_PARSED)
+        return miss;
+    plan->max_len = rewrite->max_len;
+    return plan_tags(plan, p, act, rewrite->hash_basis);
 }
 
 /* Can a packet with the plan's tags be looked up as OVS would parse it?  Tags
@@ -125,7 +175,8 @@ is_nd(const struct xf_key *key, __u32 cls)
  *
  * Global functions here, so that the verifier checks them once each. */
 __noinline int
-resolve(const struct xf_packet *p, struct xf_plan *plan, __u32 slot)
+resolve(struct xdp_md *ctx, const struct xf_packet *p, struct xf_plan *plan,
+        __u32 slot)
 {
     int miss;
 
@@ -139,7 +190,7 @@ resolve(const struct xf_packet *p, struct xf_plan *plan, __u32 slot)
         plan->stage[i].slot = slot;
         plan->stage[i].bytes = p->frame_len + growth(&plan->act);
         plan->n_stages = i + 1;
-        miss = plan_action(plan, p, &flow->action);
+        miss = plan_action(ctx, plan, p, &flow->action);
         if (miss != XF_PARSED)
             return miss;
         if (plan->act.verdict < XF_RECIRC)
@@ -249,6 +300,16 @@ account_stages(const struct xf_plan *plan, const struct xf_packet *p,
     }
 }
 
+/* The plan of a packet that stays as it is. */
+static __always_inline void
+begin_plan(struct xf_plan *plan, const struct xf_packet *p)
+{
+    plan->key = p->key;
+    plan->act = (struct xf_action){};
+    plan->conn = plan->n_cts = 0;
+    plan->segment.now_ms = 0;
+}
+
 /* Executes the flow in 'slot' and those that follow it.  Returns an XDP action,
  * or -1 - an enum xf_miss with packet and counters unchanged. */
 __noinline int
@@ -264,14 +325,14 @@ run_pipeline(struct xdp_md *ctx, __u32 cpu, __u32 slot)
         return -1 - XF_MISS_INTERNAL;
     p = &scratch->packet;
     plan = &scratch->plan;
-    plan->key = p->key;
-    plan->act = (struct xf_action){};
-    miss = resolve(p, plan, slot);
+    begin_plan(plan, p);
+    miss = resolve(ctx, p, plan, slot);
     if (miss == XF_PARSED && plan->act.verdict != XF_DROP)
         miss = output_plan(ctx, p, plan, &action);
     if (miss != XF_PARSED)
         return -1 - miss;
     account_stages(plan, p, cpu);
+    account_connections(plan);
     return action;
 }
 

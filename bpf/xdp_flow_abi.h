@@ -11,7 +11,7 @@
  * ===========================
  *
  * The program parses a packet into a 'struct xf_key': XF_KEY_WORDS 64-bit words
- * of which most masks need but the first ones.  A megaflow is a masked key plus
+ * of which most masks need but the first six.  A megaflow is a masked key plus
  * what to do.  Megaflows with the same class and mask form a subtable (struct
  * xf_subtable).  For a subtable the key is masked and hashed; the hash names a
  * bucket, one cache line of XF_BUCKET_ENTRIES 32-bit entries; an entry has a
@@ -68,13 +68,22 @@
 
 #include <linux/types.h>
 
-/* Words of a key that are hashed and compared together: those that all packets
- * have; with long addresses; with Neighbour Discovery.  A subtable says which of
- * these lengths its mask needs. */
+/* Words of a key.  The first ones, which every mask has, share a cache line with
+ * the rest of the flow.  The others are in segments, each with the words that go
+ * together; a subtable says which of them its mask has (XF_SEGMENT_*). */
 #define XF_SHORT_KEY_WORDS 6
-#define XF_LONG_KEY_WORDS 9
-#define XF_KEY_WORDS 13
+#define XF_KEY_WORDS 16
 #define XF_REST_WORDS (XF_KEY_WORDS - XF_SHORT_KEY_WORDS)
+
+/* By segment: its bit and its first word; it ends where the next one begins. */
+#define XF_SEGMENT_ADDRESSES 0x1     /* Of more than 32 bits. */
+#define XF_SEGMENT_ND 0x2            /* Neighbour Discovery. */
+#define XF_SEGMENT_INNER 0x4         /* Second tag, IPv6 label. */
+#define XF_SEGMENT_LABEL 0x8         /* Of a connection. */
+#define XF_ADDRESSES_WORD 6
+#define XF_ND_WORD 9
+#define XF_INNER_WORD 13
+#define XF_LABEL_WORD 14
 #define XF_BUCKET_ENTRIES 15
 #define XF_MAX_MASKS 128
 #define XF_MAX_SUBTABLES (XF_MAX_MASKS + 1) /* Slot 0 is unused. */
@@ -83,7 +92,9 @@
 #define XF_MAX_GROUPS 64             /* Slot 0 is unused. */
 #define XF_GROUP_PORTS 28            /* One cache line. */
 #define XF_MAX_TAGS 2                /* VLAN tags, as in OVS. */
-#define XF_MAX_STAGES 4              /* Flows that one packet may pass. */
+#define XF_MAX_CT_STEPS 3            /* Of one flow. */
+#define XF_MAX_CTS 8                 /* Connections that one packet may use. */
+#define XF_MAX_STAGES 8              /* Flows that one packet may pass. */
 #define XF_GUESS_BITS 16             /* Subtable guesses per CPU, as log2. */
 #define XF_MAX_FRAME_BITS 12
 #define XF_MAX_FRAME (1 << XF_MAX_FRAME_BITS) /* Longest frame whose checksum
@@ -141,10 +152,11 @@ struct xf_key {
             __u8 tpids;              /* XF_TPID_*. */
             __be16 tp_src;
             __be16 tp_dst;
-            /* Word 4. */
-            __be16 vlan2_tci;        /* Of the second tag, like vlan_tci. */
-            __u8 pad0[2];
-            __be32 ipv6_label;       /* 20 bits. */
+            /* Word 4: of the connection that ct() has found, in host order;
+             * zero before. */
+            __u16 ct_state;          /* OVS_CS_F_*, <linux/openvswitch.h>. */
+            __u16 ct_zone;
+            __u32 ct_mark;
             /* Words 5 to 8. */
             union {
                 struct {
@@ -169,6 +181,12 @@ struct xf_key {
             __u8 pad4[2];
             __u8 nd_tll[6];
             __u8 pad5[2];
+            /* Word 13. */
+            __be16 vlan2_tci;        /* Of the second tag, like vlan_tci. */
+            __u8 pad0[2];
+            __be32 ipv6_label;       /* 20 bits. */
+            /* Words 14 and 15: as word 4. */
+            __u8 ct_label[16];       /* As in OVS_KEY_ATTR_CT_LABELS. */
         };
         __u64 word[XF_KEY_WORDS];
     };
@@ -177,12 +195,14 @@ struct xf_key {
 /* OVS sets the former CFI bit of a TCI to say "there is a tag". */
 #define XF_VLAN_PRESENT 0x1000
 
-/* Words of the key that a mask needs, given its last nonzero word. */
-static inline __u32 xf_key_length(__u32 last)
+/* The segment of a word of the key; 0 for those that every mask has. */
+static inline __u32 xf_segment_of(__u32 word)
 {
-    return last < XF_SHORT_KEY_WORDS  ? XF_SHORT_KEY_WORDS
-           : last < XF_LONG_KEY_WORDS ? XF_LONG_KEY_WORDS
-                                      : XF_KEY_WORDS;
+    return word < XF_ADDRESSES_WORD ? 0
+           : word < XF_ND_WORD      ? XF_SEGMENT_ADDRESSES
+           : word < XF_INNER_WORD   ? XF_SEGMENT_ND
+           : word < XF_LABEL_WORD   ? XF_SEGMENT_INNER
+                                    : XF_SEGMENT_LABEL;
 }
 
 /* A bucket: one cache line.  The low bits of an entry, as many as the highest
@@ -230,6 +250,23 @@ struct xf_group {
     __u16 port[XF_GROUP_PORTS];      /* Port slots. */
 };
 
+/* Bits of struct xf_ct_step's flags. */
+#define XF_CT_CLEAR 0x1              /* First forgets what ct() has found... */
+#define XF_CT_TRACK 0x2              /* ...then looks for the connection: ct(). */
+#define XF_CT_NAT 0x4                /* ct(nat). */
+#define XF_CT_COMMIT 0x8             /* Only for one that there is already... */
+#define XF_CT_MARK 0x10              /* ...and that has this mark... */
+#define XF_CT_LABEL 0x20             /* ...and this label: nothing changes. */
+
+/* A ct() or ct_clear among the actions of a flow; 'flags' of 0 ends the list. */
+struct xf_ct_step {
+    __u16 flags;                     /* XF_CT_*. */
+    __u16 zone;
+    __u32 mark, mark_mask;
+    __u32 pad;
+    __u64 label[2], label_mask[2];
+};
+
 /* What only some flows do.  Header fields are set in the layout of struct
  * xf_key: the bits of 'mask' become those of 'value', which has no others; the
  * fields that count are those which flowxlate/fields.cc calls settable. */
@@ -238,6 +275,9 @@ struct xf_rewrite {
     __u64 mask[XF_KEY_WORDS];
     __u32 max_len;                   /* Cut off what is longer; 0 = nothing. */
     __u32 hash_basis;                /* For XF_HASH_RECIRC. */
+    __u32 n_ct_first;                /* Steps that come before fields are set. */
+    __u32 pad;
+    struct xf_ct_step ct[XF_MAX_CT_STEPS];
 };
 
 /* A megaflow: one cache line. */
@@ -248,25 +288,86 @@ struct xf_flow {
     __u64 key[XF_SHORT_KEY_WORDS];   /* Masked. */
 };
 
-/* The other words of a megaflow's masked key, if its mask needs them. */
+/* The other words of a megaflow's masked key, if its mask has any. */
 struct xf_key_rest {
     __u64 word[XF_REST_WORDS];
-    __u64 pad;
+    __u64 pad[6];                    /* Two cache lines. */
 };
 
 /* A mask.  All flows of a subtable are of one class. */
 struct xf_subtable {
     __u64 mask[XF_KEY_WORDS];
-    __u32 n_words;                   /* xf_key_length(). */
+    __u32 segments;                  /* XF_SEGMENT_*. */
     __u32 pad0;
-    __u64 pad1[2];
+    __u64 pad1[7];
 };
+
+/* Bits of struct xf_settings's ct. */
+#define XF_CT_OPEN 0x1               /* Connections are those that OVS has. */
+#define XF_CT_WINDOWS 0x2            /* Out of TCP's window is invalid. */
+#define XF_CT_EXPECTS 0x4            /* What is of no connection may be related to
+                                      * one. */
 
 /* Settings of all ports. */
 struct xf_settings {
     __u32 max_tags;                  /* VLAN tags that are looked behind: OVS's
                                       * vlan-limit, 1 or 2. */
-    __u32 pad;
+    __u32 ct;                        /* XF_CT_OPEN... */
+};
+
+/* Connections
+ * ===========
+ *
+ * OVS has them; here is what ct() needs to know of each (conn_table.h in flowxlate
+ * is the writer's side).  A connection has a slot, and two directions, each with
+ * the tuple that its packets come with: index 2 * slot is the original direction,
+ * 2 * slot + 1 the reply.  Buckets lead to an index as those of flows lead to a
+ * slot, and entries are published and removed in the same order.  Slot 0 is not
+ * used.
+ *
+ * 'change' is odd while 'state' and what follows is written: whoever reads it
+ * before and after has read what belongs together.
+ *
+ * What the program knows better than OVS is in a line that only packets of that
+ * direction write.  A packet that it does not execute but that may change the
+ * state sets 'closing' of both directions, and no packet is executed before OVS
+ * has seen that one; OVS clears it. */
+struct xf_conn {
+    __u64 addr[4];                   /* As words 5 to 8 of struct xf_key. */
+    __u32 ports;                     /* As the upper half of word 3; ICMP: the
+                                      * identifier, then the type. */
+    __u16 zone;
+    __u8 proto;
+    __u8 cls;                        /* enum xf_class. */
+    __u8 live;                       /* May be found. */
+    __u8 wscale;                     /* TCP: of this direction's windows. */
+    __u16 state;                     /* OVS_CS_F_* that ct() adds; 0: OVS must see
+                                      * the packet. */
+    __u16 nat_state;                 /* What ct(nat) adds; 0: no translation. */
+    __u16 pad0;
+    __u32 mark;
+    __u32 timeout_ms;                /* After the last packet. */
+    __u32 change;
+    __u32 pad1;
+    /* The second cache line. */
+    __u64 label[2];
+    __u64 to_addr[4];                /* After translation. */
+    __u32 to_ports;
+    __u32 pad2;
+    __u64 expires_ms;                /* As far as OVS knows, CLOCK_MONOTONIC. */
+};
+
+struct xf_conn_use {
+    __u64 used_ms;                   /* CLOCK_MONOTONIC_COARSE; 0 = never. */
+    __u32 seq_end, ack_win, max_win; /* As in struct ovs_offload_ct_dir. */
+    __u32 closing;
+    __u64 pad[5];                    /* A cache line. */
+};
+
+/* Zones of whose connections not all are here: one bit each. */
+#define XF_ZONE_WORDS (65536 / 64)
+struct xf_zones {
+    __u64 incomplete[XF_ZONE_WORDS];
 };
 
 /* The subtables of one class, in the order in which they are tried. */
@@ -381,19 +482,26 @@ enum xf_miss {
     XF_MISS_FRAME_SIZE,              /* Partial checksum, and longer than
                                       * XF_MAX_FRAME. */
     XF_MISS_INTERNAL,                /* A map holds an index out of bounds. */
+    XF_MISS_CT_PACKET,               /* Not a plain packet of a connection. */
+    XF_MISS_CT_UNKNOWN,              /* Of no connection that is known. */
+    XF_MISS_CT_STATE,                /* Its state may change. */
+    XF_MISS_CT_WINDOW,               /* Out of TCP's window. */
+    XF_MISS_CT_CHANGE,               /* Its mark or label would change. */
     XF_N_MISSES
 };
 
 #define XF_MISS_NAMES                                                         \
     "no-flow", "truncated", "ethertype", "arp", "ip-header", "ip-options",    \
     "nd-options", "recirculation", "tx-port", "tx-length", "tx-checksum",     \
-    "headroom", "frame-size", "internal"
+    "headroom", "frame-size", "internal", "ct-packet", "ct-unknown",          \
+    "ct-state", "ct-window", "ct-change"
 
-/* Miss counters of one port on one CPU.  'searches' is no miss: it counts what the
+/* Miss counters of one port on one CPU; as many as five bits count, since the
+ * verifier knows of a reason's number no more (all kernels).  'searches' is no miss: it counts what the
  * flow cache could not answer, on the way that is slow anyway (also of samples
  * that go back to an old flow, which are no misses). */
 struct xf_miss_row {
-    __u64 count[15];
+    __u64 count[31];
     __u64 searches;
 };
 
@@ -419,6 +527,22 @@ struct xf_packet {
                                       * packets that parse. */
 };
 
+/* What connection tracking needs of a packet beside its key (bpf/conntrack.h). */
+struct xf_segment {
+    __u64 now_ms;                    /* CLOCK_MONOTONIC, as OVS has it; 0: nothing
+                                      * has been read yet. */
+    __u32 seq, end, ack;             /* TCP, in host order; 'end' is that of the
+                                      * payload. */
+    __u16 win;
+    __u16 icmp_id;                   /* In network order. */
+};
+
+/* What a connection is looked for by. */
+struct xf_conn_key {
+    __u64 addr[4];
+    __u64 id;                        /* 'ports' to 'cls' of struct xf_conn. */
+};
+
 /* What all stages of a packet do together (bpf/pipeline.h). */
 struct xf_plan {
     struct xf_key key;               /* As the packet is to be. */
@@ -429,6 +553,12 @@ struct xf_plan {
         __u32 slot;
         __u32 bytes;                 /* Length of the packet there. */
     } stage[XF_MAX_STAGES];
+    __u32 conn;                      /* Index of the connection that the packet
+                                      * is known to be of; 0 = look for it. */
+    __u32 n_cts;
+    __u32 ct[XF_MAX_CTS];            /* Indexes of those that it has used. */
+    struct xf_segment segment;
+    struct xf_conn_key conn_key;     /* Of the last look-up. */
 };
 
 /* By CPU: what is known of the packet, which is too large for the stack. */
@@ -486,6 +616,21 @@ static inline __u32 xf_hash_bucket2(__u64 hash)
     return (__u32)hash ^ ((__u32)(hash >> 33) * 0x5bd1e995U | 1);
 }
 
+/* The hash of a connection's tuple.  'secret' is that of flows: what one table
+ * tells of it is not seen from outside either. */
+static inline __u64 xf_conn_hash(const struct xf_conn_key *key,
+                                 const volatile __u64 *secret)
+{
+    __u64 sum = xf_hash_word(key->addr[0], secret[0])
+                + xf_hash_word(key->id, secret[1]);
+
+    if (key->addr[1] | key->addr[2] | key->addr[3])
+        sum += xf_hash_word(key->addr[1], secret[2])
+               + xf_hash_word(key->addr[2], secret[3])
+               + xf_hash_word(key->addr[3], secret[4]);
+    return xf_hash_finish(sum);
+}
+
 #ifdef __cplusplus
 #define XF_ASSERT(EXPR) static_assert(EXPR, #EXPR)
 #else
@@ -497,25 +642,38 @@ XF_ASSERT(__builtin_offsetof(struct xf_key, eth_type) == 4);
 XF_ASSERT(__builtin_offsetof(struct xf_key, eth_dst) == 8);
 XF_ASSERT(__builtin_offsetof(struct xf_key, eth_src) == 16);
 XF_ASSERT(__builtin_offsetof(struct xf_key, nw_proto) == 24);
-XF_ASSERT(__builtin_offsetof(struct xf_key, vlan2_tci) == 32);
+XF_ASSERT(__builtin_offsetof(struct xf_key, ct_state) == 32);
+XF_ASSERT(__builtin_offsetof(struct xf_key, ct_mark) == 36);
 XF_ASSERT(__builtin_offsetof(struct xf_key, ipv4_src) == 40);
 XF_ASSERT(__builtin_offsetof(struct xf_key, arp_tha) == 56);
 XF_ASSERT(__builtin_offsetof(struct xf_key, ipv6_dst) == 56);
-XF_ASSERT(__builtin_offsetof(struct xf_key, nd_target) == 8 * XF_LONG_KEY_WORDS);
+XF_ASSERT(__builtin_offsetof(struct xf_key, ipv6_src) + 8
+          == 8 * XF_ADDRESSES_WORD);
+XF_ASSERT(__builtin_offsetof(struct xf_key, nd_target) == 8 * XF_ND_WORD);
 XF_ASSERT(__builtin_offsetof(struct xf_key, nd_tll) == 96);
+XF_ASSERT(__builtin_offsetof(struct xf_key, vlan2_tci) == 8 * XF_INNER_WORD);
+XF_ASSERT(__builtin_offsetof(struct xf_key, ct_label) == 8 * XF_LABEL_WORD);
 XF_ASSERT(sizeof(struct xf_bucket) == 64);
 XF_ASSERT(__builtin_offsetof(struct xf_bucket, used) == 60);
 XF_ASSERT(sizeof(struct xf_flow) == 64);
-XF_ASSERT(sizeof(struct xf_key_rest) == 64);
+XF_ASSERT(sizeof(struct xf_key_rest) == 128);
 XF_ASSERT(sizeof(struct xf_action) == 14);
 XF_ASSERT(sizeof(struct xf_group) == 64);
-XF_ASSERT(sizeof(struct xf_rewrite) == 16 * XF_KEY_WORDS + 8);
+XF_ASSERT(sizeof(struct xf_ct_step) == 48);
+XF_ASSERT(sizeof(struct xf_rewrite)
+          == 16 * XF_KEY_WORDS + 16 + 48 * XF_MAX_CT_STEPS);
+XF_ASSERT(sizeof(struct xf_conn) == 128);
+XF_ASSERT(__builtin_offsetof(struct xf_conn, ports) == 32);
+XF_ASSERT(__builtin_offsetof(struct xf_conn, live) == 40);
+XF_ASSERT(__builtin_offsetof(struct xf_conn, change) == 56);
+XF_ASSERT(__builtin_offsetof(struct xf_conn, label) == 64);
+XF_ASSERT(sizeof(struct xf_conn_use) == 64);
 XF_ASSERT(XF_MAX_REWRITES <= 0x10000); /* struct xf_action's is 16 bits. */
 XF_ASSERT(XF_MAX_PORTS <= 0x10000);  /* So is a port slot there. */
 XF_ASSERT(__builtin_offsetof(struct xf_flow, action) == 2);
 XF_ASSERT(__builtin_offsetof(struct xf_flow, key) == 16);
 XF_ASSERT(XF_MAX_SUBTABLES <= 0x100); /* A subtable's number is a byte. */
-XF_ASSERT(sizeof(struct xf_subtable) == 128);
+XF_ASSERT(sizeof(struct xf_subtable) == 192);
 XF_ASSERT(sizeof(struct xf_settings) == 8);
 XF_ASSERT(sizeof(struct xf_walk) == 8 + 2 * XF_MAX_MASKS);
 XF_ASSERT(sizeof(struct xf_cache_set) == 16);
@@ -523,8 +681,8 @@ XF_ASSERT(sizeof(struct xf_stats) == 32);
 XF_ASSERT(sizeof(struct xf_time) == 16);
 XF_ASSERT(sizeof(struct xf_port) == 64);
 XF_ASSERT(sizeof(struct xf_cpu) == 64);
-XF_ASSERT(sizeof(struct xf_miss_row) == 128);
+XF_ASSERT(sizeof(struct xf_miss_row) == 256);
 XF_ASSERT(sizeof(struct xf_copy) == 16 + XF_COPY_BYTES);
-XF_ASSERT(XF_N_MISSES <= 15);
+XF_ASSERT(XF_N_MISSES <= 31);
 
 #endif /* xdp_flow_abi.h */

@@ -169,9 +169,8 @@ is_known(struct xdp_md *ctx, struct xf_scratch *scratch, __u32 cpu)
     hit = find_flow(p, cpu);
     if (!hit.flow)
         return false;
-    plan->key = p->key;
-    plan->act = (struct xf_action){};
-    if (resolve(p, plan, hit.slot) != XF_PARSED)
+    begin_plan(plan, p);
+    if (resolve(ctx, p, plan, hit.slot) != XF_PARSED)
         return false;
     account_stages(plan, p, cpu);
     return true;

@@ -7,6 +7,7 @@
 #include <netinet/in.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 
 #include <boost/container/small_vector.hpp>
@@ -25,16 +26,18 @@ constexpr ActionSupport kActions[] = {
     {"push_vlan", true, "up to two tags in all"},
     {"pop_vlan", true, ""},
     {"sample", false, "its probability and sub-list are OVS's"},
-    {"recirc", true, "as the last action; up to 4 flows per packet"},
+    {"recirc", true, "as the last action; up to 8 flows per packet"},
     {"hash", true, "symmetric L3/L4, before recirc"},
     {"push_mpls", false, ""},
     {"pop_mpls", false, ""},
     {"set_masked", true, "the fields below"},
-    {"ct", false, "connection tracking is OVS's"},
+    {"ct", true,
+     "of connections that there are; up to 3 in a flow, without force and "
+     "alg"},
     {"trunc", true, "before the output to one port"},
     {"push_eth", false, "every XDP packet is an Ethernet frame"},
     {"pop_eth", false, "every XDP packet is an Ethernet frame"},
-    {"ct_clear", false, "connection tracking is OVS's"},
+    {"ct_clear", true, ""},
     {"push_nsh", false, ""},
     {"pop_nsh", false, ""},
     {"meter", false, "a meter's tokens would have to be shared with OVS"},
@@ -88,6 +91,10 @@ public:
                 return hash(a);
             case OVS_ACTION_ATTR_RECIRC:
                 return recirc(a);
+            case OVS_ACTION_ATTR_CT:
+                return ct(a);
+            case OVS_ACTION_ATTR_CT_CLEAR:
+                return ct_clear();
             case OVS_OFFLOAD_ACTION_PRIVATE:
                 return unsupported("ovs_private");  // Tunnels, lb_output.
             default:
@@ -97,11 +104,21 @@ public:
         }
     }
 
+    // Whatever was done to a packet that is dropped, nobody sees it; but that
+    // it was there, its connection does.
     void finish() {
+        const bool is_seen = out_.verdict >= XF_RECIRC;
+        if (!is_seen && n_ct_ && !(last_ct().flags & XF_CT_TRACK)) {
+            last_ct() = {};
+            n_ct_--;
+        }
         if (out_.verdict == XF_DROP) {
-            out_ = {};  // Whatever was done to the packet, nobody sees it.
+            leave_only_connections();
         }
         leave_out_what_is_right();
+        if (out_.rewrite.n_ct_first > n_ct_) {
+            out_.rewrite.n_ct_first = n_ct_;
+        }
     }
 
 private:
@@ -185,6 +202,144 @@ private:
         return {};
     }
 
+    // Takes the next place for a ct() or a ct_clear.
+    Reject add_ct(xf_ct_step **step) {
+        if (match_.cls != XF_CLASS_IPV4 && match_.cls != XF_CLASS_IPV6) {
+            return unsupported("ct");  // OVS finds these invalid.
+        }
+        if (n_ct_ == XF_MAX_CT_STEPS) {
+            return unsupported("too_many_ct");
+        }
+        *step = &out_.rewrite.ct[n_ct_++];
+        return {};
+    }
+
+    xf_ct_step &last_ct() { return out_.rewrite.ct[n_ct_ - 1]; }
+
+    Reject ct_clear() {
+        if (n_ct_ && last_ct().flags == XF_CT_CLEAR) {
+            return {};
+        }
+        // Of a packet that no ct() has seen there is nothing to clear.
+        if (!n_ct_ && !match_.recirc_id) {
+            return {};
+        }
+        xf_ct_step *step;
+        if (auto r = add_ct(&step)) {
+            return r;
+        }
+        step->flags = XF_CT_CLEAR;
+        return {};
+    }
+
+    Reject ct(const Attr &a) {
+        xf_ct_step step{};
+        step.flags = XF_CT_TRACK;
+        if (auto r = read_ct(a.payload, &step)) {
+            return r;
+        }
+        if (n_ct_ && last_ct().flags == XF_CT_CLEAR) {
+            step.flags |= XF_CT_CLEAR;
+            last_ct() = step;
+            // What was set between the two comes before both.
+            out_.rewrite.n_ct_first =
+                std::min(out_.rewrite.n_ct_first, n_ct_ - 1);
+        } else {
+            xf_ct_step *place;
+            if (auto r = add_ct(&place)) {
+                return r;
+            }
+            *place = step;
+        }
+        translates_ |= (step.flags & XF_CT_NAT) != 0;
+        out_.tracks = true;
+        return {};
+    }
+
+    // The time-out policy, the events and the ranges of a translation are for
+    // a new connection, which OVS makes.
+    static Reject read_ct(Bytes payload, xf_ct_step *step) {
+        AttrReader reader(payload);
+        while (auto a = reader.next()) {
+            bool good = true;
+            switch (a->type) {
+                case OVS_CT_ATTR_COMMIT:
+                    step->flags |= XF_CT_COMMIT;
+                    break;
+                case OVS_CT_ATTR_ZONE:
+                    good = read_exactly(a->payload, &step->zone);
+                    break;
+                case OVS_CT_ATTR_MARK:
+                    good = read_mark(a->payload, step);
+                    break;
+                case OVS_CT_ATTR_LABELS:
+                    good = read_label(a->payload, step);
+                    break;
+                case OVS_CT_ATTR_NAT:
+                    step->flags |= XF_CT_NAT;
+                    break;
+                case OVS_CT_ATTR_EVENTMASK:
+                case OVS_CT_ATTR_TIMEOUT:
+                    break;
+                case OVS_CT_ATTR_HELPER:
+                    return unsupported("ct_alg");
+                case OVS_CT_ATTR_FORCE_COMMIT:
+                    return unsupported("ct_force");
+                default:
+                    return unsupported("ct");
+            }
+            if (!good) {
+                return malformed("ct");
+            }
+        }
+        return reader.malformed() ? malformed("ct") : Reject{};
+    }
+
+    static bool read_mark(Bytes payload, xf_ct_step *step) {
+        std::array<uint32_t, 2> mark;
+        if (!read_exactly(payload, &mark) || (mark[0] & ~mark[1])) {
+            return false;
+        }
+        step->flags |= XF_CT_MARK;
+        step->mark = mark[0];
+        step->mark_mask = mark[1];
+        return true;
+    }
+
+    static bool read_label(Bytes payload, xf_ct_step *step) {
+        std::array<uint64_t, 4> label;
+        if (!read_exactly(payload, &label) || (label[0] & ~label[2])
+            || (label[1] & ~label[3])) {
+            return false;
+        }
+        step->flags |= XF_CT_LABEL;
+        std::copy_n(label.begin(), 2, step->label);
+        std::copy_n(label.begin() + 2, 2, step->label_mask);
+        return true;
+    }
+
+    // What ct() finds a connection by is set at one place of the list, before
+    // the ct() that follow.
+    Reject place_sets(const xf_key &bits) {
+        const bool is_of_tuple =
+            bits.tp_src || bits.tp_dst
+            || std::any_of(bits.word + 5, bits.word + XF_ND_WORD,
+                           [](__u64 w) { return w != 0; });
+        if (!is_of_tuple) {
+            return {};
+        }
+        // A ct_clear may become one with the ct() that follows the set, and
+        // does not ask what is set.
+        const bool is_cleared = n_ct_ && last_ct().flags == XF_CT_CLEAR;
+        const uint32_t place = n_ct_ - is_cleared;
+        if (sets_tuple_ && out_.rewrite.n_ct_first != place) {
+            return unsupported("set_after_ct");
+        }
+        sets_tuple_ = true;
+        out_.rewrite.n_ct_first = place;
+        return {};
+    }
+
     Reject set(const Attr &action) {
         AttrReader reader(action.payload);
         const auto a = reader.next();
@@ -245,6 +400,9 @@ private:
         if (value.ipv6_label & ~htonl(0xfffff)) {
             return malformed("set");
         }
+        if (auto r = place_sets(bits)) {
+            return r;
+        }
         sets_icmpv6_ |=
             attr == OVS_KEY_ATTR_ICMPV6 && (bits.tp_src || bits.tp_dst);
         for (size_t i = 0; i < XF_KEY_WORDS; i++) {
@@ -269,9 +427,24 @@ private:
         }
     }
 
+    void leave_only_connections() {
+        const xf_rewrite all = out_.rewrite;
+        out_ = {};
+        if (n_ct_) {
+            out_.tracks = true;
+            out_.rewrite = all;
+            out_.rewrite.max_len = out_.rewrite.hash_basis = 0;
+        }
+    }
+
+    // After a translation the match says nothing of addresses and ports any
+    // more.
     void leave_out_what_is_right() {
         auto &r = out_.rewrite;
         for (size_t i = 0; i < XF_KEY_WORDS; i++) {
+            if (translates_ && (i == 3 || (i >= 5 && i < XF_ND_WORD))) {
+                continue;
+            }
             r.mask[i] &=
                 ~match_.mask.word[i] | (r.value[i] ^ match_.key.word[i]);
             r.value[i] &= r.mask[i];
@@ -282,6 +455,9 @@ private:
     const Match &match_;
     bool hashed_ = false;
     bool sets_icmpv6_ = false;
+    bool sets_tuple_ = false;
+    bool translates_ = false;
+    uint32_t n_ct_ = 0;
 };
 
 }  // namespace

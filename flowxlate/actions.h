@@ -32,6 +32,7 @@ struct Actions {
     // has, for the input port.
     boost::container::static_vector<OdpPort, XF_GROUP_PORTS - 1> out_ports;
     uint32_t recirc_id = 0;  // For XF_RECIRC and XF_HASH_RECIRC.
+    bool tracks = false;     // Has a ct().
     xf_rewrite rewrite{};
 };
 

@@ -25,10 +25,12 @@ namespace {
 using MapRefs = boost::container::small_vector<bpf_map *, 16>;
 
 MapRefs maps_read(xdp_offload_bpf *s) {
-    return {s->maps.xf_buckets,   s->maps.xf_flows,    s->maps.xf_key_rests,
-            s->maps.xf_subtables, s->maps.xf_walks,    s->maps.xf_rewrites,
-            s->maps.xf_ports,     s->maps.xf_settings, s->maps.xf_groups,
-            s->maps.xf_group_tx,  s->maps.xf_tx_ports};
+    return {
+        s->maps.xf_buckets,   s->maps.xf_flows,     s->maps.xf_key_rests,
+        s->maps.xf_subtables, s->maps.xf_walks,     s->maps.xf_rewrites,
+        s->maps.xf_ports,     s->maps.xf_settings,  s->maps.xf_groups,
+        s->maps.xf_group_tx,  s->maps.xf_tx_ports,  s->maps.xf_zones,
+        s->maps.xf_conns,     s->maps.xf_conn_uses, s->maps.xf_conn_buckets};
 }
 
 MapRefs maps_written(xdp_offload_bpf *s) {
@@ -103,6 +105,8 @@ Failure BpfMaps::create(const Config &config) {
     // Two to four flows in a bucket of 15 when all are there, so that hardly
     // any overflows.
     n_buckets_ = std::bit_ceil(n_slots_ / 4 + 1);
+    n_conns_ = 2 * (config.max_connections + 1);
+    n_conn_buckets_ = std::bit_ceil(n_conns_ / 4 + 1);
     // Two of the flow cache's entries per flow: with twice as many, the sets
     // that are asked for more than they hold get rare, but the cache is then
     // too large for a CPU's own.
@@ -159,6 +163,9 @@ void BpfMaps::size_maps(xdp_offload_bpf *s) const {
     bpf_map__set_max_entries(m.xf_scratches, n_cpus_);
     bpf_map__set_max_entries(m.xf_misses, XF_MAX_PORTS * n_cpus_);
     bpf_map__set_max_entries(m.xf_copies, kCopiesBytes);
+    bpf_map__set_max_entries(m.xf_conns, n_conns_);
+    bpf_map__set_max_entries(m.xf_conn_uses, n_conns_);
+    bpf_map__set_max_entries(m.xf_conn_buckets, n_conn_buckets_);
 }
 
 void BpfMaps::set_constants(xdp_offload_bpf *s) const {
@@ -169,6 +176,8 @@ void BpfMaps::set_constants(xdp_offload_bpf *s) const {
     s->rodata->xf_n_slots = n_slots_;
     s->rodata->xf_slot_mask = slot_mask(n_slots_);
     s->rodata->xf_cache_bits = cache_bits_;
+    s->rodata->xf_conn_bucket_mask = n_conn_buckets_ - 1;
+    s->rodata->xf_conn_mask = conn_mask(n_conns_);
     std::copy(
         secret_.begin(), secret_.end(),
         const_cast<uint64_t *>(reinterpret_cast<const volatile uint64_t *>(
@@ -201,6 +210,12 @@ Failure BpfMaps::map_arrays() {
     map(m.xf_misses, &misses_);
     map(m.xf_settings, &settings_);
     map(m.xf_groups, &groups_);
+    map(m.xf_conn_buckets, &connections_.buckets);
+    map(m.xf_conns, &connections_.conns);
+    map(m.xf_conn_uses, &connections_.uses);
+    map(m.xf_zones, &connections_.zones);
+    connections_.settings = settings_;
+    connections_.secret = secret_;
     tables_.secret = secret_;
     set_max_tags(1);
     return failed;
@@ -273,6 +288,7 @@ Failure BpfMaps::open_trace(PortSlot slot, uint32_t tx_flag,
     bpf_map__set_map_flags(s->maps.xf_flow_cache, BPF_F_MMAPABLE);
     set_constants(s.get());
     s->rodata->xf_n_slots = 0;
+    s->rodata->xf_is_trace = 1;
     s->rodata->xf_in_port = index(slot);
     s->rodata->xf_tx_flag = tx_flag;
     *out = std::move(s);

@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "conn_table.h"
 #include "datapath.h"
 #include "flow_table.h"
 #include "recirc.h"
@@ -41,6 +42,7 @@ class BpfMaps : public Datapath {
 public:
     struct Config {
         uint32_t max_flows = 65536;
+        uint32_t max_connections = 65536;
     };
 
     // Creates the maps and has the kernel verify the program once.  Needs
@@ -97,6 +99,7 @@ public:
     Failure wait_for_programs();
 
     const TableMemory &tables() const { return tables_; }
+    const ConnMemory &connections() const { return connections_; }
     uint64_t misses(PortSlot slot, xf_miss reason) const;
     uint64_t searches(PortSlot slot) const;  // Past the flow cache.
     void clear_misses(PortSlot slot);
@@ -116,10 +119,13 @@ private:
     uint32_t n_cpus_ = 0;
     uint32_t n_slots_ = 0;
     uint32_t n_buckets_ = 0;
+    uint32_t n_conns_ = 0;  // Two for each connection.
+    uint32_t n_conn_buckets_ = 0;
     uint32_t cache_bits_ = 0;  // log2 of the flow cache's sets per CPU.
     std::array<uint64_t, XF_KEY_WORDS + 1> secret_{};
     std::vector<Mapping> mappings_;
     TableMemory tables_;
+    ConnMemory connections_;
     std::span<xf_port> ports_;
     std::span<xf_miss_row> misses_;
     std::span<xf_settings> settings_;

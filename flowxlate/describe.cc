@@ -108,6 +108,26 @@ void append_special(const xf_key &key, const xf_key &mask, std::string *s) {
         put("tpids", key.tpids, mask.tpids & kBoth, kBoth);
     }
     put("frag", key.nw_frag, mask.nw_frag, 0xff);
+    put("ct_state", key.ct_state, mask.ct_state, 0xffff);
+    put("ct_zone", key.ct_zone, mask.ct_zone, 0xffff);
+    put("ct_mark", key.ct_mark, mask.ct_mark, UINT32_MAX);
+    const auto *label = &key.word[XF_LABEL_WORD];
+    const auto *bits = &mask.word[XF_LABEL_WORD];
+    if (bits[0] | bits[1]) {
+        append(s, "ct_label=0x%llx%016llx", label[1], label[0]);
+        if ((bits[0] & bits[1]) != UINT64_MAX) {
+            append(s, "/0x%llx%016llx", bits[1], bits[0]);
+        }
+        *s += ",";
+    }
+}
+
+// Those are in host order.
+bool is_special(const Field &f) {
+    return f.key_off == offsetof(xf_key, ct_state)
+        || f.key_off == offsetof(xf_key, ct_zone)
+        || f.key_off == offsetof(xf_key, ct_mark)
+        || f.key_off == offsetof(xf_key, ct_label);
 }
 
 void end_list(std::string *s) {
@@ -142,7 +162,7 @@ std::string describe_fields(int cls, uint8_t proto, const xf_key &key,
 
     append_special(key, mask, &s);
     for (auto &f : fields()) {
-        if (!is_of(f, cls, proto)) {
+        if (!is_of(f, cls, proto) || is_special(f)) {
             continue;
         }
         const Bytes value(key_bytes + f.key_off, f.size);
@@ -175,7 +195,8 @@ std::vector<std::pair<std::string, std::string>> describe_mask(
     }
     const auto *bytes = reinterpret_cast<const std::byte *>(&mask);
     for (auto &f : fields()) {
-        const Bytes bits(bytes + f.key_off, is_of(f, cls, proto) ? f.size : 0);
+        const bool counts = is_of(f, cls, proto) && !is_special(f);
+        const Bytes bits(bytes + f.key_off, counts ? f.size : 0);
         if (!all(bits, std::byte{0})) {
             v.emplace_back(f.name, bits_text(bits));
         }
@@ -194,8 +215,8 @@ std::string describe_packet(const xf_packet &p) {
         && all({reinterpret_cast<const std::byte *>(p.key.nd_target),
                 sizeof p.key.nd_target},
                std::byte{0})) {
-        std::fill(all_bits.word + XF_LONG_KEY_WORDS,
-                  all_bits.word + XF_KEY_WORDS, 0);
+        std::fill(all_bits.word + XF_ND_WORD, all_bits.word + XF_INNER_WORD,
+                  0);
     }
     return describe_fields(static_cast<int>(p.cls), p.key.nw_proto, p.key,
                            all_bits);
@@ -215,8 +236,14 @@ std::string describe_changes(int cls, uint8_t proto, const xf_action &action,
         append(&s, "push_vlan(tpid=0x%04x,tci=0x%04x),",
                ntohs(action.tag[i].tpid), ntohs(action.tag[i].tci));
     }
+    for (uint32_t i = 0; i < XF_MAX_CT_STEPS && i < rewrite.n_ct_first; i++) {
+        s += describe_ct_step(rewrite.ct[i]);
+    }
     if (auto sets = describe_fields(cls, proto, value, mask); !sets.empty()) {
         s += "set(" + sets + "),";
+    }
+    for (uint32_t i = rewrite.n_ct_first; i < XF_MAX_CT_STEPS; i++) {
+        s += describe_ct_step(rewrite.ct[i]);
     }
     if (rewrite.max_len) {
         append(&s, "trunc(%u),", rewrite.max_len);

@@ -38,6 +38,9 @@ std::string describe_packet(const xf_packet &);
 std::string describe_changes(int cls, uint8_t proto, const xf_action &,
                              const xf_rewrite &);
 
+// "ct_clear,ct(commit,zone=1,nat),": one step of a flow (connections.cc).
+std::string describe_ct_step(const xf_ct_step &);
+
 std::string to_hex(Bytes);
 
 // Stores in '*out' the bytes of a text of hexadecimal digits; false if it is

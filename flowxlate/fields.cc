@@ -103,6 +103,11 @@ constexpr Field kFields[] = {
      IN_KEY(tcp_flags), kIp, Has::kTcp},
     // The outermost entry.
     {"mpls_lse", OVS_KEY_ATTR_MPLS, 0, 4, IN_KEY(mpls_lse), kMpls},
+    // Of the connection; the upper bytes of the state are zero.
+    {"ct_state", OVS_KEY_ATTR_CT_STATE, 0, 2, IN_KEY(ct_state), kIp},
+    {"ct_zone", OVS_KEY_ATTR_CT_ZONE, 0, 2, IN_KEY(ct_zone), kIp},
+    {"ct_mark", OVS_KEY_ATTR_CT_MARK, 0, 4, IN_KEY(ct_mark), kIp},
+    {"ct_labels", OVS_KEY_ATTR_CT_LABELS, 0, 16, IN_KEY(ct_label), kIp},
 };
 // clang-format on
 

@@ -8,6 +8,8 @@
 #include <cstring>
 #include <thread>
 
+#include "buckets.h"
+
 namespace flowxlate {
 namespace {
 
@@ -31,12 +33,12 @@ bool is_equal(const xf_rewrite &a, const xf_rewrite &b) {
     return !std::memcmp(&a, &b, sizeof a);
 }
 
-uint32_t key_length(const std::array<uint64_t, XF_KEY_WORDS> &mask) {
-    uint32_t last = XF_KEY_WORDS - 1;
-    while (last > 0 && !mask[last]) {
-        last--;
+uint32_t segments_of(const std::array<uint64_t, XF_KEY_WORDS> &mask) {
+    uint32_t segments = 0;
+    for (uint32_t i = 0; i < XF_KEY_WORDS; i++) {
+        segments |= mask[i] ? xf_segment_of(i) : 0;
     }
-    return xf_key_length(last);
+    return segments;
 }
 
 }  // namespace
@@ -97,20 +99,14 @@ xf_key FlowTable::mask_of(SubtableSlot slot) const {
     return mask;
 }
 
-xf_bucket &FlowTable::bucket1(uint64_t hash) {
-    return mem_.buckets[xf_hash_bucket1(hash) & (mem_.buckets.size() - 1)];
-}
-
-xf_bucket &FlowTable::bucket2(uint64_t hash) {
-    return mem_.buckets[xf_hash_bucket2(hash) & (mem_.buckets.size() - 1)];
-}
-
 uint64_t FlowTable::hash(SubtableSlot subtable, const xf_key &masked) const {
     uint64_t sum = xf_hash_word(index(subtable), mem_.secret[XF_KEY_WORDS]);
-    const uint32_t n = key_length(subtables_[index(subtable)].id.mask);
+    const uint32_t has = segments_of(subtables_[index(subtable)].id.mask);
 
-    for (uint32_t i = 0; i < n; i++) {
-        sum += xf_hash_word(masked.word[i], mem_.secret[i]);
+    for (uint32_t i = 0; i < XF_KEY_WORDS; i++) {
+        if (i < XF_SHORT_KEY_WORDS || (xf_segment_of(i) & has)) {
+            sum += xf_hash_word(masked.word[i], mem_.secret[i]);
+        }
     }
     return xf_hash_finish(sum);
 }
@@ -133,7 +129,7 @@ Reject FlowTable::get_subtable(const MaskId &id, SubtableSlot *slot,
     subtables_[index(*slot)] = {id, 0};
     std::copy(id.mask.begin(), id.mask.end(),
               mem_.subtables[index(*slot)].mask);
-    mem_.subtables[index(*slot)].n_words = key_length(id.mask);
+    mem_.subtables[index(*slot)].segments = segments_of(id.mask);
     return {};
 }
 
@@ -240,68 +236,6 @@ void FlowTable::set_live(FlowSlot slot, bool live) {
     publish(mem_.flows[index(slot)].live, live);
 }
 
-// Stores an entry in a free place of the bucket, if there is one.
-bool FlowTable::publish_in(xf_bucket &bucket, uint32_t entry) {
-    auto *end = std::end(bucket.entry);
-    auto *place = std::find(bucket.entry, end, 0);
-
-    if (place == end) {
-        return false;
-    }
-    publish(*place, entry);
-    if (place - bucket.entry >= bucket.used) {
-        publish(bucket.used, place - bucket.entry + 1);
-    }
-    return true;
-}
-
-bool FlowTable::publish_entry(uint64_t hash, FlowSlot slot) {
-    auto &first = bucket1(hash);
-    auto &second = bucket2(hash);
-    const uint32_t entry = entry_of(hash, slot);
-
-    if (publish_in(first, entry)) {
-        return true;
-    }
-    if (&first == &second) {
-        return false;
-    }
-    publish(first.overflow, first.overflow + 1);
-    if (publish_in(second, entry)) {
-        return true;
-    }
-    publish(first.overflow, first.overflow - 1);
-    return false;
-}
-
-FlowTable::Place FlowTable::find_entry(uint64_t hash, FlowSlot slot) {
-    for (auto *bucket : {&bucket1(hash), &bucket2(hash)}) {
-        auto *end = std::end(bucket->entry);
-        auto *e = std::find(bucket->entry, end, entry_of(hash, slot));
-        if (e != end) {
-            return {bucket, e};
-        }
-    }
-    return {};  // Not there: somebody else has written to the bucket.
-}
-
-void FlowTable::clear_entry(uint64_t hash, FlowSlot slot) {
-    const Place place = find_entry(hash, slot);
-    if (!place.entry) {
-        return;
-    }
-    publish(*place.entry, 0);
-    auto used = std::min<uint32_t>(place.bucket->used, XF_BUCKET_ENTRIES);
-    while (used && !place.bucket->entry[used - 1]) {
-        used--;
-    }
-    publish(place.bucket->used, used);
-    auto &first = bucket1(hash);
-    if (place.bucket != &first) {
-        publish(first.overflow, first.overflow - 1);
-    }
-}
-
 Reject FlowTable::insert(xf_class cls, const xf_key &key, const xf_key &mask,
                          const FlowAction &action, FlowSlot *slot) {
     SubtableSlot subtable;
@@ -322,7 +256,8 @@ Reject FlowTable::insert(xf_class cls, const xf_key &key, const xf_key &mask,
     }
 
     const FlowSlot filled = fill_slot(subtable, key, action.action, rewrite);
-    if (!publish_entry(hash(subtable, key), filled)) {
+    const uint64_t h = hash(subtable, key);
+    if (!bucket_pair(mem_.buckets, h).insert(entry_of(h, filled))) {
         free_flows_.push_back(filled);
         put_rewrite(rewrite);
         if (is_new) {
@@ -353,9 +288,8 @@ Reject FlowTable::replace(FlowSlot *slot, const FlowAction &action) {
     }
     const uint64_t h = hash(subtable, key);
     const FlowSlot filled = fill_slot(subtable, key, action.action, rewrite);
-    if (auto *entry = find_entry(h, *slot).entry) {
-        publish(*entry, entry_of(h, filled));
-    }
+    bucket_pair(mem_.buckets, h)
+        .replace(entry_of(h, *slot), entry_of(h, filled));
     set_live(filled, true);
     set_live(*slot, false);
     put_rewrite(old);
@@ -371,7 +305,8 @@ void FlowTable::remove(FlowSlot slot) {
     if (--subtables_[index(subtable)].n_flows == 0) {
         put_subtable(subtable);
     }
-    clear_entry(hash(subtable, key_in(slot)), slot);
+    const uint64_t h = hash(subtable, key_in(slot));
+    bucket_pair(mem_.buckets, h).erase(entry_of(h, slot));
     put_rewrite(rewrite);
     retired_.flows.push_back(slot);
     n_flows_--;

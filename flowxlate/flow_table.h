@@ -208,16 +208,6 @@ private:
     void set_live(FlowSlot, bool);
     xf_key key_in(FlowSlot) const;
     uint32_t entry_of(uint64_t hash, FlowSlot) const;
-    bool publish_entry(uint64_t hash, FlowSlot);
-    static bool publish_in(xf_bucket &, uint32_t entry);
-    struct Place {
-        xf_bucket *bucket = nullptr;
-        __u32 *entry = nullptr;
-    };
-    Place find_entry(uint64_t hash, FlowSlot);
-    void clear_entry(uint64_t hash, FlowSlot);
-    xf_bucket &bucket1(uint64_t hash);
-    xf_bucket &bucket2(uint64_t hash);
 
     TableMemory mem_;
     uint32_t slot_mask_;

@@ -98,6 +98,14 @@ bool is_metadata(uint16_t type) {
         || type == OVS_KEY_ATTR_DP_HASH;
 }
 
+// What ct() finds.
+bool is_of_connection(uint16_t type) {
+    return type == OVS_KEY_ATTR_CT_STATE || type == OVS_KEY_ATTR_CT_ZONE
+        || type == OVS_KEY_ATTR_CT_MARK || type == OVS_KEY_ATTR_CT_LABELS
+        || type == OVS_KEY_ATTR_CT_ORIG_TUPLE_IPV4
+        || type == OVS_KEY_ATTR_CT_ORIG_TUPLE_IPV6;
+}
+
 // What decode_tags() and decode_class() decode.
 bool nests(uint16_t type) {
     return type == OVS_KEY_ATTR_ETHERTYPE || type == OVS_KEY_ATTR_VLAN
@@ -127,6 +135,7 @@ private:
     Reject decode_frag();
     Reject decode_level(const Level &);
     Reject decode_attr(uint16_t type, Bytes key, Bytes mask);
+    bool is_zero_in_all(uint16_t type) const;
     void clear_special_bits(uint16_t type, Bytes key, std::byte *left) const;
 
     Match &m_;
@@ -262,8 +271,8 @@ Reject Decoder::decode_tags() {
     if (m_.n_tags < 1) {
         m_.mask.vlan_tci = 0xffff;
     }
-    if (m_.n_tags < 2) {
-        m_.mask.vlan2_tci = 0xffff;
+    if (m_.n_tags == 1) {
+        m_.mask.vlan2_tci = 0xffff;  // Without a first tag, there is none.
     }
     return {};
 }
@@ -374,8 +383,9 @@ Reject Decoder::decode_level(const Level &level) {
 }
 
 // Clears from 'left' what is not a plain field: the fragment type, if
-// decode_frag() has encoded it (there is one such attribute), and the high
-// byte of an ARP opcode, which is zero in every packet of the class.
+// decode_frag() has encoded it (there is one such attribute), and what is zero
+// in every packet: the high byte of an ARP opcode in those of the class, and
+// the upper half of a connection's state.
 void Decoder::clear_special_bits(uint16_t type, Bytes key,
                                  std::byte *left) const {
     size_t frag = 0;
@@ -387,17 +397,37 @@ void Decoder::clear_special_bits(uint16_t type, Bytes key,
                && key[offsetof(ovs_key_arp, arp_op)] == std::byte{0}) {
         left[offsetof(ovs_key_arp, arp_op)] = std::byte{0};
     }
+    if (type == OVS_KEY_ATTR_CT_STATE) {
+        for (size_t i = sizeof(xf_key::ct_state); i < key.size(); i++) {
+            left[i] &= key[i];
+        }
+    }
     if (frag && m_.mask.nw_frag == 0xff) {
         left[frag] = std::byte{0};
     }
 }
 
-// Encodes one attribute; 'key' is empty if only the mask has it.
+// Is the attribute zero in every packet that may come to this flow?  What is
+// of a connection is until ct() has seen the packet, which then is
+// recirculated, and always where there is no ct().
+bool Decoder::is_zero_in_all(uint16_t type) const {
+    const bool is_ip = m_.cls == XF_CLASS_IPV4 || m_.cls == XF_CLASS_IPV6;
+    return rule_of(type).zero_at_ingress
+        && !(is_of_connection(type) && m_.recirc_id && is_ip);
+}
+
+// Encodes one attribute; 'key' is empty if only the mask has it, which then is
+// zero in the packets.
 Reject Decoder::decode_attr(uint16_t type, Bytes key, Bytes mask) {
     boost::container::small_vector<std::byte, 64> left(mask.begin(),
                                                        mask.end());
+    boost::container::small_vector<std::byte, 64> zeros;
 
-    if (!key.empty()) {
+    if (key.empty() && is_of_connection(type)) {
+        zeros.resize(mask.size());
+        key = {zeros.data(), zeros.size()};
+    }
+    if (!key.empty() && !is_zero_in_all(type)) {
         encode_fields(m_, type, key, mask, &m_.key, &m_.mask,
                       {left.data(), left.size()});
         clear_special_bits(type, key, left.data());
@@ -407,7 +437,7 @@ Reject Decoder::decode_attr(uint16_t type, Bytes key, Bytes mask) {
     if (type == OVS_KEY_ATTR_TUNNEL && key.empty()) {
         return {};
     }
-    if (rule_of(type).zero_at_ingress) {
+    if (is_zero_in_all(type)) {
         m_.skb_mark |= type == OVS_KEY_ATTR_SKB_MARK && !all_zero(mask);
         m_.skb_priority |= type == OVS_KEY_ATTR_PRIORITY && !all_zero(mask);
         for (size_t i = 0; i < left.size(); i++) {

@@ -65,13 +65,16 @@ Failure Offload::init() {
     if (auto f = shaping_.open()) {
         return f;
     }
-    if (auto f = maps_.create({.max_flows = settings_.max_flows})) {
+    if (auto f =
+            maps_.create({.max_flows = settings_.max_flows,
+                          .max_connections = settings_.max_connections})) {
         return f;
     }
     if (auto f = clock_.open()) {
         return f;
     }
     table_ = std::make_unique<FlowTable>(maps_.tables());
+    connections_ = std::make_unique<ConnTable>(maps_.connections());
     flows_ =
         std::make_unique<Flows>(table_.get(), &ports_, &binder_, &changes_);
     wake_fd_ = Fd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
@@ -289,6 +292,9 @@ Reject Offload::translate(const ovs_offload_flow &flow, Rule *w) {
     if (w->actions.verdict == XF_HASH_RECIRC && !can_hash_) {
         return {"action", "hash", EOPNOTSUPP};
     }
+    if (auto r = check_tracking(flow, *w)) {
+        return r;
+    }
     auto device_of = [&](OdpPort port) {
         const auto ifindex = ask().port_ifindex(flow.dpif_type, port);
         if (index(ifindex) <= 0) {
@@ -301,6 +307,24 @@ Reject Offload::translate(const ovs_offload_flow &flow, Rule *w) {
         w->out.push_back(device_of(port));
     }
     return {};
+}
+
+// Connections are those of the userspace datapath, if OVS tells of them.
+Reject Offload::check_tracking(const ovs_offload_flow &flow,
+                               const Rule &rule) const {
+    const xf_key &mask = rule.match.mask;
+    const bool matches = mask.word[4] || mask.word[XF_LABEL_WORD]
+                      || mask.word[XF_LABEL_WORD + 1];
+    if (!matches && !rule.actions.tracks) {
+        return {};
+    }
+    if (flow.dpif_type != std::string_view(kUserspaceDatapath)) {
+        return rule.actions.tracks ? Reject{"action", "ct", EOPNOTSUPP}
+                                   : Reject{"match", "ct_state", EOPNOTSUPP};
+    }
+    return connections_->is_open()
+             ? Reject{}
+             : Reject{"action", "ct_not_told", EOPNOTSUPP};
 }
 
 // Tags that OVS begins or ceases to look behind change what packets match.  No
@@ -709,11 +733,13 @@ bool Offload::take_retired(Retired *r) {
         r->bindings = binder_.take_retired();
         r->flows = table_->take_retired();
         r->ports = ports_.take_retired();
+        r->connections = connections_->take_retired();
     } catch (...) {
         retire_again(*r);
         throw;
     }
-    return !r->flows.empty() || !r->ports.empty() || !r->bindings.empty();
+    return !r->flows.empty() || !r->ports.empty() || !r->bindings.empty()
+        || !r->connections.empty();
 }
 
 // Called with mutex_.  Needs no memory: they keep their room.
@@ -721,6 +747,7 @@ void Offload::retire_again(const Retired &r) {
     table_->retire_again(r.flows);
     binder_.retire_again(r.bindings);
     ports_.retire_again(r.ports);
+    connections_->retire_again(r.connections);
 }
 
 // Gives back what was retired before a grace period.
@@ -744,6 +771,7 @@ void Offload::reclaim() {
     table_->release(retired.flows);
     binder_.release(retired.bindings);
     ports_.release(retired.ports);
+    connections_->release(retired.connections);
 }
 
 void Offload::log(ovs_offload_log_level level, const std::string &line) const {

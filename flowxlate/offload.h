@@ -65,6 +65,7 @@
 #include "bpf_maps.h"
 #include "changes.h"
 #include "clock.h"
+#include "conn_table.h"
 #include "damping.h"
 #include "devices.h"
 #include "eviction.h"
@@ -113,15 +114,17 @@ public:
     void leave();
     bool flow_wanted(const Ufid &);
     int take_copy(std::string_view dpif_type, ovs_offload_copy *);
+    ConnTable &connections() { return *connections_; }
 
-    // What the commands xdp-offload/show, stats, top-flows, rejects, explain
-    // and trace print.  Arguments are not trusted.
+    // What the commands xdp-offload/show, stats, top-flows, rejects, explain,
+    // trace and connections print.  Arguments are not trusted.
     std::string show();
     std::string stats();
     std::string top_flows(size_t n, Order);
     std::string rejects();
     std::string explain(const std::string &filter);
     std::string trace(const std::string &port, const std::string &packet);
+    std::string connections(const std::string &filter);
 
 private:
     // Holds mutex_.  What has changed meanwhile is told to others after it has
@@ -153,6 +156,7 @@ private:
     Reject put(const Ufid &, Rule *, uint32_t vlan_limit);
     void refuse(const ovs_offload_flow &, const Reject &why,
                 uint64_t port_events);
+    Reject check_tracking(const ovs_offload_flow &, const Rule &) const;
     void prepare_group() REQUIRES(worker_role_);
     void follow_vlan_limit(uint32_t) REQUIRES(mutex_);
     void to_abi(const FlowStats &, ovs_offload_stats *) REQUIRES(mutex_);
@@ -194,6 +198,7 @@ private:
         FlowTable::Retired flows;
         Binder::Retired bindings;
         std::vector<PortSlot> ports;
+        std::vector<uint32_t> connections;
     };
     bool take_retired(Retired *);
     void retire_again(const Retired &) REQUIRES(mutex_);
@@ -290,6 +295,7 @@ private:
     Binder binder_ GUARDED_BY(mutex_){&maps_, &ports_};
     std::unique_ptr<FlowTable> table_ GUARDED_BY(mutex_);
     std::unique_ptr<Flows> flows_ GUARDED_BY(mutex_);
+    std::unique_ptr<ConnTable> connections_;  // With a lock of its own.
     uint16_t n_groups_prepared_ GUARDED_BY(worker_role_) =
         1;  // Slot 0 needs none.
     Refusals refusals_ GUARDED_BY(mutex_);

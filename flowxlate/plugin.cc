@@ -115,6 +115,36 @@ bool flow_wanted(void *self, const uint8_t *ufid) {
     return self_of(self).flow_wanted(Ufid::from(ufid));
 }
 
+ConnTable &connections_of(void *self) { return self_of(self).connections(); }
+
+int ct_open(void *self, const ovs_offload_ct_settings *settings) {
+    if (!is_complete(settings)) {
+        return EPROTO;
+    }
+    return guarded([&] { return connections_of(self).open(*settings); });
+}
+
+void ct_close(void *self) { connections_of(self).close(); }
+
+void ct_settings(void *self, const ovs_offload_ct_settings *settings) {
+    if (is_complete(settings)) {
+        connections_of(self).set(*settings);
+    }
+}
+
+int ct_put(void *self, const ovs_offload_ct *ct, uint64_t *handle) {
+    if (!is_complete(ct)) {
+        return EPROTO;
+    }
+    return guarded([&] { return connections_of(self).put(*ct, handle); });
+}
+
+void ct_del(void *self, uint64_t handle) { connections_of(self).del(handle); }
+
+bool ct_use(void *self, uint64_t handle, ovs_offload_ct_use *use) {
+    return is_complete(use) && connections_of(self).use(handle, use);
+}
+
 template <typename Fn>
 char *reply_of(Fn fn) {
     char *reply = nullptr;
@@ -166,6 +196,11 @@ char *trace(void *self, int, const char *argv[]) {
     return reply_of([=] { return self_of(self).trace(argv[1], argv[2]); });
 }
 
+char *connections(void *self, int argc, const char *argv[]) {
+    return reply_of(
+        [=] { return self_of(self).connections(argc > 1 ? argv[1] : ""); });
+}
+
 constexpr ovs_offload_command kCommands[] = {
     {"xdp-offload/show", "", 0, 0, show},
     {"xdp-offload/stats", "", 0, 0, stats},
@@ -173,6 +208,7 @@ constexpr ovs_offload_command kCommands[] = {
     {"xdp-offload/rejects", "", 0, 0, rejects},
     {"xdp-offload/explain", "[REASON|PORT|UFID]", 0, 1, explain},
     {"xdp-offload/trace", "PORT FLOW|HEX", 2, 2, trace},
+    {"xdp-offload/connections", "[zone=N]", 0, 1, connections},
 };
 
 constexpr ovs_offload_ops kOps = {
@@ -193,6 +229,12 @@ constexpr ovs_offload_ops kOps = {
     .n_commands = std::size(kCommands),
     .take_copy = take_copy,
     .flow_wanted = flow_wanted,
+    .ct_open = ct_open,
+    .ct_close = ct_close,
+    .ct_settings = ct_settings,
+    .ct_put = ct_put,
+    .ct_del = ct_del,
+    .ct_use = ct_use,
 };
 
 }  // namespace

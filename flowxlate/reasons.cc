@@ -45,6 +45,33 @@ constexpr Row kRows[] = {
      "a field between two outputs.",
      "Put outputs last in the OpenFlow actions, so that all ports get the "
      "same packet, and truncate for none of several."},
+    {"action/ct",
+     "The flow sends packets to connection tracking in the kernel datapath, "
+     "or "
+     "packets that are not IP, or in a way unknown to XDP.",
+     kNothing},
+    {"action/ct_alg",
+     "The flow sends packets to connection tracking with a helper (alg=ftp), "
+     "which reads what they carry.",
+     kNothing},
+    {"action/ct_force",
+     "The flow may end connections of the other direction (ct with force).",
+     "Leave force out, unless connections that the other side has begun must "
+     "be "
+     "ended."},
+    {"action/ct_not_told",
+     "The flow has to do with connections, of which OVS does not tell the "
+     "plugin.",
+     "Run the ovs-vswitchd that belongs to the plugin.  If it is, OVS has two "
+     "userspace datapaths (ovs-appctl dpctl/show): delete the one that is not "
+     "used."},
+    {"action/set_after_ct",
+     "The flow sets addresses or ports twice, with connection tracking "
+     "between.",
+     kNothing},
+    {"action/too_many_ct",
+     "The flow sends packets to connection tracking more than three times.",
+     kNothing},
     {"action/hash",
      "The flow hashes packets (select groups, bonds) with an algorithm, or an "
      "OVS build, whose hash the program cannot compute.",
@@ -247,7 +274,7 @@ constexpr Row kRows[] = {
      kNothing},
     {"miss/recirculation",
      "The packet was recirculated, and no flow in XDP matches it then, or it "
-     "would pass more than four flows.",
+     "would pass more than eight flows or connections.",
      "xdp-offload/explain lists the flows that are not in XDP, with reasons; "
      "until the next flow is there, OVS executes the whole packet."},
     {"miss/tx-port", "The output port cannot take frames from XDP now.",
@@ -265,6 +292,30 @@ constexpr Row kRows[] = {
      "The checksum of the packet has to be completed, which is limited to "
      "4096 bytes.",
      "A smaller MTU, or the sender's checksum offload off."},
+    {"miss/ct-packet",
+     "Connection tracking of a packet that is not a plain one: a fragment, an "
+     "ICMP error, another protocol than TCP, UDP and ICMP, FTP or TFTP, or "
+     "with "
+     "a bad header.",
+     kNothing},
+    {"miss/ct-unknown",
+     "Connection tracking of a packet of no connection that is known, where "
+     "OVS has to make one or to find the packet invalid.",
+     "The first packet of a connection always takes this way.  If others do, "
+     "xdp-offload/show says whether there is room for all connections "
+     "(other_config:xdp-offload-max-connections)."},
+    {"miss/ct-state",
+     "The packet may change the state of its connection (SYN, FIN, RST, the "
+     "first answer, one after the time-out), or follows one that may, which "
+     "OVS "
+     "has not seen yet.",
+     kNothing},
+    {"miss/ct-window",
+     "A TCP packet that is not in the window of its connection: OVS judges "
+     "it.",
+     kNothing},
+    {"miss/ct-change",
+     "The packet would change the mark or label of its connection.", kNothing},
     {"miss/internal", "The program has found a table to be inconsistent.",
      "A bug: please report it."},
 };
@@ -324,7 +375,7 @@ Table make_table() {
     }
     for (auto *what :
          {"duplicate_attribute", "attribute_length", "action_length", "output",
-          "push_vlan", "pop_vlan", "trunc", "hash", "recirc", "set"}) {
+          "push_vlan", "pop_vlan", "trunc", "hash", "recirc", "set", "ct"}) {
         add_malformed(&t, what);
     }
     return t;

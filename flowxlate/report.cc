@@ -162,6 +162,7 @@ std::string Offload::show() {
         }
     }
     show_tables(view, maps_.memory_bytes(), &s);
+    show_connections(*connections_, &s);
     show_persistence(&s);
     FlowStats all = flows_->past();
     for (auto &sum : sums) {

@@ -11,6 +11,7 @@ namespace {
 
 constexpr uint32_t kMinFlows = 16;
 constexpr uint32_t kMaxFlows = 1U << 24;
+constexpr uint32_t kMaxConnections = 1U << 20;
 constexpr uint32_t kMinOrphanTimeout = 10;
 constexpr uint32_t kMaxSeconds = 86400;
 
@@ -52,6 +53,11 @@ Reject Settings::set(const ovs_offload_option &option) {
         return parse_number(value, kMinFlows, kMaxFlows,
                             "not a number from 16 to 16777216, ignored",
                             &max_flows);
+    }
+    if (key == "xdp-offload-max-connections") {
+        return parse_number(value, 1, kMaxConnections,
+                            "not a number from 1 to 1048576, ignored",
+                            &max_connections);
     }
     if (key == "xdp-offload-handover") {
         return parse_seconds(value, 0,

@@ -13,6 +13,7 @@ namespace flowxlate {
 
 struct Settings {
     uint32_t max_flows = 65536;
+    uint32_t max_connections = 65536;
     bool allow_generic = false;  // Generic XDP where there is no native mode.
     bool system_ports = false;   // Of the userspace datapath.
     bool persist = true;         // Flows survive this process.

@@ -193,7 +193,8 @@ void trace_stages(const View &view, const TraceProgram::Outcome &o,
 std::string trace_text(const View &view, const Port &port,
                        std::span<const std::byte> frame,
                        const TraceProgram::Outcome &o,
-                       std::span<const uint32_t> cpus) {
+                       std::span<const uint32_t> cpus,
+                       const ConnMemory &connections) {
     std::string s;
     const bool hit = o.first != FlowSlot::kNone;
     append(&s, "%zu bytes enter through %s\n", frame.size(),
@@ -210,6 +211,7 @@ std::string trace_text(const View &view, const Port &port,
                describe_packet(o.packet).c_str());
         trace_lookup(view, o, cpus, &s);
         trace_stages(view, o, &s);
+        s += describe_connections(o.plan, connections);
     } else {
         s += "parsed: no\n";
     }
@@ -299,7 +301,8 @@ std::string Offload::trace_in_xdp(const std::string &port_name,
     *dpif_type =
         port->in_kernel_datapath ? kKernelDatapath : kUserspaceDatapath;
     return trace_text(view(), *port, frame, outcome,
-                      maps_.cpus_that_predict(outcome.cached));
+                      maps_.cpus_that_predict(outcome.cached),
+                      maps_.connections());
 }
 
 }  // namespace flowxlate

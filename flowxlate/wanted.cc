@@ -25,6 +25,7 @@ constexpr struct {
     {"parked", "mask_evicted", Ends::kWithRoom},
     {"parked", "no_memory", Ends::kAtOnce},
     {"parked", "flushed", Ends::kAtOnce},
+    {"action", "ct_not_told", Ends::kPerhaps},
     {"table", "flows", Ends::kWithRoom},
     {"table", "masks", Ends::kWithRoom},
     {"table", "buckets", Ends::kPerhaps},

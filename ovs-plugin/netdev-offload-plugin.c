@@ -22,6 +22,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "conntrack.h"
 #include "dp-packet.h"
 #include "dpif.h"
 #include "dpif-netdev.h"
@@ -1493,4 +1494,21 @@ bool
 netdev_offload_plugin_is_learning(void)
 {
     return *learning_get();
+}
+
+/* Has the plugin, which must be loaded, execute ct() for packets of the
+ * connections in 'ct', those of a userspace datapath, until 'ct' is
+ * destroyed. */
+void
+netdev_offload_plugin_attach_conntrack(struct conntrack *ct)
+{
+    int error = conntrack_offload_attach(ct, ops, self);
+
+    if (error == EBUSY) {
+        VLOG_WARN("there is more than one userspace datapath: plugin '%s' "
+                  "executes ct() in none of them", ops->type);
+    } else if (error && error != EOPNOTSUPP) {
+        VLOG_WARN("plugin '%s' does not execute ct() (%s)", ops->type,
+                  ovs_strerror(error));
+    }
 }

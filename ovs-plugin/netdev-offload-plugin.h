@@ -47,6 +47,7 @@
 extern "C" {
 #endif
 
+struct conntrack;
 struct dp_packet;
 struct dpif_flow_attrs;
 struct dpif_flow_stats;
@@ -85,6 +86,8 @@ uint64_t netdev_offload_plugin_copies(void);
 void netdev_offload_plugin_copies_wait(uint64_t seen);
 void netdev_offload_plugin_set_learning(bool);
 bool netdev_offload_plugin_is_learning(void);
+
+void netdev_offload_plugin_attach_conntrack(struct conntrack *);
 
 void netdev_offload_plugin_set_tracer(netdev_offload_plugin_tracer *);
 
@@ -226,6 +229,11 @@ static inline bool
 netdev_offload_plugin_is_learning(void)
 {
     return false;
+}
+
+static inline void
+netdev_offload_plugin_attach_conntrack(struct conntrack *ct OVS_UNUSED)
+{
 }
 
 static inline void

@@ -528,7 +528,7 @@ Fd bare_redirect(int devmap) {
 }
 
 // Older kernels prune less: docs/kernels.md has their figures.
-constexpr uint32_t kMaxVerified = 50000;
+constexpr uint32_t kMaxVerified = 100000;
 
 uint32_t median(std::vector<uint32_t> v) {
     std::nth_element(v.begin(), v.begin() + v.size() / 2, v.end());

@@ -30,7 +30,7 @@ FlowSpec::FlowSpec(xf_class c, uint16_t eth_type) : cls(c) {
     mask.in_port = mask.recirc = UINT16_MAX;
     key.eth_type = htons(eth_type);
     mask.eth_type = 0xffff;
-    mask.vlan_tci = mask.vlan2_tci = 0xffff;
+    mask.vlan_tci = 0xffff;
     action.verdict = XF_DROP;
 }
 
@@ -41,11 +41,13 @@ FlowSpec FlowSpec::l2(uint16_t eth_type) {
 FlowSpec &FlowSpec::vid(uint16_t vid) {
     key.vlan_tci = htons(vid | XF_VLAN_PRESENT);
     mask.vlan_tci = htons(0x0fff | XF_VLAN_PRESENT);
+    mask.vlan2_tci = 0xffff;
     return *this;
 }
 
 FlowSpec &FlowSpec::any_tag() {
     key.vlan_tci = mask.vlan_tci = htons(XF_VLAN_PRESENT);
+    mask.vlan2_tci = 0xffff;
     return *this;
 }
 

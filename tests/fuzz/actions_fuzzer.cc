@@ -2,9 +2,9 @@
 // decode_actions() on arbitrary bytes, for packets of several kinds, with none
 // to two tags.
 //
-// A model carries out the list on a packet's stack of tags and on its fields.
-// What is accepted must do the same, and everything that the program can do
-// must be accepted.
+// A model carries out the list on a packet's stack of tags, on its fields and
+// on what ct() has found.  What is accepted must do the same, and everything
+// that the program can do must be accepted.
 #include "flowxlate/actions.h"
 
 #include <arpa/inet.h>
@@ -12,6 +12,7 @@
 #include <netinet/in.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <map>
 #include <optional>
@@ -94,12 +95,23 @@ std::vector<Kind> make_kinds() {
     nd.mask.nw_frag = 0xff;
     nd.key.tp_src = htons(135);
     nd.mask.tp_src = nd.mask.tp_dst = htons(0xff);
+    // Whose addresses and ports a translation may change.
+    Match again = udp;
+    again.recirc_id = 4;
+    again.key.ipv4_src = htonl(0x0a000001);
+    again.mask.ipv4_src = 0xffffffff;
+    again.key.tp_dst = htons(80);
+    again.mask.tp_dst = 0xffff;
+    Match arp_again = match_of(XF_CLASS_ARP, ETH_P_ARP, 0);
+    arp_again.recirc_id = 4;
     return {
         kind_of(match_of(XF_CLASS_L2, 0x88b5, 0), {}),
         kind_of(match_of(XF_CLASS_ARP, ETH_P_ARP, 0), {kArpPlaces}),
         kind_of(udp, {kTosAndTtl, kUdpPlaces}),
         kind_of(later, {kTosAndTtl}),
         kind_of(nd, {kNdPlaces}),
+        kind_of(again, {kTosAndTtl, kUdpPlaces}),
+        kind_of(arp_again, {kArpPlaces}),
     };
 }
 
@@ -141,6 +153,60 @@ size_t size_of(uint16_t attr) {
     return it == kSizes.end() ? 0 : it->second;
 }
 
+// What ct() sees of a packet, if a translation swaps some bits.
+struct Seen {
+    xf_ct_step ct;
+    bool cleared;  // What had been found before was forgotten.
+    std::array<uint64_t, 5> tuple;
+
+    bool operator==(const Seen &o) const {
+        return !std::memcmp(&ct, &o.ct, sizeof ct) && cleared == o.cleared
+            && tuple == o.tuple;
+    }
+};
+
+// A packet on its way through the list.
+class Packet {
+public:
+    Packet(const xf_key &key, bool recirculated)
+        : key_(key), is_dirty_(recirculated) {}
+
+    void set(const __u64 *value, const __u64 *mask) {
+        for (size_t i = 0; i < XF_KEY_WORDS; i++) {
+            key_.word[i] = (key_.word[i] & ~mask[i]) | value[i];
+        }
+    }
+    void clear() { cleared_ = is_dirty_; }
+    void track(xf_ct_step ct) {
+        if (ct.flags & XF_CT_CLEAR) {
+            clear();
+        }
+        ct.flags &= ~XF_CT_CLEAR;
+        seen_.push_back({ct,
+                         cleared_,
+                         {key_.word[3] >> 32, key_.word[5], key_.word[6],
+                          key_.word[7], key_.word[8]}});
+        is_dirty_ = true;
+        cleared_ = false;
+        if (ct.flags & XF_CT_NAT) {
+            key_.tp_src ^= 0x5555;
+            key_.tp_dst ^= 0x5555;
+            for (size_t i = 5; i < XF_ND_WORD; i++) {
+                key_.word[i] ^= 0x5555555555555555;
+            }
+        }
+    }
+
+    const std::vector<Seen> &seen() const { return seen_; }
+    const xf_key &key() const { return key_; }
+    bool cleared() const { return cleared_; }
+
+private:
+    xf_key key_;
+    bool is_dirty_, cleared_ = false;
+    std::vector<Seen> seen_;
+};
+
 class Model {
 public:
     Model(const Kind &kind, unsigned n_tags) : kind_(kind) {
@@ -174,6 +240,10 @@ public:
             case OVS_ACTION_ATTR_SET:
             case OVS_ACTION_ATTR_SET_MASKED:
                 return set(payload, type == OVS_ACTION_ATTR_SET_MASKED);
+            case OVS_ACTION_ATTR_CT:
+                return track(payload);
+            case OVS_ACTION_ATTR_CT_CLEAR:
+                return clear();
             default:
                 return false;
         }
@@ -183,13 +253,21 @@ public:
         return !done_.ports.empty() || done_.recirc ? std::optional(done_)
                                                     : std::nullopt;
     }
-    // Its fields as they are then, if they were 'key'.
-    xf_key fields(const xf_key &key) const {
-        xf_key k;
-        for (size_t i = 0; i < XF_KEY_WORDS; i++) {
-            k.word[i] = (key.word[i] & ~mask_.word[i]) | value_.word[i];
+    bool tracks() const { return tracks_; }
+    bool translates() const { return translates_; }
+    // What has become of a packet with 'key'.
+    Packet carry_out(const xf_key &key) const {
+        Packet p(key, kind_.match.recirc_id != 0);
+        for (const Change &c : changes_) {
+            if (c.ct.flags & XF_CT_TRACK) {
+                p.track(c.ct);
+            } else if (c.ct.flags) {
+                p.clear();
+            } else {
+                p.set(c.value.word, c.mask.word);
+            }
         }
-        return k;
+        return p;
     }
 
 private:
@@ -252,6 +330,7 @@ private:
             || (size_of(a->type) && size != size_of(a->type))) {
             return false;
         }
+        value_ = mask_ = {};
         for (size_t i = 0; i < size; i++) {
             const std::byte mask = masked             ? a->payload[size + i]
                                  : is_set(a->type, i) ? std::byte{0xff}
@@ -261,7 +340,86 @@ private:
                 return false;
             }
         }
-        return true;
+        changes_.push_back({value_, mask_, {}});
+        return !is_of_tuple(mask_) || place_set();
+    }
+
+    static bool is_of_tuple(const xf_key &mask) {
+        return mask.tp_src || mask.tp_dst || mask.word[5] || mask.word[6]
+            || mask.word[7] || mask.word[8];
+    }
+
+    // The program sets once, before some of the ct().
+    bool place_set() {
+        const size_t place = n_steps_ - ends_with_clear_;
+        if (!place_) {
+            place_ = place;
+        }
+        return *place_ == place;
+    }
+
+    bool is_ip() const {
+        return kind_.match.cls == XF_CLASS_IPV4
+            || kind_.match.cls == XF_CLASS_IPV6;
+    }
+
+    bool clear() {
+        const bool nothing = !n_steps_ && !kind_.match.recirc_id;
+        if (nothing || ends_with_clear_) {
+            return true;
+        }
+        xf_ct_step step{};
+        step.flags = XF_CT_CLEAR;
+        changes_.push_back({{}, {}, step});
+        ends_with_clear_ = true;
+        return is_ip() && ++n_steps_ <= XF_MAX_CT_STEPS;
+    }
+
+    bool track(Bytes payload) {
+        xf_ct_step step{};
+        step.flags = XF_CT_TRACK;
+        AttrReader reader(payload);
+        while (auto a = reader.next()) {
+            if (!add_to(&step, *a)) {
+                return false;
+            }
+        }
+        changes_.push_back({{}, {}, step});
+        tracks_ = true;
+        translates_ |= (step.flags & XF_CT_NAT) != 0;
+        n_steps_ += !ends_with_clear_;
+        ends_with_clear_ = false;
+        return !reader.malformed() && is_ip() && n_steps_ <= XF_MAX_CT_STEPS;
+    }
+
+    // What is only of new connections does not matter.
+    static bool add_to(xf_ct_step *step, const Attr &a) {
+        switch (a.type) {
+            case OVS_CT_ATTR_COMMIT:
+                step->flags |= XF_CT_COMMIT;
+                return true;
+            case OVS_CT_ATTR_NAT:
+                step->flags |= XF_CT_NAT;
+                return true;
+            case OVS_CT_ATTR_ZONE:
+                return read_exactly(a.payload, &step->zone);
+            case OVS_CT_ATTR_MARK:
+                step->flags |= XF_CT_MARK;
+                return a.payload.size() == 8
+                    && read_exactly(a.payload.first(4), &step->mark)
+                    && read_exactly(a.payload.last(4), &step->mark_mask)
+                    && !(step->mark & ~step->mark_mask);
+            case OVS_CT_ATTR_LABELS:
+                step->flags |= XF_CT_LABEL;
+                return a.payload.size() == 32
+                    && read_exactly(a.payload.first(16), &step->label)
+                    && read_exactly(a.payload.last(16), &step->label_mask)
+                    && !(step->label[0] & ~step->label_mask[0])
+                    && !(step->label[1] & ~step->label_mask[1]);
+            default:
+                return a.type == OVS_CT_ATTR_TIMEOUT
+                    || a.type == OVS_CT_ATTR_EVENTMASK;
+        }
     }
 
     // Without a mask, all but the IP protocol and the fragment type.
@@ -288,10 +446,20 @@ private:
             && i == 8 && value == std::byte{0};
     }
 
+    // A set; or a ct(), or a ct_clear.
+    struct Change {
+        xf_key value, mask;
+        xf_ct_step ct;
+    };
+
     const Kind &kind_;
     Outcome done_;
-    xf_key value_{}, mask_{};
-    bool sets_icmpv6_ = false;
+    std::vector<Change> changes_;
+    xf_key value_{}, mask_{};  // Of one set.
+    bool sets_icmpv6_ = false, tracks_ = false, translates_ = false;
+    size_t n_steps_ = 0;  // A ct_clear and the ct() behind it are one.
+    bool ends_with_clear_ = false;
+    std::optional<size_t> place_;  // Steps before the sets.
 };
 
 // What the program makes of a packet for 'a'; nothing if it drops it.
@@ -300,7 +468,8 @@ std::optional<Outcome> carry_out(const Actions &a, unsigned n_tags) {
     if (a.verdict == XF_DROP) {
         CHECK(a.n_pop == 0 && a.push.empty());
         CHECK(a.out_ports.empty() && a.recirc_id == 0);
-        CHECK(!FlowAction(xf_action{}, a.rewrite).rewrites());
+        CHECK(!a.rewrite.max_len && !a.rewrite.hash_basis);
+        CHECK(a.tracks || !FlowAction(xf_action{}, a.rewrite).rewrites());
         return {};
     }
     CHECK(a.n_pop <= n_tags);
@@ -328,22 +497,66 @@ std::optional<Outcome> carry_out(const Actions &a, unsigned n_tags) {
     return o;
 }
 
+// What the program makes of a packet's fields and its connection.
+Packet carry_out(const xf_rewrite &r, const xf_key &key, bool recirculated) {
+    Packet p(key, recirculated);
+    for (uint32_t i = 0; i <= XF_MAX_CT_STEPS; i++) {
+        if (i == r.n_ct_first) {
+            p.set(r.value, r.mask);
+        }
+        if (i == XF_MAX_CT_STEPS) {
+            break;
+        }
+        if (r.ct[i].flags & XF_CT_TRACK) {
+            p.track(r.ct[i]);
+        } else if (r.ct[i].flags) {
+            CHECK(r.ct[i].flags == XF_CT_CLEAR);
+            p.clear();
+        }
+    }
+    return p;
+}
+
+// The steps that there are come first.
+void check_steps(const Actions &a, const Model &model) {
+    const xf_ct_step none{};
+    bool tracks = false;
+    uint32_t n = 0;
+    while (n < XF_MAX_CT_STEPS && a.rewrite.ct[n].flags) {
+        tracks |= (a.rewrite.ct[n++].flags & XF_CT_TRACK) != 0;
+    }
+    CHECK(a.rewrite.n_ct_first <= n);
+    CHECK(a.tracks == tracks && model.tracks() == tracks);
+    for (; n < XF_MAX_CT_STEPS; n++) {
+        CHECK(!std::memcmp(&a.rewrite.ct[n], &none, sizeof none));
+    }
+}
+
 // Packets of the flow, with zeros, ones and something else in all other bits.
-void check_fields(const Kind &kind, const Model &model, const xf_rewrite &r) {
+void check_fields(const Kind &kind, const Model &model, const Actions &a) {
     const Match &m = kind.match;
+    const xf_rewrite &r = a.rewrite;
     for (const uint64_t noise : {0ULL, ~0ULL, 0x5a3c96f00f69c3a5ULL}) {
-        xf_key before, after;
+        xf_key before;
         for (size_t i = 0; i < XF_KEY_WORDS; i++) {
             before.word[i] = m.key.word[i] | (noise & ~m.mask.word[i]);
-            after.word[i] = (before.word[i] & ~r.mask[i]) | r.value[i];
         }
-        const xf_key wanted = model.fields(before);
-        CHECK(!std::memcmp(&after, &wanted, sizeof after));
+        const Packet got = carry_out(r, before, m.recirc_id != 0);
+        const Packet wanted = model.carry_out(before);
+        CHECK(got.seen() == wanted.seen());
+        CHECK(a.verdict == XF_DROP
+              || !std::memcmp(&got.key(), &wanted.key(), sizeof(xf_key)));
+        // Nobody looks at what was found of a packet that does not go on.
+        CHECK(got.cleared() == (a.recirc_id && wanted.cleared()));
     }
     for (size_t i = 0; i < XF_KEY_WORDS; i++) {
         CHECK(!(r.value[i] & ~r.mask[i]));
-        // Bits that are right already are not written.
-        CHECK(!(r.mask[i] & m.mask.word[i] & ~(r.value[i] ^ m.key.word[i])));
+        // Bits that are right already are not written; but a translation may
+        // change those of addresses and ports.
+        if (!model.translates() || !(i == 3 || (i >= 5 && i < XF_ND_WORD))) {
+            CHECK(
+                !(r.mask[i] & m.mask.word[i] & ~(r.value[i] ^ m.key.word[i])));
+        }
     }
 }
 
@@ -378,9 +591,8 @@ void check(const ByteVector &list, const Kind &kind, unsigned n_tags) {
     CHECK(carry_out(out, n_tags) == model.outcome());
     CHECK(carry_out(again, n_tags) == model.outcome());
     CHECK(!std::memcmp(&out.rewrite, &again.rewrite, sizeof out.rewrite));
-    if (model.outcome()) {
-        check_fields(kind, model, out.rewrite);
-    }
+    check_steps(out, model);
+    check_fields(kind, model, out);
 }
 
 // -- Mutations: half of them of whole actions, the others of bytes. ----------
@@ -407,11 +619,67 @@ void put_set(unit::AttrList *list, std::minstd_rand *random) {
                     nested.bytes());
 }
 
+// A value and its mask, which mostly has all bits of the value.
+ByteVector masked(size_t size, std::minstd_rand *random) {
+    ByteVector both(2 * size);
+    for (size_t i = 0; i < size; i++) {
+        both[size + i] = std::byte((*random)() % 2 ? 0xff : (*random)());
+        both[i] = std::byte((*random)()) & both[size + i];
+    }
+    if ((*random)() % 8 == 0) {
+        both[(*random)() % both.size()] ^= std::byte{1};
+    }
+    return both;
+}
+
+// A ct() of anything that there is in it, and now and then of more.
+void put_ct(unit::AttrList *list, std::minstd_rand *random) {
+    unit::AttrList ct;
+    for (auto n = (*random)() % 5; n; n--) {
+        const auto zone = static_cast<uint16_t>((*random)() % 3);
+        switch ((*random)() % 16) {
+            case 0:
+            case 1:
+            case 2:
+                ct.put_bytes(OVS_CT_ATTR_COMMIT, {});
+                break;
+            case 3:
+            case 4:
+            case 5:
+                ct.put(OVS_CT_ATTR_ZONE, zone);
+                break;
+            case 6:
+            case 7:
+                ct.put_bytes(OVS_CT_ATTR_MARK, masked(4, random));
+                break;
+            case 8:
+            case 9:
+                ct.put_bytes(OVS_CT_ATTR_LABELS, masked(16, random));
+                break;
+            case 10:
+            case 11:
+            case 12:
+                ct.nest(OVS_CT_ATTR_NAT, [&](unit::AttrList &nat) {
+                    if (zone) {
+                        nat.put_bytes(OVS_NAT_ATTR_SRC, {});
+                    }
+                });
+                break;
+            case 13:
+                ct.put(OVS_CT_ATTR_EVENTMASK, uint32_t{zone});
+                break;
+            default:
+                ct.put((*random)() % 12, zone);
+        }
+    }
+    list->put_bytes(OVS_ACTION_ATTR_CT, ct.bytes());
+}
+
 void put_any(unit::AttrList *list, std::minstd_rand *random) {
     const auto word = static_cast<uint32_t>((*random)());
     const bool fits = word & 0x700;
     const uint16_t tpid = word & 0x800 ? ETH_P_8021Q : ETH_P_8021AD;
-    switch (word % 12) {
+    switch (word % 16) {
         case 0:
         case 1:
             list->put(OVS_ACTION_ATTR_OUTPUT, word >> 16);
@@ -441,6 +709,14 @@ void put_any(unit::AttrList *list, std::minstd_rand *random) {
         case 10:
             list->put(OVS_ACTION_ATTR_TRUNC,
                       ovs_action_trunc{word >> (fits ? 4 : 26)});
+            break;
+        case 11:
+        case 12:
+        case 13:
+            put_ct(list, random);
+            break;
+        case 14:
+            list->put_bytes(OVS_ACTION_ATTR_CT_CLEAR, {});
             break;
         default:
             list->put_raw(fits ? 8 : word >> 28, (word >> 16) % 32,

@@ -185,9 +185,17 @@ void place_transport(const Attrs &a, xf_class cls, uint8_t proto, xf_key *k) {
     }
 }
 
+// What ct() has found.
+void place_connection(const Attrs &a, xf_key *k) {
+    k->ct_state = static_cast<__u16>(a.get<uint32_t>(OVS_KEY_ATTR_CT_STATE));
+    k->ct_zone = a.get<uint16_t>(OVS_KEY_ATTR_CT_ZONE);
+    k->ct_mark = a.get<uint32_t>(OVS_KEY_ATTR_CT_MARK);
+    copy(&k->ct_label, a.get<ovs_key_ct_labels>(OVS_KEY_ATTR_CT_LABELS));
+}
+
 // Where everything belongs that attributes 'a', a key or a mask, say of
-// packets of class 'cls' and IP protocol 'proto'.
-xf_key place(const Attrs &a, xf_class cls, uint8_t proto) {
+// packets of class 'cls' and IP protocol 'proto', which ct() may have seen.
+xf_key place(const Attrs &a, xf_class cls, uint8_t proto, bool tracked) {
     xf_key k{};
     const auto eth = a.get<ovs_key_ethernet>(OVS_KEY_ATTR_ETHERNET);
     copy(&k.eth_src, eth.eth_src);
@@ -206,6 +214,9 @@ xf_key place(const Attrs &a, xf_class cls, uint8_t proto) {
         place_mpls(a, &k);
     }
     place_transport(a, cls, proto, &k);
+    if (tracked) {
+        place_connection(a, &k);
+    }
     return k;
 }
 
@@ -254,19 +265,23 @@ void check_placement(const Attrs &key, const Attrs &mask, const Match &m) {
     CHECK(m.cls == class_of(ntohs(eth_type)));
     CHECK(index(m.in_port) == key.get<uint32_t>(OVS_KEY_ATTR_IN_PORT));
 
-    const uint8_t proto = place(key, m.cls, 0).nw_proto;
-    xf_key expected_mask = place(mask, m.cls, proto);
+    const bool is_ip = m.cls == XF_CLASS_IPV4 || m.cls == XF_CLASS_IPV6;
+    const bool tracked = is_ip && m.recirc_id;
+    const uint8_t proto = place(key, m.cls, 0, false).nw_proto;
+    xf_key expected_mask = place(mask, m.cls, proto, tracked);
     CHECK(m.n_tags == key.tags().size() && m.n_tags == mask.tags().size());
     CHECK(m.n_tags <= XF_MAX_TAGS);
-    // That there is a tag, or none, or no second one, is always matched.
+    // That there is a tag, or none, or no second one, is always matched; a
+    // packet without a first one has no second.
     const auto present = htons(XF_VLAN_PRESENT);
     expected_mask.vlan_tci |= m.n_tags < 1 ? 0xffff : present;
-    expected_mask.vlan2_tci |= m.n_tags < 2 ? 0xffff : present;
-    const bool is_ip = m.cls == XF_CLASS_IPV4 || m.cls == XF_CLASS_IPV6;
+    expected_mask.vlan2_tci |= m.n_tags < 1 ? 0
+                             : m.n_tags < 2 ? 0xffff
+                                            : present;
     if (is_ip && !expected_mask.nw_frag) {
         expected_mask.nw_frag = XF_FRAG_LATER;  // All but later fragments.
     }
-    xf_key expected_key = place(key, m.cls, proto);
+    xf_key expected_key = place(key, m.cls, proto, tracked);
     place_tpids(key, &expected_key, &expected_mask);
     if (is_ip && expected_mask.nw_frag == XF_FRAG_LATER) {
         expected_key.nw_frag = XF_FRAG_NONE;
@@ -291,15 +306,21 @@ void check_fragments(const Match &m) {
 
 // Words 9 to 12 are of Neighbour Discovery alone.
 bool matches_nd(const Match &m) {
-    return std::any_of(std::begin(m.mask.word) + XF_LONG_KEY_WORDS,
-                       std::end(m.mask.word), [](__u64 w) { return w != 0; });
+    return std::any_of(m.mask.word + XF_ND_WORD, m.mask.word + XF_INNER_WORD,
+                       [](__u64 w) { return w != 0; });
+}
+
+bool matches_connection(const Match &m) {
+    return m.mask.word[4] || m.mask.word[XF_LABEL_WORD]
+        || m.mask.word[XF_LABEL_WORD + 1];
 }
 
 // What must hold for every match.
 void check_shape(const Match &m) {
     CHECK(m.mask.eth_type == 0xffff);
     const auto present = htons(XF_VLAN_PRESENT);
-    CHECK(m.mask.vlan_tci & m.mask.vlan2_tci & present);
+    CHECK(m.mask.vlan_tci & present);
+    CHECK(((m.mask.vlan2_tci & present) != 0) == (m.n_tags >= 1));
     CHECK((m.n_tags >= 1) == ((m.key.vlan_tci & present) != 0));
     CHECK((m.n_tags >= 2) == ((m.key.vlan2_tci & present) != 0));
     CHECK(m.key.in_port == 0 && m.mask.in_port == 0);
@@ -315,12 +336,34 @@ void check_shape(const Match &m) {
         CHECK((m.mask.nw_frag & XF_FRAG_LATER)
               && m.key.nw_frag != XF_FRAG_LATER);
     }
+    // What ct() finds only of packets that it may have seen.
+    if (matches_connection(m)) {
+        CHECK(m.cls == XF_CLASS_IPV4 || m.cls == XF_CLASS_IPV6);
+        CHECK(m.recirc_id);
+    }
     CHECK(!m.mask.tcp_flags || m.key.nw_proto == IPPROTO_TCP);
     if (matches_nd(m)) {
         CHECK(m.cls == XF_CLASS_IPV6 && m.key.nw_proto == IPPROTO_ICMPV6);
         CHECK(m.mask.tp_src == htons(0xff) && m.mask.tp_dst == htons(0xff));
         CHECK(m.key.tp_src == htons(135) || m.key.tp_src == htons(136));
         CHECK(m.key.tp_dst == 0);
+    }
+}
+
+bool all_zero(Bytes bytes) {
+    return std::ranges::all_of(bytes,
+                               [](std::byte b) { return b == std::byte{0}; });
+}
+
+// The original tuple is not in the key, and of a packet that ct() may have
+// seen it is not zero.
+void check_original_tuple(const Attrs &mask, const Match &m) {
+    for (const uint16_t type :
+         {OVS_KEY_ATTR_CT_ORIG_TUPLE_IPV4, OVS_KEY_ATTR_CT_ORIG_TUPLE_IPV6}) {
+        if (mask.has(type) && m.recirc_id
+            && (m.cls == XF_CLASS_IPV4 || m.cls == XF_CLASS_IPV6)) {
+            CHECK(all_zero(mask.by_type().at(type)));
+        }
     }
 }
 
@@ -342,9 +385,7 @@ void check_mask_only(uint16_t type, Bytes mask) {
         case OVS_KEY_ATTR_PACKET_TYPE:
             return;
         default:
-            for (const std::byte b : mask) {
-                CHECK(b == std::byte{0});
-            }
+            CHECK(all_zero(mask));
     }
 }
 
@@ -398,8 +439,10 @@ void check_every_bit_decides(const MatchInput &in, const Match &m) {
                   || !same(other.key, m.key));
             // The two flows have no packet in common: they differ in a bit
             // that both match, or in the Ethernet type, which is matched
-            // exactly.
-            CHECK(refused || other.cls != m.cls || same(other.mask, m.mask));
+            // exactly, or only one is of packets that were recirculated.
+            CHECK(refused || other.cls != m.cls
+                  || !other.recirc_id != !m.recirc_id
+                  || same(other.mask, m.mask));
         } else {
             CHECK(refused || same(other, m));
         }
@@ -437,6 +480,7 @@ void check(const MatchInput &in) {
     const Attrs key(in.key), mask(in.mask);
     check_placement(key, mask, m);
     check_metadata(key, mask, m);
+    check_original_tuple(mask, m);
     for (const auto &[type, payload] : mask.by_type()) {
         if (!key.has(type)) {
             check_mask_only(type, payload);

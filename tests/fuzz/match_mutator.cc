@@ -94,7 +94,7 @@ public:
 
 private:
     void apply_here(unit::Flow *f) {
-        switch (below(17)) {
+        switch (below(19)) {
             case 0:
                 *f = fresh();
                 break;
@@ -123,6 +123,10 @@ private:
                 break;
             case 9:
                 recirculate(f);
+                break;
+            case 11:
+            case 12:
+                track(f);
                 break;
             case 10:
                 f->match(OVS_KEY_ATTR_ETHERTYPE, "8847/ffff");
@@ -246,6 +250,31 @@ private:
         if (below(2)) {
             f->match(OVS_KEY_ATTR_DP_HASH,
                      below(2) ? "25000000/3f000000" : "00000000/ffffffff");
+        }
+    }
+
+    // A flow of packets that ct() has seen, or may have seen.
+    void track(unit::Flow *f) {
+        static constexpr Kind kFound[] = {
+            {OVS_KEY_ATTR_CT_STATE, 4},
+            {OVS_KEY_ATTR_CT_ZONE, 2},
+            {OVS_KEY_ATTR_CT_MARK, 4},
+            {OVS_KEY_ATTR_CT_LABELS, 16},
+            {OVS_KEY_ATTR_CT_ORIG_TUPLE_IPV4, sizeof(ovs_key_ct_tuple_ipv4)},
+            {OVS_KEY_ATTR_CT_ORIG_TUPLE_IPV6, sizeof(ovs_key_ct_tuple_ipv6)}};
+        if (below(4)) {
+            f->match(OVS_KEY_ATTR_RECIRC_ID, "05000000/ffffffff");
+        }
+        if (below(2)) {
+            f->match(OVS_KEY_ATTR_CT_STATE, "22000000/23000000");
+            return;
+        }
+        const Kind found = kFound[below(std::size(kFound))];
+        f->mask[found.type] = filled(found.size);
+        if (below(4)) {
+            f->key[found.type] = filled(found.size);
+        } else {
+            f->key.erase(found.type);
         }
     }
 

@@ -90,6 +90,22 @@ void add_arp(const Op &op, unit::Flow *f) {
     }
 }
 
+// What ct() has found.
+void add_connection(const Op &op, unit::Flow *f) {
+    f->match(OVS_KEY_ATTR_RECIRC_ID, "05000000/ffffffff");
+    if (op.kind & 0x08) {
+        f->match(OVS_KEY_ATTR_CT_STATE,
+                 op.value & 1 ? "22000000/23000000" : "2a000000/2b000000");
+    }
+    if (op.kind & 0x10) {
+        f->match(OVS_KEY_ATTR_CT_MARK, hex(op.value, 4, "0000000f"));
+    }
+    if (op.kind & 0x20) {
+        const std::string mask = std::string(31, '0') + "3";
+        f->match(OVS_KEY_ATTR_CT_LABELS, hex(op.value, 16, mask.c_str()));
+    }
+}
+
 Match make_match(const Op &op) {
     unit::Flow f;
     switch (op.kind % 5) {
@@ -111,6 +127,9 @@ Match make_match(const Op &op) {
         default:
             f = unit::ipv6();
             add_ipv6(op, &f);
+    }
+    if (op.kind >= 64 && (op.kind % 5 == 2 || op.kind % 5 == 4)) {
+        add_connection(op, &f);
     }
     if (op.fields & 0x01) {
         f.match(OVS_KEY_ATTR_ETHERNET, &ovs_key_ethernet::eth_dst,
@@ -139,13 +158,13 @@ using Mask = std::pair<xf_class, std::array<__u64, XF_KEY_WORDS>>;
 
 Mask mask_of(const Match &m) { return {m.cls, std::to_array(m.mask.word)}; }
 
-// Up to the last word that is not zero, and a few more.
-uint32_t length_of(const xf_key &mask) {
-    uint32_t n = XF_KEY_WORDS;
-    while (n > 0 && !mask.word[n - 1]) {
-        n--;
-    }
-    return n <= 6 ? 6 : n <= 9 ? 9 : 13;
+// Words 6 to 8, 9 to 12, 13, and 14 to 15.
+uint32_t segments_of(const xf_key &mask) {
+    auto any = [&](int from, int to) {
+        return std::any_of(mask.word + from, mask.word + to,
+                           [](__u64 w) { return w != 0; });
+    };
+    return any(6, 9) | any(9, 13) << 1 | any(13, 14) << 2 | any(14, 16) << 3;
 }
 
 bool covers(const Match &m, xf_class cls, const xf_key &packet) {
@@ -164,6 +183,10 @@ FlowAction make_action(uint8_t port, uint8_t rewrite) {
             break;
         case 1:
             a.rewrite.max_len = 100;
+            break;
+        case 2:
+            a.rewrite.ct[0].flags = XF_CT_TRACK;
+            a.rewrite.ct[0].zone = 7;
             break;
         default:
             a.rewrite.mask[XF_KEY_WORDS - 1] = 0xff;
@@ -524,7 +547,7 @@ void Machine::check_walks() {
         const uint32_t subtable = mem().flows[index(slot)].subtable;
         const xf_subtable &st = mem().subtables[subtable];
         CHECK(!std::memcmp(st.mask, &f.match.mask, sizeof st.mask));
-        CHECK(st.n_words == length_of(f.match.mask));
+        CHECK(st.segments == segments_of(f.match.mask));
         used.insert(subtable);
     }
     CHECK(used == walked);

@@ -119,11 +119,9 @@ GROUPS = [
               UNIT, 'FlowTable.WalkWithoutHoles'),
         Fault('a modification changes the slot in place',
               'flowxlate/flow_table.cc',
-              '    const FlowSlot filled = fill_slot(subtable, key, '
-              'action.action, rewrite);\n    if (auto *entry',
+              '    bucket_pair(mem_.buckets, h)\n        .replace(',
               '    mem_.flows[index(*slot)].action = action.action;\n'
-              '    const FlowSlot filled = fill_slot(subtable, key, '
-              'action.action, rewrite);\n    if (auto *entry',
+              '    bucket_pair(mem_.buckets, h)\n        .replace(',
               UNIT, 'FlowTableConcurrency.*:FlowTable.Replace'),
         Fault('a flow that was removed is still live', 'flowxlate/flow_table.cc',
               '    set_live(slot, false);\n    if (--subtables_',
@@ -225,9 +223,9 @@ GROUPS = [
               '    ip->check = update_checksum(ip->check, change);\n', '',
               BPF, 'SetField.*'),
         Fault('the transport checksum does not follow an address',
-              'bpf/actions.h', '    for (int i = 5; i < XF_KEY_WORDS; i++)\n'
+              'bpf/actions.h', '    for (int i = 5; i < XF_INNER_WORD; i++)\n'
               '        change += sum_change', '    for (int i = 6; i < '
-              'XF_KEY_WORDS; i++)\n        change += sum_change',
+              'XF_INNER_WORD; i++)\n        change += sum_change',
               SYSTEM, 'translated'),
         Fault('a TTL is not written', 'bpf/actions.h',
               '    ip->ttl = to->nw_ttl;\n', '', SYSTEM, 'set-fields'),
@@ -293,9 +291,8 @@ GROUPS = [
               '    if (false) {', SYSTEM, 'foreign-system'),
     ]),
     Group('Look-up and eviction', [
-        Fault('the last words of a long key are not compared', 'bpf/lookup.h',
-              '    if (diff || st->n_words <= XF_LONG_KEY_WORDS)\n'
-              '        return !diff;\n', '    return !diff;\n',
+        Fault('Neighbour Discovery is not compared', 'bpf/lookup.h',
+              '        XF_COMPARE(XF_ND_WORD, XF_INNER_WORD);\n', '',
               BPF, 'NeighbourDiscovery/*:Match/*'),
         Fault('the second bucket is not searched', 'bpf/lookup.h',
               'if (!slot && *(const volatile __u16 *)&bucket->overflow)',

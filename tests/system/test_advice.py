@@ -102,8 +102,9 @@ CASES = [
          groups=(buckets(1, 1, more='selection_method=dp_hash,'),
                  buckets(1, 1, more='selection_method=dp_hash,'
                          'selection_method_param=4294967296,'))),
-    Case('action/ct', (in_a('ct(table=1)'), 'table=1,actions=output:{b}'),
-         (OUT,)),
+    Case('action/ct_force',
+         (in_a('ct(commit,force,table=1)'), 'table=1,actions=output:{b}'),
+         (in_a('ct(table=1)'), 'table=1,actions=output:{b}')),
     Case('action/meter', (in_a('meter:1,output:{b}'),), (OUT,),
          commands=(('add-meter br0 meter=1,pktps,bands=type=drop,rate=100000',
                     ), ())),

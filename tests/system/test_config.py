@@ -241,7 +241,7 @@ def test_rejects(context):
             ('set/skb_mark', 'set_field:5->pkt_mark,' + out),
             ('set/skb_priority', 'set_queue:1,' + out),
             ('action/meter', 'meter:1,' + out),
-            ('action/ct', 'ct(commit),' + out),
+            ('action/ct_force', 'ct(commit,force),' + out),
             ('action/userspace', 'controller(max_len=32),' + out)]
         for reason, actions in cases:
             lab.ovs.ofctl('-OOpenFlow13', 'del-flows', 'br0')

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstdio>
 #include <random>
@@ -16,6 +17,28 @@
 
 namespace flowxlate::unit {
 namespace {
+
+// What is in a ct(), in the order of the calls.
+class Ct : public AttrList {
+public:
+    explicit Ct(uint16_t zone = 7) { put(OVS_CT_ATTR_ZONE, zone); }
+    Ct &commit() { return other(OVS_CT_ATTR_COMMIT); }
+    Ct &nat(std::string_view what = "") {
+        return other(OVS_CT_ATTR_NAT, what);
+    }
+    // Value, mask.
+    Ct &mark(uint32_t value, uint32_t mask) {
+        put(OVS_CT_ATTR_MARK, std::array{value, mask});
+        return *this;
+    }
+    Ct &labels(std::string_view value_and_mask) {
+        return other(OVS_CT_ATTR_LABELS, value_and_mask);
+    }
+    Ct &other(uint16_t type, std::string_view payload = "") {
+        put_hex(type, payload);
+        return *this;
+    }
+};
 
 // A list of actions, in the order of the calls.
 class List : public AttrList {
@@ -65,6 +88,14 @@ public:
         const Flow f = Flow().match(attr, member, both);
         return set_masked(
             attr, to_hex(f.key.at(attr)) + "/" + to_hex(f.mask.at(attr)));
+    }
+    List &ct(const AttrList &what) {
+        put_bytes(OVS_ACTION_ATTR_CT, what.bytes());
+        return *this;
+    }
+    List &ct_clear() {
+        put_bytes(OVS_ACTION_ATTR_CT_CLEAR, {});
+        return *this;
     }
     List &other(uint16_t type, std::string_view payload = "") {
         put_hex(type, payload);
@@ -133,8 +164,59 @@ std::string describe_fields(const Match &match, const xf_rewrite &rewrite) {
     return s;
 }
 
+// "ct_clear", "ct(clear zone 7 commit nat mark 1/f label ...)".
+std::string describe_step(const xf_ct_step &step) {
+    if (step.flags == XF_CT_CLEAR) {
+        return "ct_clear";
+    }
+    EXPECT_TRUE(step.flags & XF_CT_TRACK);
+    std::string s = step.flags & XF_CT_CLEAR ? "clear " : "";
+    s += "zone " + std::to_string(step.zone);
+    s += step.flags & XF_CT_COMMIT ? " commit" : "";
+    s += step.flags & XF_CT_NAT ? " nat" : "";
+    if (step.flags & XF_CT_MARK) {
+        char text[32];
+        std::snprintf(text, sizeof text, " mark %x/%x", step.mark,
+                      step.mark_mask);
+        s += text;
+    }
+    if (step.flags & XF_CT_LABEL) {
+        s += " label " + to_hex(bytes_of(step.label)) + "/"
+           + to_hex(bytes_of(step.label_mask));
+    }
+    return "ct(" + s + ")";
+}
+
+// Steps 'from' to 'to' - 1.
+std::string describe_steps(const Actions &a, uint32_t from, uint32_t to) {
+    std::string s;
+    for (uint32_t i = from; i < to && a.rewrite.ct[i].flags; i++) {
+        s += describe_step(a.rewrite.ct[i]) + ", ";
+    }
+    return s;
+}
+
+// What is behind the last step is as if it had never been there.
+void check_steps(const Actions &a) {
+    constexpr xf_ct_step kNone{};
+    uint32_t n = 0;
+    bool tracks = false;
+    while (n < XF_MAX_CT_STEPS && a.rewrite.ct[n].flags) {
+        tracks |= (a.rewrite.ct[n++].flags & XF_CT_TRACK) != 0;
+    }
+    EXPECT_EQ(a.tracks, tracks);
+    EXPECT_LE(a.rewrite.n_ct_first, n);
+    for (; n < XF_MAX_CT_STEPS; n++) {
+        EXPECT_EQ(std::memcmp(&a.rewrite.ct[n], &kNone, sizeof kNone), 0) << n;
+    }
+}
+
 std::string describe(const Match &match, const Actions &a) {
-    std::string s = describe_fields(match, a.rewrite);
+    const uint32_t n_first = a.rewrite.n_ct_first;
+    check_steps(a);
+    std::string s = describe_steps(a, 0, n_first)
+                  + describe_fields(match, a.rewrite)
+                  + describe_steps(a, n_first, XF_MAX_CT_STEPS);
     for (unsigned i = 0; i < a.n_pop; i++) {
         s += "pop, ";
     }
@@ -477,10 +559,8 @@ TEST(DecodeActions, RefusesAllOthersByName) {
         {OVS_ACTION_ATTR_SAMPLE, "action/sample"},
         {OVS_ACTION_ATTR_PUSH_MPLS, "action/push_mpls"},
         {OVS_ACTION_ATTR_POP_MPLS, "action/pop_mpls"},
-        {OVS_ACTION_ATTR_CT, "action/ct"},
         {OVS_ACTION_ATTR_PUSH_ETH, "action/push_eth"},
         {OVS_ACTION_ATTR_POP_ETH, "action/pop_eth"},
-        {OVS_ACTION_ATTR_CT_CLEAR, "action/ct_clear"},
         {OVS_ACTION_ATTR_PUSH_NSH, "action/push_nsh"},
         {OVS_ACTION_ATTR_POP_NSH, "action/pop_nsh"},
         {OVS_ACTION_ATTR_METER, "action/meter"},
@@ -498,7 +578,8 @@ TEST(DecodeActions, RefusesAllOthersByName) {
         OVS_ACTION_ATTR_OUTPUT,    OVS_ACTION_ATTR_SET,
         OVS_ACTION_ATTR_PUSH_VLAN, OVS_ACTION_ATTR_POP_VLAN,
         OVS_ACTION_ATTR_RECIRC,    OVS_ACTION_ATTR_HASH,
-        OVS_ACTION_ATTR_TRUNC,     OVS_ACTION_ATTR_SET_MASKED};
+        OVS_ACTION_ATTR_TRUNC,     OVS_ACTION_ATTR_SET_MASKED,
+        OVS_ACTION_ATTR_CT,        OVS_ACTION_ATTR_CT_CLEAR};
     EXPECT_EQ(names.size() - 1 + supported.size(), action_support().size());
     for (size_t type = 0; type < action_support().size(); type++) {
         const ActionSupport &a = action_support()[type];
@@ -1119,6 +1200,348 @@ TEST(DecodeSet, Garbage) {
     for (int i = 0; i < 100'000; i++) {
         ByteVector bytes(list.bytes().begin(), list.bytes().end());
         for (unsigned n = 1 + random() % 3; n; n--) {
+            bytes[random() % bytes.size()] = std::byte(random());
+        }
+        const std::string s = describe(bytes, match);
+        ASSERT_EQ(s.find('?'), s.npos) << s << ": " << to_hex(bytes);
+        if (HasFailure()) {
+            FAIL() << to_hex(bytes);
+        }
+    }
+}
+
+// Connections
+// -----------
+
+struct CtRow {
+    const char *what;
+    Flow flow;
+    List list;
+    std::string expected;
+};
+
+void check(std::span<const CtRow> rows) {
+    for (const CtRow &row : rows) {
+        Match match;
+        ASSERT_FALSE(decode_match(Flow::encode(row.flow.key).bytes(),
+                                  Flow::encode(row.flow.mask).bytes(), &match))
+            << row.what;
+        EXPECT_EQ(describe(row.list.bytes(), match), row.expected) << row.what;
+    }
+}
+
+// Of packets that ct() may have seen.
+Flow again(Flow f) {
+    return f.match(OVS_KEY_ATTR_RECIRC_ID, "04000000/ffffffff");
+}
+
+TEST(DecodeCt, Attributes) {
+    const std::string label = "01000000000000000000000000000080";
+    const std::string ones(32, 'f');
+    const auto is = [](const Ct &ct, const std::string &expected) {
+        return CtRow{"", ipv4("06"), List().ct(ct).recirc(5),
+                     expected + ", recirc 5"};
+    };
+    const CtRow rows[] = {
+        is(Ct(7), "ct(zone 7)"),
+        is(Ct(65535), "ct(zone 65535)"),
+        is(Ct(7).commit(), "ct(zone 7 commit)"),
+        is(Ct(7).nat(), "ct(zone 7 nat)"),
+        is(Ct(7).mark(0x15, 0xff), "ct(zone 7 mark 15/ff)"),
+        is(Ct(7).mark(0, 0), "ct(zone 7 mark 0/0)"),
+        is(Ct(7).labels(label + ones),
+           "ct(zone 7 label " + label + "/" + ones + ")"),
+        is(Ct(7).commit().nat().mark(1, 1).labels(label + label),
+           "ct(zone 7 commit nat mark 1/1 label " + label + "/" + label + ")"),
+        // A range, a policy and events are for new connections.
+        is(Ct(7).commit().nat("04000100080002000a000001"),
+           "ct(zone 7 commit nat)"),
+        is(Ct(7).commit().other(OVS_CT_ATTR_TIMEOUT, "706f6c00"),
+           "ct(zone 7 commit)"),
+        is(Ct(7).commit().other(OVS_CT_ATTR_EVENTMASK, "ffffffff"),
+           "ct(zone 7 commit)"),
+        {"no attribute: zone 0", ipv6("11"), List().ct(AttrList()).output(2),
+         "ct(zone 0), output 2"},
+        {"any protocol", ipv4(), List().ct(Ct(7)).output(2),
+         "ct(zone 7), output 2"},
+        {"before a hash", ipv4(), List().ct(Ct(7)).hash(1, 2).recirc(5),
+         "ct(zone 7), hash 2, recirc 5"},
+        {"of what is cut", ipv4(), List().ct(Ct(7)).trunc(99).output(2),
+         "ct(zone 7), cut 99, output 2"},
+        {"a tag", ipv4().in_vlan("1005/1fff"),
+         List().pop().ct(Ct(7)).output(2), "ct(zone 7), pop, output 2"},
+        {"its connection sees what is dropped", ipv4(), List().ct(Ct(7)),
+         "ct(zone 7), drop"},
+        {"... and nothing else of it", ipv4().in_vlan("1005/1fff"),
+         List().pop().push(0x8100, 0x1006).ct(Ct(7)).hash(1, 2),
+         "ct(zone 7), drop"},
+        {"... nor that it would be cut", ipv4(), List().ct(Ct(7)).trunc(99),
+         "ct(zone 7), drop"},
+    };
+    check(rows);
+}
+
+TEST(DecodeCt, Refused) {
+    const std::string ones(32, 'f'), zeros(32, '0');
+    const auto is = [](const AttrList &ct, const char *expected) {
+        return CtRow{expected, ipv4("06"), List().ct(ct).recirc(5), expected};
+    };
+    const CtRow rows[] = {
+        is(Ct(7).commit().other(OVS_CT_ATTR_HELPER, "66747000"),
+           "action/ct_alg"),
+        is(Ct(7).other(OVS_CT_ATTR_FORCE_COMMIT), "action/ct_force"),
+        is(Ct(7).other(OVS_CT_ATTR_UNSPEC), "action/ct"),
+        is(Ct(7).other(OVS_CT_ATTR_TIMEOUT + 1), "action/ct"),
+
+        is(AttrList().put_hex(OVS_CT_ATTR_ZONE, ""), "malformed/ct"),
+        is(AttrList().put_hex(OVS_CT_ATTR_ZONE, "07000000"), "malformed/ct"),
+        is(Ct(7).other(OVS_CT_ATTR_MARK, "01000000"), "malformed/ct"),
+        is(Ct(7).other(OVS_CT_ATTR_MARK, "01000000ffffffff00"),
+           "malformed/ct"),
+        is(Ct(7).mark(3, 1), "malformed/ct"),
+        is(Ct(7).labels(ones), "malformed/ct"),
+        is(Ct(7).labels(ones + ones + "00"), "malformed/ct"),
+        is(Ct(7).labels("01" + zeros.substr(2) + "02" + zeros.substr(2)),
+           "malformed/ct"),
+        is(Ct(7).labels(zeros.substr(2) + "80" + zeros.substr(2) + "7f"),
+           "malformed/ct"),
+        is(AttrList().put_raw(9, OVS_CT_ATTR_ZONE, {}), "malformed/ct"),
+        is(AttrList().put_raw(3, OVS_CT_ATTR_COMMIT, {}), "malformed/ct"),
+        {"half a header", ipv4(), List().other(OVS_ACTION_ATTR_CT, "0400"),
+         "malformed/ct"},
+
+        {"of ARP", arp(), List().ct(Ct(7)).recirc(5), "action/ct"},
+        {"of L2", l2(), List().ct(Ct(7)).recirc(5), "action/ct"},
+        {"of MPLS", on_port1("8847"), List().ct(Ct(7)).recirc(5), "action/ct"},
+        {"after the output", ipv4(), List().output(2).ct(Ct(7)),
+         "action/after_output"},
+        {"after recirc", ipv4(), List().recirc(5).ct(Ct(7)),
+         "action/after_output"},
+        {"after hash", ipv4(), List().hash(1, 2).ct(Ct(7)).recirc(5),
+         "action/hash"},
+        {"after trunc", ipv4(), List().trunc(99).ct(Ct(7)).output(2),
+         "action/trunc"},
+        {"four", ipv4(),
+         List().ct(Ct(1)).ct(Ct(2)).ct(Ct(3)).ct(Ct(4)).recirc(5),
+         "action/too_many_ct"},
+        {"three and a clear", ipv4(),
+         List().ct(Ct(1)).ct(Ct(2)).ct(Ct(3)).ct_clear().recirc(5),
+         "action/too_many_ct"},
+    };
+    check(rows);
+}
+
+TEST(DecodeCt, Clear) {
+    const CtRow rows[] = {
+        {"nothing to clear", ipv4(), List().ct_clear().recirc(5), "recirc 5"},
+        {"... nor to track again", ipv4(),
+         List().ct_clear().ct(Ct(7)).recirc(5), "ct(zone 7), recirc 5"},
+        {"... nor in ARP", arp(), List().ct_clear().output(2), "output 2"},
+        {"what was found before", again(ipv4()), List().ct_clear().recirc(5),
+         "ct_clear, recirc 5"},
+        {"twice is once", again(ipv4()),
+         List().ct_clear().ct_clear().ct_clear().recirc(5),
+         "ct_clear, recirc 5"},
+        {"one step with the ct() that follows", again(ipv6()),
+         List().ct_clear().ct_clear().ct(Ct(7).nat()).recirc(5),
+         "ct(clear zone 7 nat), recirc 5"},
+        {"between two", ipv4(),
+         List().ct(Ct(7)).ct_clear().ct(Ct(8)).recirc(5),
+         "ct(zone 7), ct(clear zone 8), recirc 5"},
+        {"as many as there are places", again(ipv4()),
+         List()
+             .ct_clear()
+             .ct(Ct(1))
+             .ct_clear()
+             .ct(Ct(2))
+             .ct_clear()
+             .ct(Ct(3))
+             .recirc(5),
+         "ct(clear zone 1), ct(clear zone 2), ct(clear zone 3), recirc 5"},
+        {"then two", ipv4(), List().ct(Ct(1)).ct(Ct(2)).ct_clear().recirc(5),
+         "ct(zone 1), ct(zone 2), ct_clear, recirc 5"},
+        {"nobody sees it in an output", again(ipv4()),
+         List().ct_clear().output(2), "output 2"},
+        {"... behind a ct()", ipv4(), List().ct(Ct(7)).ct_clear().output(2),
+         "ct(zone 7), output 2"},
+        {"nor in what is dropped", again(ipv4()), List().ct_clear(), "drop"},
+        {"after the output", again(ipv4()), List().output(2).ct_clear(),
+         "action/after_output"},
+        {"of recirculated ARP", again(arp()), List().ct_clear().recirc(5),
+         "action/ct"},
+    };
+    check(rows);
+}
+
+// By what ct() finds a connection is set before, after, or between two.
+TEST(DecodeCt, AmongSets) {
+    const auto src = &ovs_key_ipv4::ipv4_src, dst = &ovs_key_ipv4::ipv4_dst;
+    const auto ttl = &ovs_key_ipv4::ipv4_ttl;
+    const char *kSrc = "0a000001/ffffffff", *kDst = "0a000002/ffffffff";
+    const CtRow rows[] = {
+        {"before", ipv4("06"),
+         List().set_masked(kIpv4, src, kSrc).ct(Ct(7)).recirc(5),
+         "ipv4_src=0a000001/ffffffff, ct(zone 7), recirc 5"},
+        {"after", ipv4("06"),
+         List().ct(Ct(7)).set_masked(kIpv4, src, kSrc).recirc(5),
+         "ct(zone 7), ipv4_src=0a000001/ffffffff, recirc 5"},
+        {"between two", ipv4("06"),
+         List()
+             .ct(Ct(27).commit().nat())
+             .set(kEth, kMacs)
+             .set_masked(kIpv4, dst, kDst)
+             .ct(Ct(20).nat())
+             .recirc(5),
+         "ct(zone 27 commit nat), "
+         "eth_dst=0200bb000002/ffffffffffff, "
+         "eth_src=02aa00000001/ffffffffffff, "
+         "ipv4_dst=0a000002/ffffffff, ct(zone 20 nat), recirc 5"},
+        {"two of them in one place", ipv4("06"),
+         List()
+             .ct(Ct(7))
+             .set_masked(kIpv4, src, kSrc)
+             .set_masked(kTcp, "00501f90/0000ffff")
+             .ct(Ct(8))
+             .recirc(5),
+         "ct(zone 7), tp_dst=1f90/ffff, ipv4_src=0a000001/ffffffff, "
+         "ct(zone 8), recirc 5"},
+        {"in two places", ipv4("06"),
+         List()
+             .set_masked(kIpv4, src, kSrc)
+             .ct(Ct(7))
+             .set_masked(kIpv4, dst, kDst)
+             .recirc(5),
+         "action/set_after_ct"},
+        {"... also if it is the same", ipv4("06"),
+         List()
+             .set_masked(kTcp, "00501f90/0000ffff")
+             .ct(Ct(7))
+             .set_masked(kTcp, "00501f90/0000ffff")
+             .recirc(5),
+         "action/set_after_ct"},
+        {"... an ICMP type", ipv4("01"),
+         List()
+             .set_masked(kIcmp, "0800/ff00")
+             .ct(Ct(7))
+             .set_masked(kIcmp, "0000/ff00")
+             .recirc(5),
+         "action/set_after_ct"},
+        {"... an IPv6 address", ipv6("06"),
+         List()
+             .set_masked(kTcp, "00501f90/0000ffff")
+             .ct(Ct(7))
+             .set_masked(kIpv6, &ovs_key_ipv6::ipv6_dst,
+                         std::string(32, '1') + "/" + std::string(32, 'f'))
+             .recirc(5),
+         "action/set_after_ct"},
+        {"what does not find it may be anywhere", ipv4("06"),
+         List()
+             .set_masked(kIpv4, src, kSrc)
+             .ct(Ct(7))
+             .set_masked(kIpv4, ttl, "3f/ff")
+             .ct(Ct(8))
+             .set(kEth, kMacs)
+             .recirc(5),
+         "eth_dst=0200bb000002/ffffffffffff, "
+         "eth_src=02aa00000001/ffffffffffff, nw_ttl=3f/ff, "
+         "ipv4_src=0a000001/ffffffff, ct(zone 7), ct(zone 8), recirc 5"},
+
+        // A ct_clear asks for nothing that is set.
+        {"between a clear and its ct()", again(ipv4("06")),
+         List()
+             .ct_clear()
+             .set_masked(kIpv4, src, kSrc)
+             .ct(Ct(7).nat())
+             .recirc(5),
+         "ipv4_src=0a000001/ffffffff, ct(clear zone 7 nat), recirc 5"},
+        {"before a clear and behind", again(ipv4("06")),
+         List()
+             .set_masked(kIpv4, src, kSrc)
+             .ct_clear()
+             .set_masked(kIpv4, dst, kDst)
+             .ct(Ct(7))
+             .recirc(5),
+         "ipv4_src=0a000001/ffffffff, ipv4_dst=0a000002/ffffffff, "
+         "ct(clear zone 7), recirc 5"},
+        {"behind a ct() and a clear", ipv4("06"),
+         List().ct(Ct(7)).ct_clear().set_masked(kIpv4, src, kSrc).recirc(5),
+         "ct(zone 7), ipv4_src=0a000001/ffffffff, ct_clear, recirc 5"},
+        {"... that nobody sees", ipv4("06"),
+         List().ct(Ct(7)).ct_clear().set_masked(kIpv4, src, kSrc).output(2),
+         "ct(zone 7), ipv4_src=0a000001/ffffffff, output 2"},
+        {"behind a clear that nobody sees", again(ipv4("06")),
+         List().ct_clear().set_masked(kIpv4, src, kSrc).output(2),
+         "ipv4_src=0a000001/ffffffff, output 2"},
+    };
+    check(rows);
+}
+
+// A translation may have changed what was matched.
+TEST(DecodeCt, NatAndWhatIsRight) {
+    const auto src = &ovs_key_ipv4::ipv4_src;
+    const auto ttl = &ovs_key_ipv4::ipv4_ttl;
+    const auto flow = [&] {
+        return ipv4("06")
+            .match(kEth, &ovs_key_ethernet::eth_dst,
+                   "0200bb000002/ffffffffffff")
+            .match(kIpv4, src, "0a000001/ffffffff")
+            .match(kIpv4, ttl, "40/ff")
+            .match(kTcp, "00501f90/ffffffff");
+    };
+    const auto set_all = [&](List list) {
+        return list
+            .set_masked(kEth, &ovs_key_ethernet::eth_dst,
+                        "0200bb000002/ffffffffffff")
+            .set_masked(kIpv4, src, "0a000001/ffffffff")
+            .set_masked(kTcp, "00501f90/0000ffff")
+            .recirc(5);
+    };
+    const std::string v6 = std::string(32, '1') + "/" + std::string(32, 'f');
+    const CtRow rows[] = {
+        {"right without", flow(), set_all(List().ct(Ct(7))),
+         "ct(zone 7), recirc 5"},
+        {"not with a translation", flow(), set_all(List().ct(Ct(7).nat())),
+         "ct(zone 7 nat), tp_dst=1f90/ffff, ipv4_src=0a000001/ffffffff, "
+         "recirc 5"},
+        {"... of the other ct()", flow(),
+         set_all(List().ct(Ct(7).nat()).ct(Ct(8))),
+         "ct(zone 7 nat), ct(zone 8), tp_dst=1f90/ffff, "
+         "ipv4_src=0a000001/ffffffff, recirc 5"},
+        {"long addresses", ipv6().match(kIpv6, &ovs_key_ipv6::ipv6_dst, v6),
+         List()
+             .ct(Ct(7).nat())
+             .set_masked(kIpv6, &ovs_key_ipv6::ipv6_dst, v6)
+             .recirc(5),
+         "ct(zone 7 nat), ipv6_dst=" + v6 + ", recirc 5"},
+        {"a set before is right as ever", flow(),
+         List()
+             .set_masked(kEth, &ovs_key_ethernet::eth_dst,
+                         "0200bb000002/ffffffffffff")
+             .ct(Ct(7).nat())
+             .recirc(5),
+         "ct(zone 7 nat), recirc 5"},
+    };
+    check(rows);
+}
+
+// A list that ends within a ct(), and random changes: no crash, and nothing
+// but what the program can do.
+TEST(DecodeCt, Garbage) {
+    std::mt19937 random(3);
+    const auto flow = again(ipv4("06"));
+    const auto key = Flow::encode(flow.key), mask = Flow::encode(flow.mask);
+    Match match;
+    ASSERT_FALSE(decode_match(key.bytes(), mask.bytes(), &match));
+    const List list = List()
+                          .ct_clear()
+                          .ct(Ct(7).commit().nat().mark(1, 1))
+                          .set_masked(kTcp, "00501f90/0000ffff")
+                          .ct(Ct(8).labels(std::string(64, 'f')))
+                          .recirc(5);
+    for (int i = 0; i < 100'000; i++) {
+        ByteVector bytes(list.bytes().begin(), list.bytes().end());
+        bytes.resize(random() % 4 ? bytes.size() : random() % bytes.size());
+        for (unsigned n = 1 + random() % 3; n && !bytes.empty(); n--) {
             bytes[random() % bytes.size()] = std::byte(random());
         }
         const std::string s = describe(bytes, match);

@@ -118,39 +118,41 @@ TEST(FlowTable, InsertFindRemove) {
     }
 }
 
-// How many words of a key are hashed and compared: those up to the mask's last
-// one, and a few more.
-TEST(FlowTable, KeyLength) {
-    const uint32_t lengths[XF_KEY_WORDS] = {6, 6, 6,  6,  6,  6, 9,
-                                            9, 9, 13, 13, 13, 13};
-    for (uint32_t last = 0; last < XF_KEY_WORDS; last++) {
+// Which words of a key are hashed and compared: those that all masks have, and
+// those of the segments that the mask has a bit in.
+TEST(FlowTable, Segments) {
+    const uint32_t segments[XF_KEY_WORDS] = {0, 0, 0, 0, 0, 0, 1, 1,
+                                             1, 2, 2, 2, 2, 4, 8, 8};
+    for (uint32_t word = 0; word < XF_KEY_WORDS; word++) {
         for (const uint64_t bit : {1ULL, 1ULL << 63}) {
             Tables t;
             xf_key mask{};
             mask.word[0] = 1;
-            mask.word[last] |= bit;
+            mask.word[word] |= bit;
             FlowSlot slot;
             ASSERT_FALSE(t.table.insert(XF_CLASS_IPV6, mask, mask,
                                         output_to(1), &slot));
             const auto st = t.mem().flows[index(slot)].subtable;
-            EXPECT_EQ(t.mem().subtables[st].n_words, lengths[last]) << last;
+            EXPECT_EQ(t.mem().subtables[st].segments, segments[word]) << word;
         }
     }
     Tables t;
     FlowSlot slot;
     ASSERT_FALSE(t.table.insert(XF_CLASS_L2, {}, {}, output_to(1), &slot));
-    EXPECT_EQ(t.mem().subtables[1].n_words, 6u) << "no bit at all";
+    EXPECT_EQ(t.mem().subtables[1].segments, 0u) << "no bit at all";
 }
 
-// Each word of the key that the mask has decides.
+// Each word of the key that the mask has decides, with each set of segments.
 TEST(FlowTable, EveryBitOfTheKeyIsCompared) {
-    for (const uint32_t n_words :
-         {XF_SHORT_KEY_WORDS, XF_LONG_KEY_WORDS, XF_KEY_WORDS}) {
+    for (uint32_t segments = 0; segments < 16; segments++) {
         Tables t({.buckets = 1, .flows = 4});
         xf_key key{}, mask{};
-        for (uint32_t i = 0; i < n_words; i++) {
-            mask.word[i] = ~0ULL;
-            key.word[i] = 0x0123456789abcdef * (i + 1);
+        auto counts = [&](uint32_t i) {
+            return i < XF_SHORT_KEY_WORDS || (segments & xf_segment_of(i));
+        };
+        for (uint32_t i = 0; i < XF_KEY_WORDS; i++) {
+            mask.word[i] = counts(i) ? ~0ULL : 0;
+            key.word[i] = (0x0123456789abcdef * (i + 1)) & mask.word[i];
         }
         FlowSlot slot;
         const xf_class cls = XF_CLASS_IPV6;
@@ -160,8 +162,8 @@ TEST(FlowTable, EveryBitOfTheKeyIsCompared) {
             xf_key other = key;
             other.word[bit / 64] ^= 1ULL << bit % 64;
             EXPECT_EQ(find(t.mem(), cls, other),
-                      bit / 64 < n_words ? FlowSlot::kNone : slot)
-                << n_words << " words, bit " << bit;
+                      counts(bit / 64) ? FlowSlot::kNone : slot)
+                << "segments " << segments << ", bit " << bit;
         }
     }
 }
@@ -184,7 +186,7 @@ TEST(FlowTable, Hash) {
             xf_key changed = key;
             changed.word[i] ^= 1ULL << 40;
             EXPECT_EQ(hash != t.table.hash(st, changed),
-                      i < t.mem().subtables[index(st)].n_words)
+                      has_word(t.mem().subtables[index(st)], i))
                 << "word " << i;
         }
     }

@@ -51,7 +51,8 @@ constexpr Member kCommonMembers[] = {
     MEMBER(eth_type), MEMBER(vlan_tci), MEMBER(vlan2_tci), MEMBER(tpids),
     MEMBER(nw_frag),  MEMBER(dp_hash),  MEMBER(eth_dst),   MEMBER(tcp_flags),
     MEMBER(eth_src),  MEMBER(nw_proto), MEMBER(nw_tos),    MEMBER(nw_ttl),
-    MEMBER(tp_src),   MEMBER(tp_dst),
+    MEMBER(tp_src),   MEMBER(tp_dst),   MEMBER(ct_state),  MEMBER(ct_zone),
+    MEMBER(ct_mark),  MEMBER(ct_label),
 };
 constexpr Member kArpMembers[] = {MEMBER(ipv4_src), MEMBER(ipv4_dst),
                                   MEMBER(arp_sha), MEMBER(arp_tha)};
@@ -138,7 +139,7 @@ void check(std::span<const Row> rows) {
 }
 
 // What every flow of the class matches.
-#define UNTAGGED " vlan_tci=0000/ffff vlan2_tci=0000/ffff"
+#define UNTAGGED " vlan_tci=0000/ffff"
 #define L2 "l2 port=1 eth_type=88b5/ffff" UNTAGGED
 #define ARP "arp port=1 eth_type=0806/ffff" UNTAGGED
 #define IPV4_FRAG(FRAG) \
@@ -1068,6 +1069,122 @@ TEST(DecodeMatch, ZeroAtIngress) {
     check(more);
 }
 
+// A packet that was recirculated may have been seen by ct().  What it has
+// found is in host order.
+TEST(DecodeMatch, Connections) {
+    constexpr auto kState = OVS_KEY_ATTR_CT_STATE;
+    constexpr auto kZone = OVS_KEY_ATTR_CT_ZONE;
+    constexpr auto kMark = OVS_KEY_ATTR_CT_MARK;
+    constexpr auto kLabels = OVS_KEY_ATTR_CT_LABELS;
+    constexpr auto kTuple4 = OVS_KEY_ATTR_CT_ORIG_TUPLE_IPV4;
+    constexpr auto kTuple6 = OVS_KEY_ATTR_CT_ORIG_TUPLE_IPV6;
+    const auto again = [](Flow f) {
+        return f.match(kRecircId, "05000000/ffffffff");
+    };
+    const std::string label = "0102030405060708090a0b0c0d0e0f10";
+    const std::string zeros(32, '0'), ones(32, 'f');
+    const std::string low = "03" + zeros.substr(2);
+    const std::string zeros4(2 * sizeof(ovs_key_ct_tuple_ipv4), '0');
+    const std::string zeros6(2 * sizeof(ovs_key_ct_tuple_ipv6), '0');
+    const std::string tuple4 = "0a000001" + zeros4.substr(8);
+    const std::string proto6 =
+        zeros6.substr(0, zeros6.size() - 8) + "06000000";
+#define AGAIN4 \
+    "ipv4 port=1 recirc=5 eth_type=0800/ffff" UNTAGGED " nw_frag=" NOT_LATER
+#define AGAIN6 \
+    "ipv6 port=1 recirc=5 eth_type=86dd/ffff" UNTAGGED " nw_frag=" NOT_LATER
+#define AGAIN_ARP "arp port=1 recirc=5 eth_type=0806/ffff" UNTAGGED
+    const Row rows[] = {
+        {"established", again(ipv4()).match(kState, "22000000/23000000"),
+         AGAIN4 " ct_state=2200/2300"},
+        {"untracked", again(ipv4()).match(kState, "00000000/20000000"),
+         AGAIN4 " ct_state=0000/2000"},
+        {"all of the state", again(ipv6()).match(kState, "a1000000/ffffffff"),
+         AGAIN6 " ct_state=a100/ffff"},
+        {"a state that there is not",
+         again(ipv4()).match(kState, "00000100/00000100"), "match/ct_state"},
+        {"zone", again(ipv4()).match(kZone, "0700/ffff"),
+         AGAIN4 " ct_zone=0700/ffff"},
+        {"zone 0", again(ipv6()).match(kZone, "0000/ffff"),
+         AGAIN6 " ct_zone=0000/ffff"},
+        {"mark", again(ipv4()).match(kMark, "15000000/0f000000"),
+         AGAIN4 " ct_mark=05000000/0f000000"},
+        {"label", again(ipv6()).match(kLabels, label + "/" + ones),
+         AGAIN6 " ct_label=" + label + "/" + ones},
+        {"bits of it", again(ipv4()).match(kLabels, zeros + "/" + low),
+         AGAIN4 " ct_label=" + zeros + "/" + low},
+        {"all four",
+         again(ipv4("06"))
+             .match(kState, "22000000/3b000000")
+             .match(kZone, "0700/ffff")
+             .match(kMark, "01000000/01000000")
+             .match(kLabels, low + "/" + low),
+         AGAIN4 " nw_proto=06/ff ct_state=2200/3b00 ct_zone=0700/ffff"
+                " ct_mark=01000000/01000000 ct_label="
+             + low + "/" + low},
+        {"behind a tag",
+         again(ipv4()).match(kMark, "01000000/01000000").in_vlan("1005/1fff"),
+         "ipv4 port=1 recirc=5 eth_type=0800/ffff vlan_tci=1005/1fff"
+         " vlan2_tci=0000/ffff tpids=00/01 nw_frag=00/02"
+         " ct_mark=01000000/01000000"},
+
+        // Of a field that the key does not have, zero is matched.
+        {"state in the mask only", again(ipv4()).mask_only(kState, "20000000"),
+         AGAIN4 " ct_state=0000/2000"},
+        {"zone in the mask only", again(ipv4()).mask_only(kZone, "ffff"),
+         AGAIN4 " ct_zone=0000/ffff"},
+        {"mark in the mask only", again(ipv6()).mask_only(kMark, "01000000"),
+         AGAIN6 " ct_mark=00000000/01000000"},
+        {"label in the mask only", again(ipv6()).mask_only(kLabels, low),
+         AGAIN6 " ct_label=" + zeros + "/" + low},
+        {"in the key only", again(ipv4()).key_only(kMark, "01000000"), AGAIN4},
+        {"not matched", again(ipv4()).match(kState, "22000000/00000000"),
+         AGAIN4},
+
+        // The original tuple is not in the key, zero or not.
+        {"tuple", again(ipv4()).match(kTuple4, tuple4 + "/" + tuple4),
+         "match/ct_tuple4"},
+        {"zero bits of the tuple",
+         again(ipv4()).match(kTuple4, zeros4 + "/" + tuple4),
+         "match/ct_tuple4"},
+        {"tuple in the mask only", again(ipv4()).mask_only(kTuple4, tuple4),
+         "match/ct_tuple4"},
+        {"tuple, not matched",
+         again(ipv4()).match(kTuple4, tuple4 + "/" + zeros4), AGAIN4},
+        {"tuple of IPv6", again(ipv6()).match(kTuple6, zeros6 + "/" + proto6),
+         "match/ct_tuple6"},
+        {"tuple of the other version",
+         again(ipv4()).match(kTuple6, zeros6 + "/" + proto6),
+         "match/ct_tuple6"},
+
+        // There is no ct() of what is not IP.
+        {"no state of ARP", again(arp()).match(kState, "00000000/23000000"),
+         AGAIN_ARP},
+        {"no mark of ARP", again(arp()).mask_only(kMark, "ffffffff"),
+         AGAIN_ARP},
+        {"no tuple of ARP", again(arp()).match(kTuple4, zeros4 + "/" + tuple4),
+         AGAIN_ARP},
+        {"state of ARP", again(arp()).match(kState, "30000000/30000000"),
+         "match/ct_state"},
+
+        // Recirculated or not is not matched, or as not: see ZeroAtIngress.
+        {"maybe recirculated",
+         ipv4()
+             .match(kRecircId, "05000000/00000000")
+             .match(kState, "22000000/20000000"),
+         "match/ct_state"},
+        {"not recirculated",
+         ipv4()
+             .match(kRecircId, "00000000/ffffffff")
+             .match(kMark, "01000000/01000000"),
+         "match/ct_mark"},
+    };
+#undef AGAIN4
+#undef AGAIN6
+#undef AGAIN_ARP
+    check(rows);
+}
+
 // Invariant 1, bit by bit
 // -----------------------
 // The layouts below say once more, in another form than match.cc does, where
@@ -1112,6 +1229,15 @@ const Layout kFlagsLayout = {{"tcp_flags", 0, 2}};
 const Layout kIcmpLayout = {{"tp_src", 0, 1, 1}, {"tp_dst", 1, 1, 1}};
 const Layout kNdLayout = {
     {"nd_target", 0, 16}, {"nd_sll", 16, 6}, {"nd_tll", 22, 6}};
+// Of recirculated packets.
+const std::map<uint16_t, Layout> kConnectionLayouts = {
+    {OVS_KEY_ATTR_CT_STATE, {{"ct_state", 0, 2}, {kZero, 2, 2}}},
+    {OVS_KEY_ATTR_CT_ZONE, {{"ct_zone", 0, 2}}},
+    {OVS_KEY_ATTR_CT_MARK, {{"ct_mark", 0, 4}}},
+    {OVS_KEY_ATTR_CT_LABELS, {{"ct_label", 0, 16}}},
+    {OVS_KEY_ATTR_CT_ORIG_TUPLE_IPV4, {{kRefuse, 0, 16}}},
+    {OVS_KEY_ATTR_CT_ORIG_TUPLE_IPV6, {{kRefuse, 0, 40}}},
+};
 const Layout kMplsLayout = {{"mpls_lse", 0, 4}, {kRefuse, 4, 4}};
 
 // A kind of flow: the attributes that mean something to it.
@@ -1328,10 +1454,11 @@ struct Place {
     std::string_view member = {};
 };
 Place place_of(const Kind &kind, uint16_t type, size_t i) {
-    if (is_zero_at_ingress(type, i)) {
+    const auto it = kind.layouts.find(type);
+    if (is_zero_at_ingress(type, i)
+        && (it == kind.layouts.end() || type == kDpHash)) {
         return {Place::kNowhere};
     }
-    const auto it = kind.layouts.find(type);
     if (it == kind.layouts.end()) {
         return {Place::kRefused};
     }
@@ -1505,6 +1632,38 @@ TEST(MaskBits, SwitchedOn) {
                         probe.flip(i, m0),
                         expected_on(kind, a.type, i, level.key[a.type][i / 8]),
                         kind, n_tags, a.type, i);
+                }
+            }
+        }
+    }
+}
+
+// What ct() finds, in flows of packets that it may have seen.
+TEST(MaskBits, OfConnections) {
+    Wrong wrong;
+    for (Kind kind : kinds()) {
+        if (kind.cls == XF_CLASS_IPV4 || kind.cls == XF_CLASS_IPV6) {
+            kind.layouts.insert(kConnectionLayouts.begin(),
+                                kConnectionLayouts.end());
+        }
+        for (const auto &[n_tags, metadata] :
+             {std::pair{0, 0x00}, {0, 0xff}, {1, 0x5a}, {2, 0xa5}}) {
+            Levels base = minimal(kind, n_tags, std::byte(metadata));
+            base.levels[0].match(kRecircId, "05000000/ffffffff");
+            Match m0;
+            ASSERT_FALSE(decode(base.joined(), &m0)) << kind.name;
+            for (const AttrInfo &a : kAttrs) {
+                if (!kConnectionLayouts.contains(a.type)) {
+                    continue;
+                }
+                Levels flow = base;
+                flow.levels[0].mask[a.type].resize(a.size);
+                const ByteVector key = flow.levels[0].key[a.type];
+                Probe probe(flow.joined(), a.type, 0);
+                for (size_t i = 0; i < 8 * a.size; i++) {
+                    wrong.expect(probe.flip(i, m0),
+                                 expected_on(kind, a.type, i, key[i / 8]),
+                                 kind, n_tags, a.type, i);
                 }
             }
         }

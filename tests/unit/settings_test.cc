@@ -25,6 +25,16 @@ const Row kRows[] = {
     {"max-flows", "64k", false, {}},
     {"max-flows", " 64", false, {}},
     {"max-flows", "", false, {}},
+    {"max-connections", "1", true,
+     [](auto &s) { return s.max_connections == 1; }},
+    {"max-connections", "1048576", true,
+     [](auto &s) { return s.max_connections == 1048576; }},
+    {"max-connections", "0", false, {}},
+    {"max-connections", "1048577", false, {}},
+    {"max-connections", "4294967297", false, {}},
+    {"max-connections", "-1", false, {}},
+    {"max-connections", "1e3", false, {}},
+    {"max-connections", "", false, {}},
     {"handover", "0", true, [](auto &s) { return s.handover.count() == 0; }},
     {"handover", "86400", true,
      [](auto &s) { return s.handover.count() == 86400; }},
@@ -48,7 +58,8 @@ bool has_defaults(const Settings &s) {
     return s.max_flows == d.max_flows && s.allow_generic == d.allow_generic
         && s.system_ports == d.system_ports && s.persist == d.persist
         && s.tap_tso == d.tap_tso && s.handover == d.handover
-        && s.orphan_timeout == d.orphan_timeout;
+        && s.orphan_timeout == d.orphan_timeout
+        && s.max_connections == d.max_connections;
 }
 
 TEST(Settings, Options) {

@@ -95,10 +95,16 @@ inline __u64 key_word(const TableMemory &mem, uint32_t slot, uint32_t i) {
              : mem.key_rests[slot].word[i - XF_SHORT_KEY_WORDS];
 }
 
+// Is a word hashed and compared?
+inline bool has_word(const xf_subtable &st, uint32_t i) {
+    return i < XF_SHORT_KEY_WORDS || (st.segments & xf_segment_of(i));
+}
+
 inline bool key_matches(const TableMemory &mem, const xf_key &packet,
                         const xf_subtable &st, uint32_t slot) {
-    for (uint32_t i = 0; i < st.n_words; i++) {
-        if ((packet.word[i] & st.mask[i]) != key_word(mem, slot, i)) {
+    for (uint32_t i = 0; i < XF_KEY_WORDS; i++) {
+        if (has_word(st, i)
+            && (packet.word[i] & st.mask[i]) != key_word(mem, slot, i)) {
             return false;
         }
     }
@@ -109,8 +115,10 @@ inline uint64_t packet_hash(const TableMemory &mem, const xf_key &packet,
                             uint32_t subtable) {
     const xf_subtable &st = mem.subtables[subtable];
     uint64_t sum = xf_hash_word(subtable, mem.secret[XF_KEY_WORDS]);
-    for (uint32_t i = 0; i < st.n_words; i++) {
-        sum += xf_hash_word(packet.word[i] & st.mask[i], mem.secret[i]);
+    for (uint32_t i = 0; i < XF_KEY_WORDS; i++) {
+        if (has_word(st, i)) {
+            sum += xf_hash_word(packet.word[i] & st.mask[i], mem.secret[i]);
+        }
     }
     return xf_hash_finish(sum);
 }
