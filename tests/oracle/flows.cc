@@ -323,8 +323,10 @@ FlowSet make_flow_set(Random &r, std::vector<Frame> *frames) {
         Frame frame = frames->empty() || r.percent(30)
                         ? make_frame(r)
                         : vary(r.pick(*frames), r);
-        const model_packet packet = {frame.data(), frame.size(),
-                                     r.percent(97) ? kInPort : 2, false};
+        model_packet packet{};
+        packet.frame = frame.data();
+        packet.len = frame.size();
+        packet.in_port = r.percent(97) ? kInPort : 2;
         for (int lookups = 0; lookups < 4; lookups++) {
             const auto models = set.models();
             model_run(models.data(), models.size(), &packet, kFirstChoice,

@@ -185,8 +185,11 @@ void Judge::use(const FlowSet &set) {
 // Fills in what OVS may do with the packet: each choice where several flows
 // match.
 void Judge::foresee(const Frame &frame) {
-    const model_packet packet = {frame.data(), frame.size(), kInPort,
-                                 set_->native};
+    model_packet packet{};
+    packet.frame = frame.data();
+    packet.len = frame.size();
+    packet.in_port = kInPort;
+    packet.complete_checksums = set_->native;
     size_t choice[MODEL_MAX_STEPS] = {};
     for (n_outcomes_ = 0; n_outcomes_ < kMaxOutcomes;) {
         if (n_outcomes_ == outcomes_.size()) {

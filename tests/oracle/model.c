@@ -19,6 +19,7 @@
 #include "openvswitch/ofpbuf.h"
 #include "openvswitch/vlog.h"
 #include "packets.h"
+#include "tracker.h"
 #include "util.h"
 
 /* As in dpif-netdev.c. */
@@ -121,6 +122,10 @@ examine_actions(struct model_flow *f)
         case OVS_ACTION_ATTR_TRUNC:
         case OVS_ACTION_ATTR_HASH:
         case OVS_ACTION_ATTR_RECIRC:
+        case OVS_ACTION_ATTR_CT_CLEAR:
+            break;
+        case OVS_ACTION_ATTR_CT:
+            f->tracks = true;
             break;
         case OVS_ACTION_ATTR_SET:
         case OVS_ACTION_ATTR_SET_MASKED:
@@ -350,6 +355,7 @@ struct run {
     const size_t *choice;
     struct model_result *result;
     int depth;
+    size_t n_made;                   /* Flows, for want of one. */
 };
 
 static void run_packet(struct run *, struct dp_packet *);
@@ -421,6 +427,9 @@ execute_cb(void *r_, struct dp_packet_batch *batch, const struct nlattr *a,
     struct run *r = r_;
     struct dp_packet *p = batch->packets[0];
 
+    if (dp_packet_batch_is_empty(batch)) {
+        return;                      /* A fragment that waits for others. */
+    }
     switch (nl_attr_type(a)) {
     case OVS_ACTION_ATTR_OUTPUT:
         output(r, batch, nl_attr_get_odp_port(a));
@@ -428,6 +437,9 @@ execute_cb(void *r_, struct dp_packet_batch *batch, const struct nlattr *a,
             dp_packet_batch_reset_cutlen(batch);
         }
         break;
+    case OVS_ACTION_ATTR_CT:
+        tracker_execute(r->packet->conntrack, batch, a, r->packet->now);
+        return;
     case OVS_ACTION_ATTR_RECIRC:
         if (r->depth == MAX_RECIRC_DEPTH) {
             give_up(r, MODEL_DECLINED);
@@ -452,6 +464,18 @@ has_headers(const struct dp_packet *p, const struct flow *flow)
            : flow->dl_type == htons(ETH_TYPE_ARP) && flow->nw_proto;
 }
 
+static const struct model_flow *
+ask_for_flow(struct run *r, const struct flow *flow)
+{
+    struct model_key key = { .word = { 0 } };
+
+    if (!r->packet->upcall) {
+        return NULL;
+    }
+    memcpy(&key, flow, sizeof *flow);
+    return r->packet->upcall(r->packet->upcall_aux, &key);
+}
+
 /* Takes the packet, which it frees, through the flows. */
 static void
 run_packet(struct run *r, struct dp_packet *p)
@@ -471,7 +495,9 @@ run_packet(struct run *r, struct dp_packet *p)
     }
     index = (result->n_lookups < MODEL_MAX_STEPS ? look_up(r, &flow)
              : r->n_flows);
-    if (index == r->n_flows) {
+    f = index < r->n_flows ? r->flows[index] : ask_for_flow(r, &flow);
+    index += f && index == r->n_flows ? r->n_made++ : 0;
+    if (!f) {
         if (result->verdict == MODEL_EXECUTED) {
             memcpy(&result->missed, &flow, sizeof flow);
         }
@@ -479,21 +505,17 @@ run_packet(struct run *r, struct dp_packet *p)
         dp_packet_delete(p);
         return;
     }
-    f = r->flows[index];
     result->steps[result->n_steps++] = (struct model_step) {
         .flow = index,
         .bytes = dp_packet_size(p),
         .tcp_flags = (is_ip_any(&flow) && flow.nw_proto == IPPROTO_TCP
                       ? ntohs(flow.tcp_flags) : 0),
     };
-    if (!f->executable || (f->needs_l3 && !has_headers(p, &flow))) {
+    if (!f->executable || (f->needs_l3 && !has_headers(p, &flow))
+        || (f->tracks && !r->packet->conntrack)) {
         give_up(r, MODEL_DECLINED);
         dp_packet_delete(p);
         return;
-    }
-    for (const struct nlattr *a = f->actions.data;
-         (char *) a < (char *) f->actions.data + f->actions.size;
-         a = nl_attr_next(a)) {
     }
     dp_packet_batch_init_packet(&batch, p);
     odp_execute_actions(r, &batch, true, f->actions.data, f->actions.size,

@@ -75,7 +75,8 @@ struct model_flow {
     struct model_key key, mask;      /* 'key' has bits outside of 'mask'. */
     struct model_bytes netlink_key, netlink_mask, actions;
     bool executable;                 /* False: an action that only a datapath
-                                      * can do, as userspace() and ct(). */
+                                      * can do, as userspace(). */
+    bool tracks;                     /* Has a ct(). */
     bool needs_l3;                   /* Sets fields above Ethernet. */
 };
 
@@ -139,6 +140,15 @@ struct model_packet {
     size_t len;
     uint32_t in_port;
     bool complete_checksums;         /* A partial one leaves completed. */
+
+    /* What ct() needs: OVS's struct conntrack, and its time in ms.  Null: ct()
+     * is not for a fast path. */
+    void *conntrack;
+    long long now;
+    /* Makes a flow for the fields of a packet that none is for; the first one is
+     * number 'n_flows'.  Null, or it returns null: MODEL_UPCALL. */
+    const struct model_flow *(*upcall)(void *aux, const struct model_key *);
+    void *upcall_aux;
 };
 
 /* Takes 'packet' through the flows.  Where several flows match, 'choice' says

@@ -157,6 +157,15 @@ void Reality::install(const FlowSet &set) {
     }
 }
 
+Reject Reality::add(const model_flow &flow) {
+    Placed placed;
+    rejects_.push_back(decode_and_place(flow, &placed));
+    placed_.push_back(rejects_.back() ? Placed{} : std::move(placed));
+    totals_.emplace_back();
+    observed_.counted.emplace_back();
+    return rejects_.back();
+}
+
 const Observed &Reality::run(const Frame &frame, Ports up) {
     set_up(up);
     observed_.run = program_.run(frame);

@@ -38,12 +38,16 @@ public:
     // Decodes the flows and puts those that are not refused into the tables,
     // in place of the flows that were there.
     void install(const FlowSet &);
+    // Adds one; returns why it was refused.
+    Reject add(const model_flow &);
     // Why the flows were refused, by flow; none for those that are in the
     // tables.
     std::span<const Reject> rejects() const { return rejects_; }
 
     // Runs the program once while no port but 'up' can transmit.
     const Observed &run(const Frame &, Ports up = kAllPorts);
+
+    flowxlate::test::Program &program() { return program_; }
 
     // The ports that can transmit, if they are not held down.
     static Ports working_ports();
