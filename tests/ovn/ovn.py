@@ -10,6 +10,7 @@ directory and ends with it, by pid.
         ovn.settle()
 """
 import os
+import re
 import subprocess
 
 from lab import end_process, run, wait_for
@@ -72,6 +73,11 @@ class Ovn:
     def start_controller(self):
         self.spawn('ovn-controller', 'unix:%s/db.sock' % self.lab.tmp)
 
+    def kill_controller(self):
+        process = self.processes.pop('ovn-controller')
+        process.kill()
+        process.wait()
+
     def ctl(self, database, *args):
         return run('%s/usr/bin/ovn-%sctl' % (self.dir, database),
                    '--timeout=60', '--db=' + self.socket(database), *args,
@@ -92,6 +98,23 @@ class Ovn:
             self.nb('lsp-set-port-security', host.port, addresses)
         self.lab.ovs.vsctl('set', 'Interface', host.port,
                            'external_ids:iface-id=' + host.port)
+
+    def zones(self):
+        """Names of the connection tracker's zones, by their number."""
+        names = {}
+        for line in run('%s/usr/bin/ovn-appctl' % self.dir, '-t',
+                        'ovn-controller', 'ct-zone-list',
+                        env=self.env).splitlines():
+            name, number = line.split()
+            names[number] = name
+        # A router's are named after its datapath's UUID.
+        for line in self.sb('--bare', '--no-headings', '--format=csv',
+                            '--columns=_uuid,external_ids', 'list',
+                            'Datapath_Binding').splitlines():
+            uuid, ids = line.split(',', 1)
+            datapath = re.search(r'name=(\S+)', ids)[1].strip('"')
+            names = {k: v.replace(uuid, datapath) for k, v in names.items()}
+        return names
 
     def settle(self):
         """Waits until the chassis does what the northbound database says."""

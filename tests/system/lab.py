@@ -320,12 +320,12 @@ class Ovs:
     def version(self):
         return self.appctl('version').split()[-1]
 
-    def add_port(self, name, kind=None, **options):
+    def add_port(self, name, kind=None, bridge='br0', **options):
         kind = kind or ('afxdp' if self.datapath == 'netdev' else 'system')
         settings = ['options:%s=%s' % (k.replace('_', '-') if k != 'n_rxq'
                                        else k, v)
                     for k, v in options.items()]
-        self.vsctl('add-port', 'br0', name, '--', 'set', 'interface', name,
+        self.vsctl('add-port', bridge, name, '--', 'set', 'interface', name,
                    'type=' + kind, *settings)
         error = self.vsctl('get', 'interface', name, 'error').strip()
         if error not in ('[]', '""'):
