@@ -116,9 +116,6 @@ public:
             leave_only_connections();
         }
         leave_out_what_is_right();
-        if (out_.rewrite.n_ct_first > n_ct_) {
-            out_.rewrite.n_ct_first = n_ct_;
-        }
     }
 
 private:
@@ -241,9 +238,6 @@ private:
         if (n_ct_ && last_ct().flags == XF_CT_CLEAR) {
             step.flags |= XF_CT_CLEAR;
             last_ct() = step;
-            // What was set between the two comes before both.
-            out_.rewrite.n_ct_first =
-                std::min(out_.rewrite.n_ct_first, n_ct_ - 1);
         } else {
             xf_ct_step *place;
             if (auto r = add_ct(&place)) {
