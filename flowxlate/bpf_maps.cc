@@ -177,7 +177,7 @@ void BpfMaps::set_constants(xdp_offload_bpf *s) const {
     s->rodata->xf_slot_mask = slot_mask(n_slots_);
     s->rodata->xf_cache_bits = cache_bits_;
     s->rodata->xf_conn_bucket_mask = n_conn_buckets_ - 1;
-    s->rodata->xf_conn_mask = conn_mask(n_conns_);
+    s->rodata->xf_conn_mask = slot_mask(n_conns_);
     std::copy(
         secret_.begin(), secret_.end(),
         const_cast<uint64_t *>(reinterpret_cast<const volatile uint64_t *>(

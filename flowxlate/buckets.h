@@ -9,13 +9,19 @@
 #define FLOWXLATE_BUCKETS_H
 
 #include <algorithm>
-#include <atomic>
+#include <bit>
 #include <cstdint>
 #include <span>
 
+#include "shared_words.h"
 #include "types.h"
 
 namespace flowxlate {
+
+// The bits of a bucket's entry that are one of 'n_slots' slots.
+constexpr uint32_t slot_mask(size_t n_slots) {
+    return std::bit_ceil(static_cast<uint32_t>(n_slots)) - 1;
+}
 
 // The two buckets of a hash.
 class BucketPair {
@@ -31,11 +37,11 @@ public:
         if (&first_ == &second_) {
             return false;
         }
-        store(first_.overflow, first_.overflow + 1);
+        publish(first_.overflow, first_.overflow + 1);
         if (insert_in(second_, entry)) {
             return true;
         }
-        store(first_.overflow, first_.overflow - 1);
+        publish(first_.overflow, first_.overflow - 1);
         return false;
     }
 
@@ -44,20 +50,20 @@ public:
         if (!place.entry) {
             return;  // Somebody else has written to the bucket.
         }
-        store(*place.entry, 0);
+        publish(*place.entry, 0);
         auto used = std::min<uint32_t>(place.bucket->used, XF_BUCKET_ENTRIES);
         while (used && !place.bucket->entry[used - 1]) {
             used--;
         }
-        store(place.bucket->used, used);
+        publish(place.bucket->used, used);
         if (place.bucket != &first_) {
-            store(first_.overflow, first_.overflow - 1);
+            publish(first_.overflow, first_.overflow - 1);
         }
     }
 
     void replace(uint32_t entry, uint32_t by) {
         if (auto *e = find(entry).entry) {
-            store(*e, by);
+            publish(*e, by);
         }
     }
 
@@ -78,12 +84,6 @@ private:
         __u32 *entry = nullptr;
     };
 
-    template <typename T>
-    static void store(T &word, uint32_t value) {
-        std::atomic_ref(word).store(static_cast<T>(value),
-                                    std::memory_order_release);
-    }
-
     // Stores an entry in a free place of the bucket, if there is one.
     static bool insert_in(xf_bucket &bucket, uint32_t entry) {
         auto *end = std::end(bucket.entry);
@@ -91,10 +91,10 @@ private:
         if (place == end) {
             return false;
         }
-        store(*place, entry);
+        publish(*place, entry);
         if (place - bucket.entry >= bucket.used) {
-            store(bucket.used,
-                  static_cast<uint32_t>(place - bucket.entry + 1));
+            publish(bucket.used,
+                    static_cast<uint32_t>(place - bucket.entry + 1));
         }
         return true;
     }

@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include "buckets.h"
+#include "shared_words.h"
 
 namespace flowxlate {
 namespace {
@@ -18,17 +19,7 @@ namespace {
 constexpr uint64_t kUnplaced = 1ULL << 63;
 constexpr unsigned kGenerationShift = 32;
 
-// The programs read these words while they change.
-template <typename T>
-void publish(T &word, std::type_identity_t<T> value) {
-    std::atomic_ref(word).store(value, std::memory_order_release);
-}
-template <typename T>
-T peek(T &word) {
-    return std::atomic_ref(word).load(std::memory_order_acquire);
-}
-
-// The same for all words of 'to': use() may still look at them, and finds out
+// Publishes all words of 'to': use() may still look at them, and finds out
 // afterwards that the slot is another's.
 template <typename T>
 void publish_all(T &to, const T &from) {
@@ -97,7 +88,7 @@ void raise(uint32_t &word, uint32_t to) {
 
 ConnTable::ConnTable(const ConnMemory &memory)
     : mem_(memory),
-      mask_(conn_mask(memory.conns.size())),
+      mask_(slot_mask(memory.conns.size())),
       births_(memory.conns.size() / 2),
       generations_(new std::atomic<uint32_t>[memory.conns.size() / 2] {}) {
     // Downwards, so that the low slots, close together, are used first.
@@ -347,7 +338,7 @@ bool ConnTable::use(uint64_t handle, ovs_offload_ct_use *out) const {
     return used && is_current(handle);
 }
 
-// -- Buckets, as in flow_table.cc -------------------------------------------
+// -- Buckets ----------------------------------------------------------------
 
 uint64_t ConnTable::hash_of(const xf_conn &conn) const {
     const xf_conn_key key = key_of(conn);

@@ -59,11 +59,6 @@ struct ConnMemory {
     std::span<const uint64_t> secret;  // For xf_conn_hash().
 };
 
-// The bits of a bucket's entry that are an index of xf_conns.
-constexpr uint32_t conn_mask(size_t n_conns) {
-    return std::bit_ceil(static_cast<uint32_t>(n_conns)) - 1;
-}
-
 class ConnTable {
 public:
     // 'memory' is zeroed and must outlive the table.

@@ -9,21 +9,12 @@
 #include <thread>
 
 #include "buckets.h"
+#include "shared_words.h"
 
 namespace flowxlate {
 namespace {
 
 Reject full(const char *what) { return {"table", what, ENOSPC}; }
-
-// The programs read these words while they change.
-template <typename T>
-void publish(T &word, std::type_identity_t<T> value) {
-    std::atomic_ref(word).store(value, std::memory_order_release);
-}
-template <typename T>
-T peek(T &word) {
-    return std::atomic_ref(word).load(std::memory_order_acquire);
-}
 
 bool is_less(const xf_rewrite &a, const xf_rewrite &b) {
     return std::memcmp(&a, &b, sizeof a) < 0;

@@ -45,6 +45,7 @@
 #include <boost/container/flat_map.hpp>
 #include <boost/container/static_vector.hpp>
 
+#include "buckets.h"
 #include "match.h"
 #include "types.h"
 
@@ -65,11 +66,6 @@ struct TableMemory {
     std::span<xf_cpu> cpus;                           // By CPU number.
     std::array<uint64_t, XF_KEY_WORDS + 1> secret{};  // For xf_hash_word().
 };
-
-// The bits of a bucket's entry that are its flow slot.
-constexpr uint32_t slot_mask(size_t n_slots) {
-    return std::bit_ceil(static_cast<uint32_t>(n_slots)) - 1;
-}
 
 // Index of an entry in xf_rewrites.
 enum class RewriteSlot : uint16_t { kNone = 0 };

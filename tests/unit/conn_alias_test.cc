@@ -67,7 +67,7 @@ private:
         std::memcpy(&key.id, &conns_[index].ports, sizeof key.id);
         const uint64_t hash = xf_conn_hash(
             &key, reinterpret_cast<const volatile __u64 *>(secret_.data()));
-        const uint32_t mask = conn_mask(conns_.size());
+        const uint32_t mask = slot_mask(conns_.size());
         bool found = false;
         bucket_pair(buckets_, hash).for_each([&](uint32_t entry) {
             found |= (entry & mask) == index;

@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "flowxlate/buckets.h"
 #include "flowxlate/conn_table.h"
 
 namespace flowxlate::unit {
@@ -162,7 +163,7 @@ private:
         }
         return secret_;
     }
-    uint32_t mask() const { return conn_mask(conns.size()); }
+    uint32_t mask() const { return slot_mask(conns.size()); }
     xf_bucket &bucket(uint32_t i) { return buckets[i & (buckets.size() - 1)]; }
     xf_bucket &first_bucket(uint32_t entry) {
         const xf_conn &c = conns[entry & mask()];
