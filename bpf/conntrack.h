@@ -4,8 +4,8 @@
  *
  * Everything else is a miss, with the packet as it came: OVS makes connections,
  * judges what is odd, and ends them.  What is executed must be what OVS's
- * lib/conntrack.c would have done, with which this is compared (tests/conntrack);
- * the names of its functions are given.  The one deviation: TCP, UDP and ICMP
+ * lib/conntrack.c would have done, with which this is compared (tests/oracle/
+ * ct_oracle.cc); the names of its functions are given.  The one deviation: TCP, UDP and ICMP
  * checksums are not verified.
  *
  * A ct() works on the copy of the key in a struct xf_plan.  Nothing is written to
@@ -272,7 +272,7 @@ is_in_window(const struct xf_segment *s, const struct xf_conn_use *self,
  * XF_PARSED or an enum xf_miss. */
 static __always_inline int
 judge(const struct xf_plan *plan, __u32 index, const struct xf_conn *conn,
-      bool again)
+      __u32 settings, bool again)
 {
     struct xf_conn_use *self = find_use(index), *other = find_use(index ^ 1);
     const struct xf_conn *reverse;
@@ -293,7 +293,7 @@ judge(const struct xf_plan *plan, __u32 index, const struct xf_conn *conn,
     used = self->used_ms > other->used_ms ? self->used_ms : other->used_ms;
     if (s->now_ms >= expires && s->now_ms >= used + conn->timeout_ms)
         return XF_MISS_CT_STATE;
-    if (conn->proto == IPPROTO_TCP && (ct_settings() & XF_CT_WINDOWS)
+    if (conn->proto == IPPROTO_TCP && (settings & XF_CT_WINDOWS)
         && !is_in_window(s, self, other, conn->wscale, reverse->wscale,
                          again))
         return XF_MISS_CT_WINDOW;
@@ -304,7 +304,8 @@ judge(const struct xf_plan *plan, __u32 index, const struct xf_conn *conn,
  * it may do already: in the same direction OVS judges it by what it has itself
  * moved; in the other one, OVS may as well do it. */
 static __always_inline int
-judge_and_note(struct xf_plan *plan, __u32 index, const struct xf_conn *conn)
+judge_and_note(struct xf_plan *plan, __u32 index, const struct xf_conn *conn,
+               __u32 settings)
 {
     bool again = false, reverse = false;
     int miss;
@@ -315,7 +316,7 @@ judge_and_note(struct xf_plan *plan, __u32 index, const struct xf_conn *conn)
     }
     if (reverse)
         return XF_MISS_CT_STATE;
-    miss = judge(plan, index, conn, again);
+    miss = judge(plan, index, conn, settings, again);
     if (miss != XF_PARSED || again)
         return miss;
     if (plan->n_cts >= XF_MAX_CTS)
@@ -404,7 +405,7 @@ translate(struct xf_key *key, const struct xf_conn *conn)
  * earlier ct(), which has judged the packet. */
 static __always_inline int
 track_known(struct xf_plan *plan, __u32 index, const struct xf_ct_step *ct,
-            bool is_known)
+            __u32 settings, bool is_known)
 {
     const struct xf_conn *conn = bpf_map_lookup_elem(&xf_conns, &index);
     struct xf_key *key = &plan->key;
@@ -417,7 +418,7 @@ track_known(struct xf_plan *plan, __u32 index, const struct xf_ct_step *ct,
         return XF_MISS_INTERNAL;
     change = *(const volatile __u32 *)&conn->change;
     if (!is_known) {
-        miss = judge_and_note(plan, index, conn);
+        miss = judge_and_note(plan, index, conn, settings);
         if (miss != XF_PARSED)
             return miss;
     }
@@ -484,7 +485,7 @@ track(struct xdp_md *ctx, const struct xf_packet *p, struct xf_plan *plan,
         plan->conn = 0;
     }
     if (plan->conn)
-        return track_known(plan, plan->conn, ct, true);
+        return track_known(plan, plan->conn, ct, settings, true);
     natted = key->ct_state & XF_CS_NAT;
     make_conn_key(&plan->conn_key, key, p->cls, ports, ct->zone, natted);
     complete = is_complete(settings, ct->zone);
@@ -492,7 +493,7 @@ track(struct xdp_md *ctx, const struct xf_packet *p, struct xf_plan *plan,
     if (!index)
         return complete ? track_unknown(plan, p->cls, ct) : XF_MISS_CT_UNKNOWN;
     index ^= natted;                 /* initial_conn_lookup(). */
-    return track_known(plan, index, ct, false);
+    return track_known(plan, index, ct, settings, false);
 }
 
 /* Notes in all connections of the plan that the packet has used them, as
