@@ -207,7 +207,10 @@ std::vector<std::pair<std::string, std::string>> describe_mask(
 std::string describe_packet(const xf_packet &p) {
     xf_key all_bits{};
     std::fill(std::begin(all_bits.word), std::end(all_bits.word), UINT64_MAX);
-    all_bits.dp_hash = 0;  // Not hashed yet.
+    all_bits.dp_hash = 0;  // Not hashed yet, and of no connection.
+    all_bits.ct_state = all_bits.ct_zone = 0;
+    all_bits.ct_mark = 0;
+    std::fill(all_bits.word + XF_LABEL_WORD, all_bits.word + XF_KEY_WORDS, 0);
     if (!(p.cls == XF_CLASS_IPV4 || p.cls == XF_CLASS_IPV6)) {
         all_bits.nw_frag = 0;
     }
