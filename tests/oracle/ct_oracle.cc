@@ -31,6 +31,7 @@ namespace oracle {
 namespace {
 
 using flowxlate::ConnTable;
+using flowxlate::test::hex;
 
 constexpr unsigned kPacketsPerSet = 300, kCompareEvery = 50;
 constexpr unsigned kConversations = 6;
@@ -340,15 +341,6 @@ private:
         tracker_age(alone_, ms);
     }
 
-    static std::string hex(const Frame &f) {
-        std::string s;
-        for (uint8_t byte : f) {
-            char digits[3];
-            std::snprintf(digits, sizeof digits, "%02x", byte);
-            s += digits;
-        }
-        return s;
-    }
     static std::string text_of(const model_flow *f) {
         char *text = model_flow_format(f);
         std::string s = text;
@@ -381,10 +373,6 @@ struct Options {
     uint64_t seed = std::random_device{}();
     uint64_t first = 0;
 };
-
-uint64_t seed_of_set(uint64_t seed, uint64_t set) {
-    return (seed ^ (set + 1) * 0x9e3779b97f4a7c15ULL) * 0xbf58476d1ce4e5b9ULL;
-}
 
 Options parse(int argc, char **argv) {
     Options o;

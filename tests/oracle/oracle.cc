@@ -54,10 +54,6 @@ struct Shared {
     Tally tallies[kMaxJobs];
 };
 
-uint64_t seed_of_set(uint64_t seed, uint64_t set) {
-    return (seed ^ (set + 1) * 0x9e3779b97f4a7c15ULL) * 0xbf58476d1ce4e5b9ULL;
-}
-
 void print_mismatch(const Mismatch &wrong, const Case &c) {
     Judge judge;
     std::printf("\nMISMATCH: %s\nmaking it small ...\n", wrong.kind);

@@ -41,6 +41,11 @@ private:
     std::mt19937_64 engine_;
 };
 
+// Of set 'set' of a run, which can be made again alone.
+inline uint64_t seed_of_set(uint64_t seed, uint64_t set) {
+    return (seed ^ (set + 1) * 0x9e3779b97f4a7c15ULL) * 0xbf58476d1ce4e5b9ULL;
+}
+
 }  // namespace oracle
 
 #endif
