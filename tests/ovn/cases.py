@@ -276,6 +276,14 @@ ONLY_SOME = (
     (10, 'ip', 'drop'))
 
 
+def guarded_pair(world, a, b):
+    """Two hosts on a switch, to and from which only some packets may go."""
+    switch_of(world, (a, b))
+    for host in (a, b):
+        acl(world, host, ONLY_SOME)
+    world.ovn.settle()
+
+
 def answer(src, dst, kind, version, port, sport):
     """What a socket hears of a port."""
     family = socket.AF_INET if version == 4 else socket.AF_INET6
@@ -310,10 +318,7 @@ def refused(world, a, b):
 
 def related_acl(world, a, b):
     """What belongs to a connection is allowed, both ways; the rest has no chance."""
-    switch_of(world, (a, b))
-    for host in (a, b):
-        acl(world, host, ONLY_SOME)
-    world.ovn.settle()
+    guarded_pair(world, a, b)
     both_ways(world, a, b)
 
 
@@ -505,10 +510,7 @@ def localnet_vlan(world, a, b):
 
 def killed_controller(world, a, b):
     """ovn-controller killed and started again, under connections."""
-    switch_of(world, (a, b))
-    for host in (a, b):
-        acl(world, host, ONLY_SOME)
-    world.ovn.settle()
+    guarded_pair(world, a, b)
     with tracked(world) as connections:
         connections.between(a, b)
         connections.between(b, a)
@@ -529,10 +531,7 @@ def killed_controller(world, a, b):
 
 def killed_stateful(world, a, b):
     """ovs-vswitchd killed under stateful ACLs: it forgets the connections."""
-    switch_of(world, (a, b))
-    for host in (a, b):
-        acl(world, host, ONLY_SOME)
-    world.ovn.settle()
+    guarded_pair(world, a, b)
     with tracked(world) as connections:
         connections.between(a, b)
         established(world, connections, 100)
