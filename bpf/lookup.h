@@ -23,8 +23,7 @@ struct xf_hit {
 
 struct xf_walk_state {
     const struct xf_key *key;
-    const struct xf_walk *walk;
-    __u32 n;                         /* Subtables in the walk. */
+    __u32 next;                      /* Subtable to try next, 0 = none. */
     __u32 tried;                     /* Subtable that has been tried. */
     __u32 slot;                      /* The flow, 0 = none. */
 };
@@ -134,7 +133,7 @@ probe_bucket(const struct xf_key *key, __u32 subtable, __u32 index,
         if (!has_signature(entry, signature))
             continue;
         flow = bpf_map_lookup_elem(&xf_flows, &slot);
-        if (flow && flow->subtable == subtable
+        if (flow && xf_subtable_of(flow) == subtable
             && key_matches(key, st, flow, slot))
             return slot;
     }
@@ -170,22 +169,22 @@ search_subtable(const struct xf_key *key, __u32 subtable)
 /* bpf_loop() callback: tries the next few subtables; 1 ends the walk.  A few,
  * because on many CPUs a call costs as much as a look-up.
  *
- * The walk goes from the end to the begin: where a subtable is removed the last
- * one is first copied to its place and then cleared at the end, so a reader that
- * comes from there meets it once at least. */
+ * A subtable is put before the others, and taken out by what leads past it, so
+ * a reader meets all that were there when it began; a list that somebody else
+ * has closed to a ring ends after XF_MAX_MASKS. */
 static long
 walk_step(__u32 step, struct xf_walk_state *state)
 {
+    (void)step;
     for (__u32 i = 0; i < XF_WALK_STRIDE; i++) {
-        __u32 index = state->n - 1 - step * XF_WALK_STRIDE - i, subtable;
+        __u32 subtable = state->next;
+        const struct xf_subtable *st;
 
-        /* Or clang 14 adds up the address without what is checked here
-         * ("unbounded memory access", all kernels). */
-        asm volatile("" : "+r"(index));
-        if (index >= XF_MAX_MASKS)   /* Also past the begin. */
+        st = bpf_map_lookup_elem(&xf_subtables, &subtable);
+        if (!subtable || !st)
             return 1;
-        subtable = *(const volatile __u16 *)&state->walk->subtable[index];
-        if (!subtable || subtable == state->tried)
+        state->next = *(const volatile __u16 *)&st->next;
+        if (subtable == state->tried)
             continue;
         state->slot = search_subtable(state->key, subtable);
         if (state->slot)
@@ -200,6 +199,8 @@ __noinline __u32
 search(const struct xf_key *key, __u32 cls, __u32 guess)
 {
     struct xf_walk_state state = { .key = key, .tried = guess };
+    const struct xf_walk *walk;
+    __u32 recirc;
 
     if (!key)
         return 0;
@@ -208,10 +209,12 @@ search(const struct xf_key *key, __u32 cls, __u32 guess)
         state.slot = search_subtable(key, guess);
     if (state.slot)
         return state.slot;
-    state.walk = bpf_map_lookup_elem(&xf_walks, &cls);
-    if (!state.walk)
+    recirc = key->recirc;
+    walk = bpf_map_lookup_elem(&xf_walks, &recirc);
+    if (!walk)
         return 0;
-    state.n = *(const volatile __u32 *)&state.walk->n;
+    cls &= XF_WALK_CLASSES - 1;
+    state.next = *(const volatile __u16 *)&walk->first[cls];
     bpf_loop(XF_MAX_MASKS / XF_WALK_STRIDE, walk_step, &state, 0);
     return state.slot;
 }
@@ -228,7 +231,7 @@ cache_hash(const struct xf_packet *p)
                 + xf_hash_word(w[5] + w[XF_INNER_WORD], xf_secret[5])
                 + xf_hash_word(w[2] + (w[1] << 16), xf_secret[2]);
 
-    return (sum ^ sum >> 32) * 0x9e3779b97f4a7c15ULL;
+    return (sum ^ sum >> 32) * XF_GOLDEN_RATIO;
 }
 
 /* The one of two entries that has the signature; any one if none has.  Without a
@@ -242,11 +245,11 @@ choose_way(__u64 ways, __u32 signature)
     return newer ^ ((newer ^ older) & -(__u32)(-differs >> 63));
 }
 
-/* The flow that the cache predicts for 'p', if 'p' matches it.  The slot may be
- * any flow's by now, or no flow's: that of a flow which was removed is not
+/* The flow that the cache predicts for 'key', if that matches it.  The slot may
+ * be any flow's by now, or no flow's: that of a flow which was removed is not
  * written again before this program ends. */
 static __always_inline struct xf_hit
-check_prediction(const struct xf_packet *p, __u32 slot)
+check_prediction(const struct xf_key *key, __u32 slot)
 {
     struct xf_hit hit = { .slot = slot };
     const struct xf_subtable *st;
@@ -254,12 +257,15 @@ check_prediction(const struct xf_packet *p, __u32 slot)
     __u32 subtable;
 
     flow = bpf_map_lookup_elem(&xf_flows, &slot);
-    if (!flow || !*(const volatile __u8 *)&flow->live)
+    if (!flow)
         return hit;
-    barrier();                       /* The rest is read after 'live'. */
-    subtable = flow->subtable;
+    subtable = *(const volatile __u16 *)&flow->subtable;
+    if (!(subtable & XF_FLOW_LIVE))
+        return hit;
+    barrier();                       /* The rest is read after it is live. */
+    subtable &= ~XF_FLOW_LIVE;
     st = bpf_map_lookup_elem(&xf_subtables, &subtable);
-    if (st && key_matches(&p->key, st, flow, slot))
+    if (st && key_matches(key, st, flow, slot))
         hit.flow = flow;
     return hit;
 }
@@ -273,17 +279,17 @@ remember(struct xf_cache_set *set, __u32 entry)
     set->ways[0] = set->ways[0] << XF_CACHE_WAY_BITS | entry;
 }
 
-/* Finds the flow that 'p' matches. */
+/* Finds the flow that 'key' matches.  'hash' tells keys of this flow from those
+ * of others, for the flow cache; 'likely' does so for subtables. */
 static __always_inline struct xf_hit
-find_flow(const struct xf_packet *p, __u32 cpu)
+find(const struct xf_key *key, __u32 cls, __u32 cpu, __u64 hash, __u64 likely)
 {
     struct xf_cache_set *set;
-    __u64 hash = cache_hash(p);
     __u32 index = (cpu << xf_cache_bits) + (hash >> (64 - xf_cache_bits));
     __u32 signature = hash << xf_cache_bits >> 32, entry;
     struct xf_guesses *guesses;
     struct xf_hit hit = {};
-    __u8 *guess;
+    __u16 *guess;
 
     set = bpf_map_lookup_elem(&xf_flow_cache, &index);
     if (!set)
@@ -292,21 +298,51 @@ find_flow(const struct xf_packet *p, __u32 cpu)
     if (!has_signature(entry, signature))
         entry = choose_way(set->ways[1], signature);
     if (has_signature(entry, signature)) {
-        hit = check_prediction(p, entry & xf_slot_mask);
+        hit = check_prediction(key, entry & xf_slot_mask);
         if (hit.flow)
             return hit;
     }
     guesses = bpf_map_lookup_elem(&xf_guesses, &cpu);
     if (!guesses)
         return hit;
-    guess = &guesses->subtable[hash >> (64 - XF_GUESS_BITS)];
-    hit.slot = search(&p->key, p->cls, *guess);
+    guess = &guesses->subtable[likely >> (64 - XF_GUESS_BITS)];
+    hit.slot = search(key, cls, *guess);
     hit.flow = bpf_map_lookup_elem(&xf_flows, &hit.slot);
     if (!hit.slot || !hit.flow)
         return (struct xf_hit){};
-    *guess = hit.flow->subtable;
+    *guess = xf_subtable_of(hit.flow);
     remember(set, (signature & ~xf_slot_mask) | hit.slot);
     return hit;
+}
+
+/* Finds the flow that 'p' matches. */
+static __always_inline struct xf_hit
+find_flow(const struct xf_packet *p, __u32 cpu)
+{
+    __u64 hash = cache_hash(p);
+
+    return find(&p->key, p->cls, cpu, hash, hash);
+}
+
+/* Returns the slot of the flow that 'key' matches behind the flow in 'slot',
+ * 0 = none.  'hash' is the cache_hash() of the packet as it came: of such
+ * packets, those that came the same way and of which ct() has said the same
+ * mostly have the same next flow, and all that came the same way mostly are of
+ * one subtable.
+ *
+ * A global function, so that the verifier checks it once. */
+__noinline __u32
+find_next(const struct xf_key *key, __u32 cls, __u32 cpu, __u64 hash,
+          __u32 slot)
+{
+    __u64 way;
+
+    if (!key)
+        return 0;                    /* Never null; the verifier must see it. */
+    way = xf_hash_word(key->word[4], xf_secret[4]) + slot * XF_GOLDEN_RATIO;
+    hash += way;
+    return find(key, cls, cpu, (hash ^ hash >> 32) * XF_GOLDEN_RATIO,
+                (way ^ way >> 32) * XF_GOLDEN_RATIO).slot;
 }
 
 #endif /* lookup.h */

@@ -31,7 +31,7 @@ XF_ARRAY(xf_buckets, struct xf_bucket);
 XF_ARRAY(xf_flows, struct xf_flow);         /* By flow slot. */
 XF_ARRAY(xf_key_rests, struct xf_key_rest); /* By flow slot. */
 XF_ARRAY(xf_subtables, struct xf_subtable);
-XF_ARRAY(xf_walks, struct xf_walk);         /* By enum xf_class. */
+XF_ARRAY(xf_walks, struct xf_walk);         /* By recirculation slot. */
 XF_ARRAY(xf_rewrites, struct xf_rewrite);
 XF_ARRAY(xf_groups, struct xf_group);
 XF_ARRAY(xf_stats, struct xf_stats);        /* [cpu][flow slot]. */

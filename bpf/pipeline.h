@@ -176,12 +176,14 @@ is_nd(const struct xf_key *key, __u32 cls)
  * Global functions here, so that the verifier checks them once each. */
 __noinline int
 resolve(struct xdp_md *ctx, const struct xf_packet *p, struct xf_plan *plan,
-        __u32 slot)
+        __u32 cpu, __u32 slot)
 {
+    __u64 hash;
     int miss;
 
     if (!p || !plan)
         return XF_MISS_INTERNAL;     /* Never null; the verifier must see it. */
+    hash = cache_hash(p);
     for (__u32 i = 0; i < XF_MAX_STAGES; i++) {
         const struct xf_flow *flow = bpf_map_lookup_elem(&xf_flows, &slot);
 
@@ -198,7 +200,7 @@ resolve(struct xdp_md *ctx, const struct xf_packet *p, struct xf_plan *plan,
         if (!tags_are_visible(plan)
             || is_nd(&plan->key, p->cls) != is_nd(&p->key, p->cls))
             return XF_MISS_RECIRC;
-        slot = search(&plan->key, p->cls, 0);
+        slot = find_next(&plan->key, p->cls, cpu, hash, slot);
         if (!slot)
             return XF_MISS_RECIRC;
     }
@@ -326,7 +328,7 @@ run_pipeline(struct xdp_md *ctx, __u32 cpu, __u32 slot)
     p = &scratch->packet;
     plan = &scratch->plan;
     begin_plan(plan, p);
-    miss = resolve(ctx, p, plan, slot);
+    miss = resolve(ctx, p, plan, cpu, slot);
     if (miss == XF_PARSED && plan->act.verdict != XF_DROP)
         miss = output_plan(ctx, p, plan, &action);
     if (miss != XF_PARSED)

@@ -12,8 +12,10 @@
  *
  * The program parses a packet into a 'struct xf_key': XF_KEY_WORDS 64-bit words
  * of which most masks need but the first six.  A megaflow is a masked key plus
- * what to do.  Megaflows with the same class and mask form a subtable (struct
- * xf_subtable).  For a subtable the key is masked and hashed; the hash names a
+ * what to do.  Megaflows with the same class, recirculation slot and mask form a
+ * subtable (struct xf_subtable), and the subtables of a class and recirculation
+ * slot are a list, the walk: a packet never tries those of other stages of the
+ * pipeline.  For a subtable the key is masked and hashed; the hash names a
  * bucket, one cache line of XF_BUCKET_ENTRIES 32-bit entries; an entry has a
  * flow slot in its low bits and a signature, more bits of the hash, above them;
  * and the flow slot holds the masked key to compare with.
@@ -32,7 +34,9 @@
  *
  * A flow may recirculate: the key, not the packet, is changed as its actions say
  * and looked up again with another 'recirc'.  Only when the last flow of such a
- * chain is found, and all of them can be executed, is the packet changed.
+ * chain is found, and all of them can be executed, is the packet changed.  The
+ * flow cache leads from one flow of a chain to the next one: there the hash is of
+ * the packet as it came, the flow before and what ct() has found.
  *
  * What a packet touches is kept small and dense, since with many flows every
  * cache line and every page costs: 64 bytes of a flow, 32 of its statistics, 16
@@ -85,9 +89,10 @@
 #define XF_INNER_WORD 13
 #define XF_LABEL_WORD 14
 #define XF_BUCKET_ENTRIES 15
-#define XF_MAX_MASKS 128
+#define XF_MAX_MASKS 512             /* Subtables, to be exact. */
 #define XF_MAX_SUBTABLES (XF_MAX_MASKS + 1) /* Slot 0 is unused. */
 #define XF_MAX_PORTS 1024            /* Port slots; slot 0 is unused. */
+#define XF_MAX_RECIRCS 16384         /* Slot 0: not recirculated. */
 #define XF_MAX_REWRITES 4096         /* Slot 0 is unused. */
 #define XF_MAX_GROUPS 64             /* Slot 0 is unused. */
 #define XF_GROUP_PORTS 28            /* One cache line. */
@@ -281,9 +286,9 @@ struct xf_rewrite {
 };
 
 /* A megaflow: one cache line. */
+#define XF_FLOW_LIVE 0x8000          /* May be hit by way of the flow cache. */
 struct xf_flow {
-    __u8 subtable;                   /* Index into xf_subtables. */
-    __u8 live;                       /* May be hit by way of the flow cache. */
+    __u16 subtable;                  /* Index into xf_subtables; XF_FLOW_LIVE. */
     struct xf_action action;
     __u64 key[XF_SHORT_KEY_WORDS];   /* Masked. */
 };
@@ -294,11 +299,19 @@ struct xf_key_rest {
     __u64 pad[6];                    /* Two cache lines. */
 };
 
-/* A mask.  All flows of a subtable are of one class. */
+static inline __u32 xf_subtable_of(const struct xf_flow *flow)
+{
+    return flow->subtable & ~XF_FLOW_LIVE;
+}
+
+/* A mask.  All flows of a subtable are of one class and one recirculation slot.
+ * One that was taken out of its walk still leads to those behind it. */
 struct xf_subtable {
     __u64 mask[XF_KEY_WORDS];
     __u32 segments;                  /* XF_SEGMENT_*. */
-    __u32 pad0;
+    __u16 next;                      /* In the walk; 0 = none. */
+    __u8 cls;                        /* enum xf_class. */
+    __u8 pad0;
     __u64 pad1[7];
 };
 
@@ -370,11 +383,11 @@ struct xf_zones {
     __u64 incomplete[XF_ZONE_WORDS];
 };
 
-/* The subtables of one class, in the order in which they are tried. */
+/* By enum xf_class: the first subtable that is tried for a packet of this
+ * recirculation slot, the one that was made last; 0 = none. */
+#define XF_WALK_CLASSES 8
 struct xf_walk {
-    __u32 n;
-    __u32 pad;
-    __u16 subtable[XF_MAX_MASKS];
+    __u16 first[XF_WALK_CLASSES];
 };
 
 /* A set of the flow cache: the four flows that packets with this hash have hit
@@ -460,7 +473,7 @@ struct xf_cpu {
 /* Per-CPU predictions: the subtable that a packet with this hash hit last; 0 =
  * none. */
 struct xf_guesses {
-    __u8 subtable[1 << XF_GUESS_BITS];
+    __u16 subtable[1 << XF_GUESS_BITS];
 };
 
 /* Why a packet took the miss path.  In this order, because the names in
@@ -581,8 +594,10 @@ struct xf_copy {
 /* Hashing.  One multiplication per word, none of which waits for another: the
  * NH family (J. Black et al., UMAC, CRYPTO '99), which is almost universal
  * under random 'secret' words, then a finalizer that spreads the sum over all
- * bits (constant: 2^64 / golden ratio).  'secret' is drawn at random per start,
+ * bits.  'secret' is drawn at random per start,
  * so nobody outside can aim at a bucket. */
+#define XF_GOLDEN_RATIO 0x9e3779b97f4a7c15ULL /* 2^64 divided by it. */
+
 static inline __u64 xf_hash_word(__u64 word, __u64 secret)
 {
     __u32 lo = (__u32)word + (__u32)secret;
@@ -594,7 +609,7 @@ static inline __u64 xf_hash_word(__u64 word, __u64 secret)
 static inline __u64 xf_hash_finish(__u64 sum)
 {
     sum ^= sum >> 32;
-    sum *= 0x9e3779b97f4a7c15ULL;
+    sum *= XF_GOLDEN_RATIO;
     return sum ^ (sum >> 29);
 }
 
@@ -672,10 +687,13 @@ XF_ASSERT(XF_MAX_REWRITES <= 0x10000); /* struct xf_action's is 16 bits. */
 XF_ASSERT(XF_MAX_PORTS <= 0x10000);  /* So is a port slot there. */
 XF_ASSERT(__builtin_offsetof(struct xf_flow, action) == 2);
 XF_ASSERT(__builtin_offsetof(struct xf_flow, key) == 16);
-XF_ASSERT(XF_MAX_SUBTABLES <= 0x100); /* A subtable's number is a byte. */
+XF_ASSERT(XF_MAX_SUBTABLES <= XF_FLOW_LIVE); /* Its number is below that bit. */
+XF_ASSERT(XF_MAX_RECIRCS <= 0x10000); /* A recirculation slot is 16 bits. */
+XF_ASSERT(XF_N_CLASSES <= XF_WALK_CLASSES);
 XF_ASSERT(sizeof(struct xf_subtable) == 192);
 XF_ASSERT(sizeof(struct xf_settings) == 8);
-XF_ASSERT(sizeof(struct xf_walk) == 8 + 2 * XF_MAX_MASKS);
+XF_ASSERT(__builtin_offsetof(struct xf_subtable, next) == 132);
+XF_ASSERT(sizeof(struct xf_walk) == 16);
 XF_ASSERT(sizeof(struct xf_cache_set) == 16);
 XF_ASSERT(sizeof(struct xf_stats) == 32);
 XF_ASSERT(sizeof(struct xf_time) == 16);

@@ -170,7 +170,7 @@ is_known(struct xdp_md *ctx, struct xf_scratch *scratch, __u32 cpu)
     if (!hit.flow)
         return false;
     begin_plan(plan, p);
-    if (resolve(ctx, p, plan, hit.slot) != XF_PARSED)
+    if (resolve(ctx, p, plan, cpu, hit.slot) != XF_PARSED)
         return false;
     account_stages(plan, p, cpu);
     return true;

@@ -45,8 +45,6 @@ struct Binding {
 
 class Binder {
 public:
-    static constexpr uint16_t kMaxRecircIds = 16384;
-
     Binder(Datapath *datapath, Ports *ports)
         : datapath_(*datapath), ports_(*ports) {}
 
@@ -83,7 +81,7 @@ private:
 
     Datapath &datapath_;
     Ports &ports_;
-    RecircIds recirc_ids_{kMaxRecircIds, "recirc_ids"};
+    RecircIds recirc_ids_{XF_MAX_RECIRCS, "recirc_ids"};
     Groups groups_{XF_MAX_GROUPS - 1, "groups"};
     std::array<Fd, XF_MAX_GROUPS> group_devices_;  // By slot.
 };

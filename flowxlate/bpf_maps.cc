@@ -154,7 +154,7 @@ void BpfMaps::size_maps(xdp_offload_bpf *s) const {
     bpf_map__set_max_entries(m.xf_guesses, n_cpus_);
     bpf_map__set_max_entries(m.xf_flow_cache, n_cpus_ << cache_bits_);
     bpf_map__set_max_entries(m.xf_subtables, XF_MAX_SUBTABLES);
-    bpf_map__set_max_entries(m.xf_walks, XF_N_CLASSES);
+    bpf_map__set_max_entries(m.xf_walks, XF_MAX_RECIRCS);
     bpf_map__set_max_entries(m.xf_rewrites, XF_MAX_REWRITES);
     bpf_map__set_max_entries(m.xf_groups, XF_MAX_GROUPS);
     bpf_map__set_max_entries(m.xf_stats, n_slots_ * n_cpus_);

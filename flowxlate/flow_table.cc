@@ -51,6 +51,7 @@ FlowTable::FlowTable(TableMemory memory)
       n_cpus_(memory.cpus.size()),
       subtables_(memory.subtables.size()),
       used_by_(memory.flows.size()),
+      first_(memory.walks.size()),
       rewrite_users_(memory.rewrites.size()) {
     // Downwards, so that the low slots, close together, are used first.
     for (size_t i = mem_.flows.size(); --i > 0;) {
@@ -77,8 +78,9 @@ FlowTable::Retired FlowTable::take_retired() {
     return batch;
 }
 
-FlowTable::MaskId FlowTable::mask_id(xf_class cls, const xf_key &mask) {
-    MaskId id{cls, {}};
+FlowTable::MaskId FlowTable::mask_id(xf_class cls, const xf_key &key,
+                                     const xf_key &mask) {
+    MaskId id{cls, key.recirc, {}};
     std::copy(std::begin(mask.word), std::end(mask.word), id.mask.begin());
     return id;
 }
@@ -88,6 +90,16 @@ xf_key FlowTable::mask_of(SubtableSlot slot) const {
     const auto &bits = subtables_[index(slot)].id.mask;
     std::copy(bits.begin(), bits.end(), std::begin(mask.word));
     return mask;
+}
+
+std::vector<SubtableSlot> FlowTable::walk(RecircSlot recirc,
+                                          xf_class cls) const {
+    std::vector<SubtableSlot> slots;
+    for (auto s = first_[index(recirc)][cls]; s != SubtableSlot::kNone;
+         s = subtables_[index(s)].next) {
+        slots.push_back(s);
+    }
+    return slots;
 }
 
 uint64_t FlowTable::hash(SubtableSlot subtable, const xf_key &masked) const {
@@ -110,46 +122,63 @@ Reject FlowTable::get_subtable(const MaskId &id, SubtableSlot *slot,
         *slot = it->second;
         return {};
     }
-    // A walk holds as many subtables as there are, so it cannot be full.
+    if (id.recirc >= first_.size()) {
+        return full("recirc_ids");
+    }
     if (free_subtables_.empty()) {
         return full("masks");
     }
     *slot = free_subtables_.back();
     by_mask_.emplace(id, *slot);
     free_subtables_.pop_back();
-    subtables_[index(*slot)] = {id, 0};
-    std::copy(id.mask.begin(), id.mask.end(),
-              mem_.subtables[index(*slot)].mask);
-    mem_.subtables[index(*slot)].segments = segments_of(id.mask);
+    subtables_[index(*slot)] = {.id = id};
+    n_by_class_[id.cls]++;
+    xf_subtable &shared = mem_.subtables[index(*slot)];
+    std::copy(id.mask.begin(), id.mask.end(), shared.mask);
+    shared.segments = segments_of(id.mask);
+    shared.cls = id.cls;
     return {};
 }
 
+// Puts a subtable at the begin of its walk.
 void FlowTable::publish_subtable(SubtableSlot slot) {
-    const auto cls = subtables_[index(slot)].id.cls;
-    auto &walk = walks_[cls];
-    auto &shared = mem_.walks[cls];
-    publish(shared.subtable[walk.size()], index(slot));
-    walk.push_back(slot);
-    publish(shared.n, walk.size());
+    Subtable &self = subtables_[index(slot)];
+    self.next = first_[self.id.recirc][self.id.cls];
+    self.is_published = true;
+    if (self.next != SubtableSlot::kNone) {
+        subtables_[index(self.next)].previous = slot;
+    }
+    publish(mem_.subtables[index(slot)].next, index(self.next));
+    lead_to(slot, self.id, SubtableSlot::kNone);
 }
 
-// Takes an empty subtable away.  Its place in the walk goes to the last one,
-// before the end is cleared: readers walk from the end to the begin, so they
-// meet that one at least once.
+// Makes what is behind 'previous' in the walk of 'id', or behind its begin, be
+// 'slot'.
+void FlowTable::lead_to(SubtableSlot slot, const MaskId &id,
+                        SubtableSlot previous) {
+    if (previous == SubtableSlot::kNone) {
+        first_[id.recirc][id.cls] = slot;
+        publish(mem_.walks[id.recirc].first[id.cls], index(slot));
+    } else {
+        subtables_[index(previous)].next = slot;
+        publish(mem_.subtables[index(previous)].next, index(slot));
+    }
+}
+
+// Takes an empty subtable away.  Readers that are there go on to those behind
+// it, since nothing changes in it before a grace period has passed.
 void FlowTable::put_subtable(SubtableSlot slot) {
-    const auto &id = subtables_[index(slot)].id;
-    auto &walk = walks_[id.cls];
-    auto &shared = mem_.walks[id.cls];
-    auto place = std::find(walk.begin(), walk.end(), slot);
+    const Subtable &self = subtables_[index(slot)];
 
     retired_.subtables.push_back(slot);
-    by_mask_.erase(id);
-    if (place != walk.end()) {
-        *place = walk.back();
-        publish(shared.subtable[place - walk.begin()], index(walk.back()));
-        walk.pop_back();
-        publish(shared.n, walk.size());
-        publish(shared.subtable[walk.size()], 0);
+    by_mask_.erase(self.id);
+    n_by_class_[self.id.cls]--;
+    if (!self.is_published) {
+        return;
+    }
+    lead_to(self.next, self.id, self.previous);
+    if (self.next != SubtableSlot::kNone) {
+        subtables_[index(self.next)].previous = self.previous;
     }
 }
 
@@ -224,7 +253,8 @@ uint32_t FlowTable::entry_of(uint64_t hash, FlowSlot slot) const {
 }
 
 void FlowTable::set_live(FlowSlot slot, bool live) {
-    publish(mem_.flows[index(slot)].live, live);
+    publish(mem_.flows[index(slot)].subtable,
+            index(subtable_of(slot)) | (live ? XF_FLOW_LIVE : 0));
 }
 
 Reject FlowTable::insert(xf_class cls, const xf_key &key, const xf_key &mask,
@@ -236,7 +266,7 @@ Reject FlowTable::insert(xf_class cls, const xf_key &key, const xf_key &mask,
     if (free_flows_.empty()) {
         return full("flows");
     }
-    if (auto r = get_subtable(mask_id(cls, mask), &subtable, &is_new)) {
+    if (auto r = get_subtable(mask_id(cls, key, mask), &subtable, &is_new)) {
         return r;
     }
     if (auto r = get_rewrite(action, &rewrite)) {
@@ -306,7 +336,7 @@ void FlowTable::remove(FlowSlot slot) {
 bool FlowTable::has_match(FlowSlot slot, xf_class cls, const xf_key &key,
                           const xf_key &mask) const {
     const xf_key mine = key_in(slot);
-    return subtables_[index(subtable_of(slot))].id == mask_id(cls, mask)
+    return subtables_[index(subtable_of(slot))].id == mask_id(cls, key, mask)
         && std::equal(std::begin(key.word), std::end(key.word), mine.word);
 }
 

@@ -12,9 +12,9 @@
 // Order of stores (invariant 3)
 // -----------------------------
 // insert():  statistics zeroed, slot filled in, then the bucket entry with one
-//            release store, then, for a new mask, its subtable in the walk;
-//            then the slot is "live": programs that remember it (the flow
-//            cache) do not ask the bucket.
+//            release store, then, for a new mask, its subtable at the walk's
+//            begin; then the slot is "live": programs that remember it (the
+//            flow cache) do not ask the bucket.
 // replace(): another slot filled in, then the same bucket entry overwritten
 //            with one release store, then the new slot live and the old one
 //            not: a reader sees the old flow or the new one.
@@ -43,10 +43,10 @@
 #include <vector>
 
 #include <boost/container/flat_map.hpp>
-#include <boost/container/static_vector.hpp>
 
 #include "buckets.h"
 #include "match.h"
+#include "recirc.h"
 #include "types.h"
 
 namespace flowxlate {
@@ -60,7 +60,7 @@ struct TableMemory {
     std::span<xf_flow> flows;                         // Slot 0 is not used.
     std::span<xf_key_rest> key_rests;                 // By flow slot.
     std::span<xf_subtable> subtables;                 // Slot 0 is not used.
-    std::span<xf_walk> walks;                         // XF_N_CLASSES of them.
+    std::span<xf_walk> walks;                         // By recirculation slot.
     std::span<xf_rewrite> rewrites;                   // Slot 0 is not used.
     std::span<xf_stats> stats;                        // [cpu][flow slot].
     std::span<xf_cpu> cpus;                           // By CPU number.
@@ -115,7 +115,7 @@ public:
     // Publishes a flow that matches 'key' under 'mask' (the key is masked
     // already) and does what 'action' says.  Stores its slot in '*slot'.
     // Refuses, changing nothing, if there is no room: table/flows,
-    // table/buckets, table/masks or table/rewrites (ENOSPC).
+    // table/buckets, table/masks, table/rewrites or table/recirc_ids (ENOSPC).
     Reject insert(xf_class cls, const xf_key &key, const xf_key &mask,
                   const FlowAction &action, FlowSlot *slot);
 
@@ -163,24 +163,32 @@ public:
         return subtables_[index(slot)].id.cls;
     }
     xf_key mask_of(SubtableSlot slot) const;
+    // The subtables that packets of this class are looked up in, in the order
+    // in which they are tried.
+    std::vector<SubtableSlot> walk(RecircSlot, xf_class) const;
     // The IP protocol that a flow matches, if any.
     uint8_t proto_of(FlowSlot slot) const { return key_in(slot).nw_proto; }
 
     size_t n_flows() const { return n_flows_; }
     size_t max_flows() const { return mem_.flows.size() - 1; }
     size_t n_subtables() const { return by_mask_.size(); }
+    size_t n_subtables(xf_class cls) const { return n_by_class_[cls]; }
     size_t n_rewrites() const { return by_rewrite_.size(); }
     const TableMemory &memory() const { return mem_; }
 
 private:
     struct MaskId {
         xf_class cls;
+        uint16_t recirc;  // Slot.
         std::array<uint64_t, XF_KEY_WORDS> mask;
         auto operator<=>(const MaskId &) const = default;  // NOLINT: clang 14
     };
     struct Subtable {
         MaskId id;
         size_t n_flows = 0;
+        // Neighbours in the walk, as it is published.
+        SubtableSlot previous{}, next{};
+        bool is_published = false;
     };
 
     // What a flow uses besides its slot.
@@ -188,15 +196,14 @@ private:
         SubtableSlot subtable;
         RewriteSlot rewrite;
     };
-    using Walk = boost::container::static_vector<SubtableSlot, XF_MAX_MASKS>;
-
     // Has the program ever run there?  If not, no counter of that CPU is used:
     // machines may have many more possible CPUs than CPUs.
     bool has_run(size_t cpu) const;
-    static MaskId mask_id(xf_class cls, const xf_key &mask);
+    static MaskId mask_id(xf_class cls, const xf_key &key, const xf_key &mask);
     Reject get_subtable(const MaskId &, SubtableSlot *, bool *is_new);
     void put_subtable(SubtableSlot);
     void publish_subtable(SubtableSlot);
+    void lead_to(SubtableSlot, const MaskId &, SubtableSlot previous);
     Reject get_rewrite(const FlowAction &, RewriteSlot *);
     void put_rewrite(RewriteSlot);
     FlowSlot fill_slot(SubtableSlot, const xf_key &, const xf_action &,
@@ -211,9 +218,11 @@ private:
     size_t n_flows_ = 0;
     std::vector<FlowSlot> free_flows_;  // Last in, first out.
     std::vector<SubtableSlot> free_subtables_;
-    std::vector<Subtable> subtables_;       // By slot.
-    std::vector<Uses> used_by_;             // By flow slot.
-    std::array<Walk, XF_N_CLASSES> walks_;  // As they are published.
+    std::vector<Subtable> subtables_;  // By slot.
+    std::vector<Uses> used_by_;        // By flow slot.
+    // Where walks begin: by recirculation slot and class.
+    std::vector<std::array<SubtableSlot, XF_N_CLASSES>> first_;
+    std::array<size_t, XF_N_CLASSES> n_by_class_{};
     boost::container::flat_map<MaskId, SubtableSlot> by_mask_;
     std::vector<RewriteSlot> free_rewrites_;
     std::vector<RewriteSlot> by_rewrite_;  // Those in use, by contents.

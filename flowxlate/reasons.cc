@@ -233,7 +233,7 @@ constexpr Row kRows[] = {
      "Too many different sets of output ports (64), or this one is not "
      "prepared yet: they are made one after the other after the start.",
      "If it persists: fewer different floods and mirrors."},
-    {"table/masks", "Too many different masks (128) in XDP.",
+    {"table/masks", "Too many different masks (512) in XDP.",
      "Let OpenFlow rules match the same fields, with prefixes of the same "
      "lengths: xdp-offload/explain table/masks lists the masks that there "
      "are.  Flows of these still go to XDP, and this one does by itself when "

@@ -92,8 +92,8 @@ void show_tables(const View &view, size_t memory_bytes, std::string *s) {
     append(s, "  subtables: %zu of %d (", view.table.n_subtables(),
            XF_MAX_MASKS);
     for (int cls = 0; cls < XF_N_CLASSES; cls++) {
-        append(s, "%s%s %u", cls ? ", " : "", class_name(cls),
-               mem.walks[cls].n);
+        append(s, "%s%s %zu", cls ? ", " : "", class_name(cls),
+               view.table.n_subtables(xf_class(cls)));
     }
     append(s,
            ")\n  evicted, idle while masks were scarce: masks:%" PRIu64

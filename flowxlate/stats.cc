@@ -72,7 +72,7 @@ TableStats Offload::table_stats() const {
     t.refused = refusals_.size();
     t.masks = table_->n_subtables();
     for (int cls = 0; cls < XF_N_CLASSES; cls++) {
-        t.masks_by_class[cls] = mem.walks[cls].n;
+        t.masks_by_class[cls] = table_->n_subtables(xf_class(cls));
     }
     t.buckets = mem.buckets.size();
     t.rewrites = table_->n_rewrites();

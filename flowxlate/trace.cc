@@ -41,19 +41,6 @@ std::string indented(const std::string &text) {
     return s;
 }
 
-// The class whose flows are in a subtable; -1 if there are none any more.
-int class_of(const TableMemory &mem, uint16_t subtable) {
-    for (int cls = 0; cls < XF_N_CLASSES; cls++) {
-        const auto &walk = mem.walks[cls];
-        const auto *end =
-            walk.subtable + std::min<uint32_t>(walk.n, XF_MAX_MASKS);
-        if (std::find(walk.subtable, end, subtable) != end) {
-            return cls;
-        }
-    }
-    return -1;
-}
-
 // An element that shared memory names; the first one, which nothing uses, if
 // there is none of this number.
 template <typename T>
@@ -120,8 +107,9 @@ std::string View::describe_target(const xf_action &act) const {
 std::string View::describe_flow(FlowSlot slot) const {
     const auto &mem = table.memory();
     const xf_flow &flow = mem.flows[index(slot)];
-    const xf_key mask = mask_bits(element(mem.subtables, flow.subtable));
-    const int cls = class_of(mem, flow.subtable);
+    const auto &subtable = element(mem.subtables, xf_subtable_of(&flow));
+    const xf_key mask = mask_bits(subtable);
+    const int cls = subtable.cls;
     xf_key key{};
     auto *rest = std::copy(std::begin(flow.key), std::end(flow.key), key.word);
     std::copy_n(mem.key_rests[index(slot)].word, XF_REST_WORDS, rest);
@@ -143,7 +131,6 @@ namespace {
 // How the first flow was found, or not.
 void trace_lookup(const View &view, const TraceProgram::Outcome &o,
                   std::span<const uint32_t> cpus, std::string *s) {
-    const auto &mem = view.table.memory();
     const auto &p = o.packet;
     const bool hit = o.first != FlowSlot::kNone;
     if (hit) {
@@ -155,15 +142,14 @@ void trace_lookup(const View &view, const TraceProgram::Outcome &o,
         }
         *s += cpus.empty() ? "has not got this flow on any CPU\n" : "\n";
     }
-    const auto &walk = mem.walks[p.cls % XF_N_CLASSES];
-    append(s, "subtables: %u for %s, in the order in which they are tried\n",
-           walk.n, class_name(static_cast<int>(p.cls)));
-    for (uint32_t i = std::min<uint32_t>(walk.n, XF_MAX_MASKS); i-- > 0;) {
-        const uint16_t subtable = walk.subtable[i];
-        const xf_key mask = mask_bits(element(mem.subtables, subtable));
-        const bool here =
-            hit && element(mem.flows, index(o.first)).subtable == subtable;
-        append(s, "  %u: %s: %s\n", subtable,
+    const auto walk =
+        view.table.walk(RecircSlot::kNone, xf_class(p.cls % XF_N_CLASSES));
+    append(s, "subtables: %zu for %s, in the order in which they are tried\n",
+           walk.size(), class_name(static_cast<int>(p.cls)));
+    for (auto subtable : walk) {
+        const xf_key mask = view.table.mask_of(subtable);
+        const bool here = hit && view.table.subtable_of(o.first) == subtable;
+        append(s, "  %u: %s: %s\n", index(subtable),
                describe_fields(static_cast<int>(p.cls), p.key.nw_proto,
                                masked(p.key, mask), mask)
                    .c_str(),

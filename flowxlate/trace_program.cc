@@ -68,8 +68,8 @@ bool TraceProgram::find_cpu(const BpfMaps &maps, uint32_t *cpu) const {
     return false;
 }
 
-// The flow cache was empty, so its only entry is that of the flow which was
-// found, also if that could not be executed.
+// The flow cache was empty, so its entries are those of the flows which were
+// found, also if they could not be executed: of one, or of all stages.
 Failure TraceProgram::read(const BpfMaps &maps, uint32_t cpu,
                            Outcome *o) const {
     const auto &m = skeleton_->maps;
@@ -97,9 +97,15 @@ Failure TraceProgram::read(const BpfMaps &maps, uint32_t cpu,
     }
     auto mine = cache.as<xf_cache_set>(n_all).subspan(cpu * n_sets, n_sets);
     for (size_t i = 0; i < n_sets; i++) {
-        if (const auto entry = static_cast<uint32_t>(mine[i].ways[0])) {
-            o->cached = {static_cast<uint32_t>(i), entry};
-            o->first = FlowSlot{entry & slot_mask(maps.n_slots())};
+        const uint64_t newest = mine[i].ways[0];
+        for (auto entry :
+             {static_cast<uint32_t>(newest),
+              static_cast<uint32_t>(newest >> XF_CACHE_WAY_BITS)}) {
+            const uint32_t slot = entry & slot_mask(maps.n_slots());
+            if (slot && (!o->plan.n_stages || slot == o->plan.stage[0].slot)) {
+                o->cached = {static_cast<uint32_t>(i), entry};
+                o->first = FlowSlot{slot};
+            }
         }
     }
     return {};

@@ -150,9 +150,9 @@ verified_flow(const __u64 *w, __u32 slot)
     __u32 subtable;
     __u64 diff = 0;
 
-    if (!flow || !flow->live)
+    if (!flow || !(flow->subtable & XF_FLOW_LIVE))
         return NULL;
-    subtable = flow->subtable;
+    subtable = xf_subtable_of(flow);
     st = bpf_map_lookup_elem(&xf_subtables, &subtable);
     if (!st)
         return NULL;

@@ -205,7 +205,7 @@ protected:
             {maps.xf_flows, first(kFlows)},
             {maps.xf_key_rests, first(kFlows)},
             {maps.xf_subtables, first(kFlows)},
-            {maps.xf_walks, first(XF_N_CLASSES)},
+            {maps.xf_walks, first(8)},
             {maps.xf_buckets, buckets},
             {maps.xf_rewrites, first(8)},
             {maps.xf_groups, first(4)},
@@ -466,7 +466,8 @@ TEST_F(ForeignWriter, Groups) {
 // can be, each bucket is full and leads to a second one, and a flow
 // recirculates to itself.
 TEST_F(ForeignWriter, LongestWay) {
-    constexpr uint32_t kRepeat = 1000, kMaxNs = 1'000'000;
+    constexpr int kRepeat = 100;
+    constexpr uint32_t kMaxNs = 1'000'000;
     const auto first = seed();
     SCOPED_TRACE("TEST_SEED=" + std::to_string(first));
     Random random(first);
@@ -474,7 +475,8 @@ TEST_F(ForeignWriter, LongestWay) {
     loop.mask.recirc = 0;
     const auto slot = p_.add(loop);
     const auto &mem = p_.table().memory();
-    const uint8_t its_subtable = mem.flows[index(slot)].subtable;
+    const auto its_subtable = index(p_.table().subtable_of(slot));
+    const auto another = its_subtable == 1 ? 2 : 1;
 
     for (auto &bucket : mem.buckets) {
         for (auto &entry : bucket.entry) {
@@ -483,12 +485,19 @@ TEST_F(ForeignWriter, LongestWay) {
         bucket.used = XF_BUCKET_ENTRIES;
         bucket.overflow = 1;
     }
-    auto &walk = mem.walks[XF_CLASS_IPV4];
-    const uint16_t another = walk.subtable[0];
-    ASSERT_NE(another, its_subtable);
-    std::fill(std::begin(walk.subtable), std::end(walk.subtable), another);
-    walk.subtable[0] = its_subtable;  // The last one to be tried.
-    walk.n = XF_MAX_MASKS;
+    // The flow cache does not know it; all subtables are in the walk, and the
+    // flow's is the last one.
+    mem.flows[index(slot)].subtable = its_subtable;
+    uint16_t next = its_subtable;
+    mem.subtables[next].next = 0;
+    for (uint16_t s = 1; s < XF_MAX_SUBTABLES; s++) {
+        if (s != its_subtable) {
+            mem.subtables[s] = mem.subtables[another];
+            mem.subtables[s].next = std::exchange(next, s);
+        }
+    }
+    mem.walks[0].first[XF_CLASS_IPV4] = next;
+    mem.walks[3].first[XF_CLASS_IPV4] = next;
 
     const auto before = p_.misses(XF_MISS_RECIRC);
     const Frame in = packets_[3];
@@ -496,7 +505,14 @@ TEST_F(ForeignWriter, LongestWay) {
     EXPECT_EQ(o.run.verdict, uint32_t{XDP_PASS});
     EXPECT_EQ(hex(o.run.out), hex(in));
     EXPECT_EQ(p_.misses(XF_MISS_RECIRC), before + 1);
-    const uint32_t ns = time_program(p_.fd(), in, kRepeat);
+    // A packet that comes this way again is led to the right subtables.
+    const Part guesses{p_.skeleton().maps.xf_guesses, {}};
+    const Frame none(sizeof(xf_guesses));
+    uint32_t ns = UINT32_MAX;
+    for (int i = 0; i < kRepeat; i++) {
+        guesses.write(this_cpu_, none);
+        ns = std::min(ns, time_program(p_.fd(), in, 1));
+    }
     std::printf("the longest way through corrupted tables: %u ns\n", ns);
     EXPECT_LT(ns, kMaxNs);
 }

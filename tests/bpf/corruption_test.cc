@@ -64,8 +64,8 @@ TEST_F(CorruptedTables, Flow) {
         {"port out of bounds", [](xf_flow *f) { f->action.to = 0xffff; }},
         {"pop without a tag",
          [](xf_flow *f) { f->action.n_pop = 1; }},
-        {"another subtable", [](xf_flow *f) { f->subtable = 5; }},
-        {"subtable out of bounds", [](xf_flow *f) { f->subtable = 0xff; }},
+        {"another subtable", [](xf_flow *f) { f->subtable = XF_FLOW_LIVE | 5; }},
+        {"subtable out of bounds", [](xf_flow *f) { f->subtable = 0xffff; }},
         {"more tags than there are", [](xf_flow *f) { f->action.n_push = 3; }},
         {"rewrite out of bounds", [](xf_flow *f) { f->action.rewrite = 0xffff; }},
         {"recirculation to nowhere", [](xf_flow *f) { f->action.verdict = XF_RECIRC; }},
@@ -83,14 +83,17 @@ TEST_F(CorruptedTables, Flow) {
 }
 
 TEST_F(CorruptedTables, Walk) {
-    auto &walk = mem_.walks[XF_CLASS_IPV4];
-    const auto good = walk;
-    walk.n = 0;
+    auto &first = mem_.walks[0].first[XF_CLASS_IPV4];
+    const auto good = first;
+    first = 0;
     expect_miss(fresh(), "empty walk");
-    walk.n = 0xffffffff;
-    walk.subtable[0] = 0xffff;
-    expect_miss(fresh(), "subtable out of bounds, endless walk");
-    walk = good;
+    first = 0xffff;
+    expect_miss(fresh(), "subtable out of bounds");
+    first = 7;
+    mem_.subtables[7].next = 7;
+    expect_miss(fresh(), "endless walk");
+    mem_.subtables[7].next = 0;
+    first = good;
     EXPECT_EQ(p_.run(fresh()).verdict, XDP_REDIRECT) << "restored";
 }
 
@@ -105,7 +108,7 @@ TEST_F(CorruptedTables, Buckets) {
     }
     expect_miss(fresh(), "flow slot out of bounds");
     EXPECT_EQ(p_.run(known).verdict, XDP_REDIRECT) << "from the flow cache";
-    flow_.live = 0;
+    flow_.subtable &= ~XF_FLOW_LIVE;
     expect_miss(known, "neither in a bucket nor live");
     for (auto &b : mem_.buckets) {
         for (auto &e : b.entry) {

@@ -274,7 +274,7 @@ TEST(Lookup, FindsFlowsThatOverflowTheirBucket) {
     auto &table = p.table();
     const auto &mem = table.memory();
     std::vector<std::pair<uint32_t, FlowSlot>> flows{{0, p.add(spec(0))}};
-    const SubtableSlot subtable{mem.flows[index(flows[0].second)].subtable};
+    const SubtableSlot subtable = table.subtable_of(flows[0].second);
     auto bucket_of = [&](uint32_t ip) -> xf_bucket & {
         const auto hash = table.hash(subtable, spec(ip).key);
         return mem.buckets[xf_hash_bucket1(hash) & (mem.buckets.size() - 1)];
@@ -299,10 +299,10 @@ TEST(Lookup, FindsEveryOneOfManyMasks) {
     auto &p = empty_program();
     constexpr int kMasks = XF_MAX_MASKS;
     std::vector<FlowSlot> slots;
-    auto packet = [](int i) { return udp4().poke(26, i).bytes(); };
+    auto packet = [](int i) { return udp4().poke(26, i).poke(27, i >> 8).bytes(); };
     for (int i = 0; i < kMasks; i++) {
         auto f = FlowSpec::ipv4();
-        f.mask.ipv4_src = 0xff;  // The first byte of the address ...
+        f.mask.ipv4_src = 0xffff;  // The first two bytes of the address ...
         f.key.ipv4_src = i;
         f.mask.tp_src = i + 1;  // ... and a mask of its own.
         f.key.tp_src = __builtin_bswap16(1000) & (i + 1);
@@ -429,6 +429,33 @@ TEST(FlowCache, SpreadsWhatNeighbouringHostsSend) {
     }
 }
 
+// What the flow cache says of the second flow is not believed either: the flow
+// changes, is removed, and another one, with another mask, takes its place.
+TEST(FlowCache, NextFlowIsVerified) {
+    const OnCpu cpu(0);
+    Program p;
+    const auto first = p.add(FlowSpec::ipv4().recirc_to(7));
+    auto second = p.add(FlowSpec::ipv4().recirc(7).tp_dst(53).to(kOut));
+    const Frame in = udp4_to(53).bytes();
+    auto expect = [&](const char *what, uint32_t verdict, FlowSlot counted) {
+        const auto before = p.table().stats(counted).packets;
+        EXPECT_EQ(p.run(in).verdict, verdict) << what;
+        EXPECT_EQ(p.table().stats(counted).packets, before + 1) << what;
+    };
+    expect("searched", XDP_REDIRECT, second);
+    expect("known", XDP_REDIRECT, second);
+    ASSERT_FALSE(p.table().replace(&second, xf_action{}));
+    expect("replaced by a drop", XDP_DROP, second);
+    expect("the drop is known", XDP_DROP, second);
+    p.table().remove(second);
+    const auto before = p.table().stats(first).packets;
+    EXPECT_EQ(p.run(in).verdict, uint32_t{XDP_PASS}) << "removed";
+    EXPECT_EQ(p.table().stats(first).packets, before);
+    const auto wide = p.add(FlowSpec::ipv4().recirc(7).to(kOut));
+    expect("a wider one", XDP_REDIRECT, wide);
+    expect("a wider one, known", XDP_REDIRECT, wide);
+}
+
 // Only what the flow cache cannot answer is counted as a search, and what cannot
 // be parsed is not looked up.
 TEST(FlowCache, CountsSearches) {
@@ -447,7 +474,8 @@ TEST(FlowCache, CountsSearches) {
         {"known, and passed on", tcp4().bytes(), 1},
         {"known, and passed on, again", tcp4().bytes(), 0},
         {"two stages", Packet().eth(kArp).arp(1).bytes(), 2},
-        {"two stages, the first one known", Packet().eth(kArp).arp(1).bytes(), 1},
+        {"two stages, both known", Packet().eth(kArp).arp(1).bytes(), 0},
+        {"another packet of these stages", Packet().eth(kArp).arp(2).bytes(), 2},
     };
     const OnCpu cpu(0);
     Program p;

@@ -516,7 +516,7 @@ void Machine::check_memory() {
             }
             n_entries++;
             CHECK(i < b.used && flows_.contains(slot));
-            const SubtableSlot st{mem().flows[index(slot)].subtable};
+            const SubtableSlot st = table().subtable_of(slot);
             const uint64_t h = table().hash(st, flows_[slot].match.key);
             const size_t first =
                 xf_hash_bucket1(h) & (mem().buckets.size() - 1);
@@ -530,13 +530,14 @@ void Machine::check_memory() {
     check_walks();
 }
 
-// Each mask is in its class's walk, once.
+// Each mask is in the walk of its class and recirculation slot, once.
 void Machine::check_walks() {
     std::set<uint32_t> walked;
     for (const xf_walk &walk : mem().walks) {
-        for (uint32_t i = 0; i < XF_MAX_MASKS; i++) {
-            CHECK((walk.subtable[i] != 0) == (i < walk.n));
-            CHECK(!walk.subtable[i] || walked.insert(walk.subtable[i]).second);
+        for (uint32_t next : walk.first) {
+            for (; next; next = mem().subtables[next].next) {
+                CHECK(walked.insert(next).second);
+            }
         }
     }
     CHECK(walked.size() == masks_.size());
@@ -544,7 +545,7 @@ void Machine::check_walks() {
     CHECK(rewrites_.size() == table().n_rewrites());
     std::set<uint32_t> used;
     for (const auto &[slot, f] : flows_) {
-        const uint32_t subtable = mem().flows[index(slot)].subtable;
+        const uint32_t subtable = xf_subtable_of(&mem().flows[index(slot)]);
         const xf_subtable &st = mem().subtables[subtable];
         CHECK(!std::memcmp(st.mask, &f.match.mask, sizeof st.mask));
         CHECK(st.segments == segments_of(f.match.mask));
@@ -556,7 +557,8 @@ void Machine::check_walks() {
 void Machine::check_flows() {
     for (const auto &[slot, f] : flows_) {
         const xf_flow &flow = mem().flows[index(slot)];
-        CHECK(flow.live && flow.action.to == f.action.action.to);
+        CHECK((flow.subtable & XF_FLOW_LIVE)
+              && flow.action.to == f.action.action.to);
         CHECK(table().has_action(slot, f.action));
         CHECK(bytes_of(mem().rewrites[flow.action.rewrite])
               == bytes_of(f.action.rewrite));
@@ -569,7 +571,7 @@ void Machine::check_flows() {
     }
     for (const auto &[slot, packets] : retired_) {
         CHECK(table().stats(slot).packets == packets);
-        CHECK(!mem().flows[index(slot)].live);
+        CHECK(!(mem().flows[index(slot)].subtable & XF_FLOW_LIVE));
     }
 }
 

@@ -113,9 +113,10 @@ GROUPS = [
               'flowxlate/flow_table.cc',
               'mem_.stats[cpu * mem_.flows.size() + index(slot)] = {};', ';',
               UNIT, 'FlowTable.InsertStartsWithZeroStats'),
-        Fault('a subtable that is removed leaves a hole in the walk',
-              'flowxlate/flow_table.cc', '        publish(shared.subtable[place '
-              '- walk.begin()], index(walk.back()));\n', '',
+        Fault('a subtable that is removed ends the walk',
+              'flowxlate/flow_table.cc',
+              '    lead_to(self.next, self.id, self.previous);\n',
+              '    lead_to(SubtableSlot::kNone, self.id, self.previous);\n',
               UNIT, 'FlowTable.WalkWithoutHoles'),
         Fault('a modification changes the slot in place',
               'flowxlate/flow_table.cc',
@@ -232,7 +233,7 @@ GROUPS = [
     ]),
     Group('Invariant 7, one writer\'s crash is not a reader\'s crash', [
         Fault('a flow is searched by its signature alone', 'bpf/lookup.h',
-              '        if (flow && flow->subtable == subtable\n'
+              '        if (flow && xf_subtable_of(flow) == subtable\n'
               '            && key_matches(key, st, flow, slot))\n',
               '        if (flow)\n', BPF, 'Lookup.*:Match/*'),
         Fault('a group\'s number of ports is not bounded', 'bpf/pipeline.h',
@@ -246,7 +247,7 @@ GROUPS = [
               '    set_live(slot, false);',
               '    const auto rewrite = used_by_[index(slot)].rewrite;\n'
               '    const SubtableSlot subtable{mem_.flows[index(slot)].'
-              'subtable};\n    set_live(slot, false);',
+              'subtable & 0x7fffU};\n    set_live(slot, false);',
               UNIT, 'FlowTableForeignWriter.*'),
         Fault('flows that nobody tends are executed for ever',
               'bpf/xdp_offload.bpf.c',

@@ -35,7 +35,7 @@ ROUNDS = 15
 SECONDS = 0.25                  # Of each of a round's four.
 FLOWS = 1000                    # Established ones, under one mask.
 LEAST_RATIO = 0.8               # Attacked / quiet: 0.90 to 1.02 in six runs.
-MAX_MASKS = 128
+MAX_MASKS = 512
 
 # The access list of Csikor et al.: three exceptions, of which each looks at
 # another field, and a denial.  A packet that differs from each exception in one

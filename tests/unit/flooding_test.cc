@@ -41,7 +41,7 @@ std::vector<Megaflow> colliding(const FlowTable &table) {
 void insert_first(Tables *t) {
     FlowSlot slot;
     ASSERT_FALSE(insert(&t->table, {XF_CLASS_IPV4, 0, 0xffffffff}, 1, &slot));
-    ASSERT_EQ(t->mem().flows[index(slot)].subtable, index(kFirstSubtable));
+    ASSERT_EQ(t->table.subtable_of(slot), kFirstSubtable);
 }
 
 struct Outcome {

@@ -55,9 +55,11 @@ ByteVector visible(const TableMemory &mem) {
             }
         }
     }
-    for (const xf_walk &walk : mem.walks) {
-        for (uint32_t i = 0; i < walk.n; i++) {
-            add(bytes_of(mem.subtables[walk.subtable[i]]));
+    for (uint16_t recirc = 0; recirc < mem.walks.size(); recirc++) {
+        for (const xf_class cls : kAllClasses) {
+            for (const uint32_t subtable : walk_of(mem, cls, recirc)) {
+                add(bytes_of(mem.subtables[subtable]));
+            }
         }
     }
     return all;
@@ -132,7 +134,7 @@ TEST(FlowTable, Segments) {
             FlowSlot slot;
             ASSERT_FALSE(t.table.insert(XF_CLASS_IPV6, mask, mask,
                                         output_to(1), &slot));
-            const auto st = t.mem().flows[index(slot)].subtable;
+            const auto st = index(t.table.subtable_of(slot));
             EXPECT_EQ(t.mem().subtables[st].segments, segments[word]) << word;
         }
     }
@@ -145,7 +147,7 @@ TEST(FlowTable, Segments) {
 // Each word of the key that the mask has decides, with each set of segments.
 TEST(FlowTable, EveryBitOfTheKeyIsCompared) {
     for (uint32_t segments = 0; segments < 16; segments++) {
-        Tables t({.buckets = 1, .flows = 4});
+        Tables t({.buckets = 1, .flows = 4, .recircs = 1 << 16});
         xf_key key{}, mask{};
         auto counts = [&](uint32_t i) {
             return i < XF_SHORT_KEY_WORDS || (segments & xf_segment_of(i));
@@ -176,8 +178,8 @@ TEST(FlowTable, Hash) {
         const Megaflow m{cls, 0, 7};
         ASSERT_EQ(put(&t, m), "");
         ASSERT_EQ(put(&t, {cls, 1, 7}), "");
-        const xf_walk &walk = t.mem().walks[cls];
-        const SubtableSlot st{walk.subtable[0]}, other{walk.subtable[1]};
+        const auto walk = walk_of(t.mem(), cls);
+        const SubtableSlot st{walk[1]}, other{walk[0]};
         const xf_key key = m.key();
         const uint64_t hash = t.table.hash(st, key);
         EXPECT_EQ(hash, packet_hash(t.mem(), m.packet(99), index(st)));
@@ -212,7 +214,7 @@ TEST(FlowTable, ActionIsStored) {
     EXPECT_EQ(flow.action.tag[0].tci, htons(6));
     EXPECT_EQ(flow.action.tag[1].tpid, htons(0x8100));
     EXPECT_EQ(flow.action.tag[1].tci, htons(5));
-    EXPECT_EQ(flow.subtable, t.mem().walks[m.cls].subtable[0]);
+    EXPECT_EQ(flow.subtable, t.mem().walks[0].first[m.cls] | XF_FLOW_LIVE);
 
     EXPECT_TRUE(t.table.has_action(slot, action));
     const struct {
@@ -330,7 +332,7 @@ TEST(FlowTable, EqualHashes) {
     for (uint32_t i = 0; i < 2 * XF_BUCKET_ENTRIES; i++) {
         ASSERT_EQ(put(&t, {XF_CLASS_IPV4, 0, i}, i + 1, &slots[i]), "");
     }
-    const SubtableSlot st{t.mem().walks[XF_CLASS_IPV4].subtable[0]};
+    const SubtableSlot st{t.mem().walks[0].first[XF_CLASS_IPV4]};
     ASSERT_EQ(t.table.hash(st, Megaflow{XF_CLASS_IPV4, 0, 1}.key()),
               t.table.hash(st, Megaflow{XF_CLASS_IPV4, 0, 2}.key()));
     EXPECT_EQ(put(&t, {XF_CLASS_IPV4, 0, 100}), "table/buckets");
@@ -387,7 +389,7 @@ TEST(FlowTable, OverflowCountsEntries) {
                     key.word[i] = key_word(t.mem(), slot, i);
                 }
                 const uint64_t hash = t.table.hash(
-                    SubtableSlot{t.mem().flows[slot].subtable}, key);
+                    SubtableSlot{xf_subtable_of(&t.mem().flows[slot])}, key);
                 const size_t first = xf_hash_bucket1(hash) & 3;
                 if (first != b) {
                     EXPECT_EQ(xf_hash_bucket2(hash) & 3, b);
@@ -761,14 +763,13 @@ TEST(FlowTable, SubtablesAreReusedOnlyAfterRelease) {
     const Megaflow a{XF_CLASS_L2, 0, 1}, b{XF_CLASS_ARP, 1, 2};
     FlowSlot slot;
     ASSERT_EQ(put(&t, a, 1, &slot), "");
-    const xf_walk &walk = t.mem().walks[XF_CLASS_L2];
-    ASSERT_EQ(walk.n, 1u);
-    const SubtableSlot st{walk.subtable[0]};
+    const xf_walk &walk = t.mem().walks[0];
+    const SubtableSlot st{walk.first[XF_CLASS_L2]};
+    ASSERT_NE(st, SubtableSlot::kNone);
     const xf_subtable mask = t.mem().subtables[index(st)];
 
     t.table.remove(slot);
-    EXPECT_EQ(walk.n, 0u);
-    EXPECT_EQ(walk.subtable[0], 0u);
+    EXPECT_EQ(walk.first[XF_CLASS_L2], 0u);
     EXPECT_EQ(put(&t, b), "table/masks");
     EXPECT_EQ(put(&t, a), "table/masks") << "nor for the same mask";
     const auto retired = t.table.take_retired();
@@ -780,7 +781,7 @@ TEST(FlowTable, SubtablesAreReusedOnlyAfterRelease) {
     t.table.release(retired);
     EXPECT_EQ(put(&t, b, 2), "");
     EXPECT_EQ(port_of(t, b), 2u);
-    EXPECT_EQ(t.mem().walks[XF_CLASS_ARP].subtable[0], index(st));
+    EXPECT_EQ(walk.first[XF_CLASS_ARP], index(st));
 }
 
 // Rewrites
@@ -1020,16 +1021,12 @@ TEST(FlowTable, WalkWithoutHoles) {
         for (uint32_t i = 0; i < kN; i++) {
             ASSERT_EQ(put(&t, {XF_CLASS_IPV4, i, 1}, i + 1, &slots[i]), "");
         }
-        const xf_walk &walk = t.mem().walks[XF_CLASS_IPV4];
-        EXPECT_EQ(walk.n, kN);
+        auto expected = walk_of(t.mem(), XF_CLASS_IPV4);
+        EXPECT_EQ(expected.size(), kN);
+        std::erase(expected, index(t.table.subtable_of(slots[removed])));
         t.table.remove(slots[removed]);
-        EXPECT_EQ(walk.n, kN - 1);
-        std::set<uint32_t> in_walk;
-        for (uint32_t i = 0; i < XF_MAX_MASKS; i++) {
-            EXPECT_EQ(walk.subtable[i] != 0, i < walk.n) << i;
-            in_walk.insert(walk.subtable[i]);
-        }
-        EXPECT_EQ(in_walk.size(), kN);  // With 0.
+        EXPECT_EQ(walk_of(t.mem(), XF_CLASS_IPV4), expected);
+        EXPECT_EQ(t.table.n_subtables(XF_CLASS_IPV4), kN - 1);
         for (uint32_t i = 0; i < kN; i++) {
             EXPECT_EQ(port_of(t, {XF_CLASS_IPV4, i, 1}),
                       i == removed ? 0 : i + 1);
@@ -1037,13 +1034,66 @@ TEST(FlowTable, WalkWithoutHoles) {
     }
 }
 
+// A reader that has come to a subtable which is then taken out goes on to all
+// that stay, also if its neighbours are taken out after it.
+TEST(FlowTable, ReadersLeaveASubtableThatIsTakenOut) {
+    constexpr uint32_t kN = 5;
+    Tables t;
+    std::vector<FlowSlot> slots(kN);
+    for (uint32_t i = 0; i < kN; i++) {
+        ASSERT_EQ(put(&t, {XF_CLASS_IPV4, i, 1}, i + 1, &slots[i]), "");
+    }
+    const auto walk = walk_of(t.mem(), XF_CLASS_IPV4);  // 4, 3, 2, 1, 0.
+    for (const uint32_t removed : {3, 2, 4}) {
+        t.table.remove(slots[removed]);
+    }
+    std::vector<uint32_t> behind;
+    for (uint32_t s = walk[1]; (s = t.mem().subtables[s].next);) {
+        behind.push_back(s);
+    }
+    EXPECT_EQ(behind.back(), walk[4]);
+    EXPECT_EQ(behind[behind.size() - 2], walk[3]);
+    EXPECT_EQ(walk_of(t.mem(), XF_CLASS_IPV4),
+              (std::vector{walk[3], walk[4]}));
+}
+
+// Each recirculation slot has its own subtables, also of the same mask.
+TEST(FlowTable, WalksOfRecirculationSlots) {
+    Tables t({.recircs = 3});
+    const Megaflow m{XF_CLASS_IPV4, 0, 1};
+    std::array<FlowSlot, 3> slots;
+    for (uint16_t recirc = 0; recirc < slots.size(); recirc++) {
+        xf_key key = m.key();
+        key.recirc = recirc;
+        ASSERT_FALSE(t.table.insert(m.cls, key, m.mask(),
+                                    output_to(recirc + 1), &slots[recirc]));
+    }
+    EXPECT_EQ(t.table.n_subtables(), 3u);
+    for (uint16_t recirc = 0; recirc < slots.size(); recirc++) {
+        xf_key packet = m.packet();
+        packet.recirc = recirc;
+        const auto walk = walk_of(t.mem(), m.cls, recirc);
+        EXPECT_EQ(walk.size(), 1u);
+        EXPECT_EQ(walk,
+                  (std::vector{index(t.table.subtable_of(slots[recirc]))}));
+        EXPECT_EQ(find(t.mem(), m.cls, packet), slots[recirc]);
+    }
+    xf_key key = m.key();
+    key.recirc = 3;
+    FlowSlot slot;
+    EXPECT_EQ(t.table.insert(m.cls, key, m.mask(), output_to(1), &slot).name(),
+              "table/recirc_ids");
+    EXPECT_EQ(t.table.n_flows(), 3u);
+    EXPECT_EQ(t.table.n_subtables(), 3u);
+}
+
 TEST(FlowTable, AllSubtables) {
-    Tables t({.buckets = 128, .flows = 512});
+    Tables t({.buckets = 128, .flows = 1024});
     std::vector<FlowSlot> slots(XF_MAX_MASKS);
     for (uint32_t i = 0; i < slots.size(); i++) {
         ASSERT_EQ(put(&t, {XF_CLASS_L2, i, 1}, i + 1, &slots[i]), "");
     }
-    EXPECT_EQ(put(&t, {XF_CLASS_L2, 200, 1}), "table/masks");
+    EXPECT_EQ(put(&t, {XF_CLASS_L2, XF_MAX_MASKS, 1}), "table/masks");
     EXPECT_EQ(put(&t, {XF_CLASS_L2, 0, 2}), "") << "of a known mask";
     for (uint32_t i = 0; i < slots.size(); i++) {
         EXPECT_EQ(port_of(t, {XF_CLASS_L2, i, 1}), i + 1);
@@ -1059,10 +1109,11 @@ TEST(FlowTable, SameMaskInTwoClasses) {
     ASSERT_EQ(put(&t, a, 1, &sa), "");
     ASSERT_EQ(put(&t, b, 2, &sb), "");
     EXPECT_EQ(t.table.n_subtables(), 2u);
-    EXPECT_EQ(t.mem().walks[XF_CLASS_L2].n, 1u);
-    EXPECT_EQ(t.mem().walks[XF_CLASS_IPV4].n, 1u);
-    EXPECT_NE(t.mem().walks[XF_CLASS_L2].subtable[0],
-              t.mem().walks[XF_CLASS_IPV4].subtable[0]);
+    const auto l2 = walk_of(t.mem(), XF_CLASS_L2),
+               ipv4 = walk_of(t.mem(), XF_CLASS_IPV4);
+    ASSERT_EQ(l2.size(), 1u);
+    ASSERT_EQ(ipv4.size(), 1u);
+    EXPECT_NE(l2, ipv4);
     EXPECT_EQ(port_of(t, a), 1u);
     EXPECT_EQ(port_of(t, b), 2u);
     t.table.remove(sa);

@@ -85,16 +85,19 @@ TEST(FlowTableForeignWriter, StaysWithinItsBounds) {
 TEST(FlowTableForeignWriter, WalkIsTheWritersOwn) {
     Tables t;
     std::vector<FlowSlot> slots;
-    xf_walk &walk = t.mem().walks[XF_CLASS_IPV4];
+    auto &first = t.mem().walks[0].first[XF_CLASS_IPV4];
     put(&t, {XF_CLASS_IPV4, 1, 1}, output_to(1), &slots);
     put(&t, {XF_CLASS_IPV4, 2, 2}, output_to(1), &slots);
-    walk.n = UINT32_MAX;
-    walk.subtable[0] = UINT16_MAX;
+    first = UINT16_MAX;
     put(&t, {XF_CLASS_IPV4, 3, 3}, output_to(1), &slots);
-    EXPECT_EQ(walk.n, 3u);
-    t.table.remove(slots[0]);
-    EXPECT_EQ(walk.n, 2u);
-    EXPECT_EQ(walk.subtable[0], index(t.table.subtable_of(slots[2])));
+    EXPECT_EQ(walk_of(t.mem(), XF_CLASS_IPV4).size(), 3u);
+    for (xf_subtable &st : t.mem().subtables) {
+        st.next = UINT16_MAX;
+    }
+    t.table.remove(slots[1]);
+    EXPECT_EQ(walk_of(t.mem(), XF_CLASS_IPV4),
+              (std::vector{index(t.table.subtable_of(slots[2])),
+                           index(t.table.subtable_of(slots[0]))}));
 }
 
 }  // namespace

@@ -83,7 +83,7 @@ TEST(StatsJson, Schema) {
         {"/tables/parked_flows", 0},
         {"/tables/refused_flows", 0},
         {"/tables/masks", 0},
-        {"/tables/max_masks", 128},
+        {"/tables/max_masks", 512},
         {"/tables/masks_by_class/ipv6", 1},
         {"/tables/buckets", 0},
         {"/tables/bucket_entries", 15},

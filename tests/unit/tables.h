@@ -29,6 +29,7 @@ struct Sizes {
     size_t buckets = 64;
     size_t flows = 128;  // With slot 0, which is not used.
     size_t subtables = XF_MAX_SUBTABLES;
+    size_t recircs = 4;    // With slot 0: not recirculated.
     size_t rewrites = 16;  // With slot 0, which is not used.
     size_t cpus = 2;
     uint64_t seed = 1;          // 0: a secret of zeros.
@@ -42,7 +43,7 @@ public:
           flows_(sizes.flows),
           key_rests_(sizes.flows),
           subtables_(sizes.subtables),
-          walks_(XF_N_CLASSES),
+          walks_(sizes.recircs),
           rewrites_(sizes.rewrites),
           stats_(sizes.cpus * sizes.flows),
           cpus_(sizes.cpus),
@@ -141,7 +142,7 @@ inline FlowSlot find_in_subtable(const TableMemory &mem, const xf_key &packet,
                 || slot >= mem.flows.size()) {
                 continue;
             }
-            if (mem.flows[slot].subtable == subtable
+            if ((load(mem.flows[slot].subtable) & ~XF_FLOW_LIVE) == subtable
                 && key_matches(mem, packet, st, slot)) {
                 return FlowSlot{slot};
             }
@@ -164,8 +165,22 @@ inline FlowSlot find_in_subtable(const TableMemory &mem, const xf_key &packet,
 inline bool prediction_hits(const TableMemory &mem, const xf_key &packet,
                             FlowSlot slot) {
     xf_flow &flow = mem.flows[index(slot)];
-    return load(flow.live)
-        && key_matches(mem, packet, mem.subtables[flow.subtable], index(slot));
+    const uint32_t subtable = load(flow.subtable);
+    return (subtable & XF_FLOW_LIVE)
+        && key_matches(mem, packet, mem.subtables[subtable & ~XF_FLOW_LIVE],
+                       index(slot));
+}
+
+// The subtables of a walk, as a reader finds them.
+inline std::vector<uint32_t> walk_of(const TableMemory &mem, xf_class cls,
+                                     uint16_t recirc = 0) {
+    std::vector<uint32_t> walk;
+    for (uint32_t s = load(mem.walks[recirc].first[cls]);
+         s && s < mem.subtables.size() && walk.size() < XF_MAX_MASKS;
+         s = load(mem.subtables[s].next)) {
+        walk.push_back(s);
+    }
+    return walk;
 }
 
 // The slot that 'packet' finds.
@@ -175,13 +190,13 @@ inline FlowSlot find(const TableMemory &mem, xf_class cls,
     if (prediction_hits(mem, packet, predicted)) {
         return predicted;
     }
-    xf_walk &walk = mem.walks[cls];
-    const uint32_t n = load(walk.n);
     FlowSlot slot = FlowSlot::kNone;
-    for (uint32_t i = n; slot == FlowSlot::kNone && i-- > 0;) {
-        if (const uint32_t subtable = load(walk.subtable[i])) {
-            slot = find_in_subtable(mem, packet, subtable);
-        }
+    uint32_t subtable = load(mem.walks[packet.recirc].first[cls]);
+    for (uint32_t i = 0; i < XF_MAX_MASKS && slot == FlowSlot::kNone
+                         && subtable && subtable < mem.subtables.size();
+         i++) {
+        slot = find_in_subtable(mem, packet, subtable);
+        subtable = load(mem.subtables[subtable].next);
     }
     return slot;
 }
@@ -203,8 +218,9 @@ struct Megaflow {
         m.in_port = m.recirc = 0xffff;
         m.eth_type = 0xffff;
         m.vlan_tci = 0xffff;
-        m.nw_tos = 0xff;                                // The variant.
-        m.eth_dst[5] = static_cast<__u8>(variant + 1);  // 255 variants.
+        m.nw_tos = 0xff;  // The variant.
+        m.eth_dst[5] = static_cast<__u8>(variant + 1);
+        m.eth_dst[4] = static_cast<__u8>((variant + 1) >> 8);
         std::memset(place_of_id(&m), 0xff, sizeof id);
         return m;
     }
@@ -222,6 +238,7 @@ struct Megaflow {
         k.eth_type = htons(kTypes[cls]);
         k.nw_tos = static_cast<__u8>(variant);
         k.eth_dst[5] |= m.eth_dst[5];
+        k.eth_dst[4] |= m.eth_dst[4];
         std::memcpy(place_of_id(&k), &id, sizeof id);
         return k;
     }
