@@ -35,6 +35,10 @@
  * lib/conntrack-tcp.c): a full window and a bit. */
 #define XF_MAX_ACK_SKEW (0xffff + 1500)
 
+/* Sequence numbers that are so far from TCP's window are out of it, whatever
+ * other CPUs are about to note. */
+#define XF_FAR_OUT (1 << 20)
+
 #define XF_TCP_FIN 0x01
 #define XF_TCP_SYN 0x02
 #define XF_TCP_RST 0x04
@@ -268,6 +272,25 @@ is_in_window(const struct xf_segment *s, const struct xf_conn_use *self,
            && skew <= XF_MAX_ACK_SKEW << (self_scale & 0xf);
 }
 
+/* Is a segment that may change the state, if it is valid, so far out of the
+ * window that OVS will not find it valid?  Then nothing need wait for it, or
+ * whoever knows the tuple could keep the connection out of XDP, by RSTs with
+ * forged numbers. */
+static __always_inline bool
+is_far_out(const struct xf_segment *s, __u16 flags,
+           const struct xf_conn_use *self, const struct xf_conn_use *other,
+           __u32 other_scale)
+{
+    __u32 end = s->end + !!(flags & XF_TCP_SYN) + !!(flags & XF_TCP_FIN);
+    __s32 off = s->seq - self->seq_end;
+    __s32 behind = -off - (other->max_win << (other_scale & 0xf));
+    __s32 ahead = end - other->ack_win;
+
+    if (flags & XF_TCP_RST)          /* It has to be exact. */
+        return off > XF_FAR_OUT || off < -XF_FAR_OUT;
+    return end != s->seq && (ahead > XF_FAR_OUT || behind > XF_FAR_OUT);
+}
+
 /* May a packet of this connection pass without OVS having seen it?  Returns
  * XF_PARSED or an enum xf_miss. */
 static __always_inline int
@@ -287,7 +310,9 @@ judge(const struct xf_plan *plan, __u32 index, const struct xf_conn *conn,
     if (conn->proto == IPPROTO_TCP
         && ((flags & (XF_TCP_SYN | XF_TCP_FIN | XF_TCP_RST))
             || !(flags & XF_TCP_ACK)))
-        return leave_to_ovs(self, other);
+        return conn->state && (settings & XF_CT_WINDOWS)
+               && is_far_out(s, flags, self, other, reverse->wscale)
+               ? XF_MISS_CT_WINDOW : leave_to_ovs(self, other);
     if (!conn->state || *(const volatile __u32 *)&self->closing)
         return XF_MISS_CT_STATE;
     used = self->used_ms > other->used_ms ? self->used_ms : other->used_ms;

@@ -153,6 +153,7 @@ Conn ping_6() { return Conn(kIcmpv6, true); }
 // -- Packets ----------------------------------------------------------------
 
 Segment with_flags(Segment s, uint8_t flags) { return s.flags = flags, s; }
+Segment empty(Segment s) { return s.flags = 0, s.payload = 0, s; }
 Segment between(Segment s, Tuple tuple) { return s.tuple = tuple, s; }
 Segment on_ports(Segment s, uint16_t src, uint16_t dst) { return s.tuple.sport = src, s.tuple.dport = dst, s; }
 Segment of_type(Segment s, uint8_t type, uint8_t code = 0) { return s.icmp_type = type, s.icmp_code = code, s; }
@@ -449,6 +450,12 @@ std::vector<CtRow> unknown_rows() {
 
 // What ends or may end a connection.
 std::vector<CtRow> closing_rows() {
+    constexpr int kFarOut = (1 << 20) + 1;
+    auto off = [](int by) {
+        Segment s = tcp().packet();
+        s.seq += by;
+        return s;
+    };
     return {
         closes("FIN", {tcp()}, with_flags(tcp().packet(), kFin | kAck)),
         closes("FIN, the reply", {tcp()}, with_flags(tcp().packet(true), kFin | kAck)),
@@ -458,6 +465,16 @@ std::vector<CtRow> closing_rows() {
         closes("SYN ACK, the reply", {tcp()}, with_flags(tcp().packet(true), kSyn | kAck)),
         closes("no flag", {tcp()}, with_flags(tcp().packet(), 0)),
         closes("no ACK", {tcp()}, with_flags(tcp().packet(), kPsh)),
+        closes("RST almost far", {tcp()}, with_flags(off(1 << 20), kRst)),
+        closes("RST almost far behind", {tcp()}, with_flags(off(-(1 << 20)), kRst)),
+        miss("RST with a forged number", look(kEst), {tcp()}, with_flags(off(kFarOut), kRst), XF_MISS_CT_WINDOW),
+        miss("RST behind", look(kEst), {tcp()}, with_flags(off(-kFarOut), kRst | kAck), XF_MISS_CT_WINDOW),
+        without_windows(closes("RST with a forged number, all are valid", {tcp()}, with_flags(off(kFarOut), kRst))),
+        miss("FIN with a forged number", look(kEst), {tcp()}, with_flags(off(1 << 30), kFin | kAck), XF_MISS_CT_WINDOW),
+        miss("FIN behind", look(kEst), {tcp()}, with_flags(off(-(1 << 30)), kFin | kAck), XF_MISS_CT_WINDOW),
+        miss("SYN with a forged number", look(kEst), {tcp()}, with_flags(off(1 << 30), kSyn), XF_MISS_CT_WINDOW),
+        closes("no flag and no data: its number is no matter", {tcp()}, empty(off(1 << 30))),
+        closes("RST with a forged number while it is opened", {tcp().states(0, 0)}, with_flags(off(1 << 30), kRst)),
         closes("SYN while it is opened", {tcp().states(0, 0)}, with_flags(tcp().packet(), kSyn)),
         miss("data while it is opened", look(kEst), {tcp().states(0, 0)}, tcp().packet(), XF_MISS_CT_STATE),
     };
