@@ -17,6 +17,7 @@ import skips
 import test_advice
 import test_coexistence
 import test_config
+import test_connections
 import test_counters
 import test_differential
 import test_explain
@@ -46,13 +47,14 @@ TESTS = (test_traffic.TESTS + test_counters.TESTS + test_ports.TESTS
          + test_differential.TESTS
          + test_kernel_datapath.TESTS + test_kernel_entrance.TESTS
          + test_explosion.TESTS + test_top.TESTS + test_coexistence.TESTS
-         + test_tap.TESTS + test_slow_path.TESTS)
+         + test_tap.TESTS + test_slow_path.TESTS + test_connections.TESTS)
 
 # Half a minute and more each, and others look at the same in less: for
 # "tests/run nightly", and for who names them.
 NIGHTLY = ('advice-many', 'port-flapping', 'identity-names', 'explain-forget',
            'kept-late-controller', 'kept-restore-wait', 'kept-user',
-           'kept-reasons', 'slow-port', 'flood-hits', 'flood-misses')
+           'kept-reasons', 'slow-port', 'flood-hits', 'flood-misses',
+           'connections-flood')
 
 
 def describe(function):

@@ -1,0 +1,272 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Established connections go on in XDP while connection tracking is attacked.
+
+  established: a -> b, and what b has answered
+  attack:      host c, at a fixed rate, in the same conntrack zone
+
+A stateful firewall: a and c may open connections to b, b may answer.  What the
+attack costs is measured as in test_explosion.py: rounds without and with it
+alternate.  What carries a forged number must not end a connection or take it
+out of XDP, however often it comes.
+"""
+import contextlib
+import os
+import random
+import re
+import socket
+import statistics
+import struct
+import threading
+import time
+
+from lab import checksum, udp_frame, wait_for
+from suite import Skipped, expect, passed
+from test_explosion import (Attack, Program, frame, keep_off_core_0,
+                            send_frames, spread, undisturbed)
+
+FIREWALL = ('priority=10,ip,actions=ct(table=1,zone=1)',
+            'table=1,priority=9,ip,ct_state=+trk+inv,actions=drop',
+            'table=1,priority=8,in_port={b},ip,ct_state=+trk+est,actions={a}',
+            'table=1,priority=7,ip,ct_state=+trk+est,actions={b}',
+            'table=1,priority=6,in_port={a},ip,ct_state=+trk+new,'
+            'actions=ct(commit,zone=1),{b}')
+MAY_OPEN = ('table=1,priority=5,in_port={c},ip,ct_state=+trk+new,'
+            'actions=ct(commit,zone=1),{b}',)
+MAY_NOT_OPEN = ('table=1,priority=5,in_port={c},ip,ct_state=+trk+new,'
+                'actions=drop',)
+FLOWS = 1000                    # Established connections of UDP.
+MAX_CONNECTIONS = 4096
+ROUNDS = 11
+SECONDS = 0.25
+LEAST_RATIO = 0.8
+FIN, SYN, RST, ACK = 1, 2, 4, 16
+
+
+def tcp_frame(src, dst, ports, seq, ack, flags):
+    """A segment without data; 'src' and 'dst' have the MAC and IPv4 addresses."""
+    addresses = socket.inet_aton(src.ip4) + socket.inet_aton(dst.ip4)
+    tcp = struct.pack('!HHIIHHHH', *ports, seq, ack, 5 << 12 | flags, 1000, 0, 0)
+    tcp = bytearray(tcp)
+    tcp[16:18] = struct.pack('!H', checksum(
+        addresses + struct.pack('!BBH', 0, 6, len(tcp)) + bytes(tcp)))
+    ip = bytearray(struct.pack('!BBHHHBBH', 0x45, 0, 20 + len(tcp), 0, 0, 64,
+                               6, 0) + addresses)
+    ip[10:12] = struct.pack('!H', checksum(bytes(ip)))
+    macs = bytes.fromhex((dst.mac + src.mac).replace(':', ''))
+    return macs + b'\x08\x00' + bytes(ip + tcp)
+
+
+class Impostor:
+    """An address that is not the host's own."""
+
+    def __init__(self, host, ip4):
+        self.mac, self.ip4 = host.mac, ip4
+
+
+@contextlib.contextmanager
+def firewall(context, rules):
+    """(lab, ExitStack) with three hosts."""
+    if os.cpu_count() < 2:
+        raise Skipped('needs two CPUs')
+    config = ['pmd-cpu-mask=0x2',
+              'xdp-offload-max-connections=%d' % MAX_CONNECTIONS]
+    with context.lab(hosts=3, config=config) as lab, \
+            contextlib.ExitStack() as stack:
+        ports = {n: lab.ovs.of_port(h.port) for n, h in zip('abc', lab.hosts)}
+        lab.ovs.ofctl('del-flows', 'br0')
+        for rule in FIREWALL + rules:
+            lab.ovs.ofctl('add-flow', 'br0', rule.format(**ports))
+        keep_off_core_0(lab.ovs)
+        yield lab, stack
+
+
+class Established:
+    """FLOWS connections of UDP from a to b, and the rate of their packets."""
+
+    def __init__(self, context, stack, lab):
+        self.lab = lab
+        self.a, self.b = lab.hosts[:2]
+        self.traffic = os.path.join(context.plugin_dir,
+                                    '../tests/bench/traffic')
+        if not os.path.exists(self.traffic):
+            raise Skipped('no %s' % self.traffic)
+        self.counter = Program(self.traffic, self.b.netns, 'count', '--dev',
+                               'eth0', '--pass')
+        stack.callback(self.counter.close)
+
+    def open(self):
+        """Each one has sent, and was answered twice."""
+        a = Impostor(self.a, '10.88.0.1')
+        with contextlib.closing(self.a.raw_socket()) as there, \
+                contextlib.closing(self.b.raw_socket()) as back:
+            for i in range(FLOWS):
+                b = Impostor(self.b, '10.89.%d.%d' % divmod(i, 256))
+                there.send(udp_frame(a, b, payload=b'x' * 18))
+                time.sleep(0.001)
+                for _ in range(2):
+                    back.send(udp_frame(b, a, sport=4001, dport=4000))
+                    time.sleep(0.0005)
+        wait_for('all of them in XDP', self.is_in_xdp, timeout=20, interval=0.3)
+
+    def is_in_xdp(self):
+        before = passed(self.lab, self.a.port)
+        self.rate(0.1)
+        return passed(self.lab, self.a.port) == before
+
+    def rate(self, seconds=SECONDS):
+        """Mpps that arrive."""
+        before = self.counter.report()['packets']
+        sent = send_frames(self.traffic, self.a, self.b, seconds, 64, FLOWS)
+        return (self.counter.report()['packets'] - before) \
+            / sent['seconds'] / 1e6
+
+
+def compare(context, established, attack):
+    """Alternates quiet and attacked rounds and checks what must hold."""
+    lab, ratios, quiet, attacked = established.lab, [], [], []
+    missed = passed(lab, established.a.port)
+    with undisturbed():
+        for _ in range(ROUNDS):
+            before = established.rate()
+            with attack.running():
+                time.sleep(0.1)
+                rates = [established.rate(), established.rate()]
+            after = established.rate()
+            attacked += rates
+            quiet += [before, after]
+            ratios.append(sum(rates) / (before + after))
+    missed = passed(lab, established.a.port) - missed
+    ratio = statistics.median(ratios)
+    context.note('attacked / quiet: %s; Mpps quiet %s, attacked %s; attack: '
+                 '%s; %d packets of established connections in OVS',
+                 spread(ratios), spread(quiet), spread(attacked), attack,
+                 missed)
+    expect(attack.sent >= 0.7 * attack.pps * attack.seconds,
+           'the attacker was too slow: %s', attack)
+    expect(missed < 1000, '%d packets of established connections missed',
+           missed)
+    expect(ratio >= LEAST_RATIO, 'ratio %.3f', ratio)
+
+
+def in_table(lab):
+    """What "show" says of XDP's table of connections."""
+    text = lab.ovs.appctl('xdp-offload/show')
+    return re.search(r'connections: .*', text)[0]
+
+
+def syn_frames(c, b, n):
+    choose = random.Random(3).randrange
+    return [tcp_frame(Impostor(c, '10.66.%d.%d' % (choose(256), choose(256))),
+                      b, (choose(1024, 65536), 80), choose(1 << 32), 0, SYN)
+            for _ in range(n)]
+
+
+def test_syn_flood(context):
+    """A flood of SYNs fills the table: established connections go on in XDP."""
+    with firewall(context, MAY_OPEN) as (lab, stack):
+        established = Established(context, stack, lab)
+        established.open()
+        c, b = lab.hosts[2], lab.hosts[1]
+        compare(context, established,
+                Attack(stack, c, syn_frames(c, b, 20000), 3000))
+        # The table is full now; whoever tries tuples makes OVS answer.
+        context.note('%s', in_table(lab))
+        choose = random.Random(2).randrange
+        frames = [frame(c, b, choose(1 << 32), choose(1 << 32),
+                        choose(1 << 16), choose(1 << 16))
+                  for _ in range(20000)]
+        unknown = passed(lab, c.port, 'ct-unknown')
+        compare(context, established, Attack(stack, c, frames, 2000))
+        unknown = passed(lab, c.port, 'ct-unknown') - unknown
+        expect(unknown > 1000, 'the table is not full: %d unknown', unknown)
+
+
+class Echo:
+    """A TCP connection from a to b: what is sent comes back, PPS times a second."""
+
+    PPS = 500
+    PORT = 7200
+
+    def __init__(self, stack, a, b):
+        listener = stack.enter_context(
+            b.socket(socket.AF_INET, socket.SOCK_STREAM))
+        listener.bind((b.ip4, self.PORT))
+        listener.listen()
+        self.client = stack.enter_context(
+            a.socket(socket.AF_INET, socket.SOCK_STREAM))
+        self.client.settimeout(5)
+        self.client.connect((b.ip4, self.PORT))
+        self.server = stack.enter_context(listener.accept()[0])
+        for s in (self.client, self.server):
+            s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.thread = threading.Thread(target=self.serve)
+        self.thread.start()
+        stack.callback(self.end)
+
+    def end(self):
+        with contextlib.suppress(OSError):
+            self.client.shutdown(socket.SHUT_RDWR)
+        self.thread.join()
+
+    def serve(self):
+        with contextlib.suppress(OSError):
+            while data := self.server.recv(4096):
+                self.server.sendall(data)
+
+    def use(self, seconds):
+        """How many messages have come back.  Raises OSError if it has ended."""
+        begin, n = time.monotonic(), 0
+        while time.monotonic() < begin + seconds:
+            self.client.sendall(b'message!')
+            left = 8
+            while left:
+                left -= len(self.client.recv(left))
+            n += 1
+            time.sleep(max(0, begin + n / self.PPS - time.monotonic()))
+        return n
+
+    def forged(self, a, b, c, n):
+        """Segments that c sends in the name of both, in both directions, with
+        numbers that it does not know."""
+        choose = random.Random(4).randrange
+        ports = self.client.getsockname()[1], self.PORT
+        frames = []
+        for _ in range(n):
+            ends = (Impostor(c, a.ip4), Impostor(c, b.ip4))
+            reverse = choose(2)
+            src, dst = ends[::-1] if reverse else ends
+            frames.append(tcp_frame(
+                src, dst, ports[::-1] if reverse else ports, choose(1 << 32),
+                choose(1 << 32), (RST, RST | ACK, FIN | ACK, SYN,
+                                  SYN | ACK)[choose(5)]))
+        return frames
+
+
+def test_forged(context):
+    """RSTs, FINs and SYNs with forged numbers: a connection goes on, in XDP."""
+    with firewall(context, MAY_NOT_OPEN) as (lab, stack):
+        a, b, c = lab.hosts
+        echo = Echo(stack, a, b)
+        quiet = echo.use(1)
+        attack = Attack(stack, c, echo.forged(a, b, c, 10000), 2000)
+        before = [passed(lab, h.port) for h in (a, b)]
+        with attack.running():
+            attacked = echo.use(3)
+        missed = [passed(lab, h.port) - n for h, n in zip((a, b), before)]
+        context.note('%d echoes in 1 s, %d in 3 s under attack; attack: %s; '
+                     'packets of the connection in OVS: %s', quiet, attacked,
+                     attack, missed)
+        expect(attack.sent >= 0.7 * attack.pps * attack.seconds,
+               'the attacker was too slow: %s', attack)
+        expect(attacked / 3 >= 0.9 * quiet, 'the connection is slower')
+        expect(sum(missed) <= 0.02 * 2 * attacked,
+               'the attack takes the connection out of XDP')
+        text = lab.ovs.appctl('dpctl/dump-conntrack')
+        expect('sport=%d' % echo.client.getsockname()[1] in text
+               and 'ESTABLISHED' in text, 'dump-conntrack: %s', text)
+
+
+TESTS = [
+    ('connections-flood', test_syn_flood),
+    ('connections-forged', test_forged),
+]
