@@ -121,6 +121,11 @@ void Results::add(const std::string &metric, const char *unit, double sample) {
     it->samples.push_back(sample);
 }
 
+void Results::add_unavailable(const std::string &metric, const char *unit,
+                              const std::string &why) {
+    series_.push_back({metric, unit, {}, why});
+}
+
 double Results::median_of(const std::string &metric) const {
     for (auto &s : series_) {
         if (s.metric == metric) {
@@ -134,8 +139,12 @@ void Results::write(const std::string &path) const {
     std::ofstream out(path);
     out.precision(10);
     for (auto &s : series_) {
-        out << "{\"metric\": \"" << s.metric << "\", \"unit\": \"" << s.unit
-            << "\", \"samples\": [";
+        out << "{\"metric\": \"" << s.metric << "\", \"unit\": \"" << s.unit;
+        if (s.samples.empty()) {
+            out << "\", \"unavailable\": \"" << s.unavailable << "\"}\n";
+            continue;
+        }
+        out << "\", \"samples\": [";
         for (size_t i = 0; i < s.samples.size(); i++) {
             out << (i ? ", " : "") << s.samples[i];
         }
@@ -149,6 +158,11 @@ void Results::write(const std::string &path) const {
 
 void Results::print() const {
     for (auto &s : series_) {
+        if (s.samples.empty()) {
+            std::fprintf(stderr, "%-36s not available: %s\n", s.metric.c_str(),
+                         s.unavailable.c_str());
+            continue;
+        }
         const auto [min, max] =
             std::minmax_element(s.samples.begin(), s.samples.end());
         std::fprintf(stderr, "%-36s %12.4g %-7s (%.4g to %.4g)\n",
@@ -169,8 +183,8 @@ void interleave(const std::vector<Case> &cases, int rounds, Results *results) {
 uint32_t run_once(int fd, const Frame &in) { return test_run(fd, in, 1); }
 
 void expect_verdict(const std::string &what, int fd, const Frame &in,
-                    uint32_t expected) {
-    const uint32_t verdict = run_once(fd, in);
+                    uint32_t expected, uint32_t repeat) {
+    const uint32_t verdict = test_run(fd, in, repeat);
     if (verdict != expected) {
         throw std::runtime_error(what + ": the program returns "
                                  + std::to_string(verdict) + ", not "
@@ -180,10 +194,12 @@ void expect_verdict(const std::string &what, int fd, const Frame &in,
 
 ProgramTimer::ProgramTimer(int fd, Frame in) : fd_(fd), in_(std::move(in)) {
     constexpr int kTries = 5;
-    overhead_ns_ = cpu_ns(kFewRuns);
-    for (int i = 1; i < kTries; i++) {
-        overhead_ns_ = std::min(overhead_ns_, cpu_ns(kFewRuns));
-    }
+    static double least = cpu_ns(kFewRuns);
+    static int tries_left = kTries;
+    do {
+        least = std::min(least, cpu_ns(kFewRuns));
+    } while (--tries_left > 0);
+    overhead_ns_ = least;
 }
 
 double ProgramTimer::cpu_ns(uint32_t repeat) const {
@@ -212,6 +228,15 @@ bool pin_to_cpu(int nth) {
         }
     }
     return false;
+}
+
+void enter_namespace() {
+    if (unshare(CLONE_NEWNET)) {
+        throw std::runtime_error(
+            std::string("cannot create a network namespace: ")
+            + std::strerror(errno));
+    }
+    std::ofstream("/proc/sys/net/ipv6/conf/default/disable_ipv6") << 1;
 }
 
 int run_main(int argc, char **argv,

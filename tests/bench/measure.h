@@ -7,6 +7,10 @@
 // metrics first came, and writes one line of JSON for each:
 //
 //   {"metric": "program_ns.bare", "unit": "ns", "samples": [28.1, 28.3]}
+//
+// or, of what cannot be measured here,
+//
+//   {"metric": "program_ns.x", "unit": "ns", "unavailable": "no such kfunc"}
 #ifndef TESTS_BENCH_MEASURE_H
 #define TESTS_BENCH_MEASURE_H
 
@@ -38,6 +42,9 @@ double percentile(std::vector<double>, double percent);
 class Results {
 public:
     void add(const std::string &metric, const char *unit, double sample);
+    // Says why there is no sample of it.
+    void add_unavailable(const std::string &metric, const char *unit,
+                         const std::string &why);
     double median_of(const std::string &metric) const;
     void write(const std::string &path) const;
     // Medians with their spreads, for people.
@@ -48,6 +55,7 @@ private:
         std::string metric;
         const char *unit;
         std::vector<double> samples;
+        std::string unavailable = {};
     };
     std::vector<Series> series_;
 };
@@ -61,17 +69,20 @@ struct Case {
 void interleave(const std::vector<Case> &, int rounds, Results *);
 
 // What the XDP program 'fd' says of 'in', and a failure that names 'what' if
-// that is not 'expected'.
+// that is not 'expected'; of the last one of 'repeat' runs, each on what the
+// one before has made of 'in'.
 uint32_t run_once(int fd, const Frame &in);
 void expect_verdict(const std::string &what, int fd, const Frame &in,
-                    uint32_t expected);
+                    uint32_t expected, uint32_t repeat = 1);
 
 // Times the XDP program 'fd' on one packet, in CPU time of this thread: the
 // kernel's own figure is rounded to whole nanoseconds.
 //
 // The kernel patches its XDP dispatcher when the first of several runs of an
 // unattached program begins and when the last ends.  That takes as long as
-// thousands of packets, so the constructor measures it, to be subtracted.
+// thousands of packets, so the constructor measures it, to be subtracted.  It
+// is the same for all programs, and each try waits for some 20 ms, so it is
+// not tried anew for each.
 class ProgramTimer {
 public:
     ProgramTimer(int fd, Frame in);
@@ -107,6 +118,9 @@ double elapsed_ms(Fn fn) {
 // Runs this thread on one CPU, the 'nth' of those that the process may use.
 // False if there are fewer.
 bool pin_to_cpu(int nth);
+
+// This process moves to a new, silent network namespace.
+void enter_namespace();
 
 // Runs a benchmark's main(): options, results, and what goes wrong in words.
 int run_main(int argc, char **argv,

@@ -4,11 +4,9 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <net/if.h>
-#include <sched.h>
 
 #include <chrono>
 #include <cstdio>
-#include <fstream>
 #include <memory>
 #include <stdexcept>
 #include <thread>
@@ -87,13 +85,6 @@ Fd attach(int program, const char *device) {
         fail(std::string("cannot attach to ") + device);
     }
     return link;
-}
-
-void enter_namespace() {
-    if (unshare(CLONE_NEWNET)) {
-        fail("cannot create a network namespace");
-    }
-    std::ofstream("/proc/sys/net/ipv6/conf/default/disable_ipv6") << 1;
 }
 
 // -- The plugin -------------------------------------------------------------

@@ -29,9 +29,6 @@ constexpr const char *kDatapath = "netdev";
 // Throws "WHAT: the error in words".
 [[noreturn]] void fail(const std::string &what, int error = errno);
 
-// This process moves to a new, silent network namespace.
-void enter_namespace();
-
 // Makes 'n' veths PREFIX0, ... that take redirected frames: the peer has GRO.
 void make_links(const std::string &prefix, int n);
 

@@ -8,10 +8,12 @@
 //
 //   masks    1 to as many as fit, the packet hits the one that came last, or
 //            none of them (..._miss)
-//   stages   of ours: it ends after its first, second, ... step
+//   stages   of ours: it ends after its first, second, ... step; and the
+//            'shortest' program that does the same, without its code
 //   classes  of packets, with one mask
 //   flows    of one mask, every packet another flow's.  The program that
 //            chooses the flow is part of the figure; bare_flows has it too.
+//   ct()     see conntrack_cost.h
 //
 // memory_ns is what reading one cache line after the other costs, in random
 // order, in as much memory: what the many flows' tables cannot go below.
@@ -21,9 +23,10 @@
 #include <linux/bpf.h>
 
 #include "chase.h"
+#include "conntrack_cost.h"
 #include "measure.h"
+#include "program_cases.h"
 #include "rivals.h"
-#include "rivals_abi.h"
 #include "stages.h"
 
 namespace flowxlate::bench {
@@ -32,26 +35,24 @@ namespace {
 using test::kOut;
 using test::Packet;
 using test::Program;
-using namespace std::chrono_literals;
 
 constexpr int kMasks[] = {1, 4, 16, 64, kMostMasks};
 constexpr uint32_t kFlows[] = {1, 1000, 65536};
 
 class ProgramCost {
 public:
-    explicit ProgramCost(const Options &options) : options_(options) {}
+    explicit ProgramCost(const Options &options)
+        : options_(options), cases_(options) {}
     void run(Results *);
 
 private:
     Program &new_ours(const std::vector<FlowSpec> &);
     HashWalk &new_hash_walk(const std::vector<FlowSpec> &);
-    void add(const std::string &name, int fd, const Frame &, uint32_t verdict);
     void add_stages();
     void add_masks(int n);
     void add_class(const std::string &name, const FlowSpec &, const Frame &);
     void add_flows(uint32_t n);
     void add_memory();
-    void add_varied(const std::string &name, Vary *, int fd);
     int devmap() const { return devmap_owner_.tx_ports_fd(); }
 
     const Options options_;
@@ -61,7 +62,7 @@ private:
     std::unique_ptr<Stages> stages_;
     std::vector<std::unique_ptr<HashWalk>> hash_walks_;
     std::vector<std::unique_ptr<Vary>> varies_;
-    std::vector<Case> cases_;
+    ProgramCases cases_;
 };
 
 Program &ProgramCost::new_ours(const std::vector<FlowSpec> &specs) {
@@ -81,25 +82,17 @@ HashWalk &ProgramCost::new_hash_walk(const std::vector<FlowSpec> &specs) {
     return walk;
 }
 
-// Adds a case, after a look at whether the program does what is measured.
-void ProgramCost::add(const std::string &name, int fd, const Frame &in,
-                      uint32_t verdict) {
-    const std::string metric = "program_ns." + name;
-    expect_verdict(metric, fd, in, verdict);
-    const ProgramTimer timer(fd, in);
-    const auto repeat = timer.runs_in(options_.quick ? 5ms : 30ms);
-    cases_.push_back({metric, "ns", [=] { return timer.ns_per_run(repeat); }});
-}
-
 void ProgramCost::add_stages() {
     stages_ = std::make_unique<Stages>(new_ours(specs_of_masks(1)));
     const std::pair<const char *, int> stages[] = {
         {"enter", stages_->enter_fd()},
         {"parse", stages_->parse_fd()},
         {"hash", stages_->hash_fd()},
-        {"find", stages_->find_fd()}};
+        {"find", stages_->find_fd()},
+        {"shortest", stages_->shortest_fd()}};
     for (auto [name, fd] : stages) {
-        add(std::string("stage.") + name, fd, hit_packet(), XDP_REDIRECT);
+        cases_.add(std::string("stage.") + name, fd, hit_packet(),
+                   XDP_REDIRECT);
     }
 }
 
@@ -108,35 +101,18 @@ void ProgramCost::add_masks(int n) {
     const std::string masks = "." + std::to_string(n);
     const int ours = new_ours(specs).fd();
     const int walk = new_hash_walk(specs).fd();
-    add("ours" + masks, ours, hit_packet(), XDP_REDIRECT);
-    add("hash_walk" + masks, walk, hit_packet(), XDP_REDIRECT);
-    add("ours_miss" + masks, ours, miss_packet(), XDP_PASS);
-    add("hash_walk_miss" + masks, walk, miss_packet(), XDP_PASS);
+    cases_.add("ours" + masks, ours, hit_packet(), XDP_REDIRECT);
+    cases_.add("hash_walk" + masks, walk, hit_packet(), XDP_REDIRECT);
+    cases_.add("ours_miss" + masks, ours, miss_packet(), XDP_PASS);
+    cases_.add("hash_walk_miss" + masks, walk, miss_packet(), XDP_PASS);
 }
 
 void ProgramCost::add_class(const std::string &name, const FlowSpec &spec,
                             const Frame &in) {
-    add("class." + name + ".ours", new_ours({spec}).fd(), in, XDP_REDIRECT);
-    add("class." + name + ".hash_walk", new_hash_walk({spec}).fd(), in,
-        XDP_REDIRECT);
-}
-
-void ProgramCost::add_varied(const std::string &name, Vary *vary, int fd) {
-    const std::string metric = "program_ns." + name;
-    const auto in = varied_packet();
-    vary->set_program(fd);
-    for (int i = 0; i < 1000; i++) {
-        expect_verdict(metric, vary->fd(), in, XDP_REDIRECT);
-    }
-    const uint32_t repeat = RIVAL_SEQUENCE * (options_.quick ? 1 : 2);
-    const ProgramTimer timer(vary->fd(), in);
-    auto sample = [=] {
-        vary->set_program(fd);
-        // What the case before has left in the caches goes.
-        timer.ns_per_run(RIVAL_SEQUENCE);
-        return timer.ns_per_run(repeat);
-    };
-    cases_.push_back({metric, "ns", sample});
+    cases_.add("class." + name + ".ours", new_ours({spec}).fd(), in,
+               XDP_REDIRECT);
+    cases_.add("class." + name + ".hash_walk", new_hash_walk({spec}).fd(), in,
+               XDP_REDIRECT);
 }
 
 void ProgramCost::add_flows(uint32_t n) {
@@ -152,22 +128,23 @@ void ProgramCost::add_flows(uint32_t n) {
         auto *vary =
             varies_.emplace_back(std::make_unique<Vary>(sequence)).get();
         const auto suffix = name + std::to_string(n);
-        add_varied("bare" + suffix, vary, bare_.fd());
-        add_varied("ours" + suffix, vary, ours);
-        add_varied("hash_walk" + suffix, vary, walk);
+        const auto in = varied_packet();
+        cases_.add_behind(vary, "bare" + suffix, bare_.fd(), in);
+        cases_.add_behind(vary, "ours" + suffix, ours, in);
+        cases_.add_behind(vary, "hash_walk" + suffix, walk, in);
     }
 }
 
 void ProgramCost::add_memory() {
     for (size_t kib : {512, 2048, 4096, 8192}) {
         auto chase = std::make_shared<Chase>(kib * 1024);
-        cases_.push_back({"memory_ns." + std::to_string(kib) + "_kib", "ns",
-                          [=] { return chase->ns_per_step(); }});
+        cases_.add({"memory_ns." + std::to_string(kib) + "_kib", "ns",
+                    [=] { return chase->ns_per_step(); }});
     }
 }
 
 void ProgramCost::run(Results *results) {
-    add("bare", bare_.fd(), hit_packet(), XDP_REDIRECT);
+    cases_.add("bare", bare_.fd(), hit_packet(), XDP_REDIRECT);
     add_stages();
     for (int n : kMasks) {
         add_masks(n);
@@ -186,8 +163,11 @@ void ProgramCost::run(Results *results) {
     for (uint32_t n : kFlows) {
         add_flows(n);
     }
+    ConntrackCost conntrack(bare_.fd(), devmap(), &cases_);
+    conntrack.add();
     add_memory();
-    interleave(cases_, options_.rounds, results);
+    interleave(cases_.all(), options_.rounds, results);
+    conntrack.report_missing(results);
 }
 
 }  // namespace
@@ -196,6 +176,8 @@ void ProgramCost::run(Results *results) {
 int main(int argc, char **argv) {
     using namespace flowxlate::bench;
     return run_main(argc, argv, [](const Options &options, Results *results) {
+        // What the kernel's tracker is told of ends with the namespace.
+        enter_namespace();
         ProgramCost(options).run(results);
     });
 }

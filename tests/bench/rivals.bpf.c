@@ -9,6 +9,11 @@
  * vary       writes the next flow's source address and port into the packet
  *            and goes on with the program under test: BPF_PROG_TEST_RUN repeats
  *            one packet.
+ * vary_source
+ *            writes the source address only, and IPv4's checksum: what ct()
+ *            looks at is valid.
+ * restore    writes all headers as they were, since BPF_PROG_TEST_RUN repeats
+ *            the packet as the program has left it.
  *
  * In what hash_walk has it easier than ours: no ARP, no fragments, options,
  * ICMP or SCTP; it believes IP's lengths; it has one action, output, and asks
@@ -17,20 +22,7 @@
  * AF_XDP socket to hand them to; it collects no TCP flags; and a deletion has
  * no way to learn when a flow's figures are final.
  */
-#include <stdbool.h>
-
-#include <linux/bpf.h>
-#include <linux/if_ether.h>
-#include <linux/in.h>
-#include <linux/ip.h>
-#include <linux/ipv6.h>
-#include <linux/tcp.h>
-#include <linux/udp.h>
-
-#include <bpf/bpf_endian.h>
-#include <bpf/bpf_helpers.h>
-
-#include "tests/bench/rivals_abi.h"
+#include "tests/bench/rivals_parse.h"
 
 struct {
     __uint(type, BPF_MAP_TYPE_DEVMAP);
@@ -61,7 +53,6 @@ struct {
     __uint(value_size, sizeof(__u32));
 } under_test SEC(".maps");
 
-const volatile __u32 in_port = 0;
 const volatile __u32 out_port = 0;   /* Of 'bare'. */
 const volatile __u32 n_cpus = 1;
 
@@ -70,99 +61,13 @@ struct xf_key masks[RIVAL_MAX_MASKS]; /* In the order of the walk. */
 
 __u32 position;
 __u32 sequence[RIVAL_SEQUENCE];      /* Which flow's packet comes when. */
+__u64 headers[RIVAL_HEADER_WORDS];   /* Of 'restore'. */
 
 SEC("xdp")
 int bare(struct xdp_md *ctx)
 {
     (void)ctx;
     return bpf_redirect_map(&tx_ports, out_port, XDP_PASS);
-}
-
-struct vlan_header {
-    __be16 tci;
-    __be16 type;
-};
-
-static __always_inline bool
-parse_l4(struct xf_key *key, void *l4, void *end)
-{
-    if (key->nw_proto == IPPROTO_TCP) {
-        struct tcphdr *tcp = l4;
-
-        if ((void *)(tcp + 1) > end)
-            return false;
-        key->tp_src = tcp->source;
-        key->tp_dst = tcp->dest;
-        key->tcp_flags = ((__be16 *)tcp)[6] & bpf_htons(0x0fff);
-    } else if (key->nw_proto == IPPROTO_UDP) {
-        struct udphdr *udp = l4;
-
-        if ((void *)(udp + 1) > end)
-            return false;
-        key->tp_src = udp->source;
-        key->tp_dst = udp->dest;
-    }
-    return true;
-}
-
-static __always_inline bool
-parse_ipv4(struct xf_key *key, void *l3, void *end)
-{
-    struct iphdr *ip = l3;
-
-    if ((void *)(ip + 1) > end || ip->ihl != 5)
-        return false;
-    key->nw_proto = ip->protocol;
-    key->nw_tos = ip->tos;
-    key->nw_ttl = ip->ttl;
-    key->ipv4_src = ip->saddr;
-    key->ipv4_dst = ip->daddr;
-    return parse_l4(key, ip + 1, end);
-}
-
-static __always_inline bool
-parse_ipv6(struct xf_key *key, void *l3, void *end)
-{
-    struct ipv6hdr *ip = l3;
-
-    if ((void *)(ip + 1) > end)
-        return false;
-    key->nw_proto = ip->nexthdr;
-    key->nw_tos = bpf_ntohl(*(__be32 *)ip) >> 20;
-    key->nw_ttl = ip->hop_limit;
-    __builtin_memcpy(key->ipv6_src, &ip->saddr, 16);
-    __builtin_memcpy(key->ipv6_dst, &ip->daddr, 16);
-    return parse_l4(key, ip + 1, end);
-}
-
-/* Fills in '*key', which is zeroed.  False: not to be looked up. */
-static __always_inline bool
-parse(struct xdp_md *ctx, struct xf_key *key)
-{
-    void *end = (void *)(long)ctx->data_end;
-    struct ethhdr *eth = (void *)(long)ctx->data;
-    void *l3 = eth + 1;
-
-    if (l3 > end)
-        return false;
-    key->in_port = in_port;
-    __builtin_memcpy(key->eth_dst, eth->h_dest, 6);
-    __builtin_memcpy(key->eth_src, eth->h_source, 6);
-    key->eth_type = eth->h_proto;
-    if (key->eth_type == bpf_htons(ETH_P_8021Q)) {
-        struct vlan_header *vlan = l3;
-
-        l3 = vlan + 1;
-        if (l3 > end)
-            return false;
-        key->vlan_tci = vlan->tci | bpf_htons(XF_VLAN_PRESENT);
-        key->eth_type = vlan->type;
-    }
-    if (key->eth_type == bpf_htons(ETH_P_IP))
-        return parse_ipv4(key, l3, end);
-    if (key->eth_type == bpf_htons(ETH_P_IPV6))
-        return parse_ipv6(key, l3, end);
-    return true;
 }
 
 static __always_inline struct rival_flow *
@@ -218,6 +123,41 @@ int vary(struct xdp_md *ctx)
         return XDP_ABORTED;
     ip->saddr = bpf_htonl(RIVAL_FLOW_ADDRESS + flow);
     udp->source = bpf_htons(flow);
+    bpf_tail_call(ctx, &under_test, 0);
+    return XDP_ABORTED;
+}
+
+SEC("xdp")
+int vary_source(struct xdp_md *ctx)
+{
+    void *end = (void *)(long)ctx->data_end;
+    struct ethhdr *eth = (void *)(long)ctx->data;
+    struct iphdr *ip = (void *)(eth + 1);
+    __u32 flow = sequence[position++ & (RIVAL_SEQUENCE - 1)];
+    __u64 sum = 0;
+
+    if ((void *)(ip + 1) > end)
+        return XDP_ABORTED;
+    ip->saddr = bpf_htonl(RIVAL_FLOW_ADDRESS + flow);
+    ip->check = 0;
+#pragma unroll
+    for (int i = 0; i < 5; i++)
+        sum += ((__u32 *)ip)[i];
+    ip->check = ~rival_fold(sum);
+    bpf_tail_call(ctx, &under_test, 0);
+    return XDP_ABORTED;
+}
+
+SEC("xdp")
+int restore(struct xdp_md *ctx)
+{
+    __u64 *words = (void *)(long)ctx->data;
+
+    if ((void *)(words + RIVAL_HEADER_WORDS) > (void *)(long)ctx->data_end)
+        return XDP_ABORTED;
+#pragma unroll
+    for (int i = 0; i < RIVAL_HEADER_WORDS; i++)
+        words[i] = headers[i];
     bpf_tail_call(ctx, &under_test, 0);
     return XDP_ABORTED;
 }

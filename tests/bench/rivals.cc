@@ -141,21 +141,33 @@ void HashWalk::add(const FlowSpec &spec) {
          "cannot add a flow to the hash walk");
 }
 
-// -- Vary -------------------------------------------------------------------
+// -- Front ------------------------------------------------------------------
 
-Vary::Vary(const std::vector<uint32_t> &sequence) : rivals_(open_rivals()) {
-    load(rivals_, rivals_->progs.vary);
-    std::copy_n(sequence.begin(), RIVAL_SEQUENCE, rivals_->bss->sequence);
+Front::Front(const char *program)
+    : rivals_(open_rivals()),
+      program_(bpf_object__find_program_by_name(rivals_->obj, program)) {
+    must(program_ != nullptr, program);
+    load(rivals_, program_);
 }
 
-void Vary::set_program(int fd) {
+void Front::set_program(int fd) {
     const uint32_t key = 0;
     must(!bpf_map_update_elem(bpf_map__fd(rivals_->maps.under_test), &key, &fd,
                               BPF_ANY),
          "cannot chain the programs");
 }
 
-int Vary::fd() const { return bpf_program__fd(rivals_->progs.vary); }
+int Front::fd() const { return bpf_program__fd(program_); }
+
+Vary::Vary(const std::vector<uint32_t> &sequence, Field field)
+    : Front(field == kAddress ? "vary_source" : "vary") {
+    std::copy_n(sequence.begin(), RIVAL_SEQUENCE, rivals().bss->sequence);
+}
+
+Restore::Restore(const Frame &frame) : Front("restore") {
+    std::memcpy(rivals().bss->headers, frame.data(),
+                std::min(frame.size(), sizeof rivals().bss->headers));
+}
 
 // -- The work ---------------------------------------------------------------
 

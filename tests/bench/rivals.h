@@ -14,6 +14,7 @@
 #include "flowxlate/resource.h"
 #include "tests/bpf/program.h"
 
+struct bpf_program;
 struct rivals_bpf;  // The skeleton of rivals.bpf.c.
 
 namespace flowxlate::bench {
@@ -59,17 +60,37 @@ private:
     std::vector<Fd> maps_;
 };
 
-// Runs a program on packets of many flows: each is varied_packet() with the
-// source of the next flow in 'sequence'.
-class Vary {
+// Changes the packet, and goes on with the program under test.
+class Front {
 public:
-    explicit Vary(const std::vector<uint32_t> &sequence);
     // What is run next by fd().
     void set_program(int fd);
     int fd() const;
 
+protected:
+    explicit Front(const char *program);
+    rivals_bpf &rivals() { return *rivals_; }
+
 private:
     Rivals rivals_;
+    bpf_program *program_;
+};
+
+// Makes packets of many flows: each is varied_packet() with the source of the
+// next flow in 'sequence'; or any packet, with that address and a right IPv4
+// checksum (kAddress).
+class Vary : public Front {
+public:
+    enum Field { kAddressAndPort, kAddress };
+    explicit Vary(const std::vector<uint32_t> &sequence,
+                  Field field = kAddressAndPort);
+};
+
+// Makes the headers what they were in 'frame': a program that changes its
+// packet gets it again as it has left it.
+class Restore : public Front {
+public:
+    explicit Restore(const Frame &frame);
 };
 
 // -- The work ---------------------------------------------------------------

@@ -7,6 +7,7 @@
 
 #define RIVAL_MAX_MASKS 128
 #define RIVAL_SEQUENCE 131072         /* Packets; a power of 2. */
+#define RIVAL_HEADER_WORDS 7          /* Ethernet, IPv4 and TCP, in 8 bytes. */
 #define RIVAL_FLOW_ADDRESS 0x0a010000 /* nw_src of flow 0: 10.1.0.0. */
 
 struct rival_stats {
