@@ -29,6 +29,8 @@ RIVALS = (
     (r'(program_ns\.connections\.\d+\.)ours$', (r'\1hash_ct',)),
     (r'(forward_mpps\w*\.(?:\d+\.)*)ours$',
      (r'\1bare', r'\1afxdp', r'\1bridge')),
+    (r'(stateful_mpps\.\d+\.\d+\.)ours$', (r'\1afxdp',)),
+    (r'(setup_per_s\.\w+\.)ours$', (r'\1afxdp',)),
     (r'(forward_ns\.)ours$', (r'\1bare', r'\1bridge')),
     (r'(first_packet_us\.)on$', (r'\1off',)),
     (r'(established\.)on(_us)$', (r'\1off\2',)),
@@ -99,6 +101,9 @@ def commands(args):
         ('program', [programs + 'program_cost']),
         ('control', [programs + 'control_plane']),
         ('end-to-end', [HERE + '/end_to_end.py', '--ovs', args.ovs, '--plugin',
+                        args.build + '/flowxlate', '--traffic',
+                        programs + 'traffic']),
+        ('end-to-end', [HERE + '/stateful.py', '--ovs', args.ovs, '--plugin',
                         args.build + '/flowxlate', '--traffic',
                         programs + 'traffic']))
 
@@ -197,6 +202,12 @@ def end_to_end_targets(metrics):
     # "Not slower": two equal medians of something this noisy differ by this.
     yield ('first packet, on / off (5 % margin)',
            m('first_packet_us.on') / m('first_packet_us.off'), '<=', 1.05)
+    for n in (1, 1000):
+        yield ('stateful, %d connections, ours / afxdp' % n,
+               m('stateful_ratio.64.%d' % n), '>=', 8)
+    for protocol in ('tcp', 'udp'):
+        yield ('connections set up, %s, ours / afxdp' % protocol.upper(),
+               m('setup_ratio.' + protocol), '>=', 0.9)
 
 
 TARGETS = {'program': program_targets, 'control': control_targets,

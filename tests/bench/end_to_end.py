@@ -133,12 +133,15 @@ class Path:
         self.start(self.lab.switch, 'forward', '--dev', self.src.port,
                    '--to', self.dst.port)
 
-    def set_up_ovs(self):
+    def install_rules(self):
         ovs = self.lab.ovs
-        ovs.ofctl('del-flows', 'br0')
         ovs.ofctl('add-flow', 'br0', RULE % (ovs.of_port(self.src.port),
                                              ovs.of_port(self.dst.port)))
-        process = ovs.processes['ovs-vswitchd']
+
+    def set_up_ovs(self):
+        self.lab.ovs.ofctl('del-flows', 'br0')
+        self.install_rules()
+        process = self.lab.ovs.processes['ovs-vswitchd']
         self.stack.callback(process.send_signal, signal.SIGCONT)
         process.send_signal(signal.SIGSTOP)
 
@@ -260,27 +263,34 @@ def check_arrivals(path, size, packets, by_cpu, n_bytes):
             by_cpu[cpu], packets, cpu)
 
 
+def send_once(path, seconds, size, flows):
+    """Returns the rates at the far end and at the source, in Mpps, and how many
+    packets XDP has passed to OVS."""
+    missed = path.missed() if path.rival == 'ours' else 0
+    before = path.counter.report()
+    sent = path.send(seconds, size, flows)
+    time.sleep(0.05)
+    after = path.counter.report()
+    packets = after['packets'] - before['packets']
+    by_cpu = [b - a for a, b in zip(before['packets_by_cpu'],
+                                    after['packets_by_cpu'])]
+    check_arrivals(path, size, packets, by_cpu,
+                   after['bytes'] - before['bytes'])
+    if path.rival == 'ours':
+        missed = path.missed() - missed
+    return (packets / sent['seconds'] / 1e6,
+            sent['packets'] / sent['seconds'] / 1e6, missed)
+
+
 def measure_rate(path, seconds, size, flows, results):
     """Sends once and returns the rate at the far end, in Mpps."""
     with path.running():
-        missed = path.missed() if path.rival == 'ours' else 0
-        before = path.counter.report()
-        sent = path.send(seconds, size, flows)
-        time.sleep(0.05)
-        after = path.counter.report()
-        packets = after['packets'] - before['packets']
-        by_cpu = [b - a for a, b in zip(before['packets_by_cpu'],
-                                        after['packets_by_cpu'])]
-        check_arrivals(path, size, packets, by_cpu,
-                       after['bytes'] - before['bytes'])
-        if path.rival == 'ours':
-            results.add('forward_missed.%d.%d' % (size, flows), 'packets',
-                        path.missed() - missed)
+        rate, sent_rate, missed = send_once(path, seconds, size, flows)
+    if path.rival == 'ours':
+        results.add('forward_missed.%d.%d' % (size, flows), 'packets', missed)
     name = '%d.%d.%s' % (size, flows, path.rival)
-    rate = packets / sent['seconds'] / 1e6
     results.add('forward_mpps_by.' + name, 'Mpps', rate)
-    results.add('forward_sent_mpps_by.' + name, 'Mpps',
-                sent['packets'] / sent['seconds'] / 1e6)
+    results.add('forward_sent_mpps_by.' + name, 'Mpps', sent_rate)
     return rate
 
 
@@ -370,9 +380,9 @@ def measure_latencies(on, off, rounds, results):
 
 # -- All ----------------------------------------------------------------------
 
-def parse_args():
+def parse_args(description):
     parser = argparse.ArgumentParser(
-        description=__doc__,
+        description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ('ovs', 'plugin'):
         parser.add_argument('--' + name, metavar='DIR', required=True,
@@ -385,15 +395,15 @@ def parse_args():
     parser.add_argument('--path-core', type=int, choices=(0, 1), default=0)
     args = parser.parse_args()
     args.rounds = args.rounds or (5 if args.quick else 7)
+    if os.geteuid():
+        sys.exit('%s: needs root' % parser.prog)
+    if os.cpu_count() < 2:
+        sys.exit('%s: needs two CPUs' % parser.prog)
     return args
 
 
 def main():
-    args = parse_args()
-    if os.geteuid():
-        sys.exit('end_to_end.py: needs root')
-    if os.cpu_count() < 2:
-        sys.exit('end_to_end.py: needs two CPUs')
+    args = parse_args(__doc__)
     results = Results()
     with contextlib.ExitStack() as stack:
         paths = [Path(stack, rival, args) for rival in RIVALS]

@@ -4,7 +4,10 @@
  * traffic.cc says how they are used. */
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
+#include <linux/in.h>
 #include <linux/ip.h>
+#include <linux/tcp.h>
+#include <linux/udp.h>
 
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
@@ -98,4 +101,159 @@ int traffic_count(struct xdp_md *ctx)
         c->bytes += ctx->data_end - ctx->data;
     }
     return count_verdict;
+}
+
+/* Connections, each opened when the one before it is: some such conversations at
+ * once, so that whoever forwards them is never idle, and no queue overflows.
+ *
+ *   TCP   SYN, SYN and ACK, ACK; the server's first words open the next one.
+ *   UDP   A datagram and its answer.
+ *
+ * Neither side keeps a state: the frame says what comes next, and becomes it. */
+#define FIRST_PORT 1024
+#define N_PORTS 60000
+#define SERVER_PORT 5000
+#define SERVER_SEQ 1000
+
+__u32 n_opened;
+__u64 n_established;
+
+struct frame {
+    struct ethhdr eth;
+    struct iphdr ip;
+    union {
+        struct tcphdr tcp;
+        struct udphdr udp;
+    };
+} __attribute__((packed));
+
+#define FLAG_SYN 0x02
+#define FLAG_PSH 0x08
+#define FLAG_ACK 0x10
+
+static __always_inline __u8 *flags_of(struct frame *f)
+{
+    return (__u8 *)&f->tcp + 13;
+}
+
+/* There is no payload; the IPv4 header's checksum is not changed by anything here.  UDP
+ * has no checksum. */
+static __always_inline void finish(struct frame *f)
+{
+    __u32 *words = (void *)&f->tcp;
+    __u64 sum = (__u64)f->ip.saddr + f->ip.daddr + bpf_htons(IPPROTO_TCP)
+                + bpf_htons(sizeof f->tcp);
+
+    if (f->ip.protocol != IPPROTO_TCP) {
+        return;
+    }
+    f->tcp.check = 0;
+#pragma unroll
+    for (int i = 0; i < 5; i++) {
+        sum += words[i];
+    }
+    sum = (sum & 0xffffffff) + (sum >> 32);
+    sum = (sum & 0xffff) + (sum >> 16);
+    sum = (sum & 0xffff) + (sum >> 16);
+    sum = (sum & 0xffff) + (sum >> 16);
+    f->tcp.check = ~sum;
+}
+
+/* Back to where it came from. */
+static __always_inline void turn(struct frame *f)
+{
+    unsigned char mac[ETH_ALEN];
+    __be32 address = f->ip.saddr;
+    __be16 port = f->udp.source;
+
+    __builtin_memcpy(mac, f->eth.h_source, ETH_ALEN);
+    __builtin_memcpy(f->eth.h_source, f->eth.h_dest, ETH_ALEN);
+    __builtin_memcpy(f->eth.h_dest, mac, ETH_ALEN);
+    f->ip.saddr = f->ip.daddr;
+    f->ip.daddr = address;
+    f->udp.source = f->udp.dest;
+    f->udp.dest = port;
+}
+
+/* The frame becomes the first one of a new connection. */
+static __always_inline void open_next(struct frame *f)
+{
+    __u32 n = __sync_fetch_and_add(&n_opened, 1);
+
+    f->udp.source = bpf_htons(FIRST_PORT + n % N_PORTS);
+    f->udp.dest = bpf_htons(SERVER_PORT + n / N_PORTS);
+    if (f->ip.protocol == IPPROTO_TCP) {
+        f->tcp.seq = bpf_htonl(n);
+        f->tcp.ack_seq = 0;
+        *flags_of(f) = FLAG_SYN;
+    }
+    finish(f);
+}
+
+/* The frame becomes the answer to what it was. */
+static __always_inline void answer(struct frame *f, __u8 flags, __be32 seq)
+{
+    __u32 is_syn = *flags_of(f) & FLAG_SYN ? 1 : 0;
+
+    turn(f);
+    f->tcp.ack_seq = bpf_htonl(bpf_ntohl(f->tcp.seq) + is_syn);
+    f->tcp.seq = seq;
+    *flags_of(f) = flags;
+    finish(f);
+}
+
+/* Is it a frame of a conversation? */
+static __always_inline int is_ours(struct frame *f, void *end)
+{
+    return (void *)(f + 1) <= end && f->eth.h_proto == bpf_htons(ETH_P_IP)
+           && (f->ip.protocol == IPPROTO_TCP || f->ip.protocol == IPPROTO_UDP);
+}
+
+SEC("xdp")
+int traffic_open(struct xdp_md *ctx)
+{
+    struct frame *f = (void *)(long)ctx->data;
+
+    if (!is_ours(f, (void *)(long)ctx->data_end)) {
+        return XDP_DROP;
+    }
+    open_next(f);
+    return bpf_redirect_map(&out_dev, 0, XDP_DROP);
+}
+
+SEC("xdp")
+int traffic_client(struct xdp_md *ctx)
+{
+    struct frame *f = (void *)(long)ctx->data;
+
+    if (!is_ours(f, (void *)(long)ctx->data_end)) {
+        return XDP_PASS;
+    }
+    if (f->ip.protocol == IPPROTO_TCP
+        && *flags_of(f) == (FLAG_SYN | FLAG_ACK)) {
+        answer(f, FLAG_ACK, f->tcp.ack_seq);
+        return XDP_TX;
+    }
+    __sync_fetch_and_add(&n_established, 1);
+    turn(f);
+    open_next(f);
+    return XDP_TX;
+}
+
+SEC("xdp")
+int traffic_server(struct xdp_md *ctx)
+{
+    struct frame *f = (void *)(long)ctx->data;
+
+    if (!is_ours(f, (void *)(long)ctx->data_end)) {
+        return XDP_PASS;
+    }
+    if (f->ip.protocol == IPPROTO_UDP) {
+        turn(f);
+    } else if (*flags_of(f) == FLAG_SYN) {
+        answer(f, FLAG_SYN | FLAG_ACK, bpf_htonl(SERVER_SEQ));
+    } else {
+        answer(f, FLAG_PSH | FLAG_ACK, f->tcp.ack_seq);
+    }
+    return XDP_TX;
 }

@@ -5,15 +5,23 @@
 //                [--src-mac M] [--dst-mac M] [--src-ip A] [--dst-ip A]
 //   traffic forward --dev IF --to IF
 //   traffic count --dev IF [--pass]
+//   traffic connect --dev IF [--seconds S] [--tcp] [--at-once N] [--src-mac M]
+//                   [--dst-mac M] [--src-ip A] [--dst-ip A]
+//   traffic answer --dev IF
 //
 // send: UDP datagrams in frames of BYTES (without FCS) out of IF, as fast as
 // one CPU makes them: the kernel runs a program on live frames, which
 // redirects them to IF.  Flow i has the destination address A + i.  Prints
 // {"packets", "seconds"}: what was offered to IF, which may drop frames.
 //
-// forward, count: attach a program to IF, print a line of JSON, print another
-// for each line that is read, and end with the input.  The program is held by
-// a BPF link, so it goes with the process, however that ends.
+// connect: opens connections to where 'answer' runs, of UDP or TCP, N at a
+// time, each from another port.  Prints {"connections", "seconds"}: those that
+// were established, and in which time.  One that a frame of is lost takes its
+// place with it; if that has happened to all, it fails.
+//
+// forward, count, answer: attach a program to IF, print a line of JSON, print
+// another for each line that is read, and end with the input.  The program is
+// held by a BPF link, so it goes with the process, however that ends.
 #include <arpa/inet.h>
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
@@ -23,11 +31,13 @@
 #include <net/if.h>
 #include <netinet/ether.h>
 #include <netinet/ip.h>
+#include <netinet/tcp.h>
 #include <netinet/udp.h>
 #include <sched.h>
 #include <sys/time.h>
 
 #include <cerrno>
+#include <chrono>
 #include <climits>
 #include <csignal>
 #include <cstdio>
@@ -40,6 +50,7 @@
 #include <stdexcept>
 #include <string>
 #include <system_error>
+#include <thread>
 #include <vector>
 
 #include "traffic.skel.h"
@@ -50,14 +61,17 @@ constexpr size_t kMinFrame = ETH_ZLEN;
 // A live frame lives in one page, with headroom and what the kernel keeps.
 constexpr size_t kMaxFrame = 3000;
 constexpr unsigned kMaxFlows = 65536;
+constexpr size_t kL4 = ETH_HLEN + sizeof(iphdr);
 constexpr uint16_t kUdpSource = 4000, kUdpDestination = 4001;
+constexpr uint16_t kWindow = 60000;
 struct Options {
     std::string command, dev, to;
     double seconds = 1;
     size_t size = 64;
     unsigned flows = 1;
     int cpu = -1;
-    bool pass = false;
+    bool pass = false, tcp = false;
+    unsigned at_once = 64;
     std::string src_mac = "02:00:00:00:00:01", dst_mac = "02:00:00:00:00:02";
     std::string src_ip = "10.88.0.1", dst_ip = "10.89.0.0";
 };
@@ -149,8 +163,10 @@ uint32_t sum_of(const iphdr &ip) {
     return (sum & 0xffff) + (sum >> 16);
 }
 
-// The frame of flow 0, without the IPv4 checksum.
-std::vector<uint8_t> make_frame(const Options &o) {
+// A frame that begins with an Ethernet and an IPv4 header, the latter without
+// its checksum; 'length' is of IP's payload.
+std::vector<uint8_t> make_headers(const Options &o, uint8_t protocol,
+                                  size_t length) {
     ethhdr eth = {};
     const ether_addr dst = parse_mac(o.dst_mac), src = parse_mac(o.src_mac);
     std::memcpy(eth.h_dest, &dst, ETH_ALEN);
@@ -160,21 +176,50 @@ std::vector<uint8_t> make_frame(const Options &o) {
     iphdr ip = {};
     ip.version = 4;
     ip.ihl = sizeof ip / 4;
-    ip.tot_len = htons(o.size - ETH_HLEN);
+    ip.tot_len = htons(sizeof ip + length);
     ip.ttl = 64;
-    ip.protocol = IPPROTO_UDP;
+    ip.protocol = protocol;
     ip.saddr = parse_ip(o.src_ip);
     ip.daddr = parse_ip(o.dst_ip);
-
-    udphdr udp = {};
-    udp.source = htons(kUdpSource);
-    udp.dest = htons(kUdpDestination);
-    udp.len = htons(o.size - ETH_HLEN - sizeof ip);
 
     std::vector<uint8_t> frame(o.size);
     std::memcpy(&frame[0], &eth, sizeof eth);
     std::memcpy(&frame[ETH_HLEN], &ip, sizeof ip);
-    std::memcpy(&frame[ETH_HLEN + sizeof ip], &udp, sizeof udp);
+    return frame;
+}
+
+// The frame of flow 0.
+std::vector<uint8_t> make_frame(const Options &o) {
+    const size_t length = o.size - ETH_HLEN - sizeof(iphdr);
+    udphdr udp = {};
+    udp.source = htons(kUdpSource);
+    udp.dest = htons(kUdpDestination);
+    udp.len = htons(length);
+    auto frame = make_headers(o, IPPROTO_UDP, length);
+    std::memcpy(&frame[kL4], &udp, sizeof udp);
+    return frame;
+}
+
+// What conversations are made of, with the IPv4 checksum; the program fills in
+// ports and the rest.
+std::vector<uint8_t> make_opening(const Options &o) {
+    tcphdr tcp = {};
+    tcp.doff = sizeof tcp / 4;
+    tcp.window = htons(kWindow);
+    udphdr udp = {};
+    udp.len = htons(sizeof tcp);  // As long as TCP: the program checks that.
+
+    auto frame =
+        make_headers(o, o.tcp ? IPPROTO_TCP : IPPROTO_UDP, sizeof tcp);
+    if (o.tcp) {
+        std::memcpy(&frame[kL4], &tcp, sizeof tcp);
+    } else {
+        std::memcpy(&frame[kL4], &udp, sizeof udp);
+    }
+    iphdr ip;
+    std::memcpy(&ip, &frame[ETH_HLEN], sizeof ip);
+    ip.check = htons(~sum_of(ip));
+    std::memcpy(&frame[ETH_HLEN], &ip, sizeof ip);
     return frame;
 }
 
@@ -267,6 +312,50 @@ std::string report_counters(const bpf_map *map) {
     return out.str();
 }
 
+void answer(const Options &o) {
+    Skeleton s = open_programs();
+    load(s.get());
+    const Link link = attach(s->progs.traffic_server, o.dev);
+    serve([] { return "{\"answering\": true}"; });
+}
+
+// Sends the first frame of each conversation.
+void open_connections(const traffic_bpf *s, const Options &o) {
+    const auto frame = make_opening(o);
+    LIBBPF_OPTS(bpf_test_run_opts, run, .data_in = frame.data(),
+                .data_size_in = static_cast<uint32_t>(frame.size()),
+                .repeat = static_cast<int>(o.at_once),
+                .flags = BPF_F_TEST_XDP_LIVE_FRAMES);
+    const int program = bpf_program__fd(s->progs.traffic_open);
+    if (const int error = bpf_prog_test_run_opts(program, &run)) {
+        fail(error, "cannot send frames");
+    }
+}
+
+void connect(const Options &o) {
+    using Clock = std::chrono::steady_clock;
+    using Seconds = std::chrono::duration<double>;
+    Skeleton s = open_programs();
+    load(s.get());
+    set_output(s.get(), o.dev);
+    const Link link = attach(s->progs.traffic_client, o.dev);
+    const volatile auto &established = s->bss->n_established;
+
+    open_connections(s.get(), o);
+    const auto begin = Clock::now();
+    const uint64_t first = established;
+    std::this_thread::sleep_for(Seconds(o.seconds * 3 / 4));
+    const uint64_t late = established;
+    std::this_thread::sleep_for(Seconds(o.seconds / 4));
+    const uint64_t last = established;
+    const Seconds took = Clock::now() - begin;
+    if (last == late) {
+        throw std::runtime_error("no connection is established any more");
+    }
+    std::printf("{\"connections\": %llu, \"seconds\": %.6f}\n",
+                static_cast<unsigned long long>(last - first), took.count());
+}
+
 void count(const Options &o) {
     Skeleton s = open_programs();
     s->rodata->count_verdict = o.pass ? XDP_PASS : XDP_DROP;
@@ -287,6 +376,8 @@ Options parse(int argc, char *argv[]) {
         {{"flows", 1, nullptr, 0}, [&] { o.flows = std::stoul(optarg); }},
         {{"cpu", 1, nullptr, 0}, [&] { o.cpu = std::stoi(optarg); }},
         {{"pass", 0, nullptr, 0}, [&] { o.pass = true; }},
+        {{"tcp", 0, nullptr, 0}, [&] { o.tcp = true; }},
+        {{"at-once", 1, nullptr, 0}, [&] { o.at_once = std::stoul(optarg); }},
         {{"src-mac", 1, nullptr, 0}, [&] { o.src_mac = optarg; }},
         {{"dst-mac", 1, nullptr, 0}, [&] { o.dst_mac = optarg; }},
         {{"src-ip", 1, nullptr, 0}, [&] { o.src_ip = optarg; }},
@@ -335,8 +426,12 @@ int main(int argc, char *argv[]) try {
         forward(o);
     } else if (o.command == "count") {
         count(o);
+    } else if (o.command == "connect") {
+        connect(o);
+    } else if (o.command == "answer") {
+        answer(o);
     } else {
-        throw std::runtime_error(o.command + ": not send, forward or count");
+        throw std::runtime_error(o.command + ": no such command");
     }
     return 0;
 } catch (const std::exception &e) {

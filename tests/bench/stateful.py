@@ -1,0 +1,165 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""End to end through a stateful pipeline: what conntrack's offload is for.
+
+  ip, untracked        ct(table=1)
+  established          output to the other port
+  new                  ct(commit), output to the other port
+
+in both directions, with the offload on ('ours') and off ('afxdp': Open vSwitch's
+own connection tracker, on AF_XDP).  The switches, hosts and cores are those of
+end_to_end.py, and so are their turns: short ones, one after the other.
+
+stateful_mpps   the rate at the far end, with packets of established connections.
+setup_per_s     connections that are set up per second.  Two hosts have 64
+                conversations of TCP (SYN, SYN and ACK, ACK, and the server's
+                first words) or UDP (a datagram and its answer) at a time, and
+                open another connection when one is established.  All this is on
+                core 1, where the PMD thread is, since the frames come from there.
+*_ratio         ours to afxdp, of each pair.
+"""
+import contextlib
+import json
+import time
+import types
+
+from end_to_end import (Path, Results, parse_args, say, send_once, udp_frame,
+                        wait_for)
+
+SWITCHES = ('ours', 'afxdp')
+RULES = ('priority=10,ip,ct_state=-trk,actions=ct(table=1)',
+         'table=1,ip,in_port={a},ct_state=+trk+est,actions=output:{b}',
+         'table=1,ip,in_port={b},ct_state=+trk+est,actions=output:{a}',
+         'table=1,ip,in_port={a},ct_state=+trk+new,'
+         'actions=ct(commit),output:{b}',
+         'table=1,ip,in_port={b},ct_state=+trk+new,'
+         'actions=ct(commit),output:{a}')
+SIZES = (64, 1500)              # Of frames without FCS.
+CONNECTIONS = (1, 1000)
+PROTOCOLS = {'tcp': ['--tcp'], 'udp': []}
+PAIRS = 3                       # Of set-up rates, in a round.
+
+
+class StatefulPath(Path):
+    """A Path with the rules above."""
+
+    def install_rules(self):
+        ovs = self.lab.ovs
+        ports = {'a': ovs.of_port(self.src.port),
+                 'b': ovs.of_port(self.dst.port)}
+        for rule in RULES:
+            ovs.ofctl('add-flow', 'br0', rule.format(**ports))
+
+    def establish(self, n):
+        """Makes the connections of 'send', in both directions."""
+        sender, receiver = self.src.raw_socket(), self.dst.raw_socket()
+        for i in range(n):
+            client = types.SimpleNamespace(mac=self.src.mac, ip4='10.88.0.1')
+            server = types.SimpleNamespace(
+                mac=self.dst.mac, ip4='10.89.%d.%d' % divmod(i, 256))
+            request = udp_frame(client, server)
+            reply = udp_frame(server, client, sport=4001, dport=4000)
+            for socket, frame in ((sender, request), (receiver, reply)) * 3:
+                socket.send(frame)
+                time.sleep(0.0001)
+        sender.close()
+        receiver.close()
+
+    def connections(self):
+        return self.lab.ovs.appctl('dpctl/dump-conntrack').count('udp,')
+
+    def warm_up(self):
+        self.make_room()
+        with self.running():
+            self.establish(max(CONNECTIONS))
+            wait_for('%d connections' % max(CONNECTIONS),
+                     lambda: self.connections() >= max(CONNECTIONS))
+
+    def forget(self):
+        self.lab.ovs.appctl('dpctl/flush-conntrack')
+
+    def stay_awake(self):
+        """The PMD thread is not to sleep between connections (make_room())."""
+        with self.running():
+            self.lab.ovs.vsctl('--no-wait', 'set', 'Open_vSwitch', '.',
+                               'other_config:pmd-maxsleep=0')
+            self.lab.ovs.appctl('version')
+
+
+# -- Rates --------------------------------------------------------------------
+
+def measure_rate(path, seconds, size, n, results):
+    """Sends once and returns the rate at the far end, in Mpps."""
+    with path.running():
+        # Time goes on for connections while their switch is stopped.
+        path.send(0.1, size, n)
+        rate, _, missed = send_once(path, seconds, size, n)
+    if path.rival == 'ours':
+        results.add('stateful_missed.%d.%d' % (size, n), 'packets', missed)
+    results.add('stateful_mpps.%d.%d.%s' % (size, n, path.rival), 'Mpps', rate)
+    return rate
+
+
+def measure_rates(paths, rounds, seconds, results):
+    for path in paths:
+        path.start_counting()
+        if path.path_core == 1:
+            path.move_to_core_1()
+        path.warm_up()
+    for i in range(rounds):
+        for size in SIZES:
+            for n in CONNECTIONS:
+                ours, afxdp = (measure_rate(p, seconds, size, n, results)
+                               for p in paths)
+                results.add('stateful_ratio.%d.%d' % (size, n), 'ratio',
+                            ours / afxdp)
+                say('round %d, stateful, %d bytes, %d connections, Mpps: ours '
+                    '%.3f, afxdp %.3f', i + 1, size, n, ours, afxdp)
+    for path in paths:
+        path.counter.close()
+
+
+# -- Set-up -------------------------------------------------------------------
+
+def set_up_rate(path, protocol, seconds):
+    """Connections per second."""
+    with path.running():
+        path.forget()
+        result = json.loads(path.src.run(
+            path.traffic, 'connect', '--dev', 'eth0', '--seconds',
+            str(seconds), '--src-mac', path.src.mac, '--dst-mac',
+            path.dst.mac, *PROTOCOLS[protocol]))
+        path.forget()
+    return result['connections'] / result['seconds']
+
+
+def measure_set_up(paths, rounds, seconds, results):
+    for path in paths:
+        path.stay_awake()
+        path.start(path.dst.netns, 'answer', '--dev', 'eth0')
+    for i in range(rounds * PAIRS):
+        # Who comes first has the colder machine.
+        turn = paths if i % 2 else paths[::-1]
+        for protocol in PROTOCOLS:
+            rates = {p.rival: set_up_rate(p, protocol, seconds) for p in turn}
+            name = 'setup_per_s.%s.' % protocol
+            for rival in SWITCHES:
+                results.add(name + rival, '1/s', rates[rival])
+            results.add('setup_ratio.' + protocol, 'ratio',
+                        rates['ours'] / rates['afxdp'])
+            say('pair %d, %s connections per second: ours %.0f, afxdp %.0f',
+                i + 1, protocol, rates['ours'], rates['afxdp'])
+
+
+def main():
+    args = parse_args(__doc__)
+    results = Results()
+    with contextlib.ExitStack() as stack:
+        paths = [StatefulPath(stack, rival, args) for rival in SWITCHES]
+        measure_rates(paths, args.rounds, 0.3 if args.quick else 1.0, results)
+        measure_set_up(paths, args.rounds, 0.2, results)
+    results.write(args.out)
+
+
+if __name__ == '__main__':
+    main()
