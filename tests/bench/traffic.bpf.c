@@ -109,14 +109,18 @@ int traffic_count(struct xdp_md *ctx)
  *   TCP   SYN, SYN and ACK, ACK; the server's first words open the next one.
  *   UDP   A datagram and its answer.
  *
- * Neither side keeps a state: the frame says what comes next, and becomes it. */
+ * Neither side keeps a state: the frame says what comes next, and becomes it.
+ * Behind the IP packet it has the number of its conversation. */
 #define FIRST_PORT 1024
 #define N_PORTS 60000
 #define SERVER_PORT 5000
 #define SERVER_SEQ 1000
 
+#define MAX_CONVERSATIONS 1024        /* A power of 2. */
+
 __u32 n_opened;
-__u64 n_established;
+__u32 n_conversations;
+__u64 established[MAX_CONVERSATIONS]; /* By conversation. */
 
 struct frame {
     struct ethhdr eth;
@@ -125,6 +129,8 @@ struct frame {
         struct tcphdr tcp;
         struct udphdr udp;
     };
+    __u8 pad[6];
+    __u32 conversation;
 } __attribute__((packed));
 
 #define FLAG_SYN 0x02
@@ -217,6 +223,7 @@ int traffic_open(struct xdp_md *ctx)
     if (!is_ours(f, (void *)(long)ctx->data_end)) {
         return XDP_DROP;
     }
+    f->conversation = __sync_fetch_and_add(&n_conversations, 1);
     open_next(f);
     return bpf_redirect_map(&out_dev, 0, XDP_DROP);
 }
@@ -234,7 +241,7 @@ int traffic_client(struct xdp_md *ctx)
         answer(f, FLAG_ACK, f->tcp.ack_seq);
         return XDP_TX;
     }
-    __sync_fetch_and_add(&n_established, 1);
+    established[f->conversation & (MAX_CONVERSATIONS - 1)]++;
     turn(f);
     open_next(f);
     return XDP_TX;
