@@ -20,6 +20,7 @@ constexpr Pipeline kPlain[] = {{kTcp, 1, 0}, {kTcp, 2, 0}, {kTcp, 4, 0}};
 constexpr Pipeline kTracking[] = {{kTcp, 2, 1}, {kTcp, 3, 1}, {kTcp, 4, 2},
                                   {kTcp, 4, 3}, {kTcp, 5, 4}, {kUdp, 4, 3}};
 constexpr Pipeline kByKernel[] = {{kTcp, 2, 1}, {kTcp, 4, 3}, {kUdp, 4, 3}};
+constexpr Pipeline kThreeCts = {kTcp, 4, 3};
 constexpr Pipeline kTranslating = {kTcp, 4, 3, true};
 constexpr Pipeline kOneCt = {kTcp, 2, 1};
 constexpr uint32_t kConnections[] = {1, 65536};
@@ -65,12 +66,12 @@ void ConntrackCost::add_ours(const Pipeline &p) {
                 XDP_REDIRECT);
 }
 
-void ConntrackCost::add_hash_ct(const Pipeline &p) {
-    auto &rival =
-        *hash_cts_.emplace_back(std::make_unique<HashCt>(p, devmap_, p.n_cts));
+void ConntrackCost::add_hash_ct(const Pipeline &p, Keys keys) {
+    auto &rival = *hash_cts_.emplace_back(
+        std::make_unique<HashCt>(p, devmap_, p.n_cts, keys));
     rival.add(connections_of(p));
-    cases_->add(metric_of(p, "hash_ct"), rival.fd(), pipeline_packet(p),
-                XDP_REDIRECT);
+    cases_->add(metric_of(p, keys == kIpv4Keys ? "hash_ct_ipv4" : "hash_ct"),
+                rival.fd(), pipeline_packet(p), XDP_REDIRECT);
 }
 
 void ConntrackCost::add_translating(const Pipeline &p) {
@@ -128,8 +129,9 @@ void ConntrackCost::add() {
     }
     for (auto &p : kTracking) {
         add_ours(p);
-        add_hash_ct(p);
+        add_hash_ct(p, kWholeKeys);
     }
+    add_hash_ct(kThreeCts, kIpv4Keys);
     for (auto &p : kByKernel) {
         add_kfunc_ct(p);
     }

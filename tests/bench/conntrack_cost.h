@@ -46,7 +46,7 @@ private:
 
     Ours &new_ours(const Pipeline &);
     void add_ours(const Pipeline &);
-    void add_hash_ct(const Pipeline &);
+    void add_hash_ct(const Pipeline &, Keys);
     void add_kfunc_ct(const Pipeline &);
     void add_translating(const Pipeline &);
     void add_connections(uint32_t n);

@@ -6,6 +6,7 @@
 #include <bpf/libbpf.h>
 #include <linux/bpf.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <stdexcept>
@@ -13,7 +14,6 @@
 #include "hash_ct.skel.h"
 #include "kfunc_ct.skel.h"
 #include "measure.h"
-#include "tests/bench/ct_rivals_abi.h"
 
 namespace flowxlate::bench {
 namespace {
@@ -103,32 +103,35 @@ int CtRival<Skeleton>::fd() const {
 }
 
 template <typename Skeleton>
-void CtRival<Skeleton>::load(const Pipeline &p, int devmap) {
+void CtRival<Skeleton>::load(const Pipeline &p, int devmap, Keys keys) {
     const uint32_t n_cpus = count_cpus();
-    const uint32_t size = sizeof(ct_rival_flow) + n_cpus * sizeof(rival_stats);
+    value_size_ = sizeof(ct_rival_flow) + n_cpus * sizeof(rival_stats);
+    key_size_ = 8 * (keys == kIpv4Keys ? XF_SHORT_KEY_WORDS : XF_KEY_WORDS);
     skeleton_->rodata->in_port = index(test::kIn);
     skeleton_->rodata->n_cpus = n_cpus;
+    skeleton_->rodata->is_ipv4_only = keys == kIpv4Keys;
+    auto *flows = bpf_map__inner_map(skeleton_->maps.stages);
     must(!bpf_map__reuse_fd(skeleton_->maps.tx_ports, devmap)
-             && !bpf_map__set_value_size(
-                 bpf_map__inner_map(skeleton_->maps.stages), size),
+             && !bpf_map__set_key_size(flows, key_size_)
+             && !bpf_map__set_value_size(flows, value_size_),
          "cannot prepare a rival");
     must(!Skeleton::load(skeleton_.get()), "cannot load a rival");
     for (auto &spec : specs_of(p)) {
-        add(spec, size);
+        add(spec);
     }
 }
 
 template <typename Skeleton>
-void CtRival<Skeleton>::add(const FlowSpec &spec, uint32_t value_size) {
+void CtRival<Skeleton>::add(const FlowSpec &spec) {
     const uint32_t recirc = spec.key.recirc;
     if (recirc >= CT_RIVAL_STAGES) {
         throw std::logic_error("a pipeline too long for the rivals");
     }
-    Fd map(bpf_map_create(BPF_MAP_TYPE_HASH, "stage", sizeof(xf_key),
-                          value_size, 1, nullptr));
+    Fd map(bpf_map_create(BPF_MAP_TYPE_HASH, "stage", key_size_, value_size_,
+                          1, nullptr));
     must(static_cast<bool>(map), "cannot create a hash map");
     const int fd = map.get();
-    std::vector<uint8_t> value(value_size);
+    std::vector<uint8_t> value(value_size_);
     const ct_rival_flow flow = flow_of(spec);
     std::memcpy(value.data(), &flow, sizeof flow);
     must(!bpf_map_update_elem(fd, &spec.key, value.data(), BPF_NOEXIST)
@@ -144,14 +147,15 @@ template class CtRival<kfunc_ct_bpf>;
 
 // -- HashCt -----------------------------------------------------------------
 
-HashCt::HashCt(const Pipeline &p, int devmap, uint32_t max_connections) {
+HashCt::HashCt(const Pipeline &p, int devmap, uint32_t max_connections,
+               Keys keys) {
     // Twice the room: an LRU map evicts before it is full.
     constexpr uint32_t kDirections = 2, kRoom = 2, kLeast = 1024;
     must(!bpf_map__set_max_entries(
              skeleton_->maps.conns,
              std::max(kDirections * kRoom * max_connections, kLeast)),
          "cannot size the connections of a rival");
-    load(p, devmap);
+    load(p, devmap, keys);
 }
 
 void HashCt::add(const std::vector<ovs_offload_ct> &conns) {
@@ -170,7 +174,7 @@ void HashCt::add(const std::vector<ovs_offload_ct> &conns) {
 
 KfuncCt::KfuncCt(const Pipeline &p, int devmap) {
     skeleton_->rodata->n_zones = p.n_cts;
-    load(p, devmap);
+    load(p, devmap, kWholeKeys);
 }
 
 int KfuncCt::insert_fd() const {

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "ct_rivals_abi.h"
 #include "flowxlate/resource.h"
 #include "pipelines.h"
 
@@ -17,6 +18,9 @@ struct hash_ct_bpf;  // The skeletons.
 struct kfunc_ct_bpf;
 
 namespace flowxlate::bench {
+
+// Of flows: as ours, or no longer than IPv4 needs.
+enum Keys { kWholeKeys, kIpv4Keys };
 
 // The flows of the rival with this skeleton.
 template <typename Skeleton>
@@ -28,7 +32,7 @@ protected:
     CtRival();
     ~CtRival();
     // Loads the program, which redirects into 'devmap', with the flows of 'p'.
-    void load(const Pipeline &p, int devmap);
+    void load(const Pipeline &p, int devmap, Keys);
 
     struct Deleter {
         void operator()(Skeleton *) const;
@@ -36,14 +40,17 @@ protected:
     const std::unique_ptr<Skeleton, Deleter> skeleton_;
 
 private:
-    void add(const test::FlowSpec &, uint32_t value_size);
+    void add(const test::FlowSpec &);
+
+    uint32_t key_size_ = 0, value_size_ = 0;
     std::vector<Fd> maps_;
 };
 
 class HashCt : public CtRival<hash_ct_bpf> {
 public:
     // For as many connections at most, in both directions.
-    HashCt(const Pipeline &p, int devmap, uint32_t max_connections);
+    HashCt(const Pipeline &p, int devmap, uint32_t max_connections,
+           Keys keys = kWholeKeys);
     void add(const std::vector<ovs_offload_ct> &);
 };
 
