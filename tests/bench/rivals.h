@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "flowxlate/resource.h"
+#include "rivals_abi.h"
 #include "tests/bpf/program.h"
 
 struct bpf_program;
@@ -96,7 +97,7 @@ public:
 // -- The work ---------------------------------------------------------------
 
 // The largest number of masks that is measured.
-constexpr int kMostMasks = XF_MAX_MASKS;
+constexpr int kMostMasks = RIVAL_MAX_MASKS;
 
 // One flow each of 'n' masks, of which hit_packet() matches the last and
 // miss_packet() none.
