@@ -298,28 +298,26 @@ judge(const struct xf_plan *plan, __u32 index, const struct xf_conn *conn,
       __u32 settings, bool again)
 {
     struct xf_conn_use *self = find_use(index), *other = find_use(index ^ 1);
-    const struct xf_conn *reverse;
-    __u32 reverse_index = index ^ 1;
     const struct xf_segment *s = &plan->segment;
     __u16 flags = bpf_ntohs(plan->key.tcp_flags);
-    __u64 expires = conn->expires_ms, used;
+    __u64 used;
 
-    reverse = bpf_map_lookup_elem(&xf_conns, &reverse_index);
-    if (!self || !other || !reverse)
+    if (!self || !other)
         return XF_MISS_INTERNAL;
     if (conn->proto == IPPROTO_TCP
         && ((flags & (XF_TCP_SYN | XF_TCP_FIN | XF_TCP_RST))
             || !(flags & XF_TCP_ACK)))
         return conn->state && (settings & XF_CT_WINDOWS)
-               && is_far_out(s, flags, self, other, reverse->wscale)
+               && is_far_out(s, flags, self, other, conn->peer_wscale)
                ? XF_MISS_CT_WINDOW : leave_to_ovs(self, other);
     if (!conn->state || *(const volatile __u32 *)&self->closing)
         return XF_MISS_CT_STATE;
     used = self->used_ms > other->used_ms ? self->used_ms : other->used_ms;
-    if (s->now_ms >= expires && s->now_ms >= used + conn->timeout_ms)
+    if (s->now_ms >= self->expires_ms
+        && s->now_ms >= used + conn->timeout_ms)
         return XF_MISS_CT_STATE;
     if (conn->proto == IPPROTO_TCP && (settings & XF_CT_WINDOWS)
-        && !is_in_window(s, self, other, conn->wscale, reverse->wscale,
+        && !is_in_window(s, self, other, conn->wscale, conn->peer_wscale,
                          again))
         return XF_MISS_CT_WINDOW;
     return XF_PARSED;
@@ -434,7 +432,7 @@ track_known(struct xf_plan *plan, __u32 index, const struct xf_ct_step *ct,
 {
     const struct xf_conn *conn = bpf_map_lookup_elem(&xf_conns, &index);
     struct xf_key *key = &plan->key;
-    __u64 label0, label1;
+    __u64 label0 = 0, label1 = 0;
     __u32 change, mark;
     __u16 nat_state, state;
     int miss;
@@ -450,8 +448,10 @@ track_known(struct xf_plan *plan, __u32 index, const struct xf_ct_step *ct,
     state = is_known ? 0 : *(const volatile __u16 *)&conn->state;
     nat_state = conn->nat_state;
     mark = conn->mark;
-    label0 = conn->label[0];
-    label1 = conn->label[1];
+    if (conn->has_label) {
+        label0 = conn->label[0];
+        label1 = conn->label[1];
+    }
     if (change & 1 || *(const volatile __u32 *)&conn->change != change)
         return XF_MISS_CT_STATE;     /* Is being written. */
     if (!state && !is_known)

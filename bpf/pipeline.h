@@ -137,7 +137,8 @@ plan_action(struct xdp_md *ctx, struct xf_plan *plan,
         miss = plan_connections(ctx, p, plan, rewrite, 0, rewrite->n_ct_first);
     if (miss != XF_PARSED)
         return miss;
-    plan_fields(plan, p, rewrite);
+    if (rewrite->sets)
+        plan_fields(plan, p, rewrite);
     if (rewrite->ct[0].flags)
         miss = plan_connections(ctx, p, plan, rewrite, rewrite->n_ct_first,
                                 XF_MAX_CT_STEPS);

@@ -281,7 +281,8 @@ struct xf_rewrite {
     __u32 max_len;                   /* Cut off what is longer; 0 = nothing. */
     __u32 hash_basis;                /* For XF_HASH_RECIRC. */
     __u32 n_ct_first;                /* Steps that come before fields are set. */
-    __u32 pad;
+    __u32 sets;                      /* 'mask' has a bit; the flow table fills it
+                                      * in. */
     struct xf_ct_step ct[XF_MAX_CT_STEPS];
 };
 
@@ -342,7 +343,8 @@ struct xf_settings {
  * before and after has read what belongs together.
  *
  * What the program knows better than OVS is in a line that only packets of that
- * direction write.  A packet that it does not execute but that may change the
+ * direction write; OVS writes there what it changes as seldom as a packet comes
+ * to it.  A packet that it does not execute but that may change the
  * state sets 'closing' of both directions, and no packet is executed before OVS
  * has seen that one; OVS clears it. */
 struct xf_conn {
@@ -353,28 +355,31 @@ struct xf_conn {
     __u8 proto;
     __u8 cls;                        /* enum xf_class. */
     __u8 live;                       /* May be found. */
-    __u8 wscale;                     /* TCP: of this direction's windows. */
+    __u8 wscale;                     /* TCP: of this direction's windows... */
     __u16 state;                     /* OVS_CS_F_* that ct() adds; 0: OVS must see
                                       * the packet. */
     __u16 nat_state;                 /* What ct(nat) adds; 0: no translation. */
-    __u16 pad0;
+    __u8 peer_wscale;                /* ...and of the other's. */
+    __u8 has_label;                  /* 'label' has a bit. */
     __u32 mark;
     __u32 timeout_ms;                /* After the last packet. */
     __u32 change;
     __u32 pad1;
-    /* The second cache line. */
+    /* The second cache line, which most connections do not need. */
     __u64 label[2];
     __u64 to_addr[4];                /* After translation. */
     __u32 to_ports;
     __u32 pad2;
-    __u64 expires_ms;                /* As far as OVS knows, CLOCK_MONOTONIC. */
+    __u64 pad3;
 };
 
 struct xf_conn_use {
     __u64 used_ms;                   /* CLOCK_MONOTONIC_COARSE; 0 = never. */
     __u32 seq_end, ack_win, max_win; /* As in struct ovs_offload_ct_dir. */
     __u32 closing;
-    __u64 pad[5];                    /* A cache line. */
+    __u64 expires_ms;                /* As far as OVS knows, CLOCK_MONOTONIC: of
+                                      * both directions. */
+    __u64 pad[4];                    /* A cache line. */
 };
 
 /* Zones of whose connections not all are here: one bit each. */

@@ -240,11 +240,14 @@ bool ConnTable::is_executable(uint32_t slot) const {
     return mem_.conns[original(slot)].state || mem_.conns[reply(slot)].state;
 }
 
-// Sequences first: the state may make the connection executable.
+// Sequences and time first: the state may make the connection executable.
 void ConnTable::fill(uint32_t slot, const ovs_offload_ct &c) {
     follow_windows(slot, c);
     for (int d = 0; d < 2; d++) {
-        change(original(slot) + d, c, c.dir[d]);
+        publish(mem_.uses[original(slot) + d].expires_ms, c.expires_ms);
+    }
+    for (int d = 0; d < 2; d++) {
+        change(original(slot) + d, c, c.dir[d], c.dir[!d]);
     }
     for (int d = 0; d < 2; d++) {
         publish(mem_.uses[original(slot) + d].closing, 0);
@@ -252,7 +255,8 @@ void ConnTable::fill(uint32_t slot, const ovs_offload_ct &c) {
 }
 
 void ConnTable::change(uint32_t index, const ovs_offload_ct &c,
-                       const ovs_offload_ct_dir &d) {
+                       const ovs_offload_ct_dir &d,
+                       const ovs_offload_ct_dir &peer) {
     xf_conn &conn = mem_.conns[index];
     uint64_t label[2];
     static_assert(sizeof label == sizeof c.label);
@@ -260,13 +264,14 @@ void ConnTable::change(uint32_t index, const ovs_offload_ct &c,
 
     publish(conn.change, conn.change + 1);
     publish(conn.wscale, d.wscale & 0xf);
+    publish(conn.peer_wscale, peer.wscale & 0xf);
     publish(conn.state, d.state);
     publish(conn.nat_state, d.nat_state);
     publish(conn.mark, c.mark);
     publish(conn.timeout_ms, c.timeout_ms);
+    publish(conn.has_label, (label[0] | label[1]) != 0);
     publish(conn.label[0], label[0]);
     publish(conn.label[1], label[1]);
-    publish(conn.expires_ms, c.expires_ms);
     publish(conn.change, conn.change + 1);
 }
 

@@ -104,7 +104,8 @@ private:
         REQUIRES(mutex_);
     void fill(uint32_t slot, const ovs_offload_ct &) REQUIRES(mutex_);
     void change(uint32_t index, const ovs_offload_ct &,
-                const ovs_offload_ct_dir &) REQUIRES(mutex_);
+                const ovs_offload_ct_dir &, const ovs_offload_ct_dir &peer)
+        REQUIRES(mutex_);
     void follow_windows(uint32_t slot, const ovs_offload_ct &)
         REQUIRES(mutex_);
     void remove(uint32_t slot) REQUIRES(mutex_);

@@ -75,7 +75,7 @@ std::string describe(const ConnTable::Shown &c, uint64_t now) {
     const uint64_t used =
         std::max<uint64_t>(c.use[0].used_ms, c.use[1].used_ms);
     const uint64_t expires =
-        std::max<uint64_t>(o.expires_ms, used + o.timeout_ms);
+        std::max<uint64_t>(c.use[0].expires_ms, used + o.timeout_ms);
     std::string s = std::string(proto_name(o.proto)) + ",orig=" + tuple(o)
                   + ",reply=" + tuple(r);
     append(&s, ",zone=%u", o.zone);

@@ -24,6 +24,13 @@ bool is_equal(const xf_rewrite &a, const xf_rewrite &b) {
     return !std::memcmp(&a, &b, sizeof a);
 }
 
+// As it is in the table.
+xf_rewrite stored(xf_rewrite r) {
+    r.sets = std::any_of(std::begin(r.mask), std::end(r.mask),
+                         [](auto word) { return word != 0; });
+    return r;
+}
+
 uint32_t segments_of(const std::array<uint64_t, XF_KEY_WORDS> &mask) {
     uint32_t segments = 0;
     for (uint32_t i = 0; i < XF_KEY_WORDS; i++) {
@@ -188,7 +195,7 @@ Reject FlowTable::get_rewrite(const FlowAction &action, RewriteSlot *slot) {
     if (!action.rewrites()) {
         return {};
     }
-    const xf_rewrite &wanted = action.rewrite;
+    const xf_rewrite wanted = stored(action.rewrite);
     auto place =
         std::lower_bound(by_rewrite_.begin(), by_rewrite_.end(), wanted,
                          [this](RewriteSlot s, const xf_rewrite &r) {
@@ -347,7 +354,7 @@ bool FlowTable::has_action(FlowSlot slot, const FlowAction &action) const {
     wanted.rewrite = index(rewrite);
     return !std::memcmp(&mine, &wanted, sizeof mine)
         && (rewrite != RewriteSlot::kNone
-                ? is_equal(mem_.rewrites[index(rewrite)], action.rewrite)
+                ? is_equal(mem_.rewrites[index(rewrite)], stored(action.rewrite))
                 : !action.rewrites());
 }
 

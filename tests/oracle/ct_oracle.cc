@@ -331,10 +331,8 @@ private:
         }
         aged_ += ms;
         const auto &mem = reality_.program().maps().connections();
-        for (auto &conn : mem.conns) {
-            conn.expires_ms -= conn.live ? ms : 0;
-        }
         for (auto &use : mem.uses) {
+            use.expires_ms -= use.expires_ms ? ms : 0;
             use.used_ms -= use.used_ms ? ms : 0;
         }
         tracker_age(behind_, ms);

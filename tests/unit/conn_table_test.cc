@@ -165,8 +165,10 @@ TEST_F(ConnTables, BothDirections) {
         EXPECT_EQ(found.mark, 0x1234u);
         EXPECT_EQ(std::memcmp(found.label, c.label, sizeof c.label), 0);
         EXPECT_EQ(found.timeout_ms, 5000u);
-        EXPECT_EQ(found.expires_ms, 99'000u);
+        EXPECT_EQ(use(c, d).expires_ms, 99'000u);
         EXPECT_EQ(found.wscale, d ? 7 : 3);
+        EXPECT_EQ(found.peer_wscale, d ? 3 : 7);
+        EXPECT_EQ(found.has_label, 1);
         // Not translated: it goes as it has come.
         EXPECT_EQ(std::memcmp(found.to_addr, found.addr, sizeof found.addr),
                   0);
@@ -278,7 +280,8 @@ TEST_F(ConnTables, Changes) {
         EXPECT_EQ(conn(c, d).mark, 5u);
         EXPECT_EQ(std::memcmp(conn(c, d).label, c.label, sizeof c.label), 0);
         EXPECT_EQ(conn(c, d).timeout_ms, 30'000u);
-        EXPECT_EQ(conn(c, d).expires_ms, 77u);
+        EXPECT_EQ(use(c, d).expires_ms, 77u);
+        EXPECT_EQ(conn(c, d).has_label, 1);
     }
     EXPECT_EQ(conn(c, 0).state, 0);
     EXPECT_EQ(conn(c, 1).state, kAnswer);
