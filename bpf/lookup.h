@@ -279,39 +279,35 @@ remember(struct xf_cache_set *set, __u32 entry)
     set->ways[0] = set->ways[0] << XF_CACHE_WAY_BITS | entry;
 }
 
-/* Finds the flow that 'key' matches.  'hash' tells keys of this flow from those
- * of others, for the flow cache; 'likely' does so for subtables. */
-static __always_inline struct xf_hit
-find(const struct xf_key *key, __u32 cls, __u32 cpu, __u64 hash, __u64 likely)
+/* The set of the flow cache for keys with this hash. */
+static __always_inline struct xf_cache_set *
+find_set(__u32 cpu, __u64 hash)
 {
-    struct xf_cache_set *set;
     __u32 index = (cpu << xf_cache_bits) + (hash >> (64 - xf_cache_bits));
-    __u32 signature = hash << xf_cache_bits >> 32, entry;
-    struct xf_guesses *guesses;
-    struct xf_hit hit = {};
-    __u16 *guess;
 
-    set = bpf_map_lookup_elem(&xf_flow_cache, &index);
-    if (!set)
-        return hit;
+    return bpf_map_lookup_elem(&xf_flow_cache, &index);
+}
+
+/* The signature there, in the upper bits. */
+static __always_inline __u32
+cache_signature(__u64 hash)
+{
+    return hash << xf_cache_bits >> 32;
+}
+
+/* The flow that the flow cache knows for keys with this hash, if 'key' matches
+ * it. */
+static __always_inline struct xf_hit
+recall(const struct xf_key *key, const struct xf_cache_set *set, __u64 hash)
+{
+    __u32 signature = cache_signature(hash), entry;
+    struct xf_hit hit = {};
+
     entry = choose_way(set->ways[0], signature);
     if (!has_signature(entry, signature))
         entry = choose_way(set->ways[1], signature);
-    if (has_signature(entry, signature)) {
+    if (has_signature(entry, signature))
         hit = check_prediction(key, entry & xf_slot_mask);
-        if (hit.flow)
-            return hit;
-    }
-    guesses = bpf_map_lookup_elem(&xf_guesses, &cpu);
-    if (!guesses)
-        return hit;
-    guess = &guesses->subtable[likely >> (64 - XF_GUESS_BITS)];
-    hit.slot = search(key, cls, *guess);
-    hit.flow = bpf_map_lookup_elem(&xf_flows, &hit.slot);
-    if (!hit.slot || !hit.flow)
-        return (struct xf_hit){};
-    *guess = xf_subtable_of(hit.flow);
-    remember(set, (signature & ~xf_slot_mask) | hit.slot);
     return hit;
 }
 
@@ -320,29 +316,90 @@ static __always_inline struct xf_hit
 find_flow(const struct xf_packet *p, __u32 cpu)
 {
     __u64 hash = cache_hash(p);
+    struct xf_cache_set *set = find_set(cpu, hash);
+    struct xf_guesses *guesses;
+    struct xf_hit hit = {};
+    __u16 *guess;
 
-    return find(&p->key, p->cls, cpu, hash, hash);
+    if (!set)
+        return hit;
+    hit = recall(&p->key, set, hash);
+    if (hit.flow)
+        return hit;
+    guesses = bpf_map_lookup_elem(&xf_guesses, &cpu);
+    if (!guesses)
+        return hit;
+    guess = &guesses->subtable[hash >> (64 - XF_GUESS_BITS)];
+    hit.slot = search(&p->key, p->cls, *guess);
+    hit.flow = bpf_map_lookup_elem(&xf_flows, &hit.slot);
+    if (!hit.slot || !hit.flow)
+        return (struct xf_hit){};
+    *guess = xf_subtable_of(hit.flow);
+    remember(set, (cache_signature(hash) & ~xf_slot_mask) | hit.slot);
+    return hit;
 }
 
-/* Returns the slot of the flow that 'key' matches behind the flow in 'slot',
- * 0 = none.  'hash' is the cache_hash() of the packet as it came: of such
- * packets, those that came the same way and of which ct() has said the same
- * mostly have the same next flow, and all that came the same way mostly are of
- * one subtable.
- *
- * A global function, so that the verifier checks it once. */
-__noinline __u32
-find_next(const struct xf_key *key, __u32 cls, __u32 cpu, __u64 hash,
-          __u32 slot)
+/* Notes by which way the packet has come to its next flow: behind the flow in
+ * 'slot', and with what ct() has said of it. */
+static __always_inline void
+note_way(struct xf_plan *plan, __u32 slot)
 {
-    __u64 way;
+    __u64 way = xf_hash_word(plan->key.word[4], xf_secret[4])
+                + slot * XF_GOLDEN_RATIO;
+    __u64 hash;
 
-    if (!key)
+    plan->way = (way ^ way >> 32) * XF_GOLDEN_RATIO;
+    hash = plan->hash + plan->way;
+    plan->next_hash = (hash ^ hash >> 32) * XF_GOLDEN_RATIO;
+}
+
+/* Returns the slot of the plan's next flow, if it is the one that the last
+ * packet of this way had, or one that the flow cache knows; else 0.
+ *
+ * A global function, so that the verifier checks it once; search() is not called
+ * from here, since that needs all of the stack that there is. */
+__noinline __u32
+predict_next(struct xf_plan *plan, __u32 cpu)
+{
+    struct xf_guesses *guesses = bpf_map_lookup_elem(&xf_guesses, &cpu);
+    const struct xf_cache_set *set;
+    struct xf_hit hit;
+    __u32 *guess;
+
+    if (!plan || !guesses)
         return 0;                    /* Never null; the verifier must see it. */
-    way = xf_hash_word(key->word[4], xf_secret[4]) + slot * XF_GOLDEN_RATIO;
-    hash += way;
-    return find(key, cls, cpu, (hash ^ hash >> 32) * XF_GOLDEN_RATIO,
-                (way ^ way >> 32) * XF_GOLDEN_RATIO).slot;
+    guess = &guesses->next_flow[plan->way >> (64 - XF_WAY_BITS)];
+    hit = check_prediction(&plan->key, *guess);
+    if (hit.flow)
+        return hit.slot;
+    set = find_set(cpu, plan->next_hash);
+    if (!set)
+        return 0;
+    plan->guess = guesses->subtable[plan->way >> (64 - XF_GUESS_BITS)];
+    hit = recall(&plan->key, set, plan->next_hash);
+    if (!hit.flow)
+        return 0;
+    *guess = hit.slot;
+    return hit.slot;
+}
+
+/* Has predict_next() know the flow in 'slot' the next time. */
+__noinline __u32
+learn_next(const struct xf_plan *plan, __u32 cpu, __u32 slot)
+{
+    struct xf_guesses *guesses = bpf_map_lookup_elem(&xf_guesses, &cpu);
+    const struct xf_flow *flow = bpf_map_lookup_elem(&xf_flows, &slot);
+    struct xf_cache_set *set;
+
+    if (!plan || !guesses || !flow)
+        return 0;                    /* Never null; the verifier must see it. */
+    set = find_set(cpu, plan->next_hash);
+    if (!set)
+        return 0;
+    remember(set, (cache_signature(plan->next_hash) & ~xf_slot_mask) | slot);
+    guesses->next_flow[plan->way >> (64 - XF_WAY_BITS)] = slot;
+    guesses->subtable[plan->way >> (64 - XF_GUESS_BITS)] = xf_subtable_of(flow);
+    return slot;
 }
 
 #endif /* lookup.h */

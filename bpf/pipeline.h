@@ -179,12 +179,11 @@ __noinline int
 resolve(struct xdp_md *ctx, const struct xf_packet *p, struct xf_plan *plan,
         __u32 cpu, __u32 slot)
 {
-    __u64 hash;
     int miss;
 
     if (!p || !plan)
         return XF_MISS_INTERNAL;     /* Never null; the verifier must see it. */
-    hash = cache_hash(p);
+    plan->hash = cache_hash(p);
     for (__u32 i = 0; i < XF_MAX_STAGES; i++) {
         const struct xf_flow *flow = bpf_map_lookup_elem(&xf_flows, &slot);
 
@@ -201,7 +200,10 @@ resolve(struct xdp_md *ctx, const struct xf_packet *p, struct xf_plan *plan,
         if (!tags_are_visible(plan)
             || is_nd(&plan->key, p->cls) != is_nd(&p->key, p->cls))
             return XF_MISS_RECIRC;
-        slot = find_next(&plan->key, p->cls, cpu, hash, slot);
+        note_way(plan, slot);
+        slot = predict_next(plan, cpu);
+        if (!slot)
+            slot = learn_next(plan, cpu, search(&plan->key, p->cls, plan->guess));
         if (!slot)
             return XF_MISS_RECIRC;
     }

@@ -35,8 +35,10 @@
  * A flow may recirculate: the key, not the packet, is changed as its actions say
  * and looked up again with another 'recirc'.  Only when the last flow of such a
  * chain is found, and all of them can be executed, is the packet changed.  The
- * flow cache leads from one flow of a chain to the next one: there the hash is of
- * the packet as it came, the flow before and what ct() has found.
+ * next flow is predicted, too: it mostly is the one that others had which came by
+ * the same flow and of which ct() has said the same, so that any number of
+ * connections share one prediction.  Where it is another, the flow cache leads to
+ * it, with a hash of the packet as it came and of that way.
  *
  * What a packet touches is kept small and dense, since with many flows every
  * cache line and every page costs: 64 bytes of a flow, 32 of its statistics, 16
@@ -101,6 +103,7 @@
 #define XF_MAX_CTS 8                 /* Connections that one packet may use. */
 #define XF_MAX_STAGES 8              /* Flows that one packet may pass. */
 #define XF_GUESS_BITS 16             /* Subtable guesses per CPU, as log2. */
+#define XF_WAY_BITS 12               /* The same of ways to a next flow. */
 #define XF_MAX_FRAME_BITS 12
 #define XF_MAX_FRAME (1 << XF_MAX_FRAME_BITS) /* Longest frame whose checksum
                                       * can be completed: a page bounds what a driver
@@ -475,10 +478,12 @@ struct xf_cpu {
     __u64 pad[5];
 };
 
-/* Per-CPU predictions: the subtable that a packet with this hash hit last; 0 =
- * none. */
+/* Per-CPU predictions, 0 = none: the subtable that a packet with this hash hit
+ * last, and the flow that those hit last which came the same way, that is, by
+ * the same flow and with the same answer of ct(). */
 struct xf_guesses {
     __u16 subtable[1 << XF_GUESS_BITS];
+    __u32 next_flow[1 << XF_WAY_BITS];
 };
 
 /* Why a packet took the miss path.  In this order, because the names in
@@ -571,6 +576,11 @@ struct xf_plan {
         __u32 slot;
         __u32 bytes;                 /* Length of the packet there. */
     } stage[XF_MAX_STAGES];
+    __u64 hash;                      /* Of the packet as it came, for the flow
+                                      * cache. */
+    __u64 way, next_hash;            /* How it came to the next flow: without
+                                      * what the packet was, and with that. */
+    __u32 guess;                     /* Subtable that the next flow may be of. */
     __u32 conn;                      /* Index of the connection that the packet
                                       * is known to be of; 0 = look for it. */
     __u32 n_cts;

@@ -475,7 +475,7 @@ TEST(FlowCache, CountsSearches) {
         {"known, and passed on, again", tcp4().bytes(), 0},
         {"two stages", Packet().eth(kArp).arp(1).bytes(), 2},
         {"two stages, both known", Packet().eth(kArp).arp(1).bytes(), 0},
-        {"another packet of these stages", Packet().eth(kArp).arp(2).bytes(), 2},
+        {"another packet, whose next flow is that of the others", Packet().eth(kArp).arp(2).bytes(), 1},
     };
     const OnCpu cpu(0);
     Program p;
