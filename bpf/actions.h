@@ -289,12 +289,11 @@ set_head(struct xdp_md *ctx, const struct xf_key *to,
     return XF_PARSED;
 }
 
-/* Changes the packet: VLAN tags as 'act' says, and the fields of 'to', unless
- * that is the packet's own key.  Returns XF_PARSED, or an enum xf_miss with the
- * packet unchanged. */
+/* Changes the packet: VLAN tags as 'act' says, and if it 'sets' fields, those of
+ * 'to'.  Returns XF_PARSED, or an enum xf_miss with the packet unchanged. */
 static __always_inline int
 change_packet(struct xdp_md *ctx, const struct xf_packet *p,
-              const struct xf_action *act, const struct xf_key *to,
+              const struct xf_action *act, const struct xf_key *to, bool sets,
               __u32 complete)
 {
     int grown = growth(act), miss = XF_PARSED;
@@ -305,7 +304,7 @@ change_packet(struct xdp_md *ctx, const struct xf_packet *p,
     } else {
         grown = 0;
     }
-    if (to != &p->key)
+    if (sets)
         miss = set_fields(ctx, p, to, grown, complete);
     else if (complete
              && complete_checksum(ctx, p->l4_off + grown, p->l4_len,
@@ -316,7 +315,7 @@ change_packet(struct xdp_md *ctx, const struct xf_packet *p,
             bpf_xdp_adjust_head(ctx, grown);
         return miss;
     }
-    if (to == &p->key && !act->n_pop && !act->n_push)
+    if (!sets && !act->n_pop && !act->n_push)
         return XF_PARSED;
     return set_head(ctx, to, act);
 }
@@ -392,7 +391,7 @@ output(struct xdp_md *ctx, const struct xf_packet *p,
     miss = check_checksum(p, act, 0, &partial);
     if (miss != XF_PARSED)
         return miss;
-    return change_packet(ctx, p, act, &p->key, partial);
+    return change_packet(ctx, p, act, &p->key, false, partial);
 }
 
 #endif /* actions.h */

@@ -137,8 +137,10 @@ plan_action(struct xdp_md *ctx, struct xf_plan *plan,
         miss = plan_connections(ctx, p, plan, rewrite, 0, rewrite->n_ct_first);
     if (miss != XF_PARSED)
         return miss;
-    if (rewrite->sets)
+    if (rewrite->sets) {
         plan_fields(plan, p, rewrite);
+        plan->sets = 1;
+    }
     if (rewrite->ct[0].flags)
         miss = plan_connections(ctx, p, plan, rewrite, rewrite->n_ct_first,
                                 XF_MAX_CT_STEPS);
@@ -285,7 +287,7 @@ output_plan(struct xdp_md *ctx, const struct xf_packet *p,
     miss = check_checksum(p, &plan->act, plan->max_len, &partial);
     if (miss != XF_PARSED)
         return miss;
-    miss = change_packet(ctx, p, &plan->act, &plan->key, partial);
+    miss = change_packet(ctx, p, &plan->act, &plan->key, plan->sets, partial);
     if (miss != XF_PARSED)
         return miss;
     return truncate(ctx, plan->max_len);
@@ -311,7 +313,7 @@ begin_plan(struct xf_plan *plan, const struct xf_packet *p)
 {
     plan->key = p->key;
     plan->act = (struct xf_action){};
-    plan->conn = plan->n_cts = 0;
+    plan->conn = plan->n_cts = plan->sets = 0;
     plan->segment.now_ms = 0;
 }
 

@@ -580,6 +580,7 @@ struct xf_plan {
                                       * cache. */
     __u64 way, next_hash;            /* How it came to the next flow: without
                                       * what the packet was, and with that. */
+    __u32 sets;                      /* The key is not the packet's any more. */
     __u32 guess;                     /* Subtable that the next flow may be of. */
     __u32 conn;                      /* Index of the connection that the packet
                                       * is known to be of; 0 = look for it. */
