@@ -127,10 +127,10 @@ def run_component(command, args, metrics):
 # -- Targets ------------------------------------------------------------------
 
 # A packet that passes 4 flows, of which 3 do ct(), may take 250 ns more than a
-# bare redirect where that takes 7 ns.  On other processors what calls and loads
-# cost differs more than a bare redirect tells; so the measure is a program that
-# has the same kinds of work as ours, and none of its code (stages.bpf.c).  It
-# takes 22 ns there.
+# bare redirect where that takes 7 ns.  On other processors what calls and
+# loads cost differs more than a bare redirect tells; so the measure is a
+# program that has the same kinds of work as ours, and none of its code
+# (stages.bpf.c).  It takes 22 ns there.
 MAX_TO_SHORTEST = 250 / 22
 
 

@@ -88,19 +88,28 @@ void ConntrackCost::add_translating(const Pipeline &p) {
 }
 
 void ConntrackCost::add_kfunc_ct(const Pipeline &p) {
-    const auto metric = metric_of(p, "kfunc_ct");
-    auto why = KfuncCt::missing();
-    if (why.empty()) {
-        auto &rival =
-            *kfunc_cts_.emplace_back(std::make_unique<KfuncCt>(p, devmap_));
-        why = rival.insert(pipeline_packet(p));
-    }
+    const auto metric = metric_of(p, "kfunc_ct"), why = new_kfunc_ct(p);
     if (!why.empty()) {
         missing_.push_back({metric, why});
         return;
     }
     cases_->add(metric, kfunc_cts_.back()->fd(), pipeline_packet(p),
                 XDP_REDIRECT);
+}
+
+// Returns why there is none; empty if there is.
+std::string ConntrackCost::new_kfunc_ct(const Pipeline &p) {
+    auto why = KfuncCt::missing();
+    if (!why.empty()) {
+        return why;
+    }
+    try {
+        auto &rival =
+            *kfunc_cts_.emplace_back(std::make_unique<KfuncCt>(p, devmap_));
+        return rival.insert(pipeline_packet(p));
+    } catch (const std::runtime_error &e) {
+        return e.what();
+    }
 }
 
 void ConntrackCost::add_connections(uint32_t n) {

@@ -48,6 +48,7 @@ private:
     void add_ours(const Pipeline &);
     void add_hash_ct(const Pipeline &, Keys);
     void add_kfunc_ct(const Pipeline &);
+    std::string new_kfunc_ct(const Pipeline &);
     void add_translating(const Pipeline &);
     void add_connections(uint32_t n);
 

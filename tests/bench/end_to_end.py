@@ -264,8 +264,8 @@ def check_arrivals(path, size, packets, by_cpu, n_bytes):
 
 
 def send_once(path, seconds, size, flows):
-    """Returns the rates at the far end and at the source, in Mpps, and how many
-    packets XDP has passed to OVS."""
+    """Returns the rates at the far end and at the source, in Mpps, and how
+    many packets XDP has passed to OVS."""
     missed = path.missed() if path.rival == 'ours' else 0
     before = path.counter.report()
     sent = path.send(seconds, size, flows)

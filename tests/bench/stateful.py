@@ -6,17 +6,19 @@
   established          output to the other port
   new                  ct(commit), output to the other port
 
-in both directions, with the offload on ('ours') and off ('afxdp': Open vSwitch's
-own connection tracker, on AF_XDP).  The switches, hosts and cores are those of
-end_to_end.py, and so are their turns: short ones, one after the other.
+in both directions, with the offload on ('ours') and off ('afxdp': Open
+vSwitch's own connection tracker, on AF_XDP).  The switches, hosts and cores
+are those of end_to_end.py, and so are their turns: short ones, one after the
+other.
 
-stateful_mpps   the rate at the far end, with packets of established connections.
+stateful_mpps   the rate at the far end, with packets of established
+                connections.
 setup_per_s     connections that are set up per second.  Two hosts have 64
                 conversations of TCP (SYN, SYN and ACK, ACK, and the server's
                 first words) or UDP (a datagram and its answer) at a time, and
-                open another connection when one is established.  All this is on
-                core 1: the PMD thread is busy, and what it sends is received, and
-                answered, in the softirqs that it raises.
+                open another connection when one is established.  All this is
+                on core 1: the PMD thread is busy, and what it sends is
+                received, and answered, in the softirqs that it raises.
 *_ratio         ours to afxdp, of each pair.
 """
 import contextlib
