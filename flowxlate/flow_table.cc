@@ -353,9 +353,9 @@ bool FlowTable::has_action(FlowSlot slot, const FlowAction &action) const {
     xf_action wanted = action.action;
     wanted.rewrite = index(rewrite);
     return !std::memcmp(&mine, &wanted, sizeof mine)
-        && (rewrite != RewriteSlot::kNone
-                ? is_equal(mem_.rewrites[index(rewrite)], stored(action.rewrite))
-                : !action.rewrites());
+        && (rewrite != RewriteSlot::kNone ? is_equal(
+                mem_.rewrites[index(rewrite)], stored(action.rewrite))
+                                          : !action.rewrites());
 }
 
 bool FlowTable::quiesce() const {
