@@ -159,8 +159,14 @@ TEST(Cost, ASlowdownIsSeen) {
     const double per_step = (many - none) / kManySteps;
     bool seen = false;
     for (double planted : {1.15, 1.25}) {
-        const double steps = (planted - none) / per_step;
-        stages.set_detour(static_cast<uint32_t>(std::max(steps, 0.0)));
+        const double guess = (planted - none) / per_step;
+        auto steps = static_cast<uint32_t>(std::max(guess, 0.0));
+        // The first steps may be cheaper than many.
+        stages.set_detour(steps);
+        while (ratio("slowed / ours", slowed, ours) < planted
+               && steps < kManySteps) {
+            stages.set_detour(steps += 4);
+        }
         std::fprintf(stderr, "planted: %.0f %%\n", 100 * (planted - 1));
         seen |= ratio("slowed / shortest", slowed, shortest) > kMaxToShortest;
     }
