@@ -99,6 +99,11 @@ xf_key FlowTable::mask_of(SubtableSlot slot) const {
     return mask;
 }
 
+size_t FlowTable::n_subtables(xf_class cls) const {
+    return std::count_if(by_mask_.begin(), by_mask_.end(),
+                         [=](auto &entry) { return entry.first.cls == cls; });
+}
+
 std::vector<SubtableSlot> FlowTable::walk(RecircSlot recirc,
                                           xf_class cls) const {
     std::vector<SubtableSlot> slots;
@@ -139,7 +144,6 @@ Reject FlowTable::get_subtable(const MaskId &id, SubtableSlot *slot,
     by_mask_.emplace(id, *slot);
     free_subtables_.pop_back();
     subtables_[index(*slot)] = {.id = id};
-    n_by_class_[id.cls]++;
     xf_subtable &shared = mem_.subtables[index(*slot)];
     std::copy(id.mask.begin(), id.mask.end(), shared.mask);
     shared.segments = segments_of(id.mask);
@@ -179,7 +183,6 @@ void FlowTable::put_subtable(SubtableSlot slot) {
 
     retired_.subtables.push_back(slot);
     by_mask_.erase(self.id);
-    n_by_class_[self.id.cls]--;
     if (!self.is_published) {
         return;
     }

@@ -172,7 +172,7 @@ public:
     size_t n_flows() const { return n_flows_; }
     size_t max_flows() const { return mem_.flows.size() - 1; }
     size_t n_subtables() const { return by_mask_.size(); }
-    size_t n_subtables(xf_class cls) const { return n_by_class_[cls]; }
+    size_t n_subtables(xf_class) const;
     size_t n_rewrites() const { return by_rewrite_.size(); }
     const TableMemory &memory() const { return mem_; }
 
@@ -222,7 +222,6 @@ private:
     std::vector<Uses> used_by_;        // By flow slot.
     // Where walks begin: by recirculation slot and class.
     std::vector<std::array<SubtableSlot, XF_N_CLASSES>> first_;
-    std::array<size_t, XF_N_CLASSES> n_by_class_{};
     boost::container::flat_map<MaskId, SubtableSlot> by_mask_;
     std::vector<RewriteSlot> free_rewrites_;
     std::vector<RewriteSlot> by_rewrite_;  // Those in use, by contents.

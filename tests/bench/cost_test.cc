@@ -115,7 +115,7 @@ TEST(Cost, DoesNotGrowWithMasks) {
     Program one, some, most;
     add_all(&one, specs_of_masks(1));
     add_all(&some, specs_of_masks(16));
-    add_all(&most, specs_of_masks(kMostMasks));
+    add_all(&most, specs_of_masks(XF_MAX_MASKS));
     HashWalk walk(one.tx_ports_fd(), 1);
     add_all(&walk, specs_of_masks(16));
 

@@ -25,13 +25,6 @@
 #include "tests/bench/ct_rivals_abi.h"
 #include "tests/bench/rivals_parse.h"
 
-struct {
-    __uint(type, BPF_MAP_TYPE_DEVMAP);
-    __uint(max_entries, XF_MAX_PORTS);
-    __uint(key_size, sizeof(__u32));
-    __uint(value_size, sizeof(__u32));
-} tx_ports SEC(".maps");
-
 /* The flows of a recirculation id, by masked key. */
 struct stage {
     __uint(type, BPF_MAP_TYPE_HASH);
@@ -46,8 +39,6 @@ struct {
     __type(key, __u32);
     __array(values, struct stage);
 } stages SEC(".maps");
-
-const volatile __u32 n_cpus = 1;
 
 const volatile __u32 is_ipv4_only = 0; /* Keys have the words that IPv4 has. */
 

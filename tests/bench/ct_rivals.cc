@@ -14,6 +14,7 @@
 #include "hash_ct.skel.h"
 #include "kfunc_ct.skel.h"
 #include "measure.h"
+#include "rivals.h"
 
 namespace flowxlate::bench {
 namespace {
@@ -21,18 +22,6 @@ namespace {
 using test::FlowSpec;
 
 constexpr uint64_t kNsPerMs = 1'000'000;
-
-void must(bool ok, const std::string &what) {
-    if (!ok) {
-        throw std::runtime_error(what + ": " + std::strerror(errno));
-    }
-}
-
-uint32_t count_cpus() {
-    const int n = libbpf_num_possible_cpus();
-    must(n > 0, "cannot count the CPUs");
-    return n;
-}
 
 ct_rival_flow flow_of(const FlowSpec &spec) {
     ct_rival_flow flow{};

@@ -231,6 +231,13 @@ class Path:
                 wait_for('%d %s megaflows' % (max(FLOWS), kind or ''),
                          installed, interval=0.2)
 
+    def make_ready(self):
+        """What comes before the first rate."""
+        self.start_counting()
+        if self.path_core == 1:
+            self.move_to_core_1()
+        self.warm_up()
+
 
 class Results:
     """Samples by metric, written as lines of JSON."""
@@ -296,10 +303,7 @@ def measure_rate(path, seconds, size, flows, results):
 
 def measure_rates(paths, rounds, seconds, results):
     for path in paths:
-        path.start_counting()
-        if path.path_core == 1:
-            path.move_to_core_1()
-        path.warm_up()
+        path.make_ready()
     for n in range(rounds):
         for size in SIZES:
             for flows in FLOWS:

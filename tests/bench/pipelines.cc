@@ -5,7 +5,6 @@
 #include <linux/openvswitch.h>
 
 #include <cstring>
-#include <ctime>
 
 namespace flowxlate::bench {
 namespace {
@@ -61,12 +60,6 @@ xf_ct_step step_of(const Pipeline &p, int n) {
     return step;
 }
 
-int64_t now_ms() {
-    timespec t;
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
-    return t.tv_sec * 1000LL + t.tv_nsec / 1'000'000;
-}
-
 void put_tuple(ovs_offload_ct_dir *dir, uint32_t src, uint16_t sport,
                uint32_t dst, uint16_t dport) {
     const uint32_t addresses[] = {htonl(src), htonl(dst)};
@@ -85,7 +78,7 @@ ovs_offload_ct connection(uint8_t proto, uint16_t zone, uint32_t source,
     c.l3 = 4;
     c.proto = proto;
     c.timeout_ms = kTimeoutMs;
-    c.expires_ms = now_ms() + kTimeoutMs;
+    c.expires_ms = test::now_ms() + kTimeoutMs;
     put_tuple(&c.dir[0], source, source_port, kDestination, kDestinationPort);
     put_tuple(&c.dir[1], kDestination, kDestinationPort, source, source_port);
     c.dir[0].state = kEstablished;

@@ -24,13 +24,6 @@
  */
 #include "tests/bench/rivals_parse.h"
 
-struct {
-    __uint(type, BPF_MAP_TYPE_DEVMAP);
-    __uint(max_entries, XF_MAX_PORTS);
-    __uint(key_size, sizeof(__u32));
-    __uint(value_size, sizeof(__u32));
-} tx_ports SEC(".maps");
-
 /* The flows of a mask, by masked key. */
 struct subtable {
     __uint(type, BPF_MAP_TYPE_HASH);
@@ -54,7 +47,6 @@ struct {
 } under_test SEC(".maps");
 
 const volatile __u32 out_port = 0;   /* Of 'bare'. */
-const volatile __u32 n_cpus = 1;
 
 __u32 n_masks;
 struct xf_key masks[RIVAL_MAX_MASKS]; /* In the order of the walk. */

@@ -18,6 +18,19 @@
 #include "tests/bench/rivals_abi.h"
 
 namespace flowxlate::bench {
+
+void must(bool ok, const std::string &what) {
+    if (!ok) {
+        throw std::runtime_error(what + ": " + std::strerror(errno));
+    }
+}
+
+uint32_t count_cpus() {
+    const int n = libbpf_num_possible_cpus();
+    must(n > 0, "cannot count the CPUs");
+    return n;
+}
+
 namespace {
 
 using test::kIn;
@@ -26,12 +39,6 @@ using test::Packet;
 
 constexpr uint16_t kEthIpv4 = 0x0800;
 constexpr uint16_t kService = 53;  // The UDP port that flows match.
-
-void must(bool ok, const std::string &what) {
-    if (!ok) {
-        throw std::runtime_error(what + ": " + std::strerror(errno));
-    }
-}
 
 Rivals open_rivals() {
     Rivals rivals(rivals_bpf::open());
@@ -54,12 +61,6 @@ void load(const Rivals &rivals, const bpf_program *program) {
 void use_devmap(const Rivals &rivals, int devmap) {
     must(!bpf_map__reuse_fd(rivals->maps.tx_ports, devmap),
          "cannot share the device map");
-}
-
-uint32_t count_cpus() {
-    const int n = libbpf_num_possible_cpus();
-    must(n > 0, "cannot count the CPUs");
-    return n;
 }
 
 std::vector<uint32_t> shuffled_numbers(uint32_t n, std::mt19937_64 *random) {

@@ -61,6 +61,12 @@ private:
     std::vector<Fd> maps_;
 };
 
+// Throws what errno says of 'what', unless it is 'ok'.
+void must(bool ok, const std::string &what);
+
+// That there may be.
+uint32_t count_cpus();
+
 // Changes the packet, and goes on with the program under test.
 class Front {
 public:
@@ -96,7 +102,7 @@ public:
 
 // -- The work ---------------------------------------------------------------
 
-// The largest number of masks that is measured.
+// The largest number of masks for which a rival is measured.
 constexpr int kMostMasks = RIVAL_MAX_MASKS;
 
 // One flow each of 'n' masks, of which hit_packet() matches the last and

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* clang-format off */
-/* How the rivals parse a packet: into the key of our program, but less of it
- * (rivals.bpf.c says what they leave out). */
+/* What the rivals share: the ports, and how they parse a packet, which is into
+ * the key of our program, but less of it (rivals.bpf.c says what they leave
+ * out). */
 #ifndef TESTS_BENCH_RIVALS_PARSE_H
 #define TESTS_BENCH_RIVALS_PARSE_H 1
 
@@ -20,7 +21,15 @@
 
 #include "tests/bench/rivals_abi.h"
 
+struct {
+    __uint(type, BPF_MAP_TYPE_DEVMAP);
+    __uint(max_entries, XF_MAX_PORTS);
+    __uint(key_size, sizeof(__u32));
+    __uint(value_size, sizeof(__u32));
+} tx_ports SEC(".maps");
+
 const volatile __u32 in_port = 0;
+const volatile __u32 n_cpus = 1;     /* That there may be. */
 
 struct vlan_header {
     __be16 tci;

@@ -109,10 +109,7 @@ def measure_rate(path, seconds, size, n, results):
 
 def measure_rates(paths, rounds, seconds, results):
     for path in paths:
-        path.start_counting()
-        if path.path_core == 1:
-            path.move_to_core_1()
-        path.warm_up()
+        path.make_ready()
     for i in range(rounds):
         for size in SIZES:
             for n in CONNECTIONS:

@@ -10,7 +10,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <ctime>
 #include <optional>
 
 #include "flowxlate/conn_table.h"
@@ -33,12 +32,6 @@ constexpr uint16_t kTrk = OVS_CS_F_TRACKED, kNew = kTrk | OVS_CS_F_NEW,
 constexpr uint8_t kFin = 1, kSyn = 2, kRst = 4, kPsh = 8, kAck = 16, kUrg = 32;
 constexpr uint8_t kTcp = IPPROTO_TCP, kUdp = IPPROTO_UDP, kIcmp = IPPROTO_ICMP;
 constexpr int64_t kLong = 1000'000;
-
-int64_t now_ms() {
-    timespec t;
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
-    return t.tv_sec * 1000LL + t.tv_nsec / 1000'000;
-}
 
 // -- Connections ------------------------------------------------------------
 

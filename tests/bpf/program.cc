@@ -6,6 +6,7 @@
 #include <bpf/libbpf.h>
 
 #include <cstring>
+#include <ctime>
 #include <stdexcept>
 
 #include "xdp_offload.skel.h"
@@ -295,6 +296,12 @@ Run Program::run(const Frame &in, uint32_t queue, uint32_t metadata,
     run.out.resize(opts.data_size_out);
     run.out.erase(run.out.begin(), run.out.begin() + metadata);
     return run;
+}
+
+int64_t now_ms() {
+    timespec t;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
+    return t.tv_sec * 1000LL + t.tv_nsec / 1'000'000;
 }
 
 uint32_t time_program(int fd, const Frame &in, int repeat) {

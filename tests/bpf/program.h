@@ -73,6 +73,9 @@ struct Run {
     Frame out;
 };
 
+// By the clock that connections expire by: CLOCK_MONOTONIC_COARSE.
+int64_t now_ms();
+
 // Runs a loaded program 'repeat' times on 'in'; returns the mean time in ns.
 uint32_t time_program(int fd, const Frame &in, int repeat);
 

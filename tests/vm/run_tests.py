@@ -65,7 +65,7 @@ exit $status
 # Tests of the program that take long, because they run it very often: this
 # machine's own kernel is fast enough for them.
 LONG = ('*Random*', 'Reference.*', 'DpHash.IsTheReferences',
-        'SetField.EachFieldOfEachPacket', 'Lookup.FindsAFlowWhileItsMaskMoves',
+        'SetField.EachFieldOfEachPacket', 'Lookup.FindsAFlowWhileAMaskBeforeItGoes',
         'FlowCache.SpreadsWhatNeighbouringHostsSend')
 
 # Of the kernel datapath with --quick: a flow's homes, and what must not get into XDP.
