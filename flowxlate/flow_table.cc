@@ -240,7 +240,8 @@ FlowSlot FlowTable::fill_slot(SubtableSlot subtable, const xf_key &key,
     }
     used_by_[index(slot)] = {subtable, rewrite};
     xf_flow &flow = mem_.flows[index(slot)];
-    flow.subtable = index(subtable);
+    // Whoever has this slot from the flow cache looks whether it is live.
+    publish(flow.subtable, index(subtable));
     flow.action = action;
     flow.action.rewrite = index(rewrite);
     const auto *rest = key.word + XF_SHORT_KEY_WORDS;
