@@ -493,6 +493,13 @@ void Offload::wake_worker() {
     (void)!write(wake_fd_.get(), &one, sizeof one);
 }
 
+// For poll(): rounded up, so that the moment has come then.
+static int ms_until(std::chrono::steady_clock::time_point moment) {
+    using std::chrono::ceil, std::chrono::milliseconds;
+    const auto left = moment - std::chrono::steady_clock::now();
+    return std::max(0, static_cast<int>(ceil<milliseconds>(left).count()));
+}
+
 void Offload::run_worker() {
     worker_role_.assume();
     // Notifications may be missing (for peers in other namespaces) or lost.
@@ -509,7 +516,7 @@ void Offload::run_worker() {
         poll(fds.data(), fds.size(),
              preparing       ? 0
              : handing_over_ ? kHandoverIntervalMs
-                             : kPollIntervalMs);
+                             : ms_until(next_full));
         {
             StateLock lock(this);
             if (stop_) {
