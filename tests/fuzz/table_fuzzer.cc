@@ -257,6 +257,7 @@ private:
     void count(size_t cpu, FlowSlot);
     void check_memory();
     void check_walks();
+    static void check_rewrite(xf_rewrite stored, const xf_rewrite &asked);
     void check_flows();
     void release_all();
     void check_capacity();
@@ -554,14 +555,24 @@ void Machine::check_walks() {
     CHECK(used == walked);
 }
 
+// What the table stores is what was asked for, and whether it sets fields.
+void Machine::check_rewrite(xf_rewrite stored, const xf_rewrite &asked) {
+    bool sets = false;
+    for (const uint64_t word : asked.mask) {
+        sets = sets || word;
+    }
+    CHECK(stored.sets == sets);
+    stored.sets = 0;
+    CHECK(bytes_of(stored) == bytes_of(asked));
+}
+
 void Machine::check_flows() {
     for (const auto &[slot, f] : flows_) {
         const xf_flow &flow = mem().flows[index(slot)];
         CHECK((flow.subtable & XF_FLOW_LIVE)
               && flow.action.to == f.action.action.to);
         CHECK(table().has_action(slot, f.action));
-        CHECK(bytes_of(mem().rewrites[flow.action.rewrite])
-              == bytes_of(f.action.rewrite));
+        check_rewrite(mem().rewrites[flow.action.rewrite], f.action.rewrite);
         CHECK(table().has_match(slot, f.match.cls, f.match.key, f.match.mask));
         CHECK(table().stats(slot).packets == f.packets);
         CHECK(table().stats(slot).bytes == 60 * f.packets);
