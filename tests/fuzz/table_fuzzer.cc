@@ -154,9 +154,16 @@ Match make_match(const Op &op) {
     return m;
 }
 
-using Mask = std::pair<xf_class, std::array<__u64, XF_KEY_WORDS>>;
+// A walk, which is that of a recirculation slot and a class, has each mask
+// once.
+using Walk = std::pair<size_t, size_t>;
+using Mask = std::pair<Walk, std::array<__u64, XF_KEY_WORDS>>;
 
-Mask mask_of(const Match &m) { return {m.cls, std::to_array(m.mask.word)}; }
+Walk walk_of(const Match &m) { return {m.key.recirc, m.cls}; }
+
+Mask mask_of(const Match &m) {
+    return {walk_of(m), std::to_array(m.mask.word)};
+}
 
 // Words 6 to 8, 9 to 12, 13, and 14 to 15.
 uint32_t segments_of(const xf_key &mask) {
@@ -533,11 +540,12 @@ void Machine::check_memory() {
 
 // Each mask is in the walk of its class and recirculation slot, once.
 void Machine::check_walks() {
-    std::set<uint32_t> walked;
-    for (const xf_walk &walk : mem().walks) {
-        for (uint32_t next : walk.first) {
+    std::map<uint32_t, Walk> walked;  // By subtable.
+    for (size_t recirc = 0; recirc < mem().walks.size(); recirc++) {
+        for (size_t cls = 0; cls < XF_WALK_CLASSES; cls++) {
+            uint32_t next = mem().walks[recirc].first[cls];
             for (; next; next = mem().subtables[next].next) {
-                CHECK(walked.insert(next).second);
+                CHECK(walked.emplace(next, Walk{recirc, cls}).second);
             }
         }
     }
@@ -550,9 +558,11 @@ void Machine::check_walks() {
         const xf_subtable &st = mem().subtables[subtable];
         CHECK(!std::memcmp(st.mask, &f.match.mask, sizeof st.mask));
         CHECK(st.segments == segments_of(f.match.mask));
+        CHECK(walked.contains(subtable));
+        CHECK(walked[subtable] == walk_of(f.match));
         used.insert(subtable);
     }
-    CHECK(used == walked);
+    CHECK(used.size() == walked.size());
 }
 
 // What the table stores is what was asked for, and whether it sets fields.
