@@ -21,7 +21,9 @@
 //   without dp_hash, since OVN hashes only the first packet of a connection,
 //   to choose a backend.
 //
-// All that of the cases within one chassis have to be executed (kWhole).
+// All that of the cases within one chassis have to be executed (kWhole).  What
+// is executed is compared by what it does with connections, no further:
+// packets are for the oracles (docs/oracle.md).
 //
 // To write the table in docs/supported.md anew:
 //
@@ -103,8 +105,8 @@ Matched<T> matched(const RealFlow &flow, uint16_t type) {
     return {static_cast<T>(read<T>(flow.key(), type) & mask), mask};
 }
 
-bool has_action(const RealFlow &flow, uint16_t type) {
-    AttrReader reader(flow.actions());
+bool has(Bytes attrs, uint16_t type) {
+    AttrReader reader(attrs);
     while (auto a = reader.next()) {
         if (a->type == type) {
             return true;
@@ -127,14 +129,57 @@ bool takes_established(const RealFlow &flow) {
 }
 
 bool is_of_established(const RealFlow &flow) {
-    if (!is_ip(flow) || has_action(flow, OVS_ACTION_ATTR_USERSPACE)) {
+    if (!is_ip(flow) || has(flow.actions(), OVS_ACTION_ATTR_USERSPACE)) {
         return false;
     }
     if (!matched<uint32_t>(flow, OVS_KEY_ATTR_RECIRC_ID).value) {
-        return has_action(flow, OVS_ACTION_ATTR_CT);
+        return has(flow.actions(), OVS_ACTION_ATTR_CT);
     }
     return takes_established(flow)
         && !matched<uint32_t>(flow, OVS_KEY_ATTR_DP_HASH).mask;
+}
+
+// -- What is done with connections ------------------------------------------
+
+// One ct(), and whether a ct_clear comes before it.
+std::string text_of_ct(bool clears, bool commits, unsigned zone, bool nat) {
+    return std::string(clears ? "ct_clear," : "") + "ct("
+         + (commits ? "commit," : "") + "zone=" + std::to_string(zone)
+         + (nat ? ",nat) " : ") ");
+}
+
+// As OVS says.
+std::string asked_of_connections(const RealFlow &flow) {
+    AttrReader reader(flow.actions());
+    std::string s;
+    bool was_tracked =
+        matched<uint32_t>(flow, OVS_KEY_ATTR_RECIRC_ID).value != 0;
+    bool clears = false;
+    while (auto a = reader.next()) {
+        if (a->type == OVS_ACTION_ATTR_CT_CLEAR) {
+            clears = was_tracked;
+        } else if (a->type == OVS_ACTION_ATTR_CT) {
+            s += text_of_ct(clears, has(a->payload, OVS_CT_ATTR_COMMIT),
+                            read<uint16_t>(a->payload, OVS_CT_ATTR_ZONE),
+                            has(a->payload, OVS_CT_ATTR_NAT));
+            was_tracked = true;
+            clears = false;
+        }
+    }
+    return s;
+}
+
+// As the program gets it.
+std::string done_with_connections(const xf_rewrite &rewrite) {
+    std::string s;
+    for (auto &step : rewrite.ct) {
+        if (step.flags & XF_CT_TRACK) {
+            s +=
+                text_of_ct(step.flags & XF_CT_CLEAR, step.flags & XF_CT_COMMIT,
+                           step.zone, step.flags & XF_CT_NAT);
+        }
+    }
+    return s;
 }
 
 // -- Offering them ----------------------------------------------------------
@@ -148,21 +193,20 @@ public:
         }
     }
 
-    Reject offer(const RealFlow &flow) {
-        Rule rule;
-        if (auto r = decode_match(flow.key(), flow.mask(), &rule.match)) {
+    Reject offer(const RealFlow &flow, Rule *rule) {
+        if (auto r = decode_match(flow.key(), flow.mask(), &rule->match)) {
             return r;
         }
         if (auto r =
-                decode_actions(flow.actions(), rule.match, &rule.actions)) {
+                decode_actions(flow.actions(), rule->match, &rule->actions)) {
             return r;
         }
-        rule.in = device_of(rule.match.in_port);
-        for (auto port : rule.actions.out_ports) {
-            rule.out.push_back(device_of(port));
+        rule->in = device_of(rule->match.in_port);
+        for (auto port : rule->actions.out_ports) {
+            rule->out.push_back(device_of(port));
         }
         SubtableSlot mask;
-        return engine_.flows.put(unit::Engine::ufid(++n_offered_), &rule,
+        return engine_.flows.put(unit::Engine::ufid(++n_offered_), rule,
                                  &mask);
     }
 
@@ -188,6 +232,7 @@ struct Result {
     std::string text;    // The flow.
     std::string reason;  // Empty: executed.
     bool is_of_established;
+    std::string asked, done;  // With connections.
 };
 
 struct File {
@@ -224,9 +269,12 @@ File offer_all(const std::string &name) {
     Network network(in);
     File file{name, {}};
     for (auto &flow : in.flows) {
-        const auto r = network.offer(flow);
-        file.flows.push_back(
-            {flow.text, r ? r.name() : "", is_of_established(flow)});
+        Rule rule;
+        const auto r = network.offer(flow, &rule);
+        file.flows.push_back({flow.text, r ? r.name() : "",
+                              is_of_established(flow),
+                              asked_of_connections(flow),
+                              done_with_connections(rule.actions.rewrite)});
     }
     return file;
 }
@@ -301,6 +349,15 @@ TEST(RealFlows, ThoseOfEstablishedPacketsAreExecuted) {
         for (auto &f : file.flows) {
             EXPECT_TRUE(!f.is_of_established || f.reason.empty())
                 << file.name << ": " << f.reason << ": " << f.text;
+        }
+    }
+}
+
+TEST(RealFlows, AllThatConnectionsAreAskedForIsDone) {
+    for (auto &file : files()) {
+        for (auto &f : file.flows) {
+            EXPECT_TRUE(!f.reason.empty() || f.done == f.asked)
+                << f.done << "instead of " << f.asked << ": " << f.text;
         }
     }
 }

@@ -426,12 +426,19 @@ GROUPS = [
               '                return ct_clear();',
               '                return unsupported("ct_clear");',
               FLOWS, 'RealFlows.*'),
+        Fault('a ct_clear before a ct() is passed over',
+              'flowxlate/actions.cc',
+              '            step.flags |= XF_CT_CLEAR;\n', '',
+              FLOWS, 'RealFlows.AllThatConnectionsAreAskedForIsDone'),
+        Fault('a ct() that commits only tracks', 'flowxlate/actions.cc',
+              '                    step->flags |= XF_CT_COMMIT;\n', '',
+              FLOWS, 'RealFlows.AllThatConnectionsAreAskedForIsDone'),
         Fault('nothing is set before a ct()', 'flowxlate/actions.cc',
               '            return unsupported("after_output");\n        }\n'
               '        // What these',
               '            return unsupported("after_output");\n        }\n'
               '        if (a.type == OVS_ACTION_ATTR_CT\n'
-              '            && out_.rewrite.mask[0]) {\n'
+              '            && out_.rewrite.mask[1]) {\n'
               '            return unsupported("set_after_ct");\n        }\n'
               '        // What these', FLOWS, 'RealFlows.*'),
         Fault('a match of ct_label is refused', 'flowxlate/fields.cc',
