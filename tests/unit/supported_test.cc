@@ -156,8 +156,10 @@ std::string other_attributes() {
             refused.push_back(name);
         }
     }
-    return "Zero in all packets, so a match on zero is fulfilled and any other"
-           " refused:\n"
+    return "Zero in packets that no recirculation has brought, so a match on"
+           " zero is fulfilled\nthere. Any other is refused, but for the "
+           "fields"
+           " that the table has:\n"
          + join(zero, ",\n") + ".\n\nRefused if any bit is matched:\n"
          + join(refused, ",\n") + ".\n";
 }
