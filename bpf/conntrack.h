@@ -182,12 +182,17 @@ make_conn_key(struct xf_conn_key *to, const struct xf_key *key, __u32 cls,
              | (__u64)cls << 56;
 }
 
-/* Returns the index in the bucket that 'key' names, 0 = none. */
+/* A connection that 'key' names is there, but another one of the same tuple is
+ * found instead, or is about to be. */
+#define XF_CONN_HIDDEN (~0U)
+
+/* Returns the index in the bucket that 'key' names, 0 = none, or XF_CONN_HIDDEN. */
 __noinline __u32
 probe_connections(const struct xf_conn_key *key, __u32 index,
                   __u32 signature)
 {
     const struct xf_bucket *bucket;
+    __u32 hidden = 0;
 
     bucket = bpf_map_lookup_elem(&xf_conn_buckets, &index);
     if (!key || !bucket)             /* Never null; the verifier must see it. */
@@ -202,18 +207,20 @@ probe_connections(const struct xf_conn_key *key, __u32 index,
         if ((entry ^ signature) & ~xf_conn_mask)
             continue;
         conn = bpf_map_lookup_elem(&xf_conns, &found);
-        if (conn && *(const volatile __u8 *)&conn->live
-            && *(const __u64 *)&conn->ports == key->id
-            && !((conn->addr[0] ^ key->addr[0])
-                 | (conn->addr[1] ^ key->addr[1])
-                 | (conn->addr[2] ^ key->addr[2])
-                 | (conn->addr[3] ^ key->addr[3])))
+        if (!conn || *(const __u64 *)&conn->ports != key->id
+            || (conn->addr[0] ^ key->addr[0])
+               | (conn->addr[1] ^ key->addr[1])
+               | (conn->addr[2] ^ key->addr[2])
+               | (conn->addr[3] ^ key->addr[3]))
+            continue;
+        if (*(const volatile __u8 *)&conn->live)
             return found;
+        hidden = XF_CONN_HIDDEN;
     }
-    return 0;
+    return hidden;
 }
 
-/* The index of the connection that 'key' names, 0 = none. */
+/* The index of the connection that 'key' names, 0 = none, or XF_CONN_HIDDEN. */
 static __always_inline __u32
 find_connection(const struct xf_conn_key *key)
 {
@@ -227,9 +234,11 @@ find_connection(const struct xf_conn_key *key)
         return 0;
     if (*(const volatile __u16 *)&bucket->used)
         found = probe_connections(key, index, signature);
-    if (!found && *(const volatile __u16 *)&bucket->overflow)
+    if ((!found || found == XF_CONN_HIDDEN)
+        && *(const volatile __u16 *)&bucket->overflow)
         found = probe_connections(key, xf_hash_bucket2(hash)
-                                           & xf_conn_bucket_mask, signature);
+                                           & xf_conn_bucket_mask, signature)
+                ?: found;
     return found;
 }
 
@@ -291,6 +300,18 @@ is_far_out(const struct xf_segment *s, __u16 flags,
     return end != s->seq && (ahead > XF_FAR_OUT || behind > XF_FAR_OUT);
 }
 
+/* Flags that OVS finds invalid whatever the numbers and the state are
+ * (tcp_invalid_flags()), so nothing need wait for such a segment. */
+static __always_inline bool
+has_invalid_flags(__u16 flags)
+{
+    if (flags & XF_TCP_SYN ? flags & (XF_TCP_RST | XF_TCP_FIN)
+                           : !(flags & (XF_TCP_ACK | XF_TCP_RST)))
+        return true;
+    return !(flags & XF_TCP_ACK)
+           && flags & (XF_TCP_FIN | XF_TCP_PSH | XF_TCP_URG);
+}
+
 /* May a packet of this connection pass without OVS having seen it?  Returns
  * XF_PARSED or an enum xf_miss. */
 static __always_inline int
@@ -304,6 +325,8 @@ judge(const struct xf_plan *plan, __u32 index, const struct xf_conn *conn,
 
     if (!self || !other)
         return XF_MISS_INTERNAL;
+    if (conn->proto == IPPROTO_TCP && has_invalid_flags(flags))
+        return XF_MISS_CT_PACKET;
     if (conn->proto == IPPROTO_TCP
         && ((flags & (XF_TCP_SYN | XF_TCP_FIN | XF_TCP_RST))
             || !(flags & XF_TCP_ACK)))
@@ -516,8 +539,10 @@ track(struct xdp_md *ctx, const struct xf_packet *p, struct xf_plan *plan,
     make_conn_key(&plan->conn_key, key, p->cls, ports, ct->zone, natted);
     complete = is_complete(settings, ct->zone);
     index = find_connection(&plan->conn_key);
-    if (!index)
-        return complete ? track_unknown(plan, p->cls, ct) : XF_MISS_CT_UNKNOWN;
+    if (!index && complete)
+        return track_unknown(plan, p->cls, ct);
+    if (!index || index == XF_CONN_HIDDEN)
+        return XF_MISS_CT_UNKNOWN;
     index ^= natted;                 /* initial_conn_lookup(). */
     return track_known(plan, index, ct, settings, false);
 }

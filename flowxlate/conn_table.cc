@@ -8,6 +8,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <new>
 
 #include "buckets.h"
 #include "shared_words.h"
@@ -104,7 +105,7 @@ void ConnTable::write_settings(const ovs_offload_ct_settings &s) {
     uint32_t bits = 0;
     if (is_open_ && !conflict_) {
         bits = XF_CT_OPEN | (s.tcp_seq_chk ? XF_CT_WINDOWS : 0)
-             | (s.expects ? XF_CT_EXPECTS : 0);
+             | (s.expects || forgot_ ? XF_CT_EXPECTS : 0);
     }
     publish(mem_.settings[0].ct, bits);
 }
@@ -119,7 +120,7 @@ int ConnTable::open(const ovs_offload_ct_settings &s) {
 
 void ConnTable::close() {
     MutexLock lock(mutex_);
-    is_open_ = false;
+    is_open_ = forgot_ = false;
     write_settings({});
     for (uint32_t slot = 1; slot < mem_.conns.size() / 2; slot++) {
         if (generations_[slot] & 1) {
@@ -174,14 +175,24 @@ int ConnTable::put(const ovs_offload_ct &c, uint64_t *handle) {
         return 0;
     }
     const uint64_t birth = ++last_birth_;
-    if (!place(c, birth, handle)) {
-        *handle = kUnplaced | birth;
-        unplaced_.emplace(*handle, Unplaced{c.zone, birth});
+    return place(c, birth, handle) ? 0 : put_unplaced(c, birth, handle);
+}
+
+// OVS goes on with the connection in any case.
+int ConnTable::put_unplaced(const ovs_offload_ct &c, uint64_t birth,
+                            uint64_t *handle) {
+    try {
         count_unplaced(c.zone, 1);
+        unplaced_.emplace(kUnplaced | birth, Unplaced{c.zone, birth});
+        *handle = kUnplaced | birth;
         hide(tuples_of(c, 0));
         hide(tuples_of(c, 1));
+        return 0;
+    } catch (const std::bad_alloc &) {
+        forgot_ = true;
+        publish(mem_.settings[0].ct, mem_.settings[0].ct | XF_CT_EXPECTS);
+        return ENOMEM;
     }
-    return 0;
 }
 
 void ConnTable::forget_unplaced(uint64_t handle) {
@@ -440,14 +451,19 @@ ConnTable::Figures ConnTable::figures() const {
 }
 
 std::vector<ConnTable::Shown> ConnTable::list(int zone, size_t max) const {
-    MutexLock lock(mutex_);
+    constexpr size_t kAtOnce = 256;
+    const size_t n_slots = mem_.conns.size() / 2;
     std::vector<Shown> all;
-    for (uint32_t slot = 1; slot < mem_.conns.size() / 2 && all.size() < max;
-         slot++) {
-        const auto *conn = &mem_.conns[original(slot)];
-        const auto *use = &mem_.uses[original(slot)];
-        if ((generations_[slot] & 1) && (zone < 0 || conn->zone == zone)) {
-            all.push_back({{conn[0], conn[1]}, {use[0], use[1]}});
+    all.reserve(std::min(max, n_slots));
+    for (size_t begin = 0; begin < n_slots; begin += kAtOnce) {
+        const size_t end = std::min(begin + kAtOnce, n_slots);
+        MutexLock lock(mutex_);
+        for (size_t slot = begin; slot < end && all.size() < max; slot++) {
+            const auto *conn = &mem_.conns[2 * slot];
+            const auto *use = &mem_.uses[2 * slot];
+            if ((generations_[slot] & 1) && (zone < 0 || conn->zone == zone)) {
+                all.push_back({{conn[0], conn[1]}, {use[0], use[1]}});
+            }
         }
     }
     return all;

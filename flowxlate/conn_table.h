@@ -91,7 +91,8 @@ public:
     Figures figures() const EXCLUDES(mutex_);
 
     // Shows each connection of a zone, or of all if that is negative, in the
-    // order of the slots.  What is shown is copied before.
+    // order of the slots.  What is shown is copied before, some at a time:
+    // OVS waits for the lock.
     struct Shown {
         xf_conn dir[2];
         xf_conn_use use[2];
@@ -100,6 +101,8 @@ public:
 
 private:
     void write_settings(const ovs_offload_ct_settings &) REQUIRES(mutex_);
+    int put_unplaced(const ovs_offload_ct &, uint64_t birth, uint64_t *handle)
+        REQUIRES(mutex_);
     bool place(const ovs_offload_ct &, uint64_t birth, uint64_t *handle)
         REQUIRES(mutex_);
     void fill(uint32_t slot, const ovs_offload_ct &) REQUIRES(mutex_);
@@ -130,6 +133,9 @@ private:
     bool conflict_ GUARDED_BY(mutex_) = false;
     std::vector<uint32_t> free_ GUARDED_BY(mutex_), retired_
         GUARDED_BY(mutex_);
+    // There was no memory to take note of a connection: until close() "there
+    // is no such connection" is not said of any.
+    bool forgot_ GUARDED_BY(mutex_) = false;
     // Those without a slot, by handle; slots of those that cannot be found for
     // such a one; how many of both are in a zone.
     struct Unplaced {

@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <map>
 
+#include "tests/unit/alloc.h"
 #include "tests/unit/conns.h"
 #include "tests/unit/tables.h"
 
@@ -528,6 +529,30 @@ TEST_F(ConnTables, Full) {
     conns_.table.close();  // All the others.
     ASSERT_EQ(conns_.table.open(kStrict), 0);
     EXPECT_EQ(conns_.put(c, unplaced), 0u) << "put after close";
+}
+
+// OVS goes on with a connection of which there is no memory to take note, so
+// the program must not say of any packet that there is none.
+TEST_F(ConnTables, FullWithoutMemory) {
+    size_t n_failed = 0;
+    for (int error = ENOMEM; error; n_failed++) {
+        conns_.table.close();
+        conns_.reclaim();
+        ASSERT_EQ(conns_.table.open(kStrict), 0);
+        fill_up();
+        uint64_t handle = 0;
+        {
+            FailAllocation fail(n_failed + 1);
+            error = conns_.table.put(connection(1, 10 + n_failed), &handle);
+        }
+        const bool says_new = !(conns_.settings[0].ct & XF_CT_EXPECTS);
+        EXPECT_EQ(error, says_new ? 0 : ENOMEM);
+        conns_.table.set(kStrict);
+        EXPECT_EQ(says_new, !(conns_.settings[0].ct & XF_CT_EXPECTS))
+            << "until it is closed";
+        conns_.table.del(handle);
+    }
+    EXPECT_GT(n_failed, 2u);
 }
 
 TEST_F(ConnTables, RoomComes) {

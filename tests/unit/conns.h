@@ -92,6 +92,8 @@ public:
     uint64_t put(const ovs_offload_ct &c, uint64_t handle = 0) {
         return table.put(c, &handle) ? 0 : handle;
     }
+    // XF_CONN_HIDDEN: only such that OVS does not find, or not yet.
+    static constexpr uint32_t kHidden = ~0U;
     // The index that such a packet finds; 0 = none.
     uint32_t find(const ovs_offload_ct &c, int d) {
         return find(key_of(c, d));
@@ -101,8 +103,10 @@ public:
             xf_conn_hash(&key, reinterpret_cast<__u64 *>(secret_.data()));
         xf_bucket &first = bucket(xf_hash_bucket1(hash));
         uint32_t found = probe(first, key, hash);
-        if (!found && load(first.overflow)) {
-            found = probe(bucket(xf_hash_bucket2(hash)), key, hash);
+        if ((!found || found == kHidden) && load(first.overflow)) {
+            const uint32_t second =
+                probe(bucket(xf_hash_bucket2(hash)), key, hash);
+            found = second ? second : found;
         }
         return found;
     }
@@ -111,8 +115,9 @@ public:
         return original && original % 2 == 0 && find(c, 1) == original + 1;
     }
     bool finds_none(const ovs_offload_ct &c) {
-        return !find(c, 0) && !find(c, 1);
+        return is_none(find(c, 0)) && is_none(find(c, 1));
     }
+    static bool is_none(uint32_t index) { return !index || index == kHidden; }
     // A packet of direction 'd' is executed.
     void execute(const ovs_offload_ct &c, int d, uint64_t now) {
         store(uses[find(c, d)].used_ms, now);
@@ -175,18 +180,21 @@ private:
     }
 
     uint32_t probe(xf_bucket &b, const xf_conn_key &key, uint64_t hash) {
+        uint32_t hidden = 0;
         for (uint32_t i = 0; i < XF_BUCKET_ENTRIES && i < load(b.used); i++) {
             const uint32_t entry = load(b.entry[i]), found = entry & mask();
             if (((entry ^ xf_hash_signature(hash)) & ~mask())
-                || found >= conns.size() || !load(conns[found].live)) {
+                || found >= conns.size()
+                || std::memcmp(conns[found].addr, key.addr, sizeof key.addr)
+                || std::memcmp(&conns[found].ports, &key.id, sizeof key.id)) {
                 continue;
             }
-            if (!std::memcmp(conns[found].addr, key.addr, sizeof key.addr)
-                && !std::memcmp(&conns[found].ports, &key.id, sizeof key.id)) {
+            if (load(conns[found].live)) {
                 return found;
             }
+            hidden = kHidden;
         }
-        return 0;
+        return hidden;
     }
 
 public:
