@@ -81,6 +81,9 @@ class Workshop:
                         ignore=shutil.ignore_patterns('build', '.git',
                                                       '__pycache__'))
         shutil.copytree(ovs, self.ovs, symlinks=True)
+        self.configure(tree)
+
+    def configure(self, tree):
         must(['cmake', '--preset', 'release', '-D', 'OVS_TREE=' + tree,
               '-D', 'CMAKE_CXX_FLAGS=' + NO_WARNINGS,
               '-D', 'CMAKE_C_COMPILER_LAUNCHER=ccache',
@@ -105,6 +108,7 @@ class Workshop:
             return os.path.join(self.top, fault.path)
         if not os.path.exists(self.tree):
             shutil.copytree(self.built_tree, self.tree, symlinks=True)
+            self.configure(self.tree)   # For the oracles.
         return os.path.join(self.tree, fault.path[len(OVS):])
 
     @contextlib.contextmanager
