@@ -86,6 +86,8 @@ class Workshop:
     def configure(self, tree):
         must(['cmake', '--preset', 'release', '-D', 'OVS_TREE=' + tree,
               '-D', 'CMAKE_CXX_FLAGS=' + NO_WARNINGS,
+              '-D', 'BPFTOOL=' + os.path.join(self.top,
+                                              'tests/planted/bpftool'),
               '-D', 'CMAKE_C_COMPILER_LAUNCHER=ccache',
               '-D', 'CMAKE_CXX_COMPILER_LAUNCHER=ccache'], self.top,
              env=self.env)
