@@ -366,7 +366,7 @@ GROUPS = [
               BPF, 'CtLook/*'),
         Fault('the signature is the connection', 'bpf/conntrack.h',
               '            && *(const __u64 *)&conn->ports == key->id\n', '',
-              BPF, 'Ct*'),
+              BPF, 'CtChange.*'),
         Fault('ports are not translated', 'bpf/conntrack.h',
               '    if (conn->proto == IPPROTO_TCP '
               '|| conn->proto == IPPROTO_UDP)\n        key->word[3] = ',
