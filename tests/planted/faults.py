@@ -285,8 +285,8 @@ GROUPS = [
         Fault('it takes over though rules are missing', 'flowxlate/handover.cc',
               '        last_change_ = now;  // The flows of now will be '
               'others.\n', '', SYSTEM, 'kept-late-rules'),
-        Fault('a removed port gets what old flows send', 'flowxlate/offload.cc',
-              '    hurry_handover();  // An old flow may send to this port.\n',
+        Fault('a removed port gets what old flows send',
+              'flowxlate/persistence.cc', '            handover_.hurry();\n',
               '', SYSTEM, 'kept-port-removed'),
     ]),
     Group('Invariant 8, nothing foreign is broken', [
