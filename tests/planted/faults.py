@@ -299,12 +299,14 @@ GROUPS = [
     Group('Connections', [
         Fault('TCP\'s window is not looked at', 'bpf/conntrack.h',
               '    if (conn->proto == IPPROTO_TCP '
-              '&& (settings & XF_CT_WINDOWS)\n        && !is_in_window(', '    if (false && !is_in_window(',
+              '&& (settings & XF_CT_WINDOWS)\n        && !is_in_window(',
+              '    if (false && !is_in_window(',
               BPF, 'CtWindow.*'),
         Fault('TCP\'s window is not looked at',
               'bpf/conntrack.h',
               '    if (conn->proto == IPPROTO_TCP '
-              '&& (settings & XF_CT_WINDOWS)\n        && !is_in_window(', '    if (false && !is_in_window(',
+              '&& (settings & XF_CT_WINDOWS)\n        && !is_in_window(',
+              '    if (false && !is_in_window(',
               CT_ORACLE, 'random'),
         Fault('the receiver\'s window is scaled as the sender\'s',
               'bpf/conntrack.h',
