@@ -481,11 +481,10 @@ GROUPS = [
         Fault('OVS does not ask for sequence numbers',
               OVS + 'lib/conntrack.c', '    conn_offload_learn(ct, conn);\n'
               '    enum', '    enum', CT_ORACLE, 'random'),
-        Fault('a connection that is to end is executed',
-              OVS + 'lib/conntrack.c',
-              '    atomic_store_relaxed(&conn->expiration, 0);\n'
-              '    conn_offload_update(ct, conn);\n',
-              '    atomic_store_relaxed(&conn->expiration, 0);\n',
+        Fault('a label that changes is not told', OVS + 'lib/conntrack.c',
+              '            conn->label = pkt->md.ct_label;\n'
+              '            conn_offload_update(ct, conn);\n',
+              '            conn->label = pkt->md.ct_label;\n',
               CT_ORACLE, 'random'),
         Fault('OVS is not told when a connection was used',
               'flowxlate/plugin.cc',
@@ -613,7 +612,7 @@ GROUPS = [
               ' tag[0].tci &= 0xff1f;\n', ORACLE, 'random'),
         Fault('a drop is passed on', 'bpf/xdp_offload.bpf.c',
               '        *action = XDP_DROP;\n', '        *action = XDP_PASS;\n',
-              BPF, 'CtLook/*'),
+              BPF, 'Match/*'),
         Fault('a drop is sent back', 'bpf/xdp_offload.bpf.c',
               '        *action = XDP_DROP;\n', '        *action = XDP_TX;\n',
               SYSTEM, 'differential'),
