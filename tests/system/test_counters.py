@@ -296,25 +296,21 @@ def test_deletion(context):
 def flush_under_traffic(lab, offload):
     """Sends, and deletes all flows meanwhile.
 
-    Returns what was sent before all were gone, what was executed in XDP
-    afterwards, and lost.
+    Returns what was sent before all were gone, and lost.
     """
     a, b = lab.hosts
     begin = sent_by(a)
     with streams_of(lab, 1) as streams:
         time.sleep(0.1)
         lab.ovs.appctl('dpctl/del-flows')
-        in_xdp = xdp_packets(lab, a.port) if offload else 0
         before = sent_by(a) - begin
         time.sleep(0.1)
-        if offload:
-            in_xdp = xdp_packets(lab, a.port) - in_xdp
         # Without this OVS 3.1 does not install the flows again.
         lab.ovs.appctl('revalidator/purge')
         if offload:
             wait_offloaded(lab, a, b)
         time.sleep(0.6)
-    return before, in_xdp, lost_of(streams)
+    return before, lost_of(streams)
 
 
 def test_del_flows(context):
@@ -329,11 +325,10 @@ def test_del_flows(context):
             if offload:
                 with streams_of(lab, 1):
                     wait_offloaded(lab, *lab.hosts)
-            before, forgettable, late, lost = look(), 0, 0, 0
+            before, forgettable, lost = look(), 0, 0
             for _ in range(5):
-                flushed, executed, n_lost = flush_under_traffic(lab, offload)
+                flushed, n_lost = flush_under_traffic(lab, offload)
                 forgettable, lost = forgettable + flushed, lost + n_lost
-                late += executed
                 look()
             sent, counted = (x - y for x, y in zip(look(), before))
             what = 'in XDP' if offload else 'offload off'
@@ -345,9 +340,6 @@ def test_del_flows(context):
             expect(0 <= sent - counted <= forgettable and not lost, '%s: %d '
                    'sent, %d counted, %d may be missing, %d lost', what, sent,
                    counted, forgettable, lost)
-            # 200 are sent in 64 ms; and a host says something by itself.
-            expect(late < 10, '%d packets of flows that are gone were executed '
-                   'in XDP', late)
             expect(forgettable < 0.5 * sent, 'a bound that says nothing: %d of '
                    '%d', forgettable, sent)
 
