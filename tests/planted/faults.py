@@ -22,7 +22,7 @@ class Fault:
     new: str
     suite: str
     test: str           # What must fail.
-    skip: str = ''      # Why it cannot be tried here.
+    skip: str = ''      # Why it is not tried here.
 
 
 @dataclasses.dataclass
@@ -154,7 +154,7 @@ GROUPS = [
               '        dp_netdev_flow_plugin_del(netdev_flow);\n    }\n\n'
               '    ovs_mutex_lock', '    }\n\n    ovs_mutex_lock',
               SYSTEM, 'counters-del-flows',
-              skip='was planted and not seen: flows go 64 ms later at most, which on '
+              skip='planted, and not seen: flows go 64 ms later at most, which on '
               'a busy machine is within what OVS may forget'),
         Fault('get-flow shows one of a flow\'s copies',
               OVS + 'lib/dpif-netdev.c',
@@ -572,7 +572,7 @@ GROUPS = [
         Fault('a port that is moved to another bridge is refused for ever',
               'ovs-plugin/netdev-offload-plugin-system.c', '', '',
               SYSTEM, 'kernel-move-port',
-              skip='kernel datapath: its tests run in emulated machines only'),
+              skip='not tried: kernel datapath, whose tests run in emulated machines'),
     ]),
     Group('What operators see', [
         Fault('explain leaves out flows that wait', 'flowxlate/explain.cc',

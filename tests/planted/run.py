@@ -242,7 +242,7 @@ def tables(seen):
                   '| fault | in | test | seen |', '|---|---|---|---|']
         lines += ['| %s | `%s` | %s `%s` | %s |' % (
             *key(fault), fault.test.replace('|', '\\|'),
-            'not tried: ' + fault.skip if fault.skip
+            fault.skip if fault.skip
             else seen.get(key(fault), NOT_YET)) for fault in group.faults]
     return '\n'.join(lines) + '\n'
 
