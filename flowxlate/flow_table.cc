@@ -31,6 +31,11 @@ xf_rewrite stored(xf_rewrite r) {
     return r;
 }
 
+bool tracks(const xf_rewrite &r) {
+    return std::ranges::any_of(
+        r.ct, [](auto &step) { return (step.flags & XF_CT_TRACK) != 0; });
+}
+
 uint32_t segments_of(const std::array<uint64_t, XF_KEY_WORDS> &mask) {
     uint32_t segments = 0;
     for (uint32_t i = 0; i < XF_KEY_WORDS; i++) {
@@ -49,6 +54,7 @@ FlowStats &FlowStats::operator+=(const FlowStats &o) {
     used = std::max(used, o.used);
     tcp_flags |= o.tcp_flags;
     dropped += o.dropped;
+    tracked += o.tracked;
     return *this;
 }
 
@@ -399,12 +405,16 @@ FlowStats FlowTable::stats(FlowSlot slot) const {
             continue;
         }
         auto &s = mem_.stats[cpu * mem_.flows.size() + index(slot)];
-        sum += {peek(s.packets), peek(s.bytes), peek(s.used),
-                static_cast<uint16_t>(peek(s.tcp_flags)), 0};
+        sum += {peek(s.packets),
+                peek(s.bytes),
+                peek(s.used),
+                static_cast<uint16_t>(peek(s.tcp_flags)),
+                0,
+                0};
     }
-    if (mem_.flows[index(slot)].action.verdict == XF_DROP) {
-        sum.dropped = sum.packets;
-    }
+    const xf_action &action = mem_.flows[index(slot)].action;
+    sum.dropped = action.verdict == XF_DROP ? sum.packets : 0;
+    sum.tracked = tracks(mem_.rewrites[action.rewrite]) ? sum.packets : 0;
     return sum;
 }
 

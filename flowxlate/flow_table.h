@@ -89,6 +89,7 @@ struct FlowStats {
     uint64_t used = 0;       // The kernel's jiffies (clock.h), 0 = never.
     uint16_t tcp_flags = 0;  // Host order.
     uint64_t dropped = 0;    // Of 'packets', those that the flow has dropped.
+    uint64_t tracked = 0;    // The same for ct().
 
     FlowStats &operator+=(const FlowStats &);
 };

@@ -170,8 +170,8 @@ std::string Offload::show() {
     }
     append(&s,
            "since start: flows put in XDP:%" PRIu64 ", packets:%" PRIu64
-           ", bytes:%" PRIu64 "\n",
-           flows_->n_placed(), all.packets, all.bytes);
+           ", bytes:%" PRIu64 ", by ct():%" PRIu64 "\n",
+           flows_->n_placed(), all.packets, all.bytes, all.tracked);
     append(&s, "flows refused: %" PRIu64 " (xdp-offload/rejects says why)\n",
            refused_.total());
     show_unexecuted(view, &s);

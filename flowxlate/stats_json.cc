@@ -33,7 +33,8 @@ bool is_looked_up(int reason) {
 Json to_object(const FlowStats &s) {
     return {{"packets", s.packets},
             {"bytes", s.bytes},
-            {"dropped_packets", s.dropped}};
+            {"dropped_packets", s.dropped},
+            {"tracked_packets", s.tracked}};
 }
 
 Json to_object(const PortStats &p) {

@@ -69,13 +69,21 @@ match_missing_tag(struct flow_wildcards *wc)
     }
 }
 
+/* OVS's texts leave out what is not matched. */
+static bool
+is_read(enum odp_key_fitness fitness)
+{
+    return fitness == ODP_FIT_PERFECT || fitness == ODP_FIT_TOO_LITTLE;
+}
+
 /* Parses a match as dpif_netdev_flow_put() does. */
 static bool
 parse_match(const struct ofpbuf *key, const struct ofpbuf *mask,
             struct flow *flow, struct flow_wildcards *wc)
 {
-    if (odp_flow_key_to_flow(key->data, key->size, flow, NULL)
-        || odp_flow_key_to_mask(mask->data, mask->size, wc, flow, NULL)
+    if (!is_read(odp_flow_key_to_flow(key->data, key->size, flow, NULL))
+        || !is_read(odp_flow_key_to_mask(mask->data, mask->size, wc, flow,
+                                         NULL))
         || wc->masks.in_port.odp_port != ODPP_NONE) {
         return false;
     }
@@ -98,6 +106,25 @@ put_action(const char *text, struct ofpbuf *actions)
     }
     nl_msg_put_unspec(actions, OVS_ACTION_ATTR_HASH, &hash, sizeof hash);
     return 0;
+}
+
+/* Changes OVS's own actions to what a plugin gets, as put_actions() of the glue
+ * does. */
+static void
+hide_private(struct ofpbuf *actions)
+{
+    struct nlattr *a = actions->data;
+    size_t left;
+
+    if (actions->size && nl_attr_type(a) == OVS_ACTION_ATTR_DROP
+        && NLA_ALIGN(a->nla_len) >= actions->size) {
+        ofpbuf_clear(actions);
+    }
+    NL_ATTR_FOR_EACH_UNSAFE (a, left, actions->data, actions->size) {
+        if (nl_attr_type(a) >= OVS_ACTION_ATTR_TUNNEL_PUSH) {
+            a->nla_type = OVS_OFFLOAD_ACTION_PRIVATE;
+        }
+    }
 }
 
 static bool
@@ -160,6 +187,7 @@ create(const struct flow *flow, const struct flow_wildcards *wc,
     for (size_t i = 0; i < n_actions && ok; i++) {
         ok = !put_action(actions[i], &list);
     }
+    hide_private(&list);
     netdev_offload_plugin_put_match(flow, &wc->masks, &abi_key, &abi_mask);
     memcpy(&f->key, flow, sizeof *flow);
     memcpy(&f->mask, &wc->masks, sizeof wc->masks);

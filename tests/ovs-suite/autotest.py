@@ -49,7 +49,8 @@ class Result:
     reason: str = ''            # Why it is not 'ok'.
     log: str = ''               # Of a test that failed: its end.
     flows: int = 0              # Put in XDP.
-    packets: int = 0            # Executed there.
+    packets: int = 0            # Executed there,
+    tracked: int = 0            # and of these, by flows with ct().
     refused: dict = dataclasses.field(default_factory=dict)  # By reason.
 
 
@@ -211,10 +212,12 @@ def read_report(path, result):
             sections[title] = text
     for title, text in sections.items():
         if title.startswith('xdp-offload/show'):
-            if m := re.search(r'flows put in XDP:(\d+), packets:(\d+)', text):
+            if m := re.search(r'flows put in XDP:(\d+), packets:(\d+),.*'
+                              r' by ct\(\):(\d+)', text):
                 in_use = True
                 result.flows += int(m[1])
                 result.packets += int(m[2])
+                result.tracked += int(m[3])
         elif title.startswith('xdp-offload/rejects'):
             for reason, n in re.findall(r'^(\S+/\S+): (\d+)', text,
                                         re.MULTILINE):

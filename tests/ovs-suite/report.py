@@ -61,10 +61,12 @@ def summary(outcomes):
     text = '''
 %d passed both ways, %d only without the offload, %d cannot run here.
 With the offload %d flows were put in XDP, and %d packets were executed there,
-in %d of the %d tests that can run here.  These flows were refused and stayed in
-OVS:
+in %d of the %d tests that can run here; of these packets %d by flows with ct(), in
+%d tests.  A packet counts for each flow that it hits.  These flows were refused and
+stayed in OVS:
 ''' % (*counts(outcomes), sum(r.flows for r in ran),
-       sum(r.packets for r in ran), sum(r.packets > 0 for r in ran), len(ran))
+       sum(r.packets for r in ran), sum(r.packets > 0 for r in ran), len(ran),
+       sum(r.tracked for r in ran), sum(r.tracked > 0 for r in ran))
     return text + '\n' + table(('reason', 'flows'), refused.most_common())
 
 
@@ -73,9 +75,10 @@ def document(outcomes):
     cannot = [o for o in outcomes if o.verdict == 'skipped']
     parts = [HEAD, summary(outcomes), '\n\n## Tests\n\n', table(
         ('test', 'name', 'without', 'with', 'flows put in XDP',
-         'packets in XDP', 'flows refused', 'other attempts'),
+         'packets in XDP', 'by ct()', 'flows refused', 'other attempts'),
         [(o.test.number, o.test.name, o.without.verdict, o.offloaded.verdict,
-          o.offloaded.flows, o.offloaded.packets, o.refused, o.note)
+          o.offloaded.flows, o.offloaded.packets, o.offloaded.tracked, o.refused,
+          o.note)
          for o in ran])]
     parts += ['\n\n## Tests that cannot run here\n\n', table(
         ('test', 'name', 'without', 'with', 'why', 'other attempts'),

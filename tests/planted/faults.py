@@ -10,6 +10,7 @@ import sys
 
 UNIT, BPF, COST = 'unit', 'bpf', 'cost'         # GoogleTest, by suite or test.
 SYSTEM, ORACLE, CT_ORACLE = 'system', 'oracle', 'ct-oracle'
+FLOWS = 'flows'                                 # GoogleTest, too.
 # A file of Open vSwitch, as our patches and glue have made it.
 OVS = 'ovs:'
 
@@ -635,6 +636,61 @@ GROUPS = [
               '    plugin = dp_netdev_flow_plugin_del(netdev_flow);\n'
               '    ovs_mutex_unlock(&pmd->flow_mutex);\n',
               SYSTEM, 'slow-plugin'),
+    ]),
+    Group('Flows of real networks', [
+        Fault('a ct() that commits is refused', 'flowxlate/actions.cc',
+              '                    step->flags |= XF_CT_COMMIT;\n'
+              '                    break;',
+              '                    return unsupported("ct");',
+              FLOWS, 'RealFlows.ThoseOfEstablishedPacketsAreExecuted'),
+        Fault('a ct() that translates is refused', 'flowxlate/actions.cc',
+              '                    step->flags |= XF_CT_NAT;\n'
+              '                    break;',
+              '                    return unsupported("ct");',
+              FLOWS, 'RealFlows.ThoseOfEstablishedPacketsAreExecuted'),
+        Fault('a flow has one ct() at most', 'flowxlate/actions.cc',
+              'if (n_ct_ == XF_MAX_CT_STEPS) {', 'if (n_ct_ == 1) {',
+              FLOWS, 'RealFlows.*'),
+        Fault('ct_clear is refused', 'flowxlate/actions.cc',
+              '                return ct_clear();',
+              '                return unsupported("ct_clear");',
+              FLOWS, 'RealFlows.*'),
+        Fault('a ct_clear before a ct() is passed over',
+              'flowxlate/actions.cc',
+              '            step.flags |= XF_CT_CLEAR;\n', '',
+              FLOWS, 'RealFlows.AllThatConnectionsAreAskedForIsDone'),
+        Fault('a ct() that commits only tracks', 'flowxlate/actions.cc',
+              '                    step->flags |= XF_CT_COMMIT;\n', '',
+              FLOWS, 'RealFlows.AllThatConnectionsAreAskedForIsDone'),
+        Fault('nothing is set before a ct()', 'flowxlate/actions.cc',
+              '            return unsupported("after_output");\n        }\n'
+              '        // What these',
+              '            return unsupported("after_output");\n        }\n'
+              '        if (a.type == OVS_ACTION_ATTR_CT\n'
+              '            && out_.rewrite.mask[1]) {\n'
+              '            return unsupported("set_after_ct");\n        }\n'
+              '        // What these', FLOWS, 'RealFlows.*'),
+        Fault('a match of ct_label is refused', 'flowxlate/fields.cc',
+              '    {"ct_labels", OVS_KEY_ATTR_CT_LABELS, 0, 16, '
+              'IN_KEY(ct_label), kIp},\n', '', FLOWS, 'RealFlows.*'),
+        Fault('ct_mark is matched in IPv4 only', 'flowxlate/fields.cc',
+              'IN_KEY(ct_mark), kIp}', 'IN_KEY(ct_mark), kIpv4}',
+              FLOWS, 'RealFlows.*'),
+        Fault('the match of a tunnel is passed over', 'flowxlate/match.cc',
+              'if (type == OVS_KEY_ATTR_TUNNEL && key.empty()) {',
+              'if (type == OVS_KEY_ATTR_TUNNEL) {', FLOWS, 'RealFlows.*'),
+        Fault('a packet is put into a tunnel by passing over it',
+              'flowxlate/actions.cc',
+              'return unsupported("ovs_private");', 'return {};',
+              FLOWS, 'RealFlows.*'),
+        Fault('OVS\'s hash of the first packets is taken for the symmetric one',
+              'flowxlate/actions.cc',
+              'if (hash.hash_alg != kHashAlgSymL4) {',
+              'if (hash.hash_alg > kHashAlgSymL4) {', FLOWS, 'RealFlows.*'),
+        Fault('a reason that the document does not have',
+              'flowxlate/actions.cc',
+              '{"meter", false,', '{"meters", false,', FLOWS,
+              'RealFlows.ReasonsAreDocumented'),
     ]),
 ]
 

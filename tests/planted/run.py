@@ -10,8 +10,8 @@ test is run and must fail, and the fault is taken out again.  Before all that th
 must pass without faults.  Needs root, as the tests do.
 
 --ovs   made by ovs-plugin/build-ovs
---tree  made by ovs-plugin/build-ovs --tree: faults in Open vSwitch's own sources, and
-        the oracle
+--tree  made by ovs-plugin/build-ovs --tree: faults in Open vSwitch's own sources, the
+        oracle, and the flows of real networks
 --only  faults with this in what they are, in their file or in their test
 --not-yet    those that docs/planted-faults.md has not seen yet
 --write-doc  notes there what was seen, after each fault
@@ -26,7 +26,7 @@ import sys
 import tempfile
 import time
 
-from faults import (BPF, COST, CT_ORACLE, GROUPS, ORACLE, OVS, SYSTEM,
+from faults import (BPF, COST, CT_ORACLE, FLOWS, GROUPS, ORACLE, OVS, SYSTEM,
                     UNIT)
 
 TOP = os.path.realpath(os.path.join(os.path.dirname(__file__), '..', '..'))
@@ -34,10 +34,10 @@ DOCUMENT = 'docs/planted-faults.md'
 NOT_YET = 'not yet'
 BUILD = 'build/release'
 TARGETS = {UNIT: ['unit_tests'], BPF: ['bpf_tests'], COST: ['cost_tests'],
-           ORACLE: ['oracle'], CT_ORACLE: ['ct_oracle'],
+           ORACLE: ['oracle'], CT_ORACLE: ['ct_oracle'], FLOWS: ['real_flows'],
            SYSTEM: ['ovs-offload-xdp', 'traffic']}
 GTEST = {UNIT: 'tests/unit/unit_tests', BPF: 'tests/bpf/bpf_tests',
-         COST: 'tests/bench/cost_tests'}
+         COST: 'tests/bench/cost_tests', FLOWS: 'tests/flows/real_flows'}
 TIMEOUT = 600                   # Seconds for a test.
 ORACLE_PACKETS = '300000'
 ORACLE_SEED = '1'               # The same flows and packets each time.

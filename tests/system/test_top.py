@@ -64,7 +64,7 @@ def look(now_ms, start_ms=0, ports=(), flows=(), since_ms=0, drivers=None):
     def port(name, packets, searches=0):
         return {'name': name, 'passed': {'no-flow': 0},
                 'executed': {'packets': packets, 'bytes': 100 * packets,
-                             'dropped_packets': 0},
+                             'dropped_packets': 0, 'tracked_packets': 0},
                 'flow_cache': {'lookups': packets, 'searches': searches}}
 
     return types.SimpleNamespace(

@@ -670,6 +670,29 @@ TEST(FlowTable, StatsOfDroppingFlows) {
     EXPECT_EQ(sum.dropped, 7u);
 }
 
+// A flow knows what ct() has handled.  ct_clear alone looks for no connection.
+TEST(FlowTable, StatsOfTrackingFlows) {
+    Tables t;
+    const Megaflow m{XF_CLASS_L2, 0, 1};
+    FlowAction clears(output_to(5)), tracks(output_to(5));
+    clears.rewrite.ct[0].flags = XF_CT_CLEAR;
+    tracks.rewrite.ct[0].flags = XF_CT_CLEAR;
+    tracks.rewrite.ct[1].flags = XF_CT_TRACK;
+    FlowSlot slot;
+    ASSERT_EQ(put(&t, m, 5, &slot), "");
+    FlowStats sum;
+    for (const auto &[action, tracked] :
+         {std::pair{clears, 0u}, {tracks, 3u}, {clears, 0u}}) {
+        ASSERT_FALSE(t.table.replace(&slot, action));
+        t.stats(0, slot) = {1, 60, 123, 0};
+        t.stats(1, slot) = {2, 120, 124, 0};
+        EXPECT_EQ(t.table.stats(slot).tracked, tracked);
+        sum += t.table.stats(slot);
+    }
+    EXPECT_EQ(sum.packets, 9u);
+    EXPECT_EQ(sum.tracked, 3u);
+}
+
 TEST(FlowTable, InsertStartsWithZeroStats) {
     Tables t({.flows = 2, .cpus = 4});
     FlowSlot slot;

@@ -29,7 +29,7 @@ Stats some_stats() {
     port.enters = true;
     port.flows = 2;
     port.waiting = 1;
-    port.executed = {10, 1000, 5, 0, 3};
+    port.executed = {10, 1000, 5, 0, 3, 4};
     port.passed[XF_MISS_NO_FLOW] = 7;
     port.passed[XF_MISS_TRUNCATED] = 100;
     port.searches = 8;
@@ -39,7 +39,7 @@ Stats some_stats() {
     s.ports = {port};
     s.tables.flows = 2;
     s.tables.masks_by_class[XF_CLASS_IPV6] = 1;
-    s.executed = {UINT64_MAX, 1ULL << 53, 0, 0, 1};
+    s.executed = {UINT64_MAX, 1ULL << 53, 0, 0, 1, 2};
     s.placed = 3;
     s.refused = {{"table/masks", 5}};
     return s;
@@ -74,6 +74,7 @@ TEST(StatsJson, Schema) {
         {"/ports/0/executed/packets", 10},
         {"/ports/0/executed/bytes", 1000},
         {"/ports/0/executed/dropped_packets", 3},
+        {"/ports/0/executed/tracked_packets", 4},
         {"/ports/0/passed/no-flow", 7},
         {"/ports/0/passed/internal", 0},
         {"/ports/0/flow_cache/lookups", 17},
@@ -92,6 +93,7 @@ TEST(StatsJson, Schema) {
         {"/since_start/executed/packets", UINT64_MAX},  // As it is.
         {"/since_start/executed/bytes", 1ULL << 53},
         {"/since_start/executed/dropped_packets", 1},
+        {"/since_start/executed/tracked_packets", 2},
         {"/since_start/placed_flows", 3},
         {"/since_start/evicted_masks", 0},
         {"/since_start/evicted_flows", 0},

@@ -4,6 +4,8 @@
 //
 //     UPDATE_DOCS=1 build/release/tests/unit/unit_tests
 //     --gtest_filter=Supported.*
+//
+// The end of it is made by tests/flows/real_flows.cc, and left alone here.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -154,8 +156,10 @@ std::string other_attributes() {
             refused.push_back(name);
         }
     }
-    return "Zero in all packets, so a match on zero is fulfilled and any other"
-           " refused:\n"
+    return "Zero in packets that no recirculation has brought, so a match on"
+           " zero is fulfilled\nthere. Any other is refused, but for the "
+           "fields"
+           " that the table has:\n"
          + join(zero, ",\n") + ".\n\nRefused if any bit is matched:\n"
          + join(refused, ",\n") + ".\n";
 }
@@ -180,18 +184,28 @@ std::string document() {
          + kOtherFields + other_attributes();
 }
 
+constexpr const char *kOthers =
+    "\n<!-- Made by tests/flows/real_flows.cc; do not edit. -->\n";
+
+std::string contents() {
+    std::ifstream in(kDocument);
+    std::stringstream text;
+    text << in.rdbuf();
+    return text.str();
+}
+
 TEST(Supported, DocumentIsUpToDate) {
-    const std::string wanted = document();
+    const std::string before = contents();
+    const size_t others = before.find(kOthers);
+    const std::string wanted =
+        document() + (others == before.npos ? "" : before.substr(others));
     if (std::getenv("UPDATE_DOCS")) {
         std::ofstream out(kDocument);
         out << wanted;
         out.close();
         ASSERT_TRUE(out) << kDocument;
     }
-    std::ifstream in(kDocument);
-    std::stringstream text;
-    text << in.rdbuf();
-    EXPECT_EQ(text.str(), wanted)
+    EXPECT_EQ(contents(), wanted)
         << "docs/supported.md is not what the tables say; write it anew with\n"
            "UPDATE_DOCS=1 build/release/tests/unit/unit_tests "
            "--gtest_filter='Supported.*'";

@@ -73,6 +73,8 @@ def add_ports(metrics, ports, drivers):
              'they entered.', lambda p: p['executed']['packets']),
             ('dropped_packets', 'counter', 'Of these, packets that their flow '
              'has dropped.', lambda p: p['executed']['dropped_packets']),
+            ('tracked_packets', 'counter', 'Of these, packets that flows with '
+             'ct() have executed.', lambda p: p['executed']['tracked_packets']),
             ('flow_cache_lookups', 'counter', 'Look-ups of flows.',
              lambda p: p['flow_cache']['lookups']),
             ('flow_cache_searches', 'counter', 'Of these, those that the flow '
