@@ -12,6 +12,7 @@
 #include <cstring>
 #include <optional>
 
+#include "flowxlate/buckets.h"
 #include "flowxlate/conn_table.h"
 #include "row.h"
 #include "tests/oracle/ct_packets.h"
@@ -867,6 +868,45 @@ TEST(CtChange, IncompleteZone) {
             EXPECT_EQ(b.packets(0), asked != incomplete);
             EXPECT_EQ(b.program().misses(XF_MISS_CT_UNKNOWN), asked == incomplete);
         }
+    }
+}
+
+// Tuples with the same hash, but for what differs: here an entry of the one leads to
+// the other.
+TEST(CtChange, SignatureIsNotEnough) {
+    const struct {
+        const char *what;
+        Conn asked, other;
+    } kRows[] = {
+        {"ports", tcp(), tcp().ports(1001, 80)},
+        {"zone", tcp(), tcp().zone(2)},
+        {"protocol", udp(), tcp()},
+        {"source", tcp(), tcp().hosts(3, 2)},
+        {"destination", tcp(), tcp().hosts(1, 3)},
+        {"v6 source", tcp_6(), tcp_6().hosts(3, 2)},
+        {"v6 destination", tcp_6(), tcp_6().hosts(1, 3)},
+    };
+    for (auto &r : kRows) {
+        SCOPED_TRACE(r.what);
+        const bool v6 = r.asked.v6;
+        const CtRow row = hit("", {first({ct(1)}, v6), then(1, kNew, 1, 0, v6), then(1, kEst, 1, 0, v6)}, {r.asked, r.other}, r.asked.packet(), {});
+        Bench b(row);
+        const auto &mem = b.program().maps().connections();
+        const uint32_t mask = slot_mask(mem.conns.size());
+        auto index = [&](size_t i) { return 2 * static_cast<uint32_t>(b.handle(i)); };
+        uint32_t *entry = nullptr;
+        for (auto &bucket : mem.buckets) {
+            const auto it = std::ranges::find_if(bucket.entry, [&](uint32_t e) { return e && (e & mask) == index(0); });
+            entry = it != std::end(bucket.entry) ? it : entry;
+        }
+        ASSERT_NE(entry, nullptr);
+        const uint32_t good = *entry;
+        *entry = (good & ~mask) | index(1);
+        b.run(row.in);
+        EXPECT_EQ(b.packets(1), 1U);
+        *entry = good;
+        b.run(row.in);
+        EXPECT_EQ(b.packets(2), 1U);
     }
 }
 

@@ -436,6 +436,8 @@ TEST_F(ForeignWriter, Groups) {
          [](xf_group *g) { g->n_ports = 1; }},
         {"a port that cannot", index(kGroup),
          [](xf_group *g) { g->port[1] = index(kDown); }},
+        {"the last of several, which cannot", index(kGroup),
+         [](xf_group *g) { g->port[g->n_ports++] = index(kDown); }},
         {"a port out of bounds", index(kGroup),
          [](xf_group *g) { g->port[1] = 0xffff; }},
         {"more than there is room for", index(kGroup),

@@ -48,7 +48,7 @@ public:
                 ",mark=0x5/0xffffffff"};
             s += r_.pick(kMarks);
         }
-        if (r_.percent(25)) {
+        if (r_.percent(50)) {
             static constexpr const char *kLabels[] = {
                 ",label=0x1/0x1", ",label=0/0x1",
                 ",label=0x10000000000000000/0x30000000000000000"};

@@ -70,6 +70,8 @@ def parse_args():
     parser.add_argument('--filter', metavar='SUBSTRING', action='append',
                         help='run the tests with this in their name; may be '
                         'repeated')
+    parser.add_argument('--test', metavar='NAME', action='append',
+                        help='run the test of that name; may be repeated')
     parser.add_argument('--nightly', action='store_true',
                         help='also those that take long')
     parser.add_argument('--list', action='store_true',
@@ -78,6 +80,13 @@ def parse_args():
     if not args.list and not (args.ovs and args.plugin):
         parser.error('--ovs and --plugin are needed')
     return args
+
+
+def is_chosen(args, name):
+    if args.filter or args.test:
+        return (name in (args.test or ())
+                or any(part in name for part in args.filter or ()))
+    return args.nightly or name not in NIGHTLY
 
 
 def run_test(number, name, function, context):
@@ -135,18 +144,17 @@ def main():
     context = Context(os.path.abspath(args.ovs), os.path.abspath(args.plugin))
     context.had_xdp = 'xdp' in run('ip', '-d', 'link')
     chosen = [(number, *test) for number, test in numbered
-              if any(part in test[0] for part in args.filter or ('',))
-              and (args.nightly or args.filter or test[0] not in NIGHTLY)]
+              if is_chosen(args, test[0])]
     if not chosen:
-        sys.exit('run_tests.py: no test has that in its name: '
-                 + ', '.join(args.filter))
+        sys.exit('run_tests.py: no test has that name, or that in it: '
+                 + ', '.join((args.filter or []) + (args.test or [])))
     chosen.append((len(TESTS) + 1, 'nothing-left', test_nothing_left))
     results = [run_test(*test, context) for test in chosen]
     skipped = [name for (_, name, _), result in zip(chosen, results)
                if result == 'skipped']
     if skipped:
         print(skips.summary(skipped))
-    if not args.nightly and not args.filter:
+    if not (args.nightly or args.filter or args.test):
         print('left to "tests/run nightly": ' + ', '.join(NIGHTLY))
     print('%d passed, %d failed, %d skipped' % tuple(
         results.count(r) for r in ('passed', 'failed', 'skipped')))

@@ -60,13 +60,13 @@ class Impostor:
 
 
 @contextlib.contextmanager
-def firewall(context, rules):
+def firewall(context, rules, offload=True):
     """(lab, ExitStack) with three hosts."""
     if os.cpu_count() < 2:
         raise Skipped('needs two CPUs')
     config = ['pmd-cpu-mask=0x2',
               'xdp-offload-max-connections=%d' % MAX_CONNECTIONS]
-    with context.lab(hosts=3, config=config) as lab, \
+    with context.lab(hosts=3, config=config, offload=offload) as lab, \
             contextlib.ExitStack() as stack:
         ports = {n: lab.ovs.of_port(h.port) for n, h in zip('abc', lab.hosts)}
         lab.ovs.ofctl('del-flows', 'br0')
@@ -216,7 +216,81 @@ def test_forged(context):
                and 'ESTABLISHED' in text, 'dump-conntrack: %s', text)
 
 
+class Talk:
+    """A connection of UDP from a to b, in which both say something in turn."""
+
+    INTERVAL = 0.05
+
+    def __init__(self, stack, lab, a, b):
+        self.lab, self.a, self.b = lab, a, b
+        self.there = stack.enter_context(contextlib.closing(a.raw_socket()))
+        self.back = stack.enter_context(contextlib.closing(b.raw_socket()))
+
+    def use(self, seconds=3 * INTERVAL):
+        """Returns how many of the packets OVS has seen."""
+        before = self.n_in_ovs()
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self.there.send(udp_frame(self.a, self.b))
+            time.sleep(self.INTERVAL)
+            self.back.send(udp_frame(self.b, self.a, sport=4001, dport=4000))
+            time.sleep(self.INTERVAL)
+        return self.n_in_ovs() - before
+
+    def n_in_ovs(self):
+        # Not what the hosts say of ports at which nobody listens ("ct-packet").
+        return sum(passed(self.lab, h.port, reason) for h in (self.a, self.b)
+                   for reason in ('ct-state', 'ct-unknown'))
+
+    def use_until_in_xdp(self):
+        wait_for('the connection in XDP', lambda: not self.use(), timeout=10)
+
+    def is_known(self):
+        return 'sport=4000' in self.lab.ovs.appctl('dpctl/dump-conntrack')
+
+    def open_others(self, n):
+        """Connections of one packet each, which OVS makes."""
+        for i in range(n):
+            self.there.send(udp_frame(self.a, self.b, sport=5000 + i))
+            time.sleep(0.0005)
+
+
+def test_lasting(context):
+    """Connections, also older than the offload, last while XDP uses them, and no longer."""
+    timeout, n = 2, MAX_CONNECTIONS * 3 // 4
+    with firewall(context, MAY_NOT_OPEN, offload=False) as (lab, stack):
+        ovs = lab.ovs
+        ovs.vsctl('--', '--id=@d', 'create', 'Datapath', 'datapath_version=0',
+                  '--', 'set', 'Open_vSwitch', '.', 'datapaths:netdev=@d')
+        ovs.vsctl('add-zone-tp', 'netdev', 'zone=1',
+                  *('udp_%s=%d' % (state, timeout)
+                    for state in ('first', 'single', 'multiple')))
+        talk = Talk(stack, lab, *lab.hosts[:2])
+        talk.there.send(udp_frame(talk.a, talk.b))
+        wait_for('the connection', talk.is_known)
+        ovs.vsctl('set', 'Open_vSwitch', '.', 'other_config:hw-offload=true',
+                  'other_config:hw-offload-plugin=xdp')
+        wait_for('the plugin', lambda: 'connections: ' in ovs.appctl(
+            'xdp-offload/show'))
+        talk.use_until_in_xdp()
+        seen = talk.use(3 * timeout)
+        expect(not seen, 'OVS has seen %d packets of a used connection', seen)
+        expect(talk.is_known(), 'OVS has ended a connection that is used')
+        time.sleep(timeout + 0.5)
+        expect(talk.use(), 'a connection has not expired')
+        talk.use_until_in_xdp()
+        ovs.appctl('dpctl/flush-conntrack')
+        expect(talk.use(), 'a connection that was flushed is executed')
+        for _ in range(2):
+            ovs.appctl('dpctl/flush-conntrack')
+            time.sleep(1.5)     # The slots are free after a grace period.
+            talk.open_others(n)
+        context.note('%s', in_table(lab))
+        expect('OVS has alone' not in in_table(lab), 'slots were lost')
+
+
 TESTS = [
     ('connections-flood', test_syn_flood),
     ('connections-forged', test_forged),
+    ('connections-lasting', test_lasting),
 ]

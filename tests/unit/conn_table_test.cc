@@ -270,7 +270,7 @@ TEST_F(ConnTables, Changes) {
     EXPECT_EQ(first[0] % 2, 0u);
     EXPECT_EQ(first[1] % 2, 0u);
     c.mark = 5;
-    c.label[7] = 6;
+    c.label[8] = 6;  // The upper half alone.
     c.timeout_ms = 30'000;
     c.expires_ms = 77;
     c.dir[0].state = 0;
