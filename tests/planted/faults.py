@@ -353,10 +353,16 @@ GROUPS = [
               'used = self->used_ms > other->used_ms ? self->used_ms : '
               'other->used_ms;', 'used = self->used_ms;', BPF, 'CtTime.*'),
         Fault('a zone that is not complete says "+new"', 'bpf/conntrack.h',
-              'return complete ? track_unknown(plan, p->cls, ct) : '
-              'XF_MISS_CT_UNKNOWN;', 'return complete || true ? '
-              'track_unknown(plan, p->cls, ct) : XF_MISS_CT_UNKNOWN;',
-              BPF, 'CtChange.*'),
+              'if (!index && complete)', 'if (!index)', BPF, 'CtChange.*'),
+        Fault('a connection that is hidden is none', 'bpf/conntrack.h',
+              'hidden = XF_CONN_HIDDEN;', '', BPF, 'CtChange.*'),
+        Fault('flags that are never valid hold a connection back',
+              'bpf/conntrack.h', '&& has_invalid_flags(flags))\n',
+              '&& flags > 0xfff)\n', BPF, 'CtClosing/*'),
+        Fault('a connection of which no note is taken is new',
+              'flowxlate/conn_table.cc',
+              'publish(mem_.settings[0].ct, mem_.settings[0].ct | XF_CT_EXPECTS);',
+              '', UNIT, 'ConnTables.FullWithoutMemory'),
         Fault('what is expected is new', 'bpf/conntrack.h',
               'zones && !(settings & XF_CT_EXPECTS)',
               'zones && !(settings & 0)', BPF, 'CtUnknown/*'),
@@ -370,7 +376,8 @@ GROUPS = [
               'ports | (__u64)zone << 32', 'ports | (__u64)(zone & 0xff) << 32',
               BPF, 'CtLook/*'),
         Fault('the signature is the connection', 'bpf/conntrack.h',
-              '            && *(const __u64 *)&conn->ports == key->id\n', '',
+              '!conn || *(const __u64 *)&conn->ports != key->id\n            || ',
+              '!conn || ',
               BPF, 'CtChange.*'),
         Fault('ports are not translated', 'bpf/conntrack.h',
               '    if (conn->proto == IPPROTO_TCP '
