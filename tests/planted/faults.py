@@ -353,7 +353,8 @@ GROUPS = [
               'used = self->used_ms > other->used_ms ? self->used_ms : '
               'other->used_ms;', 'used = self->used_ms;', BPF, 'CtTime.*'),
         Fault('a zone that is not complete says "+new"', 'bpf/conntrack.h',
-              'if (!index && complete)', 'if (!index)', BPF, 'CtChange.*'),
+              'if (!index && complete)', 'if (!index && (complete || true))',
+              BPF, 'CtChange.*'),
         Fault('a connection that is hidden is none', 'bpf/conntrack.h',
               'hidden = XF_CONN_HIDDEN;', '', BPF, 'CtChange.*'),
         Fault('flags that are never valid hold a connection back',
