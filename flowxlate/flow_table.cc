@@ -414,7 +414,10 @@ FlowStats FlowTable::stats(FlowSlot slot) const {
     }
     const xf_action &action = mem_.flows[index(slot)].action;
     sum.dropped = action.verdict == XF_DROP ? sum.packets : 0;
-    sum.tracked = tracks(mem_.rewrites[action.rewrite]) ? sum.packets : 0;
+    // Shared memory: an index in it is checked, whoever has written it.
+    const bool is_tracked = action.rewrite < mem_.rewrites.size()
+                         && tracks(mem_.rewrites[action.rewrite]);
+    sum.tracked = is_tracked ? sum.packets : 0;
     return sum;
 }
 
