@@ -297,7 +297,7 @@ is_far_out(const struct xf_segment *s, __u16 flags,
 
     if (flags & XF_TCP_RST)          /* It has to be exact. */
         return off > XF_FAR_OUT || off < -XF_FAR_OUT;
-    return end != s->seq && (ahead > XF_FAR_OUT || behind > XF_FAR_OUT);
+    return ahead > XF_FAR_OUT || behind > XF_FAR_OUT;
 }
 
 /* Flags that OVS finds invalid whatever the numbers and the state are
@@ -328,8 +328,7 @@ judge(const struct xf_plan *plan, __u32 index, const struct xf_conn *conn,
     if (conn->proto == IPPROTO_TCP && has_invalid_flags(flags))
         return XF_MISS_CT_PACKET;
     if (conn->proto == IPPROTO_TCP
-        && ((flags & (XF_TCP_SYN | XF_TCP_FIN | XF_TCP_RST))
-            || !(flags & XF_TCP_ACK)))
+        && flags & (XF_TCP_SYN | XF_TCP_FIN | XF_TCP_RST))
         return conn->state && (settings & XF_CT_WINDOWS)
                && is_far_out(s, flags, self, other, conn->peer_wscale)
                ? XF_MISS_CT_WINDOW : leave_to_ovs(self, other);
@@ -383,12 +382,8 @@ may_be_new(const struct xf_key *key, __u32 cls)
     if (key->nw_proto != IPPROTO_TCP)
         return type == (cls == XF_CLASS_IPV4 ? XF_ICMP_ECHO_REQUEST
                                              : XF_ICMP6_ECHO_REQUEST);
-    if (flags & XF_TCP_SYN)
-        return !(flags & (XF_TCP_RST | XF_TCP_FIN | XF_TCP_ACK | XF_TCP_PSH
-                          | XF_TCP_URG));
-    return (flags & XF_TCP_ACK)
-           || ((flags & XF_TCP_RST)
-               && !(flags & (XF_TCP_FIN | XF_TCP_PSH | XF_TCP_URG)));
+    return !has_invalid_flags(flags)
+           && !(flags & XF_TCP_SYN && flags & XF_TCP_ACK);
 }
 
 /* Are all connections of the zone here, if these are the settings?  To be asked

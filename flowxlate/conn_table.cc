@@ -451,16 +451,16 @@ ConnTable::Figures ConnTable::figures() const {
 }
 
 std::vector<ConnTable::Shown> ConnTable::list(int zone, size_t max) const {
-    constexpr size_t kAtOnce = 256;
-    const size_t n_slots = mem_.conns.size() / 2;
+    constexpr uint32_t kAtOnce = 256;
+    const auto n_slots = static_cast<uint32_t>(mem_.conns.size() / 2);
     std::vector<Shown> all;
-    all.reserve(std::min(max, n_slots));
-    for (size_t begin = 0; begin < n_slots; begin += kAtOnce) {
-        const size_t end = std::min(begin + kAtOnce, n_slots);
+    all.reserve(std::min<size_t>(max, n_slots));
+    for (uint32_t slot = 0; slot < n_slots && all.size() < max;) {
+        const uint32_t end = std::min(slot + kAtOnce, n_slots);
         MutexLock lock(mutex_);
-        for (size_t slot = begin; slot < end && all.size() < max; slot++) {
-            const auto *conn = &mem_.conns[2 * slot];
-            const auto *use = &mem_.uses[2 * slot];
+        for (; slot < end && all.size() < max; slot++) {
+            const auto *conn = &mem_.conns[original(slot)];
+            const auto *use = &mem_.uses[original(slot)];
             if ((generations_[slot] & 1) && (zone < 0 || conn->zone == zone)) {
                 all.push_back({{conn[0], conn[1]}, {use[0], use[1]}});
             }

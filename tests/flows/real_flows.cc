@@ -37,12 +37,12 @@
 #include <fstream>
 #include <iostream>
 #include <map>
-#include <sstream>
 #include <string>
 #include <vector>
 
 #include "flow_file.h"
 #include "flowxlate/reasons.h"
+#include "tests/unit/document.h"
 #include "tests/unit/engine.h"
 
 namespace flowxlate::flows_test {
@@ -362,15 +362,8 @@ TEST(RealFlows, AllThatConnectionsAreAskedForIsDone) {
     }
 }
 
-std::string contents(const std::string &path) {
-    std::ifstream in(path);
-    std::stringstream s;
-    s << in.rdbuf();
-    return s.str();
-}
-
 TEST(RealFlows, ReasonsAreDocumented) {
-    const auto text = contents(std::string(kTop) + "/docs/reasons.md");
+    const auto text = unit::contents(std::string(kTop) + "/docs/reasons.md");
     for (auto &file : files()) {
         for (auto &[reason, n] : file.refused()) {
             EXPECT_TRUE(find_reason(reason)) << reason;
@@ -381,10 +374,6 @@ TEST(RealFlows, ReasonsAreDocumented) {
 }
 
 // -- The document -----------------------------------------------------------
-
-// tests/unit/supported_test.cc leaves alone what begins with this.
-constexpr const char *kMark =
-    "\n<!-- Made by tests/flows/real_flows.cc; do not edit. -->\n";
 
 constexpr const char *kIntroduction = R"(
 ## Flows of real networks
@@ -406,7 +395,7 @@ std::string row(const std::string &name, size_t all, size_t executed,
 }
 
 std::string document() {
-    std::string s = std::string(kMark) + kIntroduction;
+    std::string s = std::string(unit::kRealFlowsMark) + kIntroduction;
     size_t all = 0, executed = 0, established = 0, of = 0;
     Counts refused;
     auto ratio = [](size_t a, size_t b) {
@@ -430,12 +419,13 @@ std::string document() {
 
 TEST(RealFlows, DocumentIsUpToDate) {
     const auto path = std::string(kTop) + "/docs/supported.md";
-    const auto before = contents(path);
-    const auto wanted = before.substr(0, before.find(kMark)) + document();
+    const auto before = unit::contents(path);
+    const auto wanted =
+        before.substr(0, before.find(unit::kRealFlowsMark)) + document();
     if (std::getenv("UPDATE_DOCS")) {
         std::ofstream(path) << wanted;
     }
-    EXPECT_EQ(contents(path), wanted) << "run again with UPDATE_DOCS=1";
+    EXPECT_EQ(unit::contents(path), wanted) << "run again with UPDATE_DOCS=1";
 }
 
 }  // namespace

@@ -8,54 +8,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "conntrack.h"
+#include "tracker_test.h"
+
 #include "conntrack-private.h"
-#include "csum.h"
-#include "dp-packet.h"
-#include "flow.h"
 #include "ovs_offload_abi.h"
-#include "packets.h"
-#include "timeval.h"
 
 enum { CLIENT = 0x0a000001, SERVER = 0x0a000002, SERVICE = 0x0a000003 };
-
-static struct dp_packet *
-make_packet(uint32_t src, uint16_t sport, uint32_t dst, uint16_t dport)
-{
-    struct dp_packet *p = dp_packet_new(128);
-    struct eth_header *eth = dp_packet_put_zeros(p, sizeof *eth);
-    struct udp_header *udp;
-    struct ip_header *ip;
-    struct flow flow;
-
-    eth->eth_type = htons(ETH_TYPE_IP);
-    ip = dp_packet_put_zeros(p, sizeof *ip);
-    ip->ip_ihl_ver = 0x45;
-    ip->ip_tot_len = htons(sizeof *ip + sizeof *udp);
-    ip->ip_ttl = 64;
-    ip->ip_proto = IPPROTO_UDP;
-    put_16aligned_be32(&ip->ip_src, htonl(src));
-    put_16aligned_be32(&ip->ip_dst, htonl(dst));
-    ip->ip_csum = csum(ip, sizeof *ip);
-    udp = dp_packet_put_zeros(p, sizeof *udp);
-    udp->udp_src = htons(sport);
-    udp->udp_dst = htons(dport);
-    udp->udp_len = htons(sizeof *udp);
-    flow_extract(p, &flow);
-    return p;
-}
-
-static struct dp_packet *
-track(struct conntrack *ct, struct dp_packet *p, bool commit,
-      const struct nat_action_info_t *nat)
-{
-    struct dp_packet_batch batch;
-
-    dp_packet_batch_init_packet(&batch, p);
-    conntrack_execute(ct, &batch, htons(ETH_TYPE_IP), false, commit, 1, NULL,
-                      NULL, 0, 0, NULL, nat, time_msec(), 0);
-    return p;
-}
 
 static int n_puts, put_translated, put_direct;
 
@@ -117,17 +75,17 @@ main(void)
     uint32_t src;
 
     to_server.min_addr.ipv4 = to_server.max_addr.ipv4 = htonl(SERVER);
-    track(ct, make_packet(CLIENT, 1, SERVER, 53), true, NULL);
-    track(ct, make_packet(CLIENT, 1000, SERVICE, 53), true, &to_server);
+    track(ct, make_packet(CLIENT, 1, SERVER, 53), false, true, NULL);
+    track(ct, make_packet(CLIENT, 1000, SERVICE, 53), false, true, &to_server);
     for (uint16_t i = 2; i < N_EXP_LISTS; i++) {
-        track(ct, make_packet(CLIENT, i, SERVER, 53), true, NULL);
+        track(ct, make_packet(CLIENT, i, SERVER, 53), false, true, NULL);
     }
-    track(ct, make_packet(CLIENT, 1000, SERVER, 53), true, NULL);
+    track(ct, make_packet(CLIENT, 1000, SERVER, 53), false, true, NULL);
 
     if (conntrack_offload_attach(ct, &ops, NULL)) {
         return 2;
     }
-    p = track(ct, make_packet(SERVER, 53, CLIENT, 1000), false, &none);
+    p = track(ct, make_packet(SERVER, 53, CLIENT, 1000), false, false, &none);
     src = ntohl(get_16aligned_be32(
                     &((struct ip_header *) dp_packet_l3(p))->ip_src));
     printf("OVS finds the %s one; put was the translated one as number %d, the "

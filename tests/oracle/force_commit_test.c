@@ -8,48 +8,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "conntrack.h"
-#include "csum.h"
-#include "dp-packet.h"
-#include "flow.h"
-#include "packets.h"
-#include "timeval.h"
+#include "tracker_test.h"
 
 static struct dp_packet *
-make_packet(void)
+first(void)
 {
-    struct dp_packet *p = dp_packet_new(128);
-    struct eth_header *eth = dp_packet_put_zeros(p, sizeof *eth);
-    struct udp_header *udp;
-    struct ip_header *ip;
-    struct flow flow;
-
-    eth->eth_type = htons(ETH_TYPE_IP);
-    ip = dp_packet_put_zeros(p, sizeof *ip);
-    ip->ip_ihl_ver = 0x45;
-    ip->ip_tot_len = htons(sizeof *ip + sizeof *udp);
-    ip->ip_ttl = 64;
-    ip->ip_proto = IPPROTO_UDP;
-    put_16aligned_be32(&ip->ip_src, htonl(0x0a000001));
-    put_16aligned_be32(&ip->ip_dst, htonl(0x0a000002));
-    ip->ip_csum = csum(ip, sizeof *ip);
-    udp = dp_packet_put_zeros(p, sizeof *udp);
-    udp->udp_src = htons(1000);
-    udp->udp_dst = htons(80);
-    udp->udp_len = htons(sizeof *udp);
-    flow_extract(p, &flow);
-    return p;
+    return make_packet(0x0a000001, 1000, 0x0a000002, 80);
 }
 
 static void
-track(struct conntrack *ct, struct dp_packet *p, bool force, bool commit,
-      const struct nat_action_info_t *nat)
+track_and_show(struct conntrack *ct, struct dp_packet *p, bool force,
+               bool commit, const struct nat_action_info_t *nat)
 {
-    struct dp_packet_batch batch;
-
-    dp_packet_batch_init_packet(&batch, p);
-    conntrack_execute(ct, &batch, htons(ETH_TYPE_IP), force, commit, 1, NULL,
-                      NULL, 0, 0, NULL, nat, time_msec(), 0);
+    track(ct, p, force, commit, nat);
     printf("force %d, commit %d, nat %d: ct_state 0x%x\n", force, commit,
            nat != NULL, p->md.ct_state);
 }
@@ -63,11 +34,11 @@ main(void)
     struct dp_packet *p;
 
     source.min_addr.ipv4 = source.max_addr.ipv4 = htonl(0x0a000009);
-    track(ct, make_packet(), false, true, &source);
-    p = make_packet();
-    track(ct, p, false, false, &none);
+    track_and_show(ct, first(), false, true, &source);
+    p = first();
+    track_and_show(ct, p, false, false, &none);
     fflush(stdout);
-    track(ct, p, true, true, NULL);   /* Aborted. */
+    track_and_show(ct, p, true, true, NULL);
     puts("ok");
     return 0;
 }

@@ -76,7 +76,7 @@ private:
             const uint32_t id = random() % kConnections;
             const int d = random() % 2;
             const uint32_t index = conns_.find(connection(id), d);
-            if (index && index != Conns::kHidden) {
+            if (!Conns::is_none(index)) {
                 execute(id, index);
             }
             ASSERT_TRUE(index || id >= kStable) << id;

@@ -94,7 +94,8 @@ public:
     }
     // XF_CONN_HIDDEN: only such that OVS does not find, or not yet.
     static constexpr uint32_t kHidden = ~0U;
-    // The index that such a packet finds; 0 = none.
+    static bool is_none(uint32_t index) { return !index || index == kHidden; }
+    // The index that such a packet finds; 0 = none, or kHidden.
     uint32_t find(const ovs_offload_ct &c, int d) {
         return find(key_of(c, d));
     }
@@ -103,7 +104,7 @@ public:
             xf_conn_hash(&key, reinterpret_cast<__u64 *>(secret_.data()));
         xf_bucket &first = bucket(xf_hash_bucket1(hash));
         uint32_t found = probe(first, key, hash);
-        if ((!found || found == kHidden) && load(first.overflow)) {
+        if (is_none(found) && load(first.overflow)) {
             const uint32_t second =
                 probe(bucket(xf_hash_bucket2(hash)), key, hash);
             found = second ? second : found;
@@ -117,7 +118,6 @@ public:
     bool finds_none(const ovs_offload_ct &c) {
         return is_none(find(c, 0)) && is_none(find(c, 1));
     }
-    static bool is_none(uint32_t index) { return !index || index == kHidden; }
     // A packet of direction 'd' is executed.
     void execute(const ovs_offload_ct &c, int d, uint64_t now) {
         store(uses[find(c, d)].used_ms, now);

@@ -10,11 +10,11 @@
 #include <fstream>
 #include <regex>
 #include <set>
-#include <sstream>
 
 #include "flowxlate/actions.h"
 #include "flowxlate/fields.h"
 #include "flowxlate/reasons.h"
+#include "tests/unit/document.h"
 
 namespace flowxlate::test {
 namespace {
@@ -23,12 +23,7 @@ namespace fs = std::filesystem;
 
 const fs::path kTop = SOURCE_DIR;
 
-std::string contents(const fs::path &path) {
-    std::ifstream file(path);
-    std::stringstream s;
-    s << file.rdbuf();
-    return s.str();
-}
+using unit::contents;
 
 // Where the code makes a reason of literals.  'group' is empty if the first
 // literal is the group and the second the rest.

@@ -12,12 +12,12 @@
 #include <cstdlib>
 #include <fstream>
 #include <map>
-#include <sstream>
 #include <string>
 #include <vector>
 
 #include "flowxlate/actions.h"
 #include "flowxlate/fields.h"
+#include "tests/unit/document.h"
 
 namespace flowxlate::unit {
 namespace {
@@ -157,9 +157,8 @@ std::string other_attributes() {
         }
     }
     return "Zero in packets that no recirculation has brought, so a match on"
-           " zero is fulfilled\nthere. Any other is refused, but for the "
-           "fields"
-           " that the table has:\n"
+           " zero is fulfilled\nthere. Any other is refused, but for the"
+           " fields that the table has:\n"
          + join(zero, ",\n") + ".\n\nRefused if any bit is matched:\n"
          + join(refused, ",\n") + ".\n";
 }
@@ -184,19 +183,9 @@ std::string document() {
          + kOtherFields + other_attributes();
 }
 
-constexpr const char *kOthers =
-    "\n<!-- Made by tests/flows/real_flows.cc; do not edit. -->\n";
-
-std::string contents() {
-    std::ifstream in(kDocument);
-    std::stringstream text;
-    text << in.rdbuf();
-    return text.str();
-}
-
 TEST(Supported, DocumentIsUpToDate) {
-    const std::string before = contents();
-    const size_t others = before.find(kOthers);
+    const std::string before = unit::contents(kDocument);
+    const size_t others = before.find(unit::kRealFlowsMark);
     const std::string wanted =
         document() + (others == before.npos ? "" : before.substr(others));
     if (std::getenv("UPDATE_DOCS")) {
@@ -205,7 +194,7 @@ TEST(Supported, DocumentIsUpToDate) {
         out.close();
         ASSERT_TRUE(out) << kDocument;
     }
-    EXPECT_EQ(contents(), wanted)
+    EXPECT_EQ(unit::contents(kDocument), wanted)
         << "docs/supported.md is not what the tables say; write it anew with\n"
            "UPDATE_DOCS=1 build/release/tests/unit/unit_tests "
            "--gtest_filter='Supported.*'";
