@@ -277,7 +277,8 @@ struct xf_ct_step {
 
 /* What only some flows do.  Header fields are set in the layout of struct
  * xf_key: the bits of 'mask' become those of 'value', which has no others; the
- * fields that count are those which flowxlate/fields.cc calls settable. */
+ * fields that count are those which translate/fields.cc (in flowxlate) calls
+ * settable. */
 struct xf_rewrite {
     __u64 value[XF_KEY_WORDS];
     __u64 mask[XF_KEY_WORDS];

@@ -7,7 +7,7 @@
 
 #include <cstddef>
 
-#include "flowxlate/resource.h"
+#include "flowxlate/base/resource.h"
 
 namespace flowxlate::bench {
 

@@ -6,7 +6,7 @@
 
 #include <stdexcept>
 
-#include "flowxlate/conn_table.h"
+#include "flowxlate/tables/conn_table.h"
 #include "rivals_abi.h"
 
 namespace flowxlate::bench {

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "ct_rivals_abi.h"
-#include "flowxlate/resource.h"
+#include "flowxlate/base/resource.h"
 #include "pipelines.h"
 
 struct hash_ct_bpf;  // The skeletons.

@@ -17,9 +17,9 @@
 #include <cstring>
 #include <string>
 
-#include "flowxlate/flowxlate.h"
-#include "flowxlate/resource.h"
-#include "flowxlate/types.h"
+#include "flowxlate/base/resource.h"
+#include "flowxlate/base/types.h"
+#include "flowxlate/front/flowxlate.h"
 #include "rivals_abi.h"
 
 namespace flowxlate::bench {

@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "flowxlate/resource.h"
+#include "flowxlate/base/resource.h"
 #include "rivals_abi.h"
 #include "tests/bpf/program.h"
 

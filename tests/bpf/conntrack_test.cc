@@ -12,8 +12,8 @@
 #include <cstring>
 #include <optional>
 
-#include "flowxlate/buckets.h"
-#include "flowxlate/conn_table.h"
+#include "flowxlate/tables/buckets.h"
+#include "flowxlate/tables/conn_table.h"
 #include "row.h"
 #include "tests/oracle/ct_packets.h"
 

@@ -28,7 +28,7 @@ void expect_hash(const Frame &in, const FlowSpec &flow, uint32_t hash, uint8_t m
     check_many(program(), Row{"", {flow, other}, {}, kNone, XDP_PASS, XF_MISS_RECIRC, {}, 0, in}.tags(2));
 }
 
-// What flowxlate/offload.cc compares with what OVS computes.
+// What flowxlate/engine/offload.cc compares with what OVS computes.
 TEST(DpHash, Probe) {
     const auto in = Packet().eth(kIpv4).ipv4(IPPROTO_TCP).tcp(1, 2).bytes();
     EXPECT_EQ(symmetric_hash(*parse(in, 1), 0), 0x78a08770U);

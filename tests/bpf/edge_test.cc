@@ -18,8 +18,8 @@
 #include <cstring>
 #include <thread>
 
-#include "flowxlate/clock.h"
-#include "flowxlate/resource.h"
+#include "flowxlate/base/resource.h"
+#include "flowxlate/kernel/clock.h"
 #include "on_cpu.h"
 #include "row.h"
 #include "xdp_offload.skel.h"

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // A program and its successor on the same port, and a program that is left
-// alone (flowxlate/handover.h).
+// alone (flowxlate/engine/handover.h).
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 
@@ -11,7 +11,7 @@
 #include <utility>
 #include <vector>
 
-#include "flowxlate/clock.h"
+#include "flowxlate/kernel/clock.h"
 #include "on_cpu.h"
 #include "packet.h"
 #include "program.h"

@@ -12,8 +12,8 @@
 #include <string>
 #include <vector>
 
-#include "flowxlate/bpf_maps.h"
-#include "flowxlate/flow_table.h"
+#include "flowxlate/kernel/bpf_maps.h"
+#include "flowxlate/tables/flow_table.h"
 #include "packet.h"
 
 namespace flowxlate::test {

@@ -11,7 +11,7 @@
 #include <string_view>
 #include <vector>
 
-#include "flowxlate/fields.h"
+#include "flowxlate/translate/fields.h"
 #include "program.h"
 
 namespace flowxlate::test {
@@ -36,7 +36,7 @@ std::optional<Parsed> parse(const Frame &, uint32_t max_tags);
 // The flow that matches every bit of the frame's headers.
 FlowSpec exact(const Parsed &);
 
-// Of a field of flowxlate/fields.h that can be set: is it one of this packet's
+// Of a field of flowxlate/translate/fields.h that can be set: is it one of this packet's
 // flow's, and where is it in the frame?  Nothing if it is not there, as the
 // ports of a later fragment.
 bool has_field(const flowxlate::Field &, const Parsed &);

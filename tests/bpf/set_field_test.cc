@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Setting fields: each that flowxlate/fields.h calls settable, in each kind of
+// Setting fields: each that flowxlate/translate/fields.h calls settable, in each kind of
 // packet that has it, against the reference: bytes and checksums.
 #include <arpa/inet.h>
 

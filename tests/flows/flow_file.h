@@ -15,8 +15,8 @@
 #include <string>
 #include <vector>
 
-#include "flowxlate/netlink_attr.h"
-#include "flowxlate/types.h"
+#include "flowxlate/base/netlink_attr.h"
+#include "flowxlate/base/types.h"
 #include "tests/oracle/model.h"
 
 namespace flowxlate::flows_test {

@@ -41,7 +41,7 @@
 #include <vector>
 
 #include "flow_file.h"
-#include "flowxlate/reasons.h"
+#include "flowxlate/translate/reasons.h"
 #include "tests/unit/document.h"
 #include "tests/unit/engine.h"
 

@@ -5,7 +5,7 @@
 // A model carries out the list on a packet's stack of tags, on its fields and
 // on what ct() has found.  What is accepted must do the same, and everything
 // that the program can do must be accepted.
-#include "flowxlate/actions.h"
+#include "flowxlate/translate/actions.h"
 
 #include <arpa/inet.h>
 #include <linux/if_ether.h>
@@ -18,7 +18,7 @@
 #include <optional>
 #include <random>
 
-#include "flowxlate/flow_table.h"
+#include "flowxlate/tables/flow_table.h"
 #include "tests/fuzz/fuzz.h"
 
 namespace flowxlate::fuzz {

@@ -9,7 +9,7 @@
 //   becomes another key.  So nothing that was asked for is left out, whatever
 //   the rules for it are.
 // - No other bit of the key decides.
-#include "flowxlate/match.h"
+#include "flowxlate/translate/match.h"
 
 #include <linux/if_ether.h>
 #include <netinet/in.h>

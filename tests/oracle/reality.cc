@@ -5,8 +5,8 @@
 
 #include <stdexcept>
 
-#include "flowxlate/actions.h"
-#include "flowxlate/match.h"
+#include "flowxlate/translate/actions.h"
+#include "flowxlate/translate/match.h"
 
 namespace oracle {
 namespace {

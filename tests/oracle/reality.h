@@ -8,8 +8,8 @@
 #include <span>
 
 #include "flows.h"
-#include "flowxlate/actions.h"
-#include "flowxlate/recirc.h"
+#include "flowxlate/tables/recirc.h"
+#include "flowxlate/translate/actions.h"
 #include "tests/bpf/program.h"
 
 namespace oracle {

@@ -10,7 +10,7 @@ from lab import (Stream, exchange, ping, run, settled_counters, udp_frame,
 from suite import (expect, expect_exact, flows_in_tables, per_port_rules,
                    wait_offloaded)
 
-FORGET_AFTER = 30  # Seconds: flowxlate/refusals.h.
+FORGET_AFTER = 30  # Seconds: flowxlate/engine/refusals.h.
 
 
 def explain(lab, *args):

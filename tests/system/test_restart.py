@@ -16,7 +16,7 @@ def all_maps():
 
 def maps_of(programs):
     """Without program arrays: the kernel never frees one that bpftool looks at
-    often, see flowxlate/loaded.h."""
+    often, see flowxlate/kernel/loaded.h."""
     names = all_maps()
     return {m for p in json.loads(run('bpftool', '-j', 'prog', 'list'))
             if p['id'] in programs for m in p.get('map_ids', [])

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // decode_actions(): action lists in, what the program does out.
-#include "flowxlate/actions.h"
+#include "flowxlate/translate/actions.h"
 
 #include <arpa/inet.h>
 #include <gtest/gtest.h>

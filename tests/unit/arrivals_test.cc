@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // When a port's device is found to lose what it is sent, and tried again.
-#include "flowxlate/arrivals.h"
+#include "flowxlate/kernel/arrivals.h"
 
 #include <gtest/gtest.h>
 

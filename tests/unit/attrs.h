@@ -14,7 +14,7 @@
 #include <string_view>
 #include <vector>
 
-#include "flowxlate/netlink_attr.h"
+#include "flowxlate/base/netlink_attr.h"
 
 namespace flowxlate::unit {
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "flowxlate/clock.h"
+#include "flowxlate/kernel/clock.h"
 
 #include <gtest/gtest.h>
 

@@ -13,8 +13,8 @@
 #include <cstring>
 #include <random>
 
-#include "flowxlate/buckets.h"
-#include "flowxlate/conn_table.h"
+#include "flowxlate/tables/buckets.h"
+#include "flowxlate/tables/conn_table.h"
 
 namespace flowxlate::unit {
 namespace {

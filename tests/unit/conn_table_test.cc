@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // ConnTable: what OVS says of its connections, and what the program finds.
-#include "flowxlate/conn_table.h"
+#include "flowxlate/tables/conn_table.h"
 
 #include <gtest/gtest.h>
 

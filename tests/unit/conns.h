@@ -15,8 +15,8 @@
 #include <utility>
 #include <vector>
 
-#include "flowxlate/buckets.h"
-#include "flowxlate/conn_table.h"
+#include "flowxlate/tables/buckets.h"
+#include "flowxlate/tables/conn_table.h"
 
 namespace flowxlate::unit {
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The table of what zero bytes make of a CRC32c, against published values.
-#include "flowxlate/crc32c_zeros.h"
+#include "flowxlate/tables/crc32c_zeros.h"
 
 #include <gtest/gtest.h>
 

@@ -5,7 +5,7 @@
 #include <linux/openvswitch.h>
 
 #include "attrs.h"
-#include "flowxlate/actions.h"
+#include "flowxlate/translate/actions.h"
 
 namespace flowxlate::unit {
 namespace {

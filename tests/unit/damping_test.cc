@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // How often we do what others can make us do.
-#include "flowxlate/damping.h"
+#include "flowxlate/base/damping.h"
 
 #include <gtest/gtest.h>
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "flowxlate/describe.h"
+#include "flowxlate/translate/describe.h"
 
 #include <arpa/inet.h>
 #include <gtest/gtest.h>

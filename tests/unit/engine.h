@@ -12,7 +12,7 @@
 #include <memory>
 #include <vector>
 
-#include "flowxlate/flows.h"
+#include "flowxlate/engine/flows.h"
 #include "tests/unit/tables.h"
 
 namespace flowxlate::unit {

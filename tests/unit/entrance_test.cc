@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which flows must not be executed, given what the kernel does with a frame
 // before the kernel datapath gets it.
-#include "flowxlate/entrance.h"
+#include "flowxlate/engine/binder.h"
 
 #include <arpa/inet.h>
 #include <gtest/gtest.h>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which masks go when they are scarce: a story of looks per test.
-#include "flowxlate/eviction.h"
+#include "flowxlate/engine/eviction.h"
 
 #include <gtest/gtest.h>
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The names that reasons have for the bytes of an attribute, once more and
-// apart from flowxlate/fields.cc: they are stable, since operators count them.
+// apart from flowxlate/translate/fields.cc: they are stable, since operators
+// count them.
 #ifndef TESTS_UNIT_FIELD_NAMES_H
 #define TESTS_UNIT_FIELD_NAMES_H
 

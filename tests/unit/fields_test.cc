@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The table of header fields: what whoever adds a row can get wrong.
-#include "flowxlate/fields.h"
+#include "flowxlate/translate/fields.h"
 
 #include <gtest/gtest.h>
 

@@ -15,7 +15,7 @@
 #include <map>
 #include <thread>
 
-#include "flowxlate/flow_table.h"
+#include "flowxlate/tables/flow_table.h"
 #include "tests/unit/tables.h"
 
 namespace flowxlate::unit {

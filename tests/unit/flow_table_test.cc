@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // FlowTable, seen by a reader that looks flows up as the XDP program does.
-#include "flowxlate/flow_table.h"
+#include "flowxlate/tables/flow_table.h"
 
 #include <gtest/gtest.h>
 

@@ -2,7 +2,7 @@
 // Flows are put, modified, parked, asked and deleted, on tables in heap
 // memory: what is in the tables then, and that each packet that the program
 // has counted is told once.
-#include "flowxlate/flows.h"
+#include "flowxlate/engine/flows.h"
 
 #include <gtest/gtest.h>
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // When the phases of taking over from an earlier process begin.
-#include "flowxlate/handover.h"
+#include "flowxlate/engine/handover.h"
 
 #include <gtest/gtest.h>
 

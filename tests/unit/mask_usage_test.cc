@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "flowxlate/mask_usage.h"
+#include "flowxlate/report/mask_usage.h"
 
 #include <arpa/inet.h>
 #include <gtest/gtest.h>
@@ -7,7 +7,7 @@
 
 #include <vector>
 
-#include "flowxlate/describe.h"
+#include "flowxlate/translate/describe.h"
 
 namespace flowxlate::test {
 namespace {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // decode_match(): attributes in, class and masked key out.
-#include "flowxlate/match.h"
+#include "flowxlate/translate/match.h"
 
 #include <arpa/inet.h>
 #include <gtest/gtest.h>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a port's device means for flows, the program, the worker and OVS.
-#include "flowxlate/ports.h"
+#include "flowxlate/engine/ports.h"
 
 #include <gtest/gtest.h>
 

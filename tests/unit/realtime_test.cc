@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "flowxlate/realtime.h"
+#include "flowxlate/kernel/realtime.h"
 
 #include <gtest/gtest.h>
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // RecircIds: slots that stand for recirculation ids.
-#include "flowxlate/recirc.h"
+#include "flowxlate/tables/recirc.h"
 
 #include <gtest/gtest.h>
 

@@ -4,7 +4,7 @@
 #include <cerrno>
 #include <cstring>
 
-#include "flowxlate/refusals.h"
+#include "flowxlate/engine/refusals.h"
 
 namespace flowxlate::test {
 namespace {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "flowxlate/settings.h"
+#include "flowxlate/engine/settings.h"
 
 #include <gtest/gtest.h>
 

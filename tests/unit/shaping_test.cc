@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "flowxlate/shaping.h"
+#include "flowxlate/kernel/shaping.h"
 
 #include <gtest/gtest.h>
 

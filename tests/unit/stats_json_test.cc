@@ -6,8 +6,8 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
-#include "flowxlate/reasons.h"
-#include "flowxlate/stats.h"
+#include "flowxlate/report/stats_json.h"
+#include "flowxlate/translate/reasons.h"
 
 namespace flowxlate::test {
 namespace {
@@ -134,7 +134,7 @@ TEST(StatsJson, Lookups) {
         PortStats port;
         port.executed.packets = 1;
         port.passed[reason] = 10;
-        EXPECT_EQ(port.lookups(), not_parsed.count(xf_miss(reason)) ? 1U : 11U)
+        EXPECT_EQ(lookups(port), not_parsed.count(xf_miss(reason)) ? 1U : 11U)
             << miss_name(xf_miss(reason));
     }
 }

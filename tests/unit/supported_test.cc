@@ -15,8 +15,8 @@
 #include <string>
 #include <vector>
 
-#include "flowxlate/actions.h"
-#include "flowxlate/fields.h"
+#include "flowxlate/translate/actions.h"
+#include "flowxlate/translate/fields.h"
 #include "tests/unit/document.h"
 
 namespace flowxlate::unit {

@@ -12,7 +12,7 @@
 #include <random>
 #include <vector>
 
-#include "flowxlate/flow_table.h"
+#include "flowxlate/tables/flow_table.h"
 
 namespace flowxlate::unit {
 

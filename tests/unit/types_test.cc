@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "flowxlate/types.h"
+#include "flowxlate/base/types.h"
 
 #include <gtest/gtest.h>
 

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "flowxlate/wanted.h"
+#include "flowxlate/engine/wanted.h"
 
 #include <gtest/gtest.h>
 
 #include <set>
 #include <string>
 
-#include "flowxlate/reasons.h"
+#include "flowxlate/translate/reasons.h"
 
 namespace flowxlate {
 namespace {

@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/binder.h"
+
+#include <arpa/inet.h>
+#include <linux/if_ether.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <iterator>
+#include <utility>
+
+namespace flowxlate {
+namespace {
+
+// What daemons hear on packet sockets, next to OVS: LLDP, PTP (ptp4l), the
+// slow protocols (LACP, OAM) and CFM.
+constexpr uint16_t kLinkProtocols[] = {0x88cc, 0x88f7, 0x8809, 0x8902};
+
+bool takes(const Entrance::Vlan &vlan, const Match &m) {
+    const __be16 tpid =
+        htons(m.key.tpids & XF_TPID_OUTER_AD ? ETH_P_8021AD : ETH_P_8021Q);
+    const uint16_t mask = ntohs(m.mask.vlan_tci) & 0xfff;
+    return m.n_tags && vlan.tpid == tpid
+        && !((ntohs(m.key.vlan_tci) ^ vlan.id) & mask);
+}
+
+}  // namespace
+
+Reject check_entrance(const Entrance &e, bool generic, const Match &m) {
+    const auto refuse = [](const char *group, const char *what) {
+        return Reject{group, what, EOPNOTSUPP};
+    };
+    if (!e.others.empty()) {
+        return refuse("input", "handled_before_ovs");
+    }
+    if ((m.skb_mark && (generic || e.keeps_mark))
+        || (m.skb_priority && generic)) {
+        return refuse("input", "may_be_marked");
+    }
+    if (std::find(std::begin(kLinkProtocols), std::end(kLinkProtocols),
+                  ntohs(m.key.eth_type))
+        != std::end(kLinkProtocols)) {
+        return refuse("match", "link_protocol");
+    }
+    return std::any_of(e.vlans.begin(), e.vlans.end(),
+                       [&](auto &vlan) { return takes(vlan, m); })
+             ? refuse("input", "vlan_device")
+             : Reject{};
+}
+
+Reject Binder::bind(Rule *rule, Binding *b) {
+    if (auto r = find_ports(*rule, b)) {
+        return r;
+    }
+    if (auto r = recirc_ids_.get(rule->match.recirc_id, &b->recirc)) {
+        return r;
+    }
+    if (auto r = recirc_ids_.get(rule->actions.recirc_id, &b->next)) {
+        return r;
+    }
+    if (rule->actions.verdict == XF_GROUP) {
+        if (auto r = get_group(*b, &b->group)) {
+            return r;
+        }
+    }
+    rule->match.key.in_port = index(b->in->slot);
+    rule->match.mask.in_port = UINT16_MAX;
+    rule->match.key.recirc = index(b->recirc.slot());
+    rule->match.mask.recirc = UINT16_MAX;
+    return {};
+}
+
+FlowAction Binder::action_of(const Rule &rule, const Binding &b) {
+    const uint16_t to =
+        rule.actions.verdict == XF_GROUP    ? index(b.group.slot())
+        : rule.actions.verdict == XF_OUTPUT ? index(b.out[0])
+                                            : index(b.next.slot());
+    return {to_xf_action(rule.actions, to), rule.actions.rewrite};
+}
+
+Reject Binder::find_ports(const Rule &rule, Binding *b) {
+    b->in = ports_.find(rule.in);
+    if (!b->in) {
+        return {"input", "not_an_xdp_port", EOPNOTSUPP};
+    }
+    for (auto ifindex : rule.out) {
+        const Port *port = ports_.find(ifindex);
+        if (!port) {
+            return {"output", "not_an_xdp_port", EOPNOTSUPP};
+        }
+        b->out.push_back(port->slot);
+    }
+    if (!b->in->device.exists) {
+        return {"input", "no_device", EOPNOTSUPP};
+    }
+    if (!b->in->shows_tags()) {
+        b->in->was_wanted = true;
+        return {"input", "vlan_tags_beside_the_frame", EOPNOTSUPP};
+    }
+    if (!b->in->in_kernel_datapath) {
+        return {};
+    }
+    if (auto r =
+            check_entrance(b->in->device.entrance,
+                           b->in->mode == AttachMode::kGeneric, rule.match)) {
+        b->in->was_wanted = true;
+        return r;
+    }
+    return check_kernel_datapath(rule, *b);
+}
+
+// A flow that is taken exists nowhere else, so XDP must be sure to execute it.
+// It is not where the next flow of a recirculated packet may be refused; and
+// the kernel's hash differs from the one that is known here.
+Reject Binder::check_kernel_datapath(const Rule &rule, const Binding &b) {
+    if (rule.match.recirc_id) {
+        return {"match", "recirc_id", EOPNOTSUPP};
+    }
+    if (rule.actions.recirc_id) {
+        return {"action", "recirc", EOPNOTSUPP};
+    }
+    for (auto slot : b.out) {
+        Port &out = *ports_.at(slot);
+        if (!out.takes_frames_from(*b.in)) {
+            out.was_wanted = true;
+            return {"output", "cannot_transmit_now", EOPNOTSUPP};
+        }
+    }
+    return {};
+}
+
+// -- Groups -----------------------------------------------------------------
+
+Reject Binder::get_group(const Binding &b, Groups::Use *use) {
+    const Group group = make_group({b.out.data(), b.out.size()}, b.in->slot);
+    bool is_new;
+    if (auto r = groups_.get(group, use, &is_new)) {
+        return r;
+    }
+    return is_new && fill_group(use->slot(), group)
+             ? Reject{"table", "groups", ENOSPC}
+             : Reject{};
+}
+
+Failure Binder::fill_group(GroupSlot slot, const Group &group) {
+    const Fd &devices = group_devices_[index(slot)];
+    std::vector<Ifindex> ifindexes;
+    if (!devices) {
+        return {EAGAIN, "not prepared yet"};
+    }
+    for (auto port : group.ports) {
+        ifindexes.push_back(ports_.at(port)->ifindex);
+    }
+    return datapath_.set_group(slot, devices, group, ifindexes);
+}
+
+void Binder::add_devices(GroupSlot slot, Fd devices) {
+    group_devices_[index(slot)] = std::move(devices);
+}
+
+void Binder::refill_groups(PortSlot port) {
+    for (auto &[group, slot] : groups_) {
+        if (std::find(group.ports.begin(), group.ports.end(), port)
+            != group.ports.end()) {
+            (void)fill_group(slot, group);  // Gone again.
+        }
+    }
+}
+
+// -- Reclamation ------------------------------------------------------------
+
+Binder::Retired Binder::take_retired() {
+    Retired r;
+    r.recircs = recirc_ids_.take_retired();
+    try {
+        r.groups = groups_.take_retired();
+    } catch (...) {
+        recirc_ids_.retire_again(r.recircs);
+        throw;
+    }
+    return r;
+}
+
+void Binder::retire_again(const Retired &r) {
+    recirc_ids_.retire_again(r.recircs);
+    groups_.retire_again(r.groups);
+}
+
+void Binder::release(const Retired &r) {
+    recirc_ids_.release(r.recircs);
+    groups_.release(r.groups);
+}
+
+}  // namespace flowxlate

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+// From a flow in OVS's terms to one in the tables': its ports, recirculation
+// ids and groups of outputs become slots, if it can be executed here.
+//
+// The caller serializes all calls.
+#ifndef FLOWXLATE_BINDER_H
+#define FLOWXLATE_BINDER_H
+
+#include <array>
+#include <vector>
+
+#include <boost/container/small_vector.hpp>
+
+#include "base/resource.h"
+#include "base/types.h"
+#include "engine/ports.h"
+#include "kernel/datapath.h"
+#include "kernel/entrance.h"
+#include "tables/flow_table.h"
+#include "tables/recirc.h"
+#include "translate/actions.h"
+#include "translate/match.h"
+
+namespace flowxlate {
+
+using PortSlots = boost::container::small_vector<PortSlot, 1>;
+
+// A flow as OVS wants it.
+struct Rule {
+    Match match;
+    Actions actions;
+    Ifindex in{};
+    std::vector<Ifindex> out;
+    std::vector<OdpPort> unknown;  // Those that are no ports of ours.
+};
+
+// What a flow uses while it is in the tables: its ports, the recirculation id
+// that it matches and the one that it goes on with, and its output ports if
+// they are several.
+struct Binding {
+    Port *in = nullptr;
+    PortSlots out;  // Empty: drop, or recirculation.
+    RecircIds::Use recirc, next;
+    Groups::Use group;
+};
+
+// Why OVS would not execute the flow on all frames that XDP would.  'generic':
+// XDP runs on sk_buffs, which whoever injected them may have marked.
+Reject check_entrance(const Entrance &, bool generic, const Match &);
+
+class Binder {
+public:
+    Binder(Datapath *datapath, Ports *ports)
+        : datapath_(*datapath), ports_(*ports) {}
+
+    // Finds all that the rule needs, and writes what it matches of that into
+    // 'rule->match'.
+    Reject bind(Rule *rule, Binding *);
+
+    // What a flow that is bound does.
+    static FlowAction action_of(const Rule &, const Binding &);
+
+    // Groups need device maps, which are made one after the other, as that
+    // takes a grace period each.
+    void add_devices(GroupSlot, Fd devices);
+    // Writes a port's groups again, after its device has come back.
+    void refill_groups(PortSlot);
+
+    struct Retired {
+        std::vector<RecircSlot> recircs;
+        std::vector<GroupSlot> groups;
+        bool empty() const { return recircs.empty() && groups.empty(); }
+    };
+    Retired take_retired();
+    void retire_again(const Retired &);
+    void release(const Retired &);
+
+    const Group &group(GroupSlot slot) const { return groups_.key(slot); }
+    uint32_t recirc_id(RecircSlot slot) const { return recirc_ids_.key(slot); }
+
+private:
+    Reject find_ports(const Rule &, Binding *);
+    Reject check_kernel_datapath(const Rule &, const Binding &);
+    Reject get_group(const Binding &, Groups::Use *);
+    Failure fill_group(GroupSlot, const Group &);
+
+    Datapath &datapath_;
+    Ports &ports_;
+    RecircIds recirc_ids_{XF_MAX_RECIRCS, "recirc_ids"};
+    Groups groups_{XF_MAX_GROUPS - 1, "groups"};
+    std::array<Fd, XF_MAX_GROUPS> group_devices_;  // By slot.
+};
+
+}  // namespace flowxlate
+
+#endif

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+// What we ask and tell OVS.  Nobody else calls the pointers that it has given
+// us (ovs_offload_abi.h).
+//
+// There are two kinds of calls.  Those of 'notify' return at once, whatever
+// locks OVS or we hold.  Those of Ask take locks of OVS, so none of ours may
+// be held: see Offload::ask().
+#ifndef FLOWXLATE_HOST_H
+#define FLOWXLATE_HOST_H
+
+#include <cstddef>
+#include <string>
+#include <vector>
+
+#include "base/types.h"
+
+namespace flowxlate {
+
+class Host {
+public:
+    explicit Host(const ovs_offload_host &host) : notify(host), ask(host) {}
+
+    class Notify {
+    public:
+        explicit Notify(const ovs_offload_host &host) : host_(host) {}
+
+        void log(ovs_offload_log_level level, const std::string &line) const {
+            host_.log(level, line.c_str());
+        }
+        void flows_lost() const { host_.flows_lost(); }
+        void offer_again() const { host_.offer_again(); }
+        void copies_ready() const { host_.copies_ready(); }
+        bool handles_misses() const { return host_.handles_misses(); }
+        bool has_rules() const { return host_.has_rules(); }
+
+    private:
+        const ovs_offload_host &host_;
+    };
+
+    class Ask {
+    public:
+        explicit Ask(const ovs_offload_host &host) : host_(host) {}
+
+        // Not > 0: no port that we have taken.
+        Ifindex port_ifindex(const char *dpif_type, OdpPort) const;
+        std::string flow_text(const ovs_offload_flow &) const;
+        // Makes a packet of a flow's text.  Returns what is wrong with it.
+        std::string compose(const std::string &flow,
+                            std::vector<std::byte> *packet) const;
+        std::string trace(const std::string &dpif_type,
+                          const std::string &port,
+                          const std::string &hex) const;
+
+    private:
+        const ovs_offload_host &host_;
+    };
+
+    const Notify notify;
+    const Ask ask;
+};
+
+}  // namespace flowxlate
+
+#endif

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+// What of the kernel's limits (shaping.h) concerns the ports.
+#include <vector>
+
+#include "engine/offload.h"
+
+namespace flowxlate {
+
+// Warns where OVS would have kept to a limit that XDP does not know.
+void Offload::look_at_shaping() {
+    std::vector<Ifindex> limited;  // Those that the kernel may limit.
+    {
+        StateLock lock(this);
+        for (auto &[ifindex, port] : ports_.by_ifindex()) {
+            if (port->in_kernel_datapath || port->type == "system") {
+                limited.push_back(ifindex);
+            }
+        }
+    }
+    if (limited.empty() || shaping_.look()) {
+        return;
+    }
+    for (auto ifindex : limited) {
+        auto shaping = shaping_.query(ifindex);
+        StateLock lock(this);
+        auto *port = ports_.find(ifindex);
+        if (!port) {
+            continue;
+        }
+        shaping.polices &= port->in_kernel_datapath;
+        if (shaping != port->shaping && !shaping.to_string().empty()) {
+            changes_.log(OVS_OFFLOAD_LOG_WARN,
+                         port->name + ": packets executed in XDP pass by its "
+                             + shaping.to_string());
+        }
+        port->shaping = shaping;
+    }
+}
+
+}  // namespace flowxlate

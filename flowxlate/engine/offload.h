@@ -1,0 +1,336 @@
+// SPDX-License-Identifier: Apache-2.0
+// The offload as a whole: ports and flows in, packets executed in XDP.
+//
+// Threads and locks
+// -----------------
+// All public functions may be called from any thread.  'mutex_' guards the
+// tables' writer side, the ports and the flows.  Nothing slow happens under
+// it: netlink, attaching and waiting for grace periods are done without.  The
+// host's port_ifindex() is called without it too (see ovs_offload_abi.h).
+// Which function needs which lock, and which are the worker's alone, the
+// declarations say and the compiler checks (guarded.h).
+//
+// What is guarded is in parts that know no lock and, but for a Datapath, no
+// kernel: ports.h, binder.h and flows.h.  They note what others have to do
+// (changes.h), which is done after the mutex has been given back.
+//
+// One thread of our own, the worker, follows the devices' changes and gives
+// retired slots back after a grace period.
+//
+// A flow's life
+// -------------
+// flow_put() puts it in the tables.  It is "in the fast path" while it is
+// there and its output port can transmit; the program checks the latter for
+// each packet.  A flow that loses its place (a port goes, a modification is
+// refused, its mask is evicted) is "parked": known, out of the tables, its
+// figures kept until flow_del().  A flow that was refused is not known, but
+// remembered with the reason (refusals.h) for those who ask why.
+//
+// A flow of the userspace datapath that is parked, or was refused, comes back
+// when the reason has ended: OVS puts it again (wanted.h).  The kernel
+// datapath is asked to offer all of its flows again, seldom.
+//
+// A flow whose output port cannot transmit waits in the tables if OVS's
+// userspace datapath has it too.  The kernel datapath has not: there it is
+// refused, and when a port loses the ability, OVS is told and takes its flows
+// back.  When a port gains it and flows were refused for its sake, OVS is
+// asked to offer its flows again.
+//
+// When this process ends, its programs and flows stay, until the next one
+// takes them over (pins.h, handover.h, persistence.cc).
+//
+// When masks are scarce, the worker parks the flows of those that are idle
+// (eviction.h).  Nothing of that is on flow_put()'s way, and mutex_ is held
+// for some flows at a time.
+#ifndef FLOWXLATE_OFFLOAD_H
+#define FLOWXLATE_OFFLOAD_H
+
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <thread>
+#include <unordered_set>
+#include <vector>
+
+#include <boost/container/flat_set.hpp>
+
+#include "base/damping.h"
+#include "base/guarded.h"
+#include "base/types.h"
+#include "engine/binder.h"
+#include "engine/changes.h"
+#include "engine/eviction.h"
+#include "engine/flows.h"
+#include "engine/handover.h"
+#include "engine/host.h"
+#include "engine/ports.h"
+#include "engine/refusals.h"
+#include "engine/settings.h"
+#include "engine/stats.h"
+#include "engine/view.h"
+#include "engine/wanted.h"
+#include "kernel/attach.h"
+#include "kernel/bpf_maps.h"
+#include "kernel/clock.h"
+#include "kernel/devices.h"
+#include "kernel/pins.h"
+#include "kernel/shaping.h"
+#include "kernel/tag_offload.h"
+#include "kernel/trace_program.h"
+#include "tables/conn_table.h"
+#include "tables/flow_table.h"
+
+namespace flowxlate {
+
+class Offload {
+public:
+    // Between two of these, whatever the ports do.  To be offered all flows
+    // again costs OVS all its flows in the kernel datapath; flows that were
+    // lost are found by the revalidators' regular rounds as well.
+    static constexpr auto kOfferInterval = std::chrono::seconds(5);
+    static constexpr auto kFlowsLostInterval = std::chrono::milliseconds(500);
+
+    // Sets everything up.  On failure the reason is in the result.
+    static Failure create(const ovs_offload_host &,
+                          std::span<const ovs_offload_option>,
+                          std::unique_ptr<Offload> *);
+    ~Offload();
+
+    // The operations of struct ovs_offload_ops, with its contracts.
+    int port_add(const ovs_offload_port &, Port **);
+    void port_del(Port *);
+    int flow_put(const ovs_offload_flow &);
+    int flow_del(const Ufid &, ovs_offload_stats *remaining);
+    int flow_stats(const Ufid &, ovs_offload_stats *);
+    int flow_take(const Ufid &, ovs_offload_stats *delta);
+    int flow_flush(Port *);
+    uint64_t n_flows(Port *);
+    void leave();
+    bool flow_wanted(const Ufid &);
+    int take_copy(std::string_view dpif_type, ovs_offload_copy *);
+    ConnTable &connections() { return *connections_; }
+
+    // What the commands xdp-offload/show, stats, top-flows, rejects, explain,
+    // trace and connections print.  Arguments are not trusted.
+    std::string show();
+    std::string stats();
+    std::string top_flows(size_t n, Order);
+    std::string rejects();
+    std::string explain(const std::string &filter);
+    std::string trace(const std::string &port, const std::string &packet);
+    std::string connections(const std::string &filter);
+
+private:
+    // Holds mutex_.  What has changed meanwhile is told to others after it has
+    // been given back.
+    class FLOWXLATE_LOCKING(scoped_lockable) StateLock {
+    public:
+        explicit StateLock(Offload *o) ACQUIRES(o->mutex_) : offload_(*o) {
+            o->mutex_.lock();
+        }
+        ~StateLock() RELEASES();
+        StateLock(const StateLock &) = delete;
+        StateLock &operator=(const StateLock &) = delete;
+
+    private:
+        Offload &offload_;
+    };
+    void tell(const Changes &) EXCLUDES(mutex_);
+
+    View view() const REQUIRES(mutex_) {
+        return {ports_,    binder_,  *table_,          *flows_,
+                refusals_, refused_, n_evicted_masks_, n_evicted_flows_};
+    }
+
+    Offload(const ovs_offload_host &, const Settings &);
+    Failure init() NOT_CHECKED;  // Nobody else has it yet.
+
+    Reject translate(const ovs_offload_flow &, Rule *)
+        EXCLUDES(mutex_, attach_mutex_);
+    Reject put(const Ufid &, Rule *, uint32_t vlan_limit);
+    void refuse(const ovs_offload_flow &, const Reject &why,
+                uint64_t port_events);
+    Reject check_tracking(const ovs_offload_flow &, const Rule &) const;
+    void prepare_group() REQUIRES(worker_role_);
+    void follow_vlan_limit(uint32_t) REQUIRES(mutex_);
+    void to_abi(const FlowStats &, ovs_offload_stats *) REQUIRES(mutex_);
+
+    bool wants(const ovs_offload_port &) const;
+    Attachment::Options attach_options(const Port &);
+    Failure check_device(const Port &);
+    Failure add_device(Port &);
+    void check_identity(Ifindex, DeviceState *);
+    // How a port's state was learned.
+    struct Heard {
+        bool changed = false;   // The kernel has said that it has changed.
+        bool was_away = false;  // It may have forgotten the device meanwhile.
+    };
+    void apply_device_state(Port &, DeviceState, Heard) REQUIRES(mutex_);
+    void make_requests() REQUIRES(worker_role_);
+
+    void start_worker();
+    void wake_worker() EXCLUDES(mutex_);
+    void run_worker();
+    void work(bool full) REQUIRES(worker_role_);
+    void refresh_devices(bool all, bool lost,
+                         const std::vector<Devices::Changed> &changed,
+                         const std::vector<Ifindex> &gone)
+        REQUIRES(worker_role_);
+    struct Query {
+        Ifindex ifindex;
+        bool with_tags;
+        Heard heard;
+    };
+    void query_devices(const std::vector<Query> &) REQUIRES(worker_role_);
+    void find_lost_frames() REQUIRES(worker_role_);
+    void condemn_outputs(const Flow &, std::vector<Query> *found)
+        REQUIRES(mutex_);
+    void restore_attachments() REQUIRES(worker_role_);
+    void restore_attachment(Ifindex) REQUIRES(worker_role_);
+    // What waits until no program can use it any more.
+    struct Retired {
+        FlowTable::Retired flows;
+        Binder::Retired bindings;
+        std::vector<PortSlot> ports;
+        std::vector<uint32_t> connections;
+    };
+    bool take_retired(Retired *);
+    void retire_again(const Retired &) REQUIRES(mutex_);
+    void reclaim();
+
+    // Persistence (persistence.cc).
+    void open_pins() NOT_CHECKED;
+    void show_persistence(std::string *) const REQUIRES(mutex_);
+    void keep_attached(Port &);
+    void continue_handover() REQUIRES(worker_role_);
+    void hurry_handover() REQUIRES(attach_mutex_);
+    void note_flow() REQUIRES(mutex_);
+    Handover::Host ask_host() const EXCLUDES(mutex_);
+    bool was_copied_lately(const xf_copy &) REQUIRES(worker_role_);
+    void collect_copies() REQUIRES(worker_role_);
+    void drop_copies_of(const Port &) REQUIRES(mutex_);
+    void advance(std::span<Port *const>, Handover::Phase)
+        REQUIRES(attach_mutex_);
+    std::vector<Port *> taking_over() const REQUIRES(mutex_);
+    void say_that_we_live() REQUIRES(worker_role_);
+    void remove_orphans() REQUIRES(worker_role_);
+
+    // Eviction (eviction.cc), the worker's too.
+    void evict_idle_masks() REQUIRES(worker_role_);
+    MaskSet find_idle_masks() REQUIRES(worker_role_);
+    bool visit_placed(const std::function<void(std::span<Flow *const>)> &)
+        REQUIRES(worker_role_);
+    void log_eviction(size_t n_masks) REQUIRES(worker_role_);
+
+    void look_at_shaping() REQUIRES(worker_role_);  // limits.cc
+    // Which flows come back (wanted.cc).
+    // Ports::n_events() needs no lock.
+    uint64_t n_port_events() const NOT_CHECKED { return ports_.n_events(); }
+    bool has_room_for(const Reject &) const REQUIRES(mutex_);
+    bool port_has_come(const Refusal &) const REQUIRES(mutex_);
+    void note_what_is_missing(const ovs_offload_flow &, const Rule &,
+                              const Reject &);
+    void look_for_missing_ports(const char *dpif_type);
+    bool has_room_again() const REQUIRES(mutex_);
+
+    // What is told programs (stats.cc).
+    std::array<uint64_t, XF_N_MISSES> misses_of(const Port &) const;
+    PortStats stats_of(const Port &, const View::Sum &) const REQUIRES(mutex_);
+    TableStats table_stats() const REQUIRES(mutex_);
+    FlowReport report_of(const Ufid &, const Flow &, const FlowStats &)
+        REQUIRES(mutex_);
+
+    // Of flows that are not executed in XDP (refusals.cc).
+    uint64_t remember_refusal(const ovs_offload_flow &, const Reject &,
+                              Ifindex in, uint64_t port_events)
+        REQUIRES(mutex_);
+    void log_refusal(const ovs_offload_flow &, const Reject &,
+                     uint64_t n) const EXCLUDES(mutex_, attach_mutex_);
+    Ifindex entrance_of(const ovs_offload_flow &) const
+        EXCLUDES(mutex_, attach_mutex_);
+    std::string text_of(const Ufid &, const FlowCopy &) const
+        EXCLUDES(mutex_, attach_mutex_);
+    std::string trace_in_xdp(const std::string &port,
+                             std::span<const std::byte> frame,
+                             std::string *dpif_type);
+
+    const Host::Ask &ask() const EXCLUDES(mutex_, attach_mutex_) {
+        return host_.ask;
+    }
+    void log(ovs_offload_log_level, const std::string &) const
+        EXCLUDES(mutex_);
+
+    // Whoever takes both takes attach_mutex_ first.
+    Mutex mutex_;
+    Mutex attach_mutex_ ACQUIRED_BEFORE(mutex_);
+
+    Changes changes_ GUARDED_BY(mutex_);
+
+    const Host host_;
+    const Settings settings_;
+    const std::chrono::steady_clock::time_point start_ =
+        std::chrono::steady_clock::now();
+    std::chrono::steady_clock::time_point last_look_ GUARDED_BY(mutex_) =
+        start_;
+    const bool can_hash_;    // As OVS does.
+    bool persists_ = false;  // Constant after init().
+    std::atomic<bool> leaving_ = false;
+    Role worker_role_;
+    uint32_t vlan_limit_ GUARDED_BY(mutex_) = 1;  // OVS's.
+    Devices devices_;
+    ShapingQueries shaping_ GUARDED_BY(worker_role_);
+    BpfMaps maps_;
+
+    Pins pins_;
+    std::string ends_with_us_;  // Why flows do, and what to do about it.
+
+    Clock clock_ GUARDED_BY(mutex_);
+    Ports ports_ GUARDED_BY(mutex_){&maps_, settings_.tap_tso, &changes_};
+    Binder binder_ GUARDED_BY(mutex_){&maps_, &ports_};
+    std::unique_ptr<FlowTable> table_ GUARDED_BY(mutex_);
+    std::unique_ptr<Flows> flows_ GUARDED_BY(mutex_);
+    std::unique_ptr<ConnTable> connections_;  // With a lock of its own.
+    uint16_t n_groups_prepared_ GUARDED_BY(worker_role_) =
+        1;  // Slot 0 needs none.
+    Refusals refusals_ GUARDED_BY(mutex_);
+    RefusalCounts refused_ GUARDED_BY(mutex_);
+    Turns turns_ GUARDED_BY(mutex_);  // Of flow_wanted().
+    // What flows of the kernel datapath were refused for, and the offer that
+    // is asked for when it is there.
+    boost::container::flat_set<OdpPort> missing_ports_ GUARDED_BY(mutex_);
+    std::atomic<uint64_t> looked_for_ports_ = 0;  // n_port_events() then.
+    bool refused_for_room_ GUARDED_BY(mutex_) = false;
+    Request offer_ GUARDED_BY(mutex_);
+    bool handing_over_ GUARDED_BY(worker_role_) = false;
+    // What all ports' requests together may ask of OVS.
+    Backoff flows_lost_pace_ GUARDED_BY(mutex_){kFlowsLostInterval,
+                                                kFlowsLostInterval};
+    Backoff offer_pace_ GUARDED_BY(mutex_){kOfferInterval, kOfferInterval};
+    Handover handover_ GUARDED_BY(mutex_);
+    std::deque<xf_copy> copies_
+        GUARDED_BY(mutex_);  // Of ports, that OVS has not taken yet.
+    std::unordered_set<uint64_t> copied_ GUARDED_BY(worker_role_);
+    std::chrono::steady_clock::time_point forget_copied_
+        GUARDED_BY(worker_role_);
+    std::chrono::steady_clock::time_point next_orphans_
+        GUARDED_BY(worker_role_);
+    IdleMasks idle_masks_ GUARDED_BY(mutex_);
+    uint64_t n_evicted_masks_ GUARDED_BY(mutex_) = 0, n_evicted_flows_
+                                                      GUARDED_BY(mutex_) = 0;
+    std::chrono::steady_clock::time_point next_eviction_log_
+        GUARDED_BY(worker_role_);
+
+    Fd wake_fd_;
+    bool stop_ GUARDED_BY(mutex_) = false;
+    std::thread worker_;
+};
+
+}  // namespace flowxlate
+
+#endif

@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: Apache-2.0
+// Programs and flows that outlive this process, and taking over those of an
+// earlier one.  See handover.h for how, and pins.h for what stays.
+#include <linux/if_ether.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+
+#include "engine/offload.h"
+#include "translate/describe.h"
+
+namespace flowxlate {
+namespace {
+
+constexpr auto kOrphanInterval = std::chrono::seconds(5);
+// More than OVS handles while it is busy with others would be old.
+constexpr size_t kMaxCopies = 4096;
+constexpr auto kCopyInterval = std::chrono::milliseconds(250);
+
+// What a program writes is not trusted: it may be another's, that has got hold
+// of the map.
+bool is_plausible(const xf_copy &copy) {
+    constexpr uint32_t kMaxFrame = 65535;
+    return copy.in_port < XF_MAX_PORTS && copy.frame_len >= ETH_HLEN
+        && copy.frame_len <= kMaxFrame;
+}
+
+}  // namespace
+
+void Offload::open_pins() {
+    handover_.port_added(std::chrono::steady_clock::now());
+    auto f = pins_.open();
+    // What was kept before is taken over nevertheless.
+    if (!settings_.persist) {
+        f = {ECANCELED, "other_config:xdp-offload-persist=false",
+             "remove that key"};
+    }
+    persists_ = !f;
+    if (persists_) {
+        return;
+    }
+    ends_with_us_ =
+        f.reason + "; what to do: " + f.remedy + ", then restart ovs-vswitchd";
+    if (settings_.persist) {
+        // Without a BPF file system, as in many a container, that is how it
+        // is; anything else somebody should mend.
+        log(f.error == ENOENT ? OVS_OFFLOAD_LOG_INFO : OVS_OFFLOAD_LOG_WARN,
+            "flows in XDP end with this process: " + ends_with_us_);
+    }
+}
+
+// Called with mutex_.
+void Offload::show_persistence(std::string *s) const {
+    if (!persists_) {
+        append(s, "restarts: flows end with this process: %s\n",
+               ends_with_us_.c_str());
+        return;
+    }
+    std::string others;
+    for (auto &[ifindex, port] : ports_.by_ifindex()) {
+        if (!port->attachment->is_persistent()) {
+            others += (others.empty() ? "" : ", ") + port->name;
+        }
+    }
+    append(s, "restarts: flows survive ovs-vswitchd (%s)%s%s\n",
+           Pins::kDirectory,
+           others.empty() ? "" : ", but those of ports that are not pinned: ",
+           others.c_str());
+}
+
+// The port's program has just been attached, or is about to take over.
+void Offload::keep_attached(Port &port) {
+    if (port.attachment->is_taking_over()) {
+        log(OVS_OFFLOAD_LOG_INFO,
+            port.name + ": flows of an earlier ovs-vswitchd are executed until "
+                        "this one has taken over");
+        wake_worker();
+    }
+    if (!persists_) {
+        port.attachment->do_not_persist();
+    } else if (auto f = port.attachment->persist(pins_)) {
+        log(OVS_OFFLOAD_LOG_WARN, port.name + ": " + f.message);
+    }
+}
+
+std::vector<Port *> Offload::taking_over() const {
+    std::vector<Port *> ports;
+    for (auto &[ifindex, port] : ports_.by_ifindex()) {
+        if (port->attachment->is_taking_over()) {
+            ports.push_back(port);
+        }
+    }
+    return ports;
+}
+
+// Called with attach_mutex_, which keeps the ports and their attachments.
+void Offload::advance(std::span<Port *const> ports, Handover::Phase phase) {
+    for (auto *port : ports) {
+        Failure f;
+        if (phase == Handover::Phase::kSampling) {
+            f = port->attachment->begin_sampling();
+        } else if (phase == Handover::Phase::kOver) {
+            f = port->attachment->finish_take_over();
+        }
+        // It is tried again and again.
+        if (f && f.message != port->last_trouble) {
+            log(OVS_OFFLOAD_LOG_WARN, port->name + ": " + f.message);
+        }
+        port->last_trouble = f.message;
+    }
+}
+
+void Offload::continue_handover() {
+    MutexLock attaching(attach_mutex_);
+    std::optional<Handover::Phase> begun;
+    Handover::Phase phase;
+    std::vector<Port *> ports;
+    const auto host = ask_host();
+    {
+        StateLock lock(this);
+        begun = handover_.tick(std::chrono::steady_clock::now(), host);
+        phase = handover_.phase();
+        ports = taking_over();
+        if (phase == Handover::Phase::kOver) {
+            copies_.clear();  // From now on packets miss.
+        }
+    }
+    advance(ports, phase);
+    if (begun == Handover::Phase::kOver && !ports.empty()) {
+        log(host.has_rules ? OVS_OFFLOAD_LOG_INFO : OVS_OFFLOAD_LOG_WARN,
+            "taken over from the earlier ovs-vswitchd, ports: "
+                + std::to_string(ports.size())
+                + (host.has_rules ? ""
+                                  : ", without OpenFlow rules (a bridge has "
+                                    "none, or no controller is connected)"));
+    }
+    handing_over_ = !ports.empty();
+}
+
+// Called with attach_mutex_.
+void Offload::hurry_handover() {
+    std::vector<Port *> ports;
+    Handover::Phase phase;
+    const auto host = ask_host();
+    {
+        StateLock lock(this);
+        ports = taking_over();
+        if (!ports.empty()) {
+            handover_.hurry();
+            (void)handover_.tick(std::chrono::steady_clock::now(), host);
+        }
+        phase = handover_.phase();
+    }
+    advance(ports, phase);
+}
+
+// Called with mutex_, for each flow that is new or changed: the time is asked
+// for only if it matters.
+void Offload::note_flow() {
+    if (handover_.phase() == Handover::Phase::kSampling) {
+        handover_.flow_changed(std::chrono::steady_clock::now());
+    }
+}
+
+Handover::Host Offload::ask_host() const {
+    return {.handles_misses = host_.notify.handles_misses(),
+            .has_rules = host_.notify.has_rules()};
+}
+
+// A connection's packets would all be copied until it has a flow, which it may
+// never get.
+bool Offload::was_copied_lately(const xf_copy &copy) {
+    const auto now = std::chrono::steady_clock::now();
+    if (now >= forget_copied_) {
+        copied_.clear();
+        forget_copied_ = now + kCopyInterval;
+    }
+    return !copied_.insert(copy.hash ^ copy.in_port).second;
+}
+
+void Offload::collect_copies() {
+    auto taken = maps_.take_copies();
+    if (taken.empty()) {
+        return;
+    }
+    std::erase_if(taken, [&](const xf_copy &copy) REQUIRES(worker_role_) {
+        return was_copied_lately(copy);
+    });
+    {
+        StateLock lock(this);
+        for (const xf_copy &copy : taken) {
+            if (handover_.phase() == Handover::Phase::kSampling
+                && is_plausible(copy) && ports_.at(PortSlot{copy.in_port})
+                && copies_.size() < kMaxCopies) {
+                copies_.push_back(copy);
+            }
+        }
+    }
+    host_.notify.copies_ready();
+}
+
+int Offload::take_copy(std::string_view dpif_type, ovs_offload_copy *out) {
+    const bool of_kernel = dpif_type == kKernelDatapath;
+    StateLock lock(this);
+    const auto it = std::ranges::find_if(
+        copies_, [&](const xf_copy &copy) REQUIRES(mutex_) {
+            return ports_.at(PortSlot{copy.in_port})->in_kernel_datapath
+                == of_kernel;
+        });
+    if (it == copies_.end()) {
+        return ENOENT;
+    }
+    out->ifindex = index(ports_.at(PortSlot{it->in_port})->ifindex);
+    out->frame_len = it->frame_len;
+    out->data_len = std::min<uint32_t>(it->frame_len, sizeof it->data);
+    std::memcpy(out->data, it->data, out->data_len);
+    copies_.erase(it);
+    return 0;
+}
+
+// Called with mutex_.
+void Offload::drop_copies_of(const Port &port) {
+    std::erase_if(copies_, [&](const xf_copy &copy) {
+        return copy.in_port == index(port.slot);
+    });
+}
+
+void Offload::say_that_we_live() {
+    const std::chrono::nanoseconds now(
+        std::chrono::steady_clock::now().time_since_epoch());
+    MutexLock attaching(attach_mutex_);
+    StateLock lock(this);
+    const uint64_t deadline =
+        clock_.jiffies_at((now + settings_.orphan_timeout).count());
+    maps_.set_deadline(now.count(), deadline);
+    for (auto *port : taking_over()) {
+        port->attachment->tend_old(now.count(), deadline);
+    }
+}
+
+// Programs on devices that are no ports any more, of a process that is gone.
+void Offload::remove_orphans() {
+    const auto now = std::chrono::steady_clock::now();
+    {
+        StateLock lock(this);
+        if (handover_.phase() != Handover::Phase::kOver
+            || now < next_orphans_) {
+            return;
+        }
+    }
+    next_orphans_ = now + kOrphanInterval;
+    if (const size_t n = pins_.remove_orphans()) {
+        log(OVS_OFFLOAD_LOG_INFO,
+            "removed programs of an earlier ovs-vswitchd from devices that "
+            "are "
+            "no ports any more: "
+                + std::to_string(n));
+    }
+}
+
+void Offload::leave() { leaving_ = persists_; }
+
+}  // namespace flowxlate

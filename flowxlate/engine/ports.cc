@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/ports.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+
+namespace flowxlate {
+namespace {
+
+constexpr const char *kFramesAreLost =
+    "redirected frames do not arrive, as the veth peer has neither GRO nor an "
+    "XDP program, though the kernel announces that it has (\"ethtool -K PEER "
+    "gro on\", then \"ethtool -K PEER gro off\" and \"ethtool -K PEER gro "
+    "on\" again in its namespace help)";
+
+}  // namespace
+
+std::unique_ptr<Attachment> Port::attach(std::unique_ptr<Attachment> a) {
+    std::swap(attachment, a);
+    mode = attachment->mode();
+    has_sockets = attachment->has_sockets();
+    return a;
+}
+
+bool Port::takes_frames_from(const Port &in) const {
+    return device.up && (device.xdp_xmit || in.mode == AttachMode::kGeneric);
+}
+
+bool Port::shows_tags() const {
+    // In the userspace datapath OVS itself sees no more than XDP does, or the
+    // user has been told (xdp-offload-system-ports).
+    return !in_kernel_datapath || device.tags_in_frame;
+}
+
+std::string Port::state_in_words() const {
+    const auto why_not = why_no_output();
+    std::string s = why_not.empty()
+                      ? "takes redirected frames"
+                      : "flows to this port stay in OVS: " + why_not;
+    if (auto why = why_no_entry(); !why.empty()) {
+        s += "; flows from this port stay in OVS: " + why;
+    }
+    if (!device.entrance.vlans.empty()) {
+        s += "; flows of VLANs that devices on top of it take stay in OVS: "
+           + to_string(device.entrance.vlans);
+    }
+    return s;
+}
+
+std::string Port::why_no_output() const {
+    if (!device.exists) {
+        return device.why_not.empty() ? "there is no such device"
+                                      : device.why_not;
+    }
+    if (!device.up) {
+        return "the link is down";
+    }
+    return device.xdp_xmit ? std::string() : device.why_not;
+}
+
+bool Port::comes_first() const {
+    return !in_kernel_datapath || device.entrance.others.empty();
+}
+
+std::string Port::why_no_entry() const {
+    return !shows_tags()  ? device.why_no_tags
+         : !comes_first() ? device.entrance.others + ", and comes before OVS"
+                          : std::string();
+}
+
+Ports::Ports(Datapath *datapath, bool tap_tso, Changes *changes)
+    : datapath_(*datapath), tap_tso_(tap_tso), changes_(*changes) {
+    retired_.reserve(XF_MAX_PORTS);
+}
+
+Port *Ports::find(Ifindex ifindex) const {
+    auto it = by_ifindex_.find(ifindex);
+    return it == by_ifindex_.end() ? nullptr : it->second;
+}
+
+Port *Ports::find(std::string_view name) const {
+    auto it = std::find_if(by_ifindex_.begin(), by_ifindex_.end(),
+                           [&](auto &p) { return p.second->name == name; });
+    return it == by_ifindex_.end() ? nullptr : it->second;
+}
+
+// -- Slots ------------------------------------------------------------------
+
+Reject Ports::new_slot(PortSlot *slot) {
+    auto *free = std::find(slot_used_.begin() + 1, slot_used_.end(), false);
+    if (free == slot_used_.end()) {
+        return {"table", "ports", ENOSPC};
+    }
+    *free = true;
+    *slot = PortSlot(free - slot_used_.begin());
+    return {};
+}
+
+void Ports::add(std::unique_ptr<Port> port, Time now) {
+    by_ifindex_[port->ifindex] = port.get();
+    note_event(now);
+    by_slot_[index(port->slot)] = std::move(port);
+}
+
+std::unique_ptr<Port> Ports::remove(const Port &port) {
+    datapath_.port(port.slot).flags = 0;
+    by_ifindex_.erase(port.ifindex);
+    return std::move(by_slot_[index(port.slot)]);
+}
+
+void Ports::retire(PortSlot slot) {
+    if (slot != PortSlot::kNone) {
+        retired_.push_back(slot);
+        changes_.wakes_worker = true;
+    }
+}
+
+std::vector<PortSlot> Ports::take_retired() {
+    auto batch = retired_;
+    retired_.clear();  // Keeps its room.
+    return batch;
+}
+
+void Ports::retire_again(std::span<const PortSlot> slots) {
+    retired_.insert(retired_.end(), slots.begin(), slots.end());
+}
+
+void Ports::release(std::span<const PortSlot> slots) {
+    for (auto slot : slots) {
+        slot_used_[index(slot)] = false;
+    }
+}
+
+// -- Devices ----------------------------------------------------------------
+
+bool Ports::reaches(PortSlot in, std::span<const PortSlot> out) const {
+    const Port &from = *at(in);
+    return std::all_of(out.begin(), out.end(), [&](PortSlot slot) {
+        return at(slot)->takes_frames_from(from);
+    });
+}
+
+void Ports::note_event(Time now) {
+    n_events_++;
+    last_event_ = now;
+}
+
+// The device of a port is there, for the first time or again.
+void Ports::came(const Port &port, Time now) {
+    note_event(now);
+    if (port.lost_sockets) {
+        changes_.log(OVS_OFFLOAD_LOG_WARN,
+                     port.name
+                         + ": the device is back, but OVS's AF_XDP sockets "
+                           "are not: remove the port from OVS and add it "
+                           "again");
+    }
+}
+
+// A port goes on with the device that it was added with.
+void Ports::follow_name(const Port &port, const DeviceState &state) {
+    const std::string &old = port.device.exists ? port.device.name : port.name;
+    if (state.exists && state.name != old) {
+        changes_.log(OVS_OFFLOAD_LOG_INFO,
+                     port.name + ": its device (ifindex "
+                         + std::to_string(index(port.ifindex)) + ") is called "
+                         + state.name + " now");
+    }
+}
+
+void Ports::publish(const Port &port, const DeviceState &state) {
+    auto &shared = datapath_.port(port.slot);
+    std::atomic_ref(shared.max_partial)
+        .store(state.is_tap && tap_tso_ ? XF_TAP_MAX_PARTIAL : 0,
+               std::memory_order_relaxed);
+    std::atomic_ref(shared.max_frame)
+        .store(state.max_frame, std::memory_order_relaxed);
+    std::atomic_ref(shared.flags)
+        .store((state.up && state.xdp_xmit ? XF_PORT_TX_NATIVE : 0)
+                   | (state.up ? XF_PORT_TX_GENERIC : 0),
+               std::memory_order_release);
+}
+
+Ports::Effect Ports::apply(Port &port, DeviceState state, bool changed,
+                           Time now) {
+    const uint32_t old_flags = datapath_.port(port.slot).flags;
+    Effect effect;
+    effect.no_device = port.device.exists && !state.exists;
+    if (effect.no_device) {
+        port.lost_sockets = port.has_sockets;
+    } else if (!port.device.exists && state.exists) {
+        came(port, now);
+    }
+    follow_name(port, state);
+    state.up &= state.exists;
+    if (state.figures) {
+        port.arrivals.look(*state.figures, state.up && state.xdp_xmit, changed,
+                           now);
+    }
+    if (state.xdp_xmit && port.arrivals.are_lost()) {
+        state.xdp_xmit = false;
+        state.why_not = kFramesAreLost;
+    }
+    publish(port, state);
+    effect.no_output = old_flags & ~datapath_.port(port.slot).flags;
+    const DeviceState old = std::exchange(port.device, std::move(state));
+    if (port.in_kernel_datapath) {
+        effect.flush = tell_kernel_datapath(port, old_flags, old);
+    }
+    if (auto line = port.news.look(port.state_in_words(), now)) {
+        changes_.log(OVS_OFFLOAD_LOG_INFO, port.name + ": " + *line);
+    }
+    return effect;
+}
+
+// The port's state has changed, from 'old' and 'old_flags' (XF_PORT_TX_*).
+// Returns whether its flows have to go, as which may enter is asked again of
+// each.
+bool Ports::tell_kernel_datapath(Port &port, uint32_t old_flags,
+                                 const DeviceState &old) {
+    const uint32_t flags = datapath_.port(port.slot).flags;
+    const bool entrance_changed =
+        old.tags_in_frame != port.device.tags_in_frame
+        || old.entrance != port.device.entrance;
+    // Those of a device that is gone go anyway.
+    const bool flush = entrance_changed && port.device.exists && port.n_flows;
+    if (old_flags & ~flags || flush) {
+        port.flows_lost.wanted = true;
+        port.was_wanted |= std::exchange(port.offer.wanted, false);
+    }
+    if (port.was_wanted && (flags & ~old_flags || entrance_changed)) {
+        port.was_wanted = false;
+        port.offer.wanted = true;
+    }
+    if (port.flows_lost.wanted || port.offer.wanted) {
+        changes_.wakes_worker = true;
+    }
+    return flush;
+}
+
+}  // namespace flowxlate

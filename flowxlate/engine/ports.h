@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+// The ports that are offloaded: their slots, and what is known of their
+// devices.
+//
+// The caller serializes all calls, but for n_events().
+#ifndef FLOWXLATE_PORTS_H
+#define FLOWXLATE_PORTS_H
+
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <boost/container/flat_map.hpp>
+
+#include "base/damping.h"
+#include "base/types.h"
+#include "engine/changes.h"
+#include "kernel/attach.h"
+#include "kernel/datapath.h"
+#include "kernel/devices.h"
+#include "kernel/shaping.h"
+#include "kernel/tag_offload.h"
+#include "tables/flow_table.h"
+
+namespace flowxlate {
+
+struct Port {
+    std::string name;
+    std::string type;  // OVS interface type.
+    Ifindex ifindex{};
+    PortSlot slot{};
+    bool in_kernel_datapath = false;
+    bool was_wanted = false;            // Flows were refused for its state.
+    TagOffload::Features switched_off;  // To be switched on again.
+    std::unique_ptr<Attachment> attachment;
+    AttachMode mode = AttachMode::kNative;  // The attachment's,
+    bool has_sockets = false;               // and this.
+    DeviceState device;
+    Arrivals arrivals;          // Do redirected frames arrive?
+    Shaping shaping;            // That XDP does not know.
+    size_t n_flows = 0;         // In the tables, that enter here.
+    FlowStats past;             // Of flows that entered here and are gone.
+    bool lost_sockets = false;  // The device was away: OVS receives nothing.
+    News news;                  // What is logged about the device.
+    std::string last_trouble;   // What was last logged about taking over.
+    Request flows_lost, offer;  // What its changes ask of OVS.
+
+    // Gives it an attachment, and the caller the one that it had.
+    std::unique_ptr<Attachment> attach(std::unique_ptr<Attachment>);
+
+    // Can it be the output of packets that enter through 'in'?
+    bool takes_frames_from(const Port &in) const;
+
+    // Would flows that enter here match what they should, and be the first to
+    // handle a frame?  Not if VLAN tags may sit beside the frame, where XDP
+    // does not see them, or if somebody else comes before OVS.
+    bool shows_tags() const;
+    bool comes_first() const;
+    // Why flows may not enter, if either is not so.
+    std::string why_no_entry() const;
+
+    // Why native XDP cannot send there, in words; empty if it can.
+    std::string why_no_output() const;
+
+    // What the log says of it.
+    std::string state_in_words() const;
+};
+
+class Ports {
+public:
+    using Time = std::chrono::steady_clock::time_point;
+    using BySlot = std::array<std::unique_ptr<Port>, XF_MAX_PORTS>;
+    using ByIfindex = boost::container::flat_map<Ifindex, Port *>;
+
+    // 'tap_tso': Settings::tap_tso.
+    Ports(Datapath *, bool tap_tso, Changes *);
+
+    Port *find(Ifindex) const;  // Null if there is none, also below.
+    Port *find(std::string_view name) const;
+    Port *at(PortSlot slot) const {
+        return index(slot) < by_slot_.size() ? by_slot_[index(slot)].get()
+                                             : nullptr;
+    }
+    const BySlot &by_slot() const { return by_slot_; }
+    const ByIfindex &by_ifindex() const { return by_ifindex_; }
+
+    // A slot is taken before its port is added.  What had it can be used by
+    // programs until a grace period after retire().
+    Reject new_slot(PortSlot *);
+    void add(std::unique_ptr<Port>, Time now);
+    std::unique_ptr<Port> remove(const Port &);
+    void retire(PortSlot);  // Never fails; kNone is nothing.
+    std::vector<PortSlot> take_retired();
+    void retire_again(std::span<const PortSlot>);
+    void release(std::span<const PortSlot>);
+
+    // Can packets that enter at 'in' leave at each of 'out' now?
+    bool reaches(PortSlot in, std::span<const PortSlot> out) const;
+
+    // Lets programs send to the device again, which the kernel forgets when it
+    // goes, also if it comes back.  Returns whether it is there.
+    bool restore_output(const Port &port) {
+        return !datapath_.set_tx_port(port.slot, port.ifindex);
+    }
+
+    // What a device's new state means for flows.
+    struct Effect {
+        bool no_device = false;  // Flows can enter no longer.
+        bool flush = false;      // Which may enter has to be asked again.
+        bool no_output = false;  // Frames are not sent there any more.
+    };
+    // Tells the program what the device can take now, and the log what is
+    // news.  'changed': the kernel has said that the device has changed.
+    Effect apply(Port &, DeviceState, bool changed, Time now);
+
+    // How often one was added, or came back, and when it was last.  The first
+    // may be asked for at any time.
+    uint64_t n_events() const { return n_events_; }
+    Time last_event() const { return last_event_; }
+
+private:
+    void note_event(Time now);
+    void came(const Port &, Time now);
+    void follow_name(const Port &, const DeviceState &);
+    void publish(const Port &, const DeviceState &);
+    bool tell_kernel_datapath(Port &, uint32_t old_flags,
+                              const DeviceState &old);
+
+    Datapath &datapath_;
+    const bool tap_tso_;
+    Changes &changes_;
+    BySlot by_slot_;
+    ByIfindex by_ifindex_;
+    std::array<bool, XF_MAX_PORTS> slot_used_{};
+    std::vector<PortSlot> retired_;  // Has room for all.
+    std::atomic<uint64_t> n_events_ = 0;
+    Time last_event_;
+};
+
+}  // namespace flowxlate
+
+#endif

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/settings.h"
+
+#include <cerrno>
+#include <charconv>
+#include <string_view>
+#include <utility>
+
+namespace flowxlate {
+namespace {
+
+constexpr uint32_t kMinFlows = 16;
+constexpr uint32_t kMaxFlows = 1U << 24;
+constexpr uint32_t kMaxConnections = 1U << 20;
+constexpr uint32_t kMinOrphanTimeout = 10;
+constexpr uint32_t kMaxSeconds = 86400;
+
+Reject parse_number(std::string_view text, uint32_t min, uint32_t max,
+                    const char *wrong, uint32_t *out) {
+    uint32_t n;
+    const char *all = text.data() + text.size();
+    auto [end, error] = std::from_chars(text.data(), all, n);
+    if (error != std::errc{} || end != all || n < min || n > max) {
+        return {"option", wrong, EINVAL};
+    }
+    *out = n;
+    return {};
+}
+
+Reject parse_seconds(std::string_view text, uint32_t min, const char *wrong,
+                     std::chrono::seconds *out) {
+    uint32_t seconds;
+    if (auto r = parse_number(text, min, kMaxSeconds, wrong, &seconds)) {
+        return r;
+    }
+    *out = std::chrono::seconds(seconds);
+    return {};
+}
+
+Reject parse_bool(std::string_view text, bool *out) {
+    if (text != "true" && text != "false") {
+        return {"option", "neither true nor false, ignored", EINVAL};
+    }
+    *out = text == "true";
+    return {};
+}
+
+}  // namespace
+
+Reject Settings::set(const ovs_offload_option &option) {
+    const std::string_view key = option.key, value = option.value;
+    if (key == "xdp-offload-max-flows") {
+        return parse_number(value, kMinFlows, kMaxFlows,
+                            "not a number from 16 to 16777216, ignored",
+                            &max_flows);
+    }
+    if (key == "xdp-offload-max-connections") {
+        return parse_number(value, 1, kMaxConnections,
+                            "not a number from 1 to 1048576, ignored",
+                            &max_connections);
+    }
+    if (key == "xdp-offload-handover") {
+        return parse_seconds(value, 0,
+                             "not a number of seconds from 0 to 86400, "
+                             "ignored",
+                             &handover);
+    }
+    if (key == "xdp-offload-orphan-timeout") {
+        return parse_seconds(value, kMinOrphanTimeout,
+                             "not a number of seconds from 10 to 86400, "
+                             "ignored",
+                             &orphan_timeout);
+    }
+    for (auto [name, to] : {std::pair{"xdp-offload-generic", &allow_generic},
+                            {"xdp-offload-system-ports", &system_ports},
+                            {"xdp-offload-persist", &persist},
+                            {"xdp-offload-tap-tso", &tap_tso}}) {
+        if (key == name) {
+            return parse_bool(value, to);
+        }
+    }
+    return {"option", "no such option, ignored", EINVAL};
+}
+
+}  // namespace flowxlate

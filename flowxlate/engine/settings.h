@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the user has chosen, by other_config:xdp-offload-*.  Constant once the
+// plugin has been set up.
+#ifndef FLOWXLATE_SETTINGS_H
+#define FLOWXLATE_SETTINGS_H
+
+#include <chrono>
+#include <cstdint>
+
+#include "base/types.h"
+
+namespace flowxlate {
+
+struct Settings {
+    uint32_t max_flows = 65536;
+    uint32_t max_connections = 65536;
+    bool allow_generic = false;  // Generic XDP where there is no native mode.
+    bool system_ports = false;   // Of the userspace datapath.
+    bool persist = true;         // Flows survive this process.
+    bool tap_tso = true;         // Guests leave segmentation to us.
+    std::chrono::seconds handover{5};  // Handover::set_sampling().
+    std::chrono::seconds orphan_timeout{300};
+
+    // Takes one option.  If it is refused, which changes nothing, the reason's
+    // 'what' says in words what is wrong.
+    Reject set(const ovs_offload_option &);
+};
+
+}  // namespace flowxlate
+
+#endif

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+// The offload's state for those who only read it, to tell operators and
+// programs.  Whoever has a View holds the state's lock: what is to be used
+// longer has to be copied.
+#ifndef FLOWXLATE_VIEW_H
+#define FLOWXLATE_VIEW_H
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "engine/binder.h"
+#include "engine/flows.h"
+#include "engine/ports.h"
+#include "engine/refusals.h"
+#include "tables/flow_table.h"
+
+namespace flowxlate {
+
+// OVS's datapath types.
+constexpr const char *kUserspaceDatapath = "netdev";
+constexpr const char *kKernelDatapath = "system";
+
+struct View {
+    const Ports &ports;
+    const Binder &binder;
+    const FlowTable &table;
+    const Flows &flows;
+    const Refusals &refusals;
+    const RefusalCounts &refused;
+    uint64_t n_evicted_masks, n_evicted_flows;
+
+    // What the flows that enter through a port add up to, by slot.
+    struct Sum {
+        FlowStats stats;
+        size_t waiting = 0;  // For their output port.
+    };
+    std::vector<Sum> sum_by_port() const;
+
+    // "MATCH, actions:ACTIONS" of a flow in the tables, and where its packets
+    // go (trace.cc).
+    std::string describe_flow(FlowSlot) const;
+    std::string describe_target(const xf_action &) const;
+    const Ufid *find_ufid(FlowSlot) const;  // Null if it has none any more.
+
+    // How many flows are not executed in XDP, by reason (explain.cc).
+    std::map<std::string, size_t> count_unexecuted() const;
+};
+
+}  // namespace flowxlate
+
+#endif

@@ -1,0 +1,541 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernel/attach.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <linux/if_link.h>
+#include <net/if.h>
+#include <xdp/libxdp.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <utility>
+#include <vector>
+
+#include "kernel/loaded.h"
+#include "xdp_offload.skel.h"
+
+namespace flowxlate {
+namespace {
+
+constexpr const char *kSection = "xdp";
+constexpr const char *kDispatcherName = "xdp_dispatcher";
+// Where libxdp pins the programs of a dispatcher ("dispatch-IFINDEX-ID/progN-
+// prog" and "-link", up to 10 of them: its protocol.org).
+constexpr const char *kPinDirectory = "/sys/fs/bpf/xdp";
+constexpr int kMaxDispatched = 10;
+// In our programs: what a program hands packets over to.
+constexpr const char *kNextMapName = "xf_next";
+
+struct MultiprogCloser {
+    void operator()(xdp_multiprog *mp) const { xdp_multiprog__close(mp); }
+};
+using Multiprog = std::unique_ptr<xdp_multiprog, MultiprogCloser>;
+
+// What is on the device; null if nothing is.
+Multiprog what_is_attached(Ifindex ifindex) {
+    auto *mp = xdp_multiprog__get_from_ifindex(index(ifindex));
+    return Multiprog(libxdp_get_error(mp) ? nullptr : mp);
+}
+
+// Where a program is, in a map of one entry that is bound to it: pins do not
+// tell network namespaces apart.
+struct Place {
+    uint64_t netns;  // The kernel's cookie.
+    uint32_t ifindex;
+    uint32_t padding;
+    bool operator==(const Place &) const = default;
+};
+constexpr const char *kPlaceMapName = "xf_place";
+
+Place place_of(Ifindex ifindex) {
+    return {netns_cookie(), static_cast<uint32_t>(index(ifindex)), 0};
+}
+
+Failure bind_place(int prog_fd, Ifindex ifindex) {
+    const uint32_t key = 0;
+    const Place place = place_of(ifindex);
+    const Fd map(bpf_map_create(BPF_MAP_TYPE_ARRAY, kPlaceMapName, sizeof key,
+                                sizeof place, 1, nullptr));
+    if (!map || bpf_map_update_elem(map.get(), &key, &place, BPF_ANY)
+        || bpf_prog_bind_map(prog_fd, map.get(), nullptr)) {
+        return failure(errno, "cannot note where the program is");
+    }
+    return {};
+}
+
+// A program that libxdp has pinned for a dispatcher.
+struct Pinned {
+    int prog_fd;
+    uint32_t prog_id;
+    Ifindex ifindex;
+    uint32_t dispatcher_id;
+};
+using IsDoomed = std::function<bool(const Pinned &)>;
+
+void remove_pins_in(const std::filesystem::path &dir, Pinned pinned,
+                    const IsDoomed &is_doomed) {
+    namespace fs = std::filesystem;
+    std::error_code ignored;
+    for (int i = 0; i < kMaxDispatched; i++) {
+        const auto stem = (dir / ("prog" + std::to_string(i))).string();
+        const Fd fd(bpf_obj_get((stem + "-prog").c_str()));
+        bpf_prog_info info{};
+        uint32_t len = sizeof info;
+        if (!fd || bpf_obj_get_info_by_fd(fd.get(), &info, &len)) {
+            continue;
+        }
+        pinned.prog_fd = fd.get();
+        pinned.prog_id = info.id;
+        if (is_doomed(pinned)) {
+            fs::remove(stem + "-prog", ignored);
+            fs::remove(stem + "-link", ignored);
+        }
+    }
+    fs::remove(dir, ignored);  // Unless others are in it.
+}
+
+// libxdp pins a dispatcher's programs in the BPF file system, and the pins
+// stay when somebody takes the dispatcher off by netlink, as netdev-afxdp
+// does.  Removes those that are doomed, which would keep a program and its
+// maps for ever.
+void remove_pins(const IsDoomed &is_doomed) {
+    namespace fs = std::filesystem;
+    std::error_code error;  // Nothing may throw: a destructor calls this.
+    for (fs::directory_iterator dir(kPinDirectory, error), end;
+         !error && dir != end; dir.increment(error)) {
+        int ifindex;
+        uint32_t dispatcher_id;
+        if (std::sscanf(dir->path().filename().c_str(), "dispatch-%d-%u",
+                        &ifindex, &dispatcher_id)
+            == 2) {
+            remove_pins_in(dir->path(),
+                           {-1, 0, Ifindex{ifindex}, dispatcher_id},
+                           is_doomed);
+        }
+    }
+}
+
+// Is it ours, of an earlier run, and out of use?  The dispatcher of a device
+// that is here can be about to be put on it, unless we are about to do that.
+bool is_left_behind(const Pinned &pinned, Ifindex attaching) {
+    char name[IF_NAMESIZE];
+    const bool exists = if_indextoname(index(pinned.ifindex), name);
+    if (exists && pinned.ifindex != attaching) {
+        return false;
+    }
+    LIBBPF_OPTS(bpf_xdp_query_opts, query);
+    if (exists
+        && (bpf_xdp_query(index(attaching), 0, &query)
+            || query.prog_id == pinned.dispatcher_id)) {
+        return false;
+    }
+    const uint32_t key = 0;
+    Place place{};
+    const Fd map = find_map(pinned.prog_fd, kPlaceMapName);
+    return map && !bpf_map_lookup_elem(map.get(), &key, &place)
+        && place == place_of(pinned.ifindex);
+}
+
+uint32_t xdp_flags(AttachMode mode) {
+    return mode == AttachMode::kGeneric ? XDP_FLAGS_SKB_MODE
+                                        : XDP_FLAGS_DRV_MODE;
+}
+
+}  // namespace
+
+Failure Attachment::attach(const BpfMaps &maps, PortSlot slot, Ifindex ifindex,
+                           const Options &options,
+                           std::unique_ptr<Attachment> *out) {
+    std::unique_ptr<Attachment> a(new Attachment);
+    a->ifindex_ = ifindex;
+    remove_pins([&](const Pinned &p) { return is_left_behind(p, ifindex); });
+
+    Fd sockets;
+    if (options.pins && !options.only_join) {
+        if (auto left = options.pins->take(ifindex)) {
+            if (!a->take_over(maps, slot, left->program, options)) {
+                a->link_fd_ = std::move(left->link);
+                a->pins_ = options.pins;
+                *out = std::move(a);
+                return {};
+            }
+            // Nobody would tend it.  It gives way to a program of our own,
+            // which needs the sockets that libxdp has put into its map.
+            (void)bpf_link_detach(left->link.get());
+            options.pins->forget(ifindex);
+            sockets = std::move(left->program.maps[kSocketMapName]);
+            a.reset(new Attachment);
+            a->ifindex_ = ifindex;
+        }
+    }
+    auto present = what_is_attached(ifindex);
+    Failure f;
+    if (present && !xdp_multiprog__is_legacy(present.get())) {
+        f = a->join_dispatcher(maps, slot, present.get(), options);
+        if (f && options.is_afxdp && !options.only_join
+            && !a->replace_dispatcher(maps, slot)) {
+            f = {};
+        }
+    } else if (options.only_join) {
+        f = {EAGAIN, "there is no dispatcher to join"};
+    } else {
+        f = a->attach_alone(maps, slot, options, sockets);
+    }
+    if (!f) {
+        *out = std::move(a);
+    }
+    return f;
+}
+
+// The link of an earlier process stays where it is, with the old program,
+// which is given ours as its successor.
+Failure Attachment::take_over(const BpfMaps &maps, PortSlot slot,
+                              LinkedProgram &old, const Options &options) {
+    LIBBPF_OPTS(bpf_xdp_query_opts, query);
+    if (int error = bpf_xdp_query(index(ifindex_), 0, &query)) {
+        return failure(error, "cannot ask for the device's XDP program");
+    }
+    const bool generic = query.attach_mode == XDP_ATTACHED_SKB;
+    // netdev-afxdp chooses the mode of its devices.
+    if (generic && !options.allow_generic && !options.is_afxdp) {
+        return {EOPNOTSUPP, "generic mode is not wanted any more"};
+    }
+    mode_ = generic ? AttachMode::kGeneric : AttachMode::kNative;
+    // libxdp has put the new sockets into the old program's map.
+    const Fd none;
+    const Fd &sockets = options.is_afxdp ? old.maps[kSocketMapName] : none;
+    has_sockets_ = static_cast<bool>(sockets);
+    next_ = std::move(old.maps[kNextMapName]);
+    auto f = load_next(maps, slot, sockets.get());
+    if (f && next_) {
+        next_ = {};  // The kernel may let none of them call the other.
+        f = load_next(maps, slot, sockets.get());
+    }
+    if (f) {
+        return f;
+    }
+    if (const int fd = cpus_fd(old.maps, &n_old_cpus_); fd >= 0) {
+        old_cpus_ = Mapping(fd, n_old_cpus_ * sizeof(xf_cpu));
+    }
+    old_ = std::move(old.prog);
+    taking_over_ = true;
+    return {};
+}
+
+void Attachment::tend_old(uint64_t now_ns, uint64_t jiffies) {
+    if (taking_over_ && old_cpus_) {
+        set_deadline(old_cpus_.as<xf_cpu>(n_old_cpus_), now_ns, jiffies);
+    }
+}
+
+// Loads a program that shares 'next_', if that is there.
+Failure Attachment::load_next(const BpfMaps &maps, PortSlot slot,
+                              int sockets_fd) {
+    if (auto f = maps.open_port(slot, tx_flag(), sockets_fd, &skeleton_)) {
+        return f;
+    }
+    if (next_) {
+        bpf_program__set_autoload(skeleton_->progs.xf_sample, true);
+        if (int error =
+                bpf_map__reuse_fd(skeleton_->maps.xf_takeover, next_.get())) {
+            return failure(error, "cannot share the BPF maps");
+        }
+    }
+    if (int error = xdp_offload_bpf::load(skeleton_.get())) {
+        return failure(error, "cannot load the XDP program");
+    }
+    return {};
+}
+
+// Puts our programs where the old one looks for them, and it where they look
+// for it.  The way back comes first, and when this process ends the kernel
+// takes it away last: from one array, in the order of its indexes
+// (fd_array_map_clear(), Linux 6.18).  So no sample comes to a program that
+// could not give it back.
+Failure Attachment::become_next() {
+    const int main = bpf_program__fd(skeleton_->progs.xsk_def_prog);
+    const int sample = bpf_program__fd(skeleton_->progs.xf_sample);
+    const std::pair<uint32_t, int> calls[] = {{XF_NEXT_OLD, old_.get()},
+                                              {XF_NEXT_MISS, main},
+                                              {XF_NEXT_SAMPLE, sample}};
+    for (auto [key, prog_fd] : calls) {
+        if (bpf_map_update_elem(next_.get(), &key, &prog_fd, BPF_ANY)) {
+            return failure(errno,
+                           "cannot take packets from the program of the "
+                           "earlier ovs-vswitchd");
+        }
+    }
+    return {};
+}
+
+Failure Attachment::begin_sampling() {
+    if (!taking_over_ || sampling_) {
+        return {};
+    }
+    // It may not have the map, or be so different that the kernel lets none
+    // of them call the other.
+    if (!next_ || become_next()) {
+        return finish_take_over();
+    }
+    sampling_ = true;
+    return {};
+}
+
+Failure Attachment::finish_take_over() {
+    if (!taking_over_) {
+        return {};
+    }
+    const int prog_fd = bpf_program__fd(skeleton_->progs.xsk_def_prog);
+    // ENOLINK: the device is gone, and the old program with it.
+    if (bpf_link_update(link_fd_.get(), prog_fd, nullptr)
+        && errno != ENOLINK) {
+        return failure(errno,
+                       "cannot replace the program of the earlier "
+                       "ovs-vswitchd");
+    }
+    taking_over_ = false;
+    for (uint32_t i = 0; next_ && i < XF_N_NEXT; i++) {
+        (void)bpf_map_delete_elem(next_.get(), &i);  // It may not be there.
+    }
+    next_ = {};
+    old_ = {};
+    old_cpus_ = {};
+    return {};
+}
+
+Failure Attachment::join_dispatcher(const BpfMaps &maps, PortSlot slot,
+                                    xdp_multiprog *present,
+                                    const Options &options) {
+    const auto mode = xdp_multiprog__attach_mode(present);
+    mode_ = mode == XDP_MODE_SKB ? AttachMode::kGeneric : AttachMode::kNative;
+
+    Fd sockets;
+    std::vector<xdp_program *> stale;
+    for (xdp_program *p = nullptr;
+         (p = xdp_multiprog__next_prog(p, present));) {
+        if (std::strcmp(xdp_program__name(p), kProgramName) != 0) {
+            continue;
+        }
+        auto its_maps = open_maps(xdp_program__fd(p));
+        if (its_maps.contains(kFlowMapName)) {
+            stale.push_back(p);
+        } else if (options.is_afxdp) {
+            sockets = std::move(its_maps[kSocketMapName]);
+        }
+    }
+    // libxdp keeps a dispatcher's programs when their process dies.  One of
+    // ours that is there already would go on executing flows of the past.
+    for (auto *p : stale) {
+        if (int error = xdp_program__detach(p, index(ifindex_), mode, 0)) {
+            return failure(error,
+                           "cannot remove our program of an earlier "
+                           "run from libxdp's dispatcher");
+        }
+    }
+
+    has_sockets_ = static_cast<bool>(sockets);
+    if (auto f = maps.open_port(slot, tx_flag(), sockets.get(), &skeleton_)) {
+        return f;
+    }
+    auto *program = xdp_program__from_bpf_obj(skeleton_->obj, kSection);
+    if (int error = static_cast<int>(libxdp_get_error(program))) {
+        return failure(error, "cannot hand the program to libxdp");
+    }
+    if (int error = xdp_program__attach(program, index(ifindex_), mode, 0)) {
+        xdp_program__close(program);
+        return failure(error,
+                       "cannot join libxdp's dispatcher (from Linux "
+                       "6.12 on that takes libxdp 1.5.5)");
+    }
+    program_ = program;  // From here on, our destructor takes it off.
+    return bind_place(xdp_program__fd(program), ifindex_);
+}
+
+Failure Attachment::attach_alone(const BpfMaps &maps, PortSlot slot,
+                                 const Options &options,
+                                 const Fd &old_sockets) {
+    LIBBPF_OPTS(bpf_xdp_query_opts, query);
+    if (int error = bpf_xdp_query(index(ifindex_), 0, &query)) {
+        return failure(error, "cannot ask for the device's XDP program");
+    }
+    if (query.attach_mode == XDP_ATTACHED_NONE) {
+        has_sockets_ = options.is_afxdp && old_sockets;
+        const int sockets_fd = has_sockets_ ? old_sockets.get() : -1;
+        auto f = load_and_link(maps, slot, sockets_fd);
+        if (f.error == EOPNOTSUPP && (options.allow_generic || has_sockets_)) {
+            mode_ = AttachMode::kGeneric;
+            f = load_and_link(maps, slot, sockets_fd);
+        }
+        return f;
+    }
+
+    bpf_prog_info info{};
+    uint32_t len = sizeof info;
+    const Fd present(bpf_prog_get_fd_by_id(query.prog_id));
+    if (!present || bpf_obj_get_info_by_fd(present.get(), &info, &len)) {
+        return failure(errno, "cannot look at the device's XDP program");
+    }
+    auto its_maps = open_maps(present.get());
+    if (its_maps.contains(kFlowMapName)) {
+        return {EBUSY,
+                "the program of another ovs-vswitchd is attached.  If "
+                "that is gone, \"rm -r "
+                    + std::string(Pins::kDirectory)
+                    + "\" as root takes it off"};
+    }
+    const Fd sockets = std::move(its_maps[kSocketMapName]);
+    if (!options.is_afxdp || std::strcmp(info.name, kProgramName) != 0
+        || !sockets) {
+        const bool is_dispatcher =
+            std::strcmp(info.name, kDispatcherName) == 0;
+        return {EBUSY,
+                std::string("another XDP program (") + info.name + ", id "
+                    + std::to_string(query.prog_id) + ") is attached, and "
+                    + (is_dispatcher
+                           ? "libxdp cannot read it: is it a later version's, "
+                             "or /sys/fs/bpf not visible to OVS?"
+                           : "it does not share the device through libxdp's "
+                             "dispatcher")};
+    }
+    mode_ = query.attach_mode == XDP_ATTACHED_SKB ? AttachMode::kGeneric
+                                                  : AttachMode::kNative;
+    return take_place_of(maps, slot, present.get(), sockets);
+}
+
+// The dispatcher gives way if netdev-afxdp is alone in it.  That is for
+// kernels which let no program that changes packets into a function that does
+// not, and a libxdp whose dispatcher has no other functions.
+Failure Attachment::replace_dispatcher(const BpfMaps &maps, PortSlot slot) {
+    const auto present = what_is_attached(ifindex_);
+    if (!present || xdp_multiprog__program_count(present.get()) != 1) {
+        return {EBUSY, "others are in libxdp's dispatcher"};
+    }
+    auto *only = xdp_multiprog__next_prog(nullptr, present.get());
+    const Fd sockets = find_map(xdp_program__fd(only), kSocketMapName);
+    if (std::strcmp(xdp_program__name(only), kProgramName) != 0 || !sockets) {
+        return {EBUSY, "another is in libxdp's dispatcher"};
+    }
+    auto *dispatcher = xdp_multiprog__main_prog(present.get());
+    auto f = take_place_of(maps, slot, xdp_program__fd(dispatcher), sockets);
+    if (!f) {
+        const auto id = xdp_program__id(dispatcher);
+        remove_pins([&](const Pinned &p) { return p.dispatcher_id == id; });
+    }
+    return f;
+}
+
+// A link cannot replace a program that netlink attached.  In between packets
+// take the kernel's stack.
+Failure Attachment::take_place_of(const BpfMaps &maps, PortSlot slot,
+                                  int present_fd, const Fd &sockets) {
+    has_sockets_ = true;
+    LIBBPF_OPTS(bpf_xdp_attach_opts, only_this, .old_prog_fd = present_fd);
+    auto f = load_and_link(maps, slot, sockets.get(), [&] {
+        return bpf_xdp_detach(index(ifindex_), xdp_flags(mode_), &only_this);
+    });
+    if (f) {
+        // Back to how it was; it may not have been taken off at all.
+        bpf_xdp_attach(index(ifindex_), present_fd,
+                       xdp_flags(mode_) | XDP_FLAGS_UPDATE_IF_NOEXIST,
+                       nullptr);
+    }
+    return f;
+}
+
+// 'make_room' runs when all that can fail for other reasons has been done.
+Failure Attachment::load_and_link(const BpfMaps &maps, PortSlot slot,
+                                  int sockets_fd,
+                                  const std::function<int()> &make_room) {
+    if (auto f = maps.open_port(slot, tx_flag(), sockets_fd, &skeleton_)) {
+        return f;
+    }
+    if (int error = xdp_offload_bpf::load(skeleton_.get())) {
+        return failure(error, "cannot load the XDP program");
+    }
+    if (int error = make_room ? make_room() : 0) {
+        return failure(error, "cannot detach libxdp's AF_XDP program");
+    }
+    LIBBPF_OPTS(bpf_link_create_opts, opts, .flags = xdp_flags(mode_));
+    const int prog_fd = bpf_program__fd(skeleton_->progs.xsk_def_prog);
+    link_fd_ = Fd(bpf_link_create(prog_fd, index(ifindex_), BPF_XDP, &opts));
+    return link_fd_ ? Failure{}
+                    : failure(errno, "cannot attach the XDP program");
+}
+
+Failure Attachment::persist(const Pins &pins) {
+    if (program_ || pins_ || !pins.usable()) {
+        return {};
+    }
+    auto f = pins.keep(link_fd_, ifindex_);
+    if (!f) {
+        pins_ = &pins;
+    }
+    return f;
+}
+
+void Attachment::do_not_persist() {
+    if (auto *pins = std::exchange(pins_, nullptr)) {
+        pins->forget(ifindex_);
+    }
+}
+
+uint32_t Attachment::tx_flag() const {
+    return mode_ == AttachMode::kGeneric ? XF_PORT_TX_GENERIC
+                                         : XF_PORT_TX_NATIVE;
+}
+
+Attachment::~Attachment() {
+    do_not_persist();
+    if (link_fd_) {
+        (void)bpf_link_detach(link_fd_.get());  // Others may have it open.
+    }
+    if (program_) {
+        const auto mode =
+            mode_ == AttachMode::kGeneric ? XDP_MODE_SKB : XDP_MODE_NATIVE;
+        // Fails if the dispatcher, or the device, is gone already.
+        if (xdp_program__detach(program_, index(ifindex_), mode, 0)) {
+            const auto id = xdp_program__id(program_);
+            remove_pins([&](const Pinned &p) { return p.prog_id == id; });
+        }
+        xdp_program__close(program_);
+    }
+}
+
+bool Attachment::is_attached() {
+    if (program_) {
+        // A dispatcher never changes: who joins or leaves replaces it.  Ask
+        // libxdp only then, as each of its answers costs file descriptors that
+        // it never closes (libxdp before 1.4.1).
+        LIBBPF_OPTS(bpf_xdp_query_opts, query);
+        if (bpf_xdp_query(index(ifindex_), 0, &query)) {
+            return false;
+        }
+        if (query.prog_id != dispatcher_id_
+            && xdp_program__is_attached(program_, index(ifindex_))
+                   != XDP_MODE_UNSPEC) {
+            dispatcher_id_ = query.prog_id;
+        }
+        return query.prog_id && query.prog_id == dispatcher_id_;
+    }
+    // A link follows its device into another namespace, where that may have
+    // the same index as before.
+    LIBBPF_OPTS(bpf_xdp_query_opts, query);
+    bpf_link_info info{};
+    uint32_t len = sizeof info;
+    return !bpf_xdp_query(index(ifindex_), 0, &query)
+        && !bpf_obj_get_info_by_fd(link_fd_.get(), &info, &len)
+        && info.xdp.ifindex == static_cast<uint32_t>(index(ifindex_))
+        && info.prog_id == query.prog_id;
+}
+
+bool Attachment::is_on_a_device() const {
+    bpf_link_info info{};
+    uint32_t len = sizeof info;
+    return link_fd_ && !bpf_obj_get_info_by_fd(link_fd_.get(), &info, &len)
+        && info.xdp.ifindex != 0;
+}
+
+}  // namespace flowxlate

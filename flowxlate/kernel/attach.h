@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+// Putting a port's program on its device, and taking it off.
+//
+// There are two ways, and what is on the device decides:
+//
+// - libxdp's dispatcher is there (the kernel lets several programs share a
+//   device, and libxdp, say on behalf of netdev-afxdp, has set that up): our
+//   program joins it, in front of the AF_XDP one, and leaves it again.  libxdp
+//   pins what is in a dispatcher, so it outlives its process; what a process
+//   has left behind is removed by the next one that attaches to the device, or
+//   to any if the device is gone.  (libxdp before 1.4.1 leaks descriptors of
+//   programs that it finds, so their memory is only given back when this
+//   process ends.)
+// - Otherwise the program is attached alone, by a BPF link.  A link keeps
+//   netdev-afxdp, which detaches whatever it finds before it opens sockets,
+//   from taking the program off, and it goes away with this process, unless it
+//   is pinned (pins.h): then the next process takes it over (handover.h).  If
+//   the port is netdev-afxdp's and libxdp's default AF_XDP program is on the
+//   device, that gives way; its map of sockets is taken over, so that misses
+//   go on reaching them.  So does libxdp's dispatcher if our program cannot
+//   join it and nobody else is in it.  Any other program is somebody else's,
+//   and the port is refused.
+#ifndef FLOWXLATE_ATTACH_H
+#define FLOWXLATE_ATTACH_H
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "base/resource.h"
+#include "kernel/bpf_maps.h"
+#include "kernel/pins.h"
+
+struct xdp_multiprog;
+struct xdp_program;
+
+namespace flowxlate {
+
+enum class AttachMode { kNative, kGeneric };
+
+class Attachment {
+public:
+    struct Options {
+        bool allow_generic = false;  // Where the driver has no native mode.
+        bool is_afxdp = false;       // netdev-afxdp drives the device.
+        bool only_join = false;  // Do nothing unless there is a dispatcher.
+        Pins *pins = nullptr;    // Where an earlier process may have left
+                                 // its link; outlives the attachment.
+    };
+
+    // Loads and attaches a program for the port.  EBUSY: the device is taken;
+    // EAGAIN: 'only_join', and there is no dispatcher.
+    static Failure attach(const BpfMaps &, PortSlot, Ifindex, const Options &,
+                          std::unique_ptr<Attachment> *);
+    ~Attachment();
+    Attachment(const Attachment &) = delete;
+    Attachment &operator=(const Attachment &) = delete;
+
+    // Has the device still the program of an earlier process?  Then
+    // begin_sampling() lets ours see some of the packets, those that it has no
+    // flow for as copies (BpfMaps::take_copies()), and finish_take_over() puts
+    // ours in its place; else they do nothing.
+    bool is_taking_over() const { return taking_over_; }
+    Failure begin_sampling();
+    Failure finish_take_over();
+
+    // Says to the earlier process's program, if that is there still, that
+    // somebody tends it (set_deadline()).
+    void tend_old(uint64_t now_ns, uint64_t jiffies);
+
+    // Keeps the program on the device when this process ends, however it
+    // does.  Not in a dispatcher, where that is libxdp's business.
+    Failure persist(const Pins &);
+    void do_not_persist();
+    bool is_persistent() const { return pins_ != nullptr; }
+
+    AttachMode mode() const { return mode_; }
+    uint32_t tx_flag() const;  // XF_PORT_TX_* that a target of it needs.
+    bool in_dispatcher() const { return program_ != nullptr; }
+    bool has_sockets() const { return has_sockets_; }
+
+    // Is the program on the device that has the index in this namespace?  Not
+    // if another device has it now, and netdev-afxdp replaces a dispatcher
+    // whole when it reconfigures.
+    bool is_attached();
+    // Is it on some device, wherever that may be?  Not known of a dispatcher.
+    bool is_on_a_device() const;
+
+private:
+    Attachment() = default;
+    Failure take_over(const BpfMaps &, PortSlot, LinkedProgram &,
+                      const Options &);
+    Failure load_next(const BpfMaps &, PortSlot, int sockets_fd);
+    Failure become_next();
+    Failure join_dispatcher(const BpfMaps &, PortSlot, xdp_multiprog *,
+                            const Options &);
+    Failure replace_dispatcher(const BpfMaps &, PortSlot);
+    Failure take_place_of(const BpfMaps &, PortSlot, int present_fd,
+                          const Fd &sockets);
+    Failure attach_alone(const BpfMaps &, PortSlot, const Options &,
+                         const Fd &old_sockets);
+    Failure load_and_link(const BpfMaps &, PortSlot, int sockets_fd,
+                          const std::function<int()> &make_room = {});
+
+    Ifindex ifindex_{};
+    AttachMode mode_ = AttachMode::kNative;
+    bool has_sockets_ = false;
+    Skeleton skeleton_;
+    Fd link_fd_;                  // If attached alone.
+    const Pins *pins_ = nullptr;  // Where the link is kept, if it is.
+    std::atomic<bool> taking_over_ = false;  // The link is another program's
+    Fd old_;                                 // yet, this one; next_ is its
+    Fd next_;                                // 'xf_next', if it has one, and
+    bool sampling_ = false;                  // our programs are in it.
+    Mapping old_cpus_;                       // Its 'xf_cpus', which has
+    uint32_t n_old_cpus_ = 0;                // so many, unless it is 0.
+    xdp_program *program_ = nullptr;         // In a dispatcher; else null.
+    uint32_t dispatcher_id_ = 0;  // The one our program was last seen in.
+};
+
+}  // namespace flowxlate
+
+#endif

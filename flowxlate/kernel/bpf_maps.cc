@@ -1,0 +1,423 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernel/bpf_maps.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <sys/random.h>
+
+#include <atomic>
+#include <bit>
+#include <cerrno>
+#include <cstring>
+#include <new>
+#include <utility>
+
+#include <boost/container/small_vector.hpp>
+
+#include "tables/crc32c_zeros.h"
+#include "xdp_offload.skel.h"
+
+namespace flowxlate {
+namespace {
+
+// A skeleton's maps but for those that every port has its own of (bpf/maps.h):
+// those that the program only reads, and those that it writes.
+using MapRefs = boost::container::small_vector<bpf_map *, 16>;
+
+MapRefs maps_read(xdp_offload_bpf *s) {
+    return {
+        s->maps.xf_buckets,   s->maps.xf_flows,     s->maps.xf_key_rests,
+        s->maps.xf_subtables, s->maps.xf_walks,     s->maps.xf_rewrites,
+        s->maps.xf_ports,     s->maps.xf_settings,  s->maps.xf_groups,
+        s->maps.xf_group_tx,  s->maps.xf_tx_ports,  s->maps.xf_zones,
+        s->maps.xf_conns,     s->maps.xf_conn_uses, s->maps.xf_conn_buckets};
+}
+
+MapRefs maps_written(xdp_offload_bpf *s) {
+    return {s->maps.xf_stats,      s->maps.xf_cpus,    s->maps.xf_misses,
+            s->maps.xf_flow_cache, s->maps.xf_guesses, s->maps.xf_scratches,
+            s->maps.xf_copies};
+}
+
+// Lets the program of one skeleton, not loaded yet, use maps of another.
+Failure share(const MapRefs &from, const MapRefs &to) {
+    for (size_t i = 0; i < to.size(); i++) {
+        if (int error = bpf_map__reuse_fd(to[i], bpf_map__fd(from[i]))) {
+            return failure(error, "cannot share the BPF maps");
+        }
+    }
+    return {};
+}
+
+constexpr uint32_t kMinCacheBits = 10;
+// Some 900 copies.
+constexpr uint32_t kCopiesBytes = 1 << 18;
+
+size_t round_to_page(size_t n) {
+    const size_t page = sysconf(_SC_PAGESIZE);
+    return (n + page - 1) / page * page;
+}
+
+// Called by libbpf for each copy that is there.  C functions are in between,
+// so nothing may throw: what there is no memory for is lost, and copied again.
+int append_copy(void *copies, void *data, size_t size) noexcept {
+    if (size < sizeof(xf_copy)) {
+        return 0;
+    }
+    try {
+        static_cast<std::vector<xf_copy> *>(copies)->push_back(
+            *static_cast<const xf_copy *>(data));
+    } catch (const std::bad_alloc &) {
+        return -ENOMEM;
+    }
+    return 0;
+}
+
+// Opens a skeleton whose program 'xf_sample' will not be loaded: only a port
+// that is taken over needs it.
+Failure open_skeleton(Skeleton *out) {
+    Skeleton s(xdp_offload_bpf::open());
+    if (!s) {
+        return failure(errno, "cannot open the XDP program");
+    }
+    bpf_program__set_autoload(s->progs.xf_sample, false);
+    *out = std::move(s);
+    return {};
+}
+
+}  // namespace
+
+void RingBufferDeleter::operator()(ring_buffer *r) const {
+    ring_buffer__free(r);
+}
+
+void SkeletonDeleter::operator()(xdp_offload_bpf *s) const {
+    xdp_offload_bpf::destroy(s);
+}
+
+Failure BpfMaps::create(const Config &config) {
+    const int cpus = libbpf_num_possible_cpus();
+    if (cpus < 0) {
+        return failure(cpus, "cannot count the CPUs");
+    }
+    n_cpus_ = cpus;
+    n_slots_ = config.max_flows + 1;
+    // Two to four flows in a bucket of 15 when all are there, so that hardly
+    // any overflows.
+    n_buckets_ = std::bit_ceil(n_slots_ / 4 + 1);
+    n_conns_ = 2 * (config.max_connections + 1);
+    n_conn_buckets_ = std::bit_ceil(n_conns_ / 4 + 1);
+    // Two of the flow cache's entries per flow: with twice as many, the sets
+    // that are asked for more than they hold get rare, but the cache is then
+    // too large for a CPU's own.
+    cache_bits_ = std::max<uint32_t>(kMinCacheBits,
+                                     std::bit_width(config.max_flows - 1) - 1);
+    if (uint64_t{std::max(n_slots_, 1U << cache_bits_)} * n_cpus_
+        > UINT32_MAX) {
+        return {E2BIG, "too many flows for statistics on each of "
+                           + std::to_string(n_cpus_) + " CPUs"};
+    }
+    if (getrandom(secret_.data(), sizeof secret_, 0)
+        != static_cast<ssize_t>(sizeof secret_)) {
+        return failure(errno, "cannot draw random numbers");
+    }
+
+    if (auto f = open_skeleton(&template_)) {
+        return f;
+    }
+    size_maps(template_.get());
+    set_constants(template_.get());
+    if (int error = xdp_offload_bpf::load(template_.get())) {
+        return failure(error, "cannot load the XDP program");
+    }
+    if (auto f = map_arrays()) {
+        return f;
+    }
+    copies_.reset(ring_buffer__new(bpf_map__fd(template_->maps.xf_copies),
+                                   append_copy, &copied_, nullptr));
+    if (!copies_) {
+        return failure(errno, "cannot map xf_copies");
+    }
+    return create_grace_maps();
+}
+
+std::vector<xf_copy> BpfMaps::take_copies() {
+    (void)ring_buffer__consume(copies_.get());
+    return std::exchange(copied_, {});
+}
+
+void BpfMaps::size_maps(xdp_offload_bpf *s) const {
+    auto &m = s->maps;
+    bpf_map__set_max_entries(m.xf_buckets, n_buckets_);
+    bpf_map__set_max_entries(m.xf_flows, n_slots_);
+    bpf_map__set_max_entries(m.xf_key_rests, n_slots_);
+    bpf_map__set_max_entries(m.xf_guesses, n_cpus_);
+    bpf_map__set_max_entries(m.xf_flow_cache, n_cpus_ << cache_bits_);
+    bpf_map__set_max_entries(m.xf_subtables, XF_MAX_SUBTABLES);
+    bpf_map__set_max_entries(m.xf_walks, XF_MAX_RECIRCS);
+    bpf_map__set_max_entries(m.xf_rewrites, XF_MAX_REWRITES);
+    bpf_map__set_max_entries(m.xf_groups, XF_MAX_GROUPS);
+    bpf_map__set_max_entries(m.xf_stats, n_slots_ * n_cpus_);
+    bpf_map__set_max_entries(m.xf_ports, XF_MAX_PORTS);
+    bpf_map__set_max_entries(m.xf_cpus, n_cpus_);
+    bpf_map__set_max_entries(m.xf_scratches, n_cpus_);
+    bpf_map__set_max_entries(m.xf_misses, XF_MAX_PORTS * n_cpus_);
+    bpf_map__set_max_entries(m.xf_copies, kCopiesBytes);
+    bpf_map__set_max_entries(m.xf_conns, n_conns_);
+    bpf_map__set_max_entries(m.xf_conn_uses, n_conns_);
+    bpf_map__set_max_entries(m.xf_conn_buckets, n_conn_buckets_);
+}
+
+void BpfMaps::set_constants(xdp_offload_bpf *s) const {
+    static_assert(sizeof s->rodata->xf_crc32c_zeros == sizeof kCrc32cZeros);
+    std::memcpy(s->rodata->xf_crc32c_zeros, &kCrc32cZeros,
+                sizeof kCrc32cZeros);
+    s->rodata->xf_bucket_mask = n_buckets_ - 1;
+    s->rodata->xf_n_slots = n_slots_;
+    s->rodata->xf_slot_mask = slot_mask(n_slots_);
+    s->rodata->xf_cache_bits = cache_bits_;
+    s->rodata->xf_conn_bucket_mask = n_conn_buckets_ - 1;
+    s->rodata->xf_conn_mask = slot_mask(n_conns_);
+    std::copy(
+        secret_.begin(), secret_.end(),
+        const_cast<uint64_t *>(reinterpret_cast<const volatile uint64_t *>(
+            s->rodata->xf_secret)));
+}
+
+Failure BpfMaps::map_arrays() {
+    Failure failed;
+    auto map = [&]<typename T>(bpf_map *m, std::span<T> *out) {
+        const size_t n = bpf_map__max_entries(m);
+        Mapping mapping(bpf_map__fd(m), round_to_page(n * sizeof(T)));
+        if (!mapping) {
+            failed =
+                failure(errno, std::string("cannot map ") + bpf_map__name(m));
+            return;
+        }
+        *out = mapping.as<T>(n);
+        mappings_.push_back(std::move(mapping));
+    };
+    auto &m = template_->maps;
+    map(m.xf_buckets, &tables_.buckets);
+    map(m.xf_flows, &tables_.flows);
+    map(m.xf_key_rests, &tables_.key_rests);
+    map(m.xf_subtables, &tables_.subtables);
+    map(m.xf_walks, &tables_.walks);
+    map(m.xf_rewrites, &tables_.rewrites);
+    map(m.xf_stats, &tables_.stats);
+    map(m.xf_cpus, &tables_.cpus);
+    map(m.xf_ports, &ports_);
+    map(m.xf_misses, &misses_);
+    map(m.xf_settings, &settings_);
+    map(m.xf_groups, &groups_);
+    map(m.xf_conn_buckets, &connections_.buckets);
+    map(m.xf_conns, &connections_.conns);
+    map(m.xf_conn_uses, &connections_.uses);
+    map(m.xf_zones, &connections_.zones);
+    connections_.settings = settings_;
+    connections_.secret = secret_;
+    tables_.secret = secret_;
+    set_max_tags(1);
+    return failed;
+}
+
+// The kernel promises that user space which replaced an inner map returns only
+// when no program can still use the old one (maybe_wait_bpf_programs() in
+// kernel/bpf/syscall.c).  A map of maps that nobody uses makes that a wait for
+// all programs.
+Failure BpfMaps::create_grace_maps() {
+    grace_inner_ = Fd(bpf_map_create(BPF_MAP_TYPE_ARRAY, "xf_grace_inner", 4,
+                                     4, 1, nullptr));
+    if (!grace_inner_) {
+        return failure(errno, "cannot create a BPF map");
+    }
+    LIBBPF_OPTS(bpf_map_create_opts, opts,
+                .inner_map_fd = static_cast<uint32_t>(grace_inner_.get()));
+    grace_outer_ = Fd(bpf_map_create(BPF_MAP_TYPE_ARRAY_OF_MAPS, "xf_grace", 4,
+                                     4, 1, &opts));
+    return grace_outer_ ? Failure{}
+                        : failure(errno, "cannot create a BPF map of maps");
+}
+
+Failure BpfMaps::wait_for_programs() {
+    const uint32_t key = 0;
+    const int fd = grace_inner_.get();
+    if (bpf_map_update_elem(grace_outer_.get(), &key, &fd, BPF_ANY)) {
+        return failure(errno, "cannot wait for running programs");
+    }
+    return {};
+}
+
+Failure BpfMaps::open_port(PortSlot slot, uint32_t tx_flag, int xsks_fd,
+                           Skeleton *out) const {
+    Skeleton s;
+    if (auto f = open_skeleton(&s)) {
+        return f;
+    }
+    if (auto f = share(maps_read(template_.get()), maps_read(s.get()))) {
+        return f;
+    }
+    if (auto f = share(maps_written(template_.get()), maps_written(s.get()))) {
+        return f;
+    }
+    if (xsks_fd >= 0) {
+        if (int error = bpf_map__reuse_fd(s->maps.xsks_map, xsks_fd)) {
+            return failure(error, "cannot share the BPF maps");
+        }
+    }
+    set_constants(s.get());
+    s->rodata->xf_in_port = index(slot);
+    s->rodata->xf_tx_flag = tx_flag;
+    *out = std::move(s);
+    return {};
+}
+
+// All CPUs share one row of statistics, 'xf_n_slots' being what separates
+// those of two: only one packet runs.
+Failure BpfMaps::open_trace(PortSlot slot, uint32_t tx_flag,
+                            Skeleton *out) const {
+    Skeleton s;
+    if (auto f = open_skeleton(&s)) {
+        return f;
+    }
+    size_maps(s.get());
+    if (auto f = share(maps_read(template_.get()), maps_read(s.get()))) {
+        return f;
+    }
+    bpf_map__set_max_entries(s->maps.xf_stats, n_slots_);
+    bpf_map__set_map_flags(s->maps.xf_flow_cache, BPF_F_MMAPABLE);
+    set_constants(s.get());
+    s->rodata->xf_n_slots = 0;
+    s->rodata->xf_is_trace = 1;
+    s->rodata->xf_in_port = index(slot);
+    s->rodata->xf_tx_flag = tx_flag;
+    *out = std::move(s);
+    return {};
+}
+
+std::vector<uint32_t> BpfMaps::cpus_that_predict(
+    const CachePlace &place) const {
+    const int fd = bpf_map__fd(template_->maps.xf_flow_cache);
+    std::vector<uint32_t> cpus;
+    for (uint32_t cpu = 0; cpu < n_cpus_; cpu++) {
+        const uint32_t i = (cpu << cache_bits_) + place.set;
+        xf_cache_set set;
+        if (bpf_map_lookup_elem(fd, &i, &set)) {
+            continue;
+        }
+        for (uint64_t ways : set.ways) {
+            if (static_cast<uint32_t>(ways) == place.entry
+                || ways >> XF_CACHE_WAY_BITS == place.entry) {
+                cpus.push_back(cpu);
+            }
+        }
+    }
+    return cpus;
+}
+
+Failure BpfMaps::set_tx_port(PortSlot slot, Ifindex ifindex) {
+    const uint32_t key = index(slot);
+    const uint32_t value = index(ifindex);
+    if (bpf_map_update_elem(bpf_map__fd(template_->maps.xf_tx_ports), &key,
+                            &value, BPF_ANY)) {
+        return failure(errno, "cannot add the device to the device map");
+    }
+    return {};
+}
+
+Failure BpfMaps::clear_tx_port(PortSlot slot) {
+    const uint32_t key = index(slot);
+    if (bpf_map_delete_elem(bpf_map__fd(template_->maps.xf_tx_ports), &key)
+        && errno != ENOENT) {
+        return failure(errno, "cannot remove the device from the device map");
+    }
+    return {};
+}
+
+Failure BpfMaps::create_group(GroupSlot slot, Fd *devices) {
+    const uint32_t key = index(slot);
+    Fd map(bpf_map_create(BPF_MAP_TYPE_DEVMAP, "xf_group_devs", 4, 4,
+                          XF_GROUP_PORTS, nullptr));
+    const int fd = map.get();
+    if (!map
+        || bpf_map_update_elem(bpf_map__fd(template_->maps.xf_group_tx), &key,
+                               &fd, BPF_ANY)) {
+        return failure(errno, "cannot create a device map");
+    }
+    *devices = std::move(map);
+    return {};
+}
+
+Failure BpfMaps::set_group(GroupSlot slot, const Fd &devices,
+                           const Group &group,
+                           std::span<const Ifindex> ifindexes) {
+    xf_group &shared = groups_[index(slot)];
+    for (uint32_t i = 0; i < XF_GROUP_PORTS; i++) {
+        const bool used = i < group.ports.size();
+        const uint32_t device = used ? index(ifindexes[i]) : 0;
+        const int error =
+            used ? bpf_map_update_elem(devices.get(), &i, &device, BPF_ANY)
+                 : bpf_map_delete_elem(devices.get(), &i);
+        if (error && used) {
+            return failure(errno, "cannot add a device to a group");
+        }
+        shared.port[i] = used ? index(group.ports[i]) : 0;
+    }
+    shared.keep_ingress = group.keep_ingress;
+    std::atomic_ref(shared.n_ports)
+        .store(group.ports.size(), std::memory_order_release);
+    return {};
+}
+
+void BpfMaps::set_max_tags(uint32_t n) {
+    std::atomic_ref(settings_[0].max_tags).store(n, std::memory_order_relaxed);
+}
+
+void set_deadline(std::span<xf_cpu> cpus, uint64_t now_ns, uint64_t jiffies) {
+    for (xf_cpu &cpu : cpus) {
+        std::atomic_ref(cpu.deadline)
+            .store(jiffies, std::memory_order_relaxed);
+        std::atomic_ref(cpu.alive_ns).store(now_ns, std::memory_order_relaxed);
+    }
+}
+
+// Adds up one of the port's counters, which 'counter' picks, over all CPUs.
+template <typename Fn>
+uint64_t BpfMaps::sum_of_misses(PortSlot slot, Fn counter) const {
+    uint64_t sum = 0;
+    for (uint32_t cpu = 0; cpu < n_cpus_; cpu++) {
+        sum +=
+            std::atomic_ref(counter(misses_[cpu * XF_MAX_PORTS + index(slot)]))
+                .load(std::memory_order_relaxed);
+    }
+    return sum;
+}
+
+uint64_t BpfMaps::misses(PortSlot slot, xf_miss reason) const {
+    return sum_of_misses(
+        slot, [=](auto &row) -> auto & { return row.count[reason]; });
+}
+
+uint64_t BpfMaps::searches(PortSlot slot) const {
+    return sum_of_misses(
+        slot, [](auto &row) -> auto & { return row.searches; });
+}
+
+void BpfMaps::clear_misses(PortSlot slot) {
+    for (uint32_t cpu = 0; cpu < n_cpus_; cpu++) {
+        misses_[cpu * XF_MAX_PORTS + index(slot)] = {};
+    }
+}
+
+size_t BpfMaps::memory_bytes() const {
+    size_t sum = 0;
+    for (auto &m : mappings_) {
+        sum += m.size();
+    }
+    sum +=
+        n_cpus_ * ((sizeof(xf_cache_set) << cache_bits_) + sizeof(xf_guesses));
+    sum += kCopiesBytes;
+    return sum;
+}
+
+}  // namespace flowxlate

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+// The BPF maps that all ports share, and the program that uses them.
+//
+// BpfMaps creates the maps once and maps the arrays into memory.  Each port
+// has a program of its own: a copy of the code with its port's constants, on
+// the shared maps.
+#ifndef FLOWXLATE_BPF_MAPS_H
+#define FLOWXLATE_BPF_MAPS_H
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/resource.h"
+#include "base/types.h"
+#include "kernel/datapath.h"
+#include "tables/conn_table.h"
+#include "tables/flow_table.h"
+#include "tables/recirc.h"
+
+struct ring_buffer;      // libbpf's.
+struct xdp_offload_bpf;  // The skeleton of bpf/xdp_offload.bpf.c.
+
+namespace flowxlate {
+
+struct SkeletonDeleter {
+    void operator()(xdp_offload_bpf *) const;
+};
+using Skeleton = std::unique_ptr<xdp_offload_bpf, SkeletonDeleter>;
+
+struct RingBufferDeleter {
+    void operator()(ring_buffer *) const;
+};
+
+// Says to the programs that use 'cpus', and to other processes, that this one
+// lives now (CLOCK_MONOTONIC), and until when flows may be executed without
+// another sign of life, in jiffies.
+void set_deadline(std::span<xf_cpu> cpus, uint64_t now_ns, uint64_t jiffies);
+
+class BpfMaps : public Datapath {
+public:
+    struct Config {
+        uint32_t max_flows = 65536;
+        uint32_t max_connections = 65536;
+    };
+
+    // Creates the maps and has the kernel verify the program once.  Needs
+    // CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN.
+    Failure create(const Config &);
+
+    // Opens, but does not load, a program for the port in 'slot' that sends
+    // with 'tx_flag' (XF_PORT_TX_*).  Its AF_XDP sockets are in the map
+    // 'xsks_fd', or in a new one if that is -1.
+    Failure open_port(PortSlot slot, uint32_t tx_flag, int xsks_fd,
+                      Skeleton *out) const;
+
+    // Opens, but does not load, a program like that of the port in 'slot' for
+    // running single packets beside the real traffic: it reads the same
+    // tables, but all that a program writes (statistics, flow cache, its
+    // scratch memory) is its own.
+    Failure open_trace(PortSlot slot, uint32_t tx_flag, Skeleton *out) const;
+
+    // An entry of the flow cache and the set where it belongs.
+    struct CachePlace {
+        uint32_t set = 0;    // On each CPU.
+        uint32_t entry = 0;  // 0: none.
+    };
+    std::vector<uint32_t> cpus_that_predict(const CachePlace &) const;
+    uint32_t n_cpus() const { return n_cpus_; }
+    uint32_t cache_bits() const { return cache_bits_; }
+    uint32_t n_slots() const { return n_slots_; }
+
+    xf_port &port(PortSlot slot) override { return ports_[index(slot)]; }
+
+    Failure set_tx_port(PortSlot slot, Ifindex ifindex) override;
+    // Points 'slot' of the device map at nothing.
+    Failure clear_tx_port(PortSlot slot);
+
+    // Makes the device map of the group in 'slot'.  Slow: waits for a grace
+    // period.
+    Failure create_group(GroupSlot slot, Fd *devices);
+
+    Failure set_group(GroupSlot slot, const Fd &devices, const Group &,
+                      std::span<const Ifindex>) override;
+
+    // How many VLAN tags the programs look behind: OVS's vlan-limit, 1 or 2.
+    void set_max_tags(uint32_t);
+
+    void set_deadline(uint64_t now_ns, uint64_t jiffies) {
+        flowxlate::set_deadline(tables_.cpus, now_ns, jiffies);
+    }
+
+    // Takes the packets that programs have copied since the last time.  For
+    // one thread at a time.
+    std::vector<xf_copy> take_copies();
+
+    // Returns after every CPU has left all programs that were running.
+    Failure wait_for_programs();
+
+    const TableMemory &tables() const { return tables_; }
+    const ConnMemory &connections() const { return connections_; }
+    uint64_t misses(PortSlot slot, xf_miss reason) const;
+    uint64_t searches(PortSlot slot) const;  // Past the flow cache.
+    void clear_misses(PortSlot slot);
+
+    // Bytes of memory that the arrays take.
+    size_t memory_bytes() const;
+
+private:
+    void size_maps(xdp_offload_bpf *) const;
+    void set_constants(xdp_offload_bpf *) const;
+    Failure map_arrays();
+    template <typename Fn>
+    uint64_t sum_of_misses(PortSlot, Fn counter) const;
+    Failure create_grace_maps();
+
+    Skeleton template_;  // Never attached; owns the shared maps.
+    uint32_t n_cpus_ = 0;
+    uint32_t n_slots_ = 0;
+    uint32_t n_buckets_ = 0;
+    uint32_t n_conns_ = 0;  // Two for each connection.
+    uint32_t n_conn_buckets_ = 0;
+    uint32_t cache_bits_ = 0;  // log2 of the flow cache's sets per CPU.
+    std::array<uint64_t, XF_KEY_WORDS + 1> secret_{};
+    std::vector<Mapping> mappings_;
+    TableMemory tables_;
+    ConnMemory connections_;
+    std::span<xf_port> ports_;
+    std::span<xf_miss_row> misses_;
+    std::span<xf_settings> settings_;
+    std::span<xf_group> groups_;
+    Fd grace_outer_, grace_inner_;
+    std::vector<xf_copy> copied_;  // While copies_ is being read.
+    std::unique_ptr<ring_buffer, RingBufferDeleter> copies_;
+};
+
+}  // namespace flowxlate
+
+#endif

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+// Looking at programs, maps and links that are in the kernel already.
+#ifndef FLOWXLATE_LOADED_H
+#define FLOWXLATE_LOADED_H
+
+#include <map>
+#include <string>
+
+#include "base/resource.h"
+#include "base/types.h"
+
+namespace flowxlate {
+
+// The name of libxdp's AF_XDP program and of its map, and so of ours.
+constexpr const char *kProgramName = "xsk_def_prog";
+constexpr const char *kSocketMapName = "xsks_map";
+// Only our programs use a map of this name.
+constexpr const char *kFlowMapName = "xf_flows";
+constexpr const char *kCpuMapName = "xf_cpus";
+
+// The maps that a program uses, by name.  Of two with the same name it is the
+// later: a program that has taken over from another uses that one's 'xf_next'
+// beside its own.
+using OpenMaps = std::map<std::string, Fd>;
+OpenMaps open_maps(int prog_fd);
+
+// Returns the map called 'name' that the program 'prog_fd' uses, if any.  For
+// programs of ours that are not this process's use open_maps(), once: each
+// time when the last descriptor of a program array is closed the kernel
+// schedules its emptying, and it never frees one that this happens to twice
+// before that is done (prog_array_map_clear() in kernel/bpf/arraymap.c,
+// Linux 6.18).
+Fd find_map(int prog_fd, const char *name);
+
+// The map of a program of ours with what it knows of each CPU, of which there
+// are
+// '*n' then; -1 if there is none, or another release's.
+int cpus_fd(const OpenMaps &, uint32_t *n);
+
+// An XDP link, and what it attaches where.
+struct LinkedProgram {
+    Ifindex ifindex{};  // 0: nowhere, its device is gone.
+    uint32_t prog_id = 0;
+    Fd prog;  // May be missing.
+    OpenMaps maps;
+};
+// EINVAL: it is no XDP link.
+Failure look_at_link(const Fd &link, LinkedProgram *);
+
+// Is it a program of ours, of an earlier process?  Then opens its maps.
+bool is_ours(LinkedProgram *);
+
+// The cookie of this process's network namespace (SO_NETNS_COOKIE), or 0.
+uint64_t netns_cookie();
+
+}  // namespace flowxlate
+
+#endif

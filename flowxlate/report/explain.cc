@@ -1,0 +1,311 @@
+// SPDX-License-Identifier: Apache-2.0
+// Why flows are not executed in XDP: xdp-offload/explain, the totals in
+// xdp-offload/show, and lines in the log.
+//
+// Four things can be the matter with a flow.  It was refused (refusals.h); it
+// has lost its place (Flow::parked); it waits for its output port; or OVS has
+// never offered it, because it enters through a port that is not ours, and
+// then we do not know of it.
+//
+// Refused flows are shown as OVS prints them, by Host::Ask::flow_text(), which
+// must not be called with the mutex; so flows are first copied, then written
+// down.
+#include <linux/openvswitch.h>
+#include <net/if.h>
+
+#include <algorithm>
+#include <cinttypes>
+#include <optional>
+
+#include "engine/offload.h"
+#include "report/mask_usage.h"
+#include "translate/describe.h"
+#include "translate/reasons.h"
+
+namespace flowxlate {
+namespace {
+
+constexpr size_t kMaxFilter = 128;
+constexpr size_t kMinUfidFilter = 8;       // As long as a UUID's first group.
+constexpr size_t kShownOfAll = 10;         // Flows per reason, without a
+constexpr size_t kShownIfFiltered = 1000;  // filter and with one.
+
+long long seconds_since(Refusal::Time t) {
+    const auto age = std::chrono::steady_clock::now() - t;
+    return std::chrono::duration_cast<std::chrono::seconds>(age).count();
+}
+
+const char *plural(uint64_t n) { return n == 1 ? "" : "s"; }
+
+// The flows of one reason, not all of which are shown.
+struct Shown {
+    Ufid ufid;
+    std::string line, text;
+    FlowCopy flow;  // If there is no text yet.
+};
+struct Section {
+    size_t n = 0;
+    std::vector<Shown> shown;
+};
+using Sections = std::map<std::string, Section>;
+
+void append_section(const std::string &name, const Section &section,
+                    std::string *s) {
+    append(s, "\n%s: %zu flow%s\n", name.c_str(), section.n,
+           plural(section.n));
+    if (const auto *reason = find_reason(name)) {
+        append(s, "  What it means: %s\n  What to do: %s\n",
+               reason->meaning.c_str(), reason->remedy.c_str());
+    }
+    for (auto &shown : section.shown) {
+        append(s, "  %s\n", shown.line.c_str());
+        if (!shown.text.empty()) {
+            append(s, "    %s\n", shown.text.c_str());
+        }
+    }
+    if (section.n > section.shown.size()) {
+        append(s, "  and %zu more (xdp-offload/explain %s)\n",
+               section.n - section.shown.size(), name.c_str());
+    }
+}
+
+std::string to_text(const Sections &sections) {
+    std::string s;
+    append(&s, "%-32s %s\n", "REASON", "FLOWS");
+    for (auto &[name, section] : sections) {
+        append(&s, "%-32s %zu\n", name.c_str(), section.n);
+    }
+    for (auto &[name, section] : sections) {
+        append_section(name, section, &s);
+    }
+    return s;
+}
+
+std::string nothing_found(const std::string &filter) {
+    if (filter.empty()) {
+        return "every flow that OVS has offered is executed in XDP\n";
+    }
+    const bool is_reason =
+        std::ranges::any_of(reasons(), [&](const Reason &r) {
+            return r.name.find(filter) != std::string::npos;
+        });
+    return is_reason ? "no flow for that reason\n"
+                     : "nothing known of this: no reason has it in its name, "
+                       "and no flow that is not executed in XDP has it as its "
+                       "input port or ufid\n";
+}
+
+// The begin of a ufid, if the filter may be one.
+std::optional<std::string> ufid_in(const std::string &filter) {
+    const auto s = filter.starts_with("ufid:") ? filter.substr(5) : filter;
+    return s.size() >= kMinUfidFilter ? std::optional(s) : std::nullopt;
+}
+
+}  // namespace
+
+std::string Offload::text_of(const Ufid &ufid, const FlowCopy &copy) const {
+    ovs_offload_flow f{};
+    f.size = sizeof f;
+    f.ufid = ufid.bytes.data();
+    f.dpif_type = copy.dpif_type.c_str();
+    f.key = copy.key.data();
+    f.key_len = copy.key.size();
+    f.mask = copy.mask.data();
+    f.mask_len = copy.mask.size();
+    f.actions = copy.actions.data();
+    f.actions_len = copy.actions.size();
+    return ask().flow_text(f);
+}
+
+namespace {
+
+// -- Finding ----------------------------------------------------------------
+
+// Of a port of ours, or of another device.
+std::string port_name(const View &view, Ifindex ifindex) {
+    char name[IF_NAMESIZE];
+    if (const Port *port = view.ports.find(ifindex)) {
+        return port->name;
+    }
+    return index(ifindex) > 0 && if_indextoname(index(ifindex), name) ? name
+                                                                      : "?";
+}
+
+// The first output port that cannot transmit.
+Reject why_waiting(const View &view, const Flow &flow, const Port **which) {
+    const Port &in = *view.ports.at(flow.in);
+    for (auto slot : flow.out) {
+        const Port &out = *view.ports.at(slot);
+        *which = &out;
+        if (!out.device.exists) {
+            return {"waiting", "no_device", ENODEV};
+        }
+        if (!out.device.up) {
+            return {"waiting", "link_down", ENETDOWN};
+        }
+        if (!out.takes_frames_from(in)) {
+            return {"waiting", "cannot_transmit", EOPNOTSUPP};
+        }
+    }
+    return {};
+}
+
+// A flow that is not executed in XDP now.
+struct Unexecuted {
+    std::string reason;  // Its name.
+    Ufid ufid;
+    std::string port;      // Where it enters.
+    std::string detail;    // What else there is to say.
+    FlowSlot slot{};       // In the tables; kNone if it is not.
+    const FlowCopy *flow;  // As OVS has offered it; null if not known.
+};
+
+// Calls fn(Unexecuted) for all.
+template <typename Fn>
+void for_each_unexecuted(const View &view, Fn fn) {
+    for (auto &r : view.refusals) {
+        std::string detail;
+        append(&detail, "refused %" PRIu64 " time%s, last %lld s ago", r.n,
+               plural(r.n), seconds_since(r.last));
+        fn(Unexecuted{r.reason.name(), r.ufid, port_name(view, r.in), detail,
+                      FlowSlot::kNone, &r.flow});
+    }
+    for (auto &[ufid, flow] : view.flows.by_ufid()) {
+        if (view.flows.is_executed(flow) || view.refusals.has(ufid)) {
+            continue;
+        }
+        const auto &in = view.ports.at(flow.in);
+        const std::string port = in ? in->name : "?";
+        const Port *out = nullptr;
+        if (!flow.is_placed()) {
+            if (flow.parked) {
+                fn(Unexecuted{flow.parked.name(), ufid, port,
+                              "was in XDP until then", FlowSlot::kNone,
+                              nullptr});
+            }
+        } else if (auto r = why_waiting(view, flow, &out)) {
+            fn(Unexecuted{r.name(), ufid, port,
+                          out->name + ": " + out->why_no_output(), flow.slot,
+                          nullptr});
+        }
+    }
+}
+
+// -- Writing down -----------------------------------------------------------
+
+// What explain says of a flow that is fine; empty if there is none such.
+std::string explain_executed(const View &view, const std::string &ufid) {
+    std::string s;
+    for (auto &[u, flow] : view.flows.by_ufid()) {
+        if (u.to_string().starts_with(ufid) && view.flows.is_executed(flow)) {
+            append(&s,
+                   "ufid:%s is executed in XDP: packets:%" PRIu64 "\n    %s\n",
+                   u.to_string().c_str(), view.flows.total(flow).packets,
+                   view.describe_flow(flow.slot).c_str());
+        }
+    }
+    return s;
+}
+
+// Which masks there are, if they are scarce or have been, and it is of use to
+// who asks with this filter.
+std::string explain_masks(const View &view, const std::string &filter) {
+    const bool is_of_masks =
+        std::string("table/masks").find(filter) != std::string::npos
+        || std::string("parked/mask_evicted").find(filter)
+               != std::string::npos;
+    const bool are_scarce =
+        view.table.n_subtables() + IdleMasks::kKeptFree >= XF_MAX_MASKS;
+    if (!is_of_masks
+        || !(are_scarce || view.n_evicted_masks
+             || view.refused.has({"table", "masks", ENOSPC}))) {
+        return "";
+    }
+    std::map<SubtableSlot, UsedMask> used;
+    for (auto &[ufid, flow] : view.flows.by_ufid()) {
+        if (!flow.is_placed()) {
+            continue;
+        }
+        const auto slot = view.flows.mask_of(flow);
+        auto &mask = used[slot];
+        if (!mask.n_flows++) {
+            mask.cls = view.table.class_of(slot);
+            mask.mask = view.table.mask_of(slot);
+            mask.proto = view.table.proto_of(flow.slot);
+            mask.example = view.describe_flow(flow.slot);
+        }
+    }
+    std::vector<UsedMask> masks;
+    masks.reserve(used.size());
+    for (auto &[slot, mask] : used) {
+        masks.push_back(std::move(mask));
+    }
+    std::string s;
+    append(&s,
+           "\nmasks in use: %zu of %d, which rules make OVS look at these "
+           "fields:\n",
+           masks.size(), XF_MAX_MASKS);
+    return s + describe_masks(masks);
+}
+
+}  // namespace
+
+std::map<std::string, size_t> View::count_unexecuted() const {
+    std::map<std::string, size_t> counts;
+    for_each_unexecuted(*this,
+                        [&](const Unexecuted &u) { counts[u.reason]++; });
+    return counts;
+}
+
+std::string Offload::explain(const std::string &filter) {
+    if (filter.size() > kMaxFilter) {
+        return "the filter is too long\n";
+    }
+    const size_t max_shown = filter.empty() ? kShownOfAll : kShownIfFiltered;
+    const auto ufid = ufid_in(filter);
+    Sections sections;
+    std::string s, executed, masks;
+    {
+        StateLock lock(this);
+        const View view = this->view();
+        for_each_unexecuted(view, [&](const Unexecuted &u) {
+            const auto id = u.ufid.to_string();
+            if (u.reason.find(filter) == std::string::npos && u.port != filter
+                && !(ufid && id.starts_with(*ufid))) {
+                return;
+            }
+            auto &section = sections[u.reason];
+            if (section.n++ < max_shown) {
+                section.shown.push_back(
+                    {u.ufid,
+                     "ufid:" + id + " in_port(" + u.port + "), " + u.detail,
+                     u.slot != FlowSlot::kNone ? view.describe_flow(u.slot)
+                                               : "",
+                     u.flow ? *u.flow : FlowCopy{}});
+            }
+        });
+        executed = ufid ? explain_executed(view, *ufid) : "";
+        masks = explain_masks(view, filter);
+        if (refusals_.n_dropped()) {
+            append(&s,
+                   "%" PRIu64
+                   " refused flows are not listed: the list holds "
+                   "%zu\n",
+                   refusals_.n_dropped(), Refusals::kMax);
+        }
+    }
+    for (auto &[name, section] : sections) {
+        for (auto &shown : section.shown) {
+            if (!shown.flow.key.empty()) {
+                shown.text = text_of(shown.ufid, shown.flow);
+            }
+        }
+    }
+    if (sections.empty()) {
+        return s + (executed.empty() ? nothing_found(filter) : executed)
+             + masks;
+    }
+    return s + to_text(sections) + executed + masks;
+}
+
+}  // namespace flowxlate

@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the offload tells operators: xdp-offload/show and xdp-offload/rejects.
+#include <cinttypes>
+
+#include "engine/offload.h"
+#include "report/connections.h"
+#include "translate/describe.h"
+#include "translate/reasons.h"
+
+namespace flowxlate {
+namespace {
+
+// What is asked about a port without the mutex.
+struct Asked {
+    uint32_t n_queues = 1;
+    std::string why_generic;
+    bool has_rules = false;
+};
+
+void show_port(const Port &port, const View::Sum &sum, const Asked &asked,
+               const std::array<uint64_t, XF_N_MISSES> &misses,
+               std::string *s) {
+    const auto &a = *port.attachment;
+    FlowStats stats = port.past;
+    stats += sum.stats;
+
+    append(s, "  %s: ifindex %d, type %s, slot %u\n", port.name.c_str(),
+           index(port.ifindex), port.type.c_str(), index(port.slot));
+    if (port.device.exists && port.device.name != port.name) {
+        append(s, "    device: is called %s now\n", port.device.name.c_str());
+    }
+    append(s, "    attached: %s XDP, %s, %u queue%s, misses go to %s\n",
+           a.mode() == AttachMode::kNative ? "native" : "generic",
+           a.in_dispatcher()   ? "in libxdp's dispatcher"
+           : a.is_persistent() ? "alone (BPF link, pinned)"
+                               : "alone (BPF link)",
+           asked.n_queues, asked.n_queues == 1 ? "" : "s",
+           port.lost_sockets ? "nobody: the device was away, remove the port "
+                               "from OVS and add it again"
+           : a.has_sockets() ? "AF_XDP sockets"
+                             : "the kernel");
+    if (!asked.why_generic.empty()) {
+        append(s, "    generic because: %s\n", asked.why_generic.c_str());
+    }
+    if (a.is_taking_over()) {
+        append(s,
+               "    taking over: flows of an earlier ovs-vswitchd are still "
+               "executed%s\n",
+               asked.has_rules ? "" : ", as OpenFlow rules are missing");
+    }
+    const auto why_not = port.why_no_output();
+    if (!why_not.empty()) {
+        append(s, "    transmit: no, %s\n", why_not.c_str());
+    } else {
+        append(s, "    transmit: yes, frames of up to %u bytes\n",
+               port.device.max_frame);
+    }
+    if (auto why = port.why_no_entry(); !why.empty()) {
+        append(s, "    enter: no flows, %s\n", why.c_str());
+    } else if (!port.device.entrance.vlans.empty()) {
+        append(s,
+               "    enter: no flows of VLANs that devices on top of it take: "
+               "%s\n",
+               to_string(port.device.entrance.vlans).c_str());
+    }
+    if (!port.shaping.to_string().empty()) {
+        append(s, "    limits: packets executed in XDP pass by its %s\n",
+               port.shaping.to_string().c_str());
+    }
+    append(s,
+           "    entered: packets:%" PRIu64 ", bytes:%" PRIu64
+           " in XDP by %zu flows",
+           stats.packets, stats.bytes, port.n_flows);
+    if (sum.waiting) {
+        append(s, " (%zu of them wait for their output port)", sum.waiting);
+    }
+    append(s, "\n    passed to OVS:");
+    for (int reason = 0; reason < XF_N_MISSES; reason++) {
+        if (auto n = misses[reason]) {
+            append(s, " %s:%" PRIu64, miss_name(xf_miss(reason)), n);
+        }
+    }
+    *s += "\n";
+}
+
+void show_tables(const View &view, size_t memory_bytes, std::string *s) {
+    const auto &mem = view.table.memory();
+    append(
+        s,
+        "tables:\n  flows: %zu of %zu, %zu more known but not in the tables\n",
+        view.table.n_flows(), view.table.max_flows(),
+        view.flows.by_ufid().size() - view.table.n_flows());
+    append(s, "  subtables: %zu of %d (", view.table.n_subtables(),
+           XF_MAX_MASKS);
+    for (int cls = 0; cls < XF_N_CLASSES; cls++) {
+        append(s, "%s%s %zu", cls ? ", " : "", class_name(cls),
+               view.table.n_subtables(xf_class(cls)));
+    }
+    append(s,
+           ")\n  evicted, idle while masks were scarce: masks:%" PRIu64
+           ", flows:%" PRIu64 "\n",
+           view.n_evicted_masks, view.n_evicted_flows);
+    append(s, "  buckets: %zu of %d entries\n", mem.buckets.size(),
+           XF_BUCKET_ENTRIES);
+    append(s, "  memory: %zu KiB shared by all ports\n", memory_bytes / 1024);
+}
+
+void show_unexecuted(const View &view, std::string *s) {
+    const auto counts = view.count_unexecuted();
+    size_t sum = 0;
+    for (auto &[reason, n] : counts) {
+        sum += n;
+    }
+    append(s, "flows not executed in XDP now: %zu (xdp-offload/explain)\n",
+           sum);
+    for (auto &[reason, n] : counts) {
+        append(s, "  %s: %zu\n", reason.c_str(), n);
+    }
+}
+
+}  // namespace
+
+std::vector<View::Sum> View::sum_by_port() const {
+    std::vector<Sum> sums(XF_MAX_PORTS);
+    for (auto &[ufid, flow] : flows.by_ufid()) {
+        auto &sum = sums[index(flow.in)];
+        sum.stats += flows.total(flow);
+        sum.waiting += flow.is_placed() && !flows.is_executed(flow);
+    }
+    return sums;
+}
+
+std::string Offload::show() {
+    struct Question {
+        std::string name;
+        bool is_generic;
+    };
+    std::map<Ifindex, Question> questions;
+    std::map<Ifindex, Asked> asked;
+    {
+        StateLock lock(this);
+        for (auto &[ifindex, port] : ports_.by_ifindex()) {
+            questions[ifindex] = {
+                port->device.name,
+                port->attachment->mode() == AttachMode::kGeneric};
+        }
+    }
+    for (auto &[ifindex, question] : questions) {
+        asked[ifindex] = {Devices::count_queues(question.name),
+                          question.is_generic ? devices_.why_generic(ifindex)
+                                              : std::string(),
+                          host_.notify.has_rules()};
+    }
+
+    StateLock lock(this);
+    const View view = this->view();
+    const auto sums = view.sum_by_port();
+    std::string s = "ports:\n";
+    for (auto &port : ports_.by_slot()) {
+        if (port) {
+            show_port(*port, sums[index(port->slot)], asked[port->ifindex],
+                      misses_of(*port), &s);
+        }
+    }
+    show_tables(view, maps_.memory_bytes(), &s);
+    show_connections(*connections_, &s);
+    show_persistence(&s);
+    FlowStats all = flows_->past();
+    for (auto &sum : sums) {
+        all += sum.stats;
+    }
+    append(&s,
+           "since start: flows put in XDP:%" PRIu64 ", packets:%" PRIu64
+           ", bytes:%" PRIu64 ", by ct():%" PRIu64 "\n",
+           flows_->n_placed(), all.packets, all.bytes, all.tracked);
+    append(&s, "flows refused: %" PRIu64 " (xdp-offload/rejects says why)\n",
+           refused_.total());
+    show_unexecuted(view, &s);
+    if (flows_->n_late_removals()) {
+        append(&s, "removals that did not wait for a busy CPU: %" PRIu64 "\n",
+               flows_->n_late_removals());
+    }
+    return s;
+}
+
+std::string Offload::rejects() {
+    StateLock lock(this);
+    std::string s;
+    for (auto &[reason, count] : refused_) {
+        append(&s, "%s/%s: %" PRIu64 " (last ufid:%s)\n", reason.first.c_str(),
+               reason.second.c_str(), count.n, count.last.to_string().c_str());
+    }
+    return s.empty() ? "no flow was refused\n" : s;
+}
+
+}  // namespace flowxlate

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the offload tells programs: xdp-offload/stats and
+// xdp-offload/top-flows.
+//
+// What flow_take() hands out next is not changed by reading.  The mutex is
+// held while all flows are visited, the JSON is written without it.  A reply
+// names few flows: sending all of a large table keeps ovs-vswitchd's main
+// thread for a second.
+#include <algorithm>
+#include <chrono>
+#include <tuple>
+#include <utility>
+
+#include "engine/offload.h"
+#include "report/stats_json.h"
+
+namespace flowxlate {
+namespace {
+
+int64_t to_ms(std::chrono::steady_clock::time_point t) {
+    return std::chrono::duration_cast<std::chrono::milliseconds>(
+               t.time_since_epoch())
+        .count();
+}
+
+int64_t now_ms() { return to_ms(std::chrono::steady_clock::now()); }
+
+}  // namespace
+
+std::array<uint64_t, XF_N_MISSES> Offload::misses_of(const Port &port) const {
+    std::array<uint64_t, XF_N_MISSES> misses;
+    for (int reason = 0; reason < XF_N_MISSES; reason++) {
+        misses[reason] = maps_.misses(port.slot, xf_miss(reason));
+    }
+    return misses;
+}
+
+PortStats Offload::stats_of(const Port &port, const View::Sum &sum) const {
+    const auto &a = *port.attachment;
+    const auto &device = port.device;
+    PortStats s;
+    s.name = port.name;
+    s.ifindex = index(port.ifindex);
+    s.type = port.type;
+    s.datapath =
+        port.in_kernel_datapath ? kKernelDatapath : kUserspaceDatapath;
+    s.mode = a.mode() == AttachMode::kNative ? "native" : "generic";
+    s.attached = a.in_dispatcher() ? "dispatcher" : "link";
+    s.misses_to = a.has_sockets() ? "af_xdp" : "kernel";
+    s.up = device.up;
+    s.why_no_transmit = port.why_no_output();
+    s.transmits = s.why_no_transmit.empty();
+    s.max_frame = device.max_frame;
+    s.why_no_enter = port.why_no_entry();
+    s.enters = s.why_no_enter.empty();
+    s.flows = port.n_flows;
+    s.waiting = sum.waiting;
+    s.executed = port.past;
+    s.executed += sum.stats;
+    s.passed = misses_of(port);
+    s.searches = maps_.searches(port.slot);
+    return s;
+}
+
+TableStats Offload::table_stats() const {
+    const auto &mem = table_->memory();
+    TableStats t;
+    t.flows = table_->n_flows();
+    t.max_flows = table_->max_flows();
+    t.parked = flows_->by_ufid().size() - table_->n_flows();
+    t.refused = refusals_.size();
+    t.masks = table_->n_subtables();
+    for (int cls = 0; cls < XF_N_CLASSES; cls++) {
+        t.masks_by_class[cls] = table_->n_subtables(xf_class(cls));
+    }
+    t.buckets = mem.buckets.size();
+    t.rewrites = table_->n_rewrites();
+    t.memory_bytes = maps_.memory_bytes();
+    return t;
+}
+
+std::string Offload::stats() {
+    Stats s;
+    {
+        StateLock lock(this);
+        const auto sums = view().sum_by_port();
+        s.start_ms = to_ms(start_);
+        s.now_ms = now_ms();
+        s.tables = table_stats();
+        for (auto &port : ports_.by_slot()) {
+            if (port) {
+                s.ports.push_back(stats_of(*port, sums[index(port->slot)]));
+            }
+        }
+        s.executed = flows_->past();
+        for (auto &sum : sums) {
+            s.executed += sum.stats;
+        }
+        s.placed = flows_->n_placed();
+        s.evicted_masks = n_evicted_masks_;
+        s.evicted_flows = n_evicted_flows_;
+        s.late_removals = flows_->n_late_removals();
+        for (auto &[reason, count] : refused_) {
+            s.refused[reason.first + "/" + reason.second] = count.n;
+        }
+    }
+    return to_json(s);
+}
+
+FlowReport Offload::report_of(const Ufid &ufid, const Flow &flow,
+                              const FlowStats &stats) {
+    const auto &in = ports_.at(flow.in);
+    FlowReport r;
+    r.ufid = ufid;
+    r.in_port = in ? in->name : "?";
+    r.state = flows_->is_executed(flow) ? "xdp"
+            : flow.is_placed()          ? "waiting"
+                                        : "parked";
+    r.stats = stats;
+    r.used_ms =
+        static_cast<int64_t>(clock_.monotonic_ns(stats.used) / 1'000'000);
+    if (flow.is_placed()) {
+        r.text = view().describe_flow(flow.slot);
+    }
+    return r;
+}
+
+// Several may look in turn: each gets what has grown since the last look,
+// whoever's that was, and when it was.
+std::string Offload::top_flows(size_t n, Order order) {
+    struct Seen {
+        const Ufid *ufid;
+        const Flow *flow;
+        FlowStats stats;
+        Growth growth;
+    };
+    auto is_busier = [=](const Seen &a, const Seen &b) {
+        auto rank = [=](const Seen &s) {
+            return order == Order::kByBytes
+                     ? std::tuple(s.growth.bytes, s.stats.bytes)
+                     : std::tuple(s.growth.packets, s.stats.packets);
+        };
+        return rank(a) > rank(b);
+    };
+    TopFlows top;
+    {
+        StateLock lock(this);
+        const auto now = std::chrono::steady_clock::now();
+        top.since_ms = to_ms(std::exchange(last_look_, now));
+        top.now_ms = to_ms(now);
+        std::vector<Seen> all;
+        all.reserve(flows_->by_ufid().size());
+        for (auto &[ufid, flow] : flows_->by_ufid()) {
+            const FlowStats stats = flows_->total(flow);
+            const Growth growth{stats.packets - flow.looked_at.packets,
+                                stats.bytes - flow.looked_at.bytes};
+            flow.looked_at = {stats.packets, stats.bytes};
+            all.push_back({&ufid, &flow, stats, growth});
+        }
+        n = std::min(n, all.size());
+        std::partial_sort(all.begin(), all.begin() + static_cast<ptrdiff_t>(n),
+                          all.end(), is_busier);
+        for (auto &seen : std::span(all).first(n)) {
+            top.flows.push_back(report_of(*seen.ufid, *seen.flow, seen.stats));
+            top.flows.back().growth = seen.growth;
+        }
+    }
+    return to_json(top);
+}
+
+}  // namespace flowxlate

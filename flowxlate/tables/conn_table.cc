@@ -1,0 +1,472 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tables/conn_table.h"
+
+#include <linux/openvswitch.h>
+#include <netinet/in.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <new>
+
+#include "tables/buckets.h"
+#include "tables/shared_words.h"
+
+namespace flowxlate {
+namespace {
+
+// Of a handle: the connection has no slot.
+constexpr uint64_t kUnplaced = 1ULL << 63;
+constexpr unsigned kGenerationShift = 32;
+
+// Publishes all words of 'to': use() may still look at them, and finds out
+// afterwards that the slot is another's.
+template <typename T>
+void publish_all(T &to, const T &from) {
+    auto *words = reinterpret_cast<uint64_t *>(&to);
+    std::array<uint64_t, sizeof(T) / sizeof *words> values;
+    std::memcpy(values.data(), &from, sizeof from);
+    for (size_t i = 0; i < values.size(); i++) {
+        publish(words[i], values[i]);
+    }
+}
+
+uint32_t slot_of(uint64_t handle) { return static_cast<uint32_t>(handle); }
+uint32_t original(uint32_t slot) { return 2 * slot; }
+uint32_t reply(uint32_t slot) { return 2 * slot + 1; }
+
+bool is_ipv4(const ovs_offload_ct &c) { return c.l3 == 4; }
+
+void put_tuple(const ovs_offload_ct &c, const uint8_t *src, const uint8_t *dst,
+               __u64 addr[4]) {
+    const size_t size = is_ipv4(c) ? 4 : 16;
+    auto *to = reinterpret_cast<uint8_t *>(addr);
+    std::memcpy(to, src, size);
+    std::memcpy(to + size, dst, size);
+}
+
+uint32_t ports_of(uint16_t src, uint16_t dst) {
+    return src | static_cast<uint32_t>(dst) << 16;
+}
+
+xf_conn_key key_of(const xf_conn &conn) {
+    xf_conn_key key;
+    std::copy(std::begin(conn.addr), std::end(conn.addr), key.addr);
+    std::memcpy(&key.id, &conn.ports, sizeof key.id);
+    return key;
+}
+
+bool has_same_tuple(const xf_conn &a, const xf_conn &b) {
+    return !std::memcmp(&a, &b, offsetof(xf_conn, live));
+}
+
+// How packets of direction 'd' come, and what translation makes of them: the
+// reverse of how the answers come.
+xf_conn tuples_of(const ovs_offload_ct &c, int d) {
+    const auto &mine = c.dir[d], &other = c.dir[1 - d];
+    xf_conn conn{};
+    put_tuple(c, mine.src, mine.dst, conn.addr);
+    conn.ports = ports_of(mine.tp_src, mine.tp_dst);
+    conn.zone = c.zone;
+    conn.proto = c.proto;
+    conn.cls = is_ipv4(c) ? XF_CLASS_IPV4 : XF_CLASS_IPV6;
+    put_tuple(c, other.dst, other.src, conn.to_addr);
+    conn.to_ports = ports_of(other.tp_dst, other.tp_src);
+    return conn;
+}
+
+// Sequence numbers wrap around.
+void raise(uint32_t &word, uint32_t to) {
+    std::atomic_ref ref(word);
+    uint32_t now = ref.load(std::memory_order_relaxed);
+    while (static_cast<int32_t>(to - now) > 0
+           && !ref.compare_exchange_weak(now, to)) {
+    }
+}
+
+}  // namespace
+
+ConnTable::ConnTable(const ConnMemory &memory)
+    : mem_(memory),
+      mask_(slot_mask(memory.conns.size())),
+      births_(memory.conns.size() / 2),
+      generations_(new std::atomic<uint32_t>[memory.conns.size() / 2] {}) {
+    // Downwards, so that the low slots, close together, are used first.
+    for (size_t i = mem_.conns.size() / 2; --i > 0;) {
+        free_.push_back(static_cast<uint32_t>(i));
+    }
+    retired_.reserve(free_.size());  // del() must not fail.
+}
+
+// -- Settings ---------------------------------------------------------------
+
+void ConnTable::write_settings(const ovs_offload_ct_settings &s) {
+    uint32_t bits = 0;
+    if (is_open_ && !conflict_) {
+        bits = XF_CT_OPEN | (s.tcp_seq_chk ? XF_CT_WINDOWS : 0)
+             | (s.expects || forgot_ ? XF_CT_EXPECTS : 0);
+    }
+    publish(mem_.settings[0].ct, bits);
+}
+
+int ConnTable::open(const ovs_offload_ct_settings &s) {
+    MutexLock lock(mutex_);
+    conflict_ |= is_open_;
+    is_open_ = true;
+    write_settings(s);
+    return conflict_ ? EBUSY : 0;
+}
+
+void ConnTable::close() {
+    MutexLock lock(mutex_);
+    is_open_ = forgot_ = false;
+    write_settings({});
+    for (uint32_t slot = 1; slot < mem_.conns.size() / 2; slot++) {
+        if (generations_[slot] & 1) {
+            remove(slot);
+        }
+    }
+    unplaced_.clear();
+    hidden_.clear();
+    incomplete_.clear();
+    std::ranges::fill(mem_.zones[0].incomplete, 0);
+}
+
+void ConnTable::set(const ovs_offload_ct_settings &s) {
+    MutexLock lock(mutex_);
+    write_settings(s);
+}
+
+bool ConnTable::is_open() const {
+    MutexLock lock(mutex_);
+    return is_open_ && !conflict_;
+}
+
+// -- Connections ------------------------------------------------------------
+
+bool ConnTable::is_current(uint64_t handle) const {
+    const uint32_t slot = slot_of(handle);
+    return !(handle & kUnplaced) && slot && slot < mem_.conns.size() / 2
+        && generations_[slot] == handle >> kGenerationShift;
+}
+
+int ConnTable::put(const ovs_offload_ct &c, uint64_t *handle) {
+    MutexLock lock(mutex_);
+    if (!is_open_) {
+        return ENOENT;
+    }
+    if (*handle & kUnplaced) {
+        const uint64_t old = *handle;
+        const auto it = unplaced_.find(old);
+        if (it == unplaced_.end()) {
+            return ENOENT;
+        }
+        if (place(c, it->second.birth, handle)) {
+            forget_unplaced(old);
+        }
+        return 0;
+    }
+    if (*handle) {
+        if (!is_current(*handle)) {
+            return ENOENT;
+        }
+        fill(slot_of(*handle), c);
+        return 0;
+    }
+    const uint64_t birth = ++last_birth_;
+    return place(c, birth, handle) ? 0 : put_unplaced(c, birth, handle);
+}
+
+// OVS goes on with the connection in any case.
+int ConnTable::put_unplaced(const ovs_offload_ct &c, uint64_t birth,
+                            uint64_t *handle) {
+    try {
+        count_unplaced(c.zone, 1);
+        unplaced_.emplace(kUnplaced | birth, Unplaced{c.zone, birth});
+        *handle = kUnplaced | birth;
+        hide(tuples_of(c, 0));
+        hide(tuples_of(c, 1));
+        return 0;
+    } catch (const std::bad_alloc &) {
+        forgot_ = true;
+        publish(mem_.settings[0].ct, mem_.settings[0].ct | XF_CT_EXPECTS);
+        return ENOMEM;
+    }
+}
+
+void ConnTable::forget_unplaced(uint64_t handle) {
+    if (const auto it = unplaced_.find(handle); it != unplaced_.end()) {
+        count_unplaced(it->second.zone, -1);
+        unplaced_.erase(it);
+    }
+}
+
+void ConnTable::count_unplaced(uint16_t zone, int change) {
+    size_t &n = incomplete_[zone];
+    n += change;
+    auto &word = mem_.zones[0].incomplete[zone / 64];
+    const uint64_t bit = 1ULL << zone % 64;
+    publish(word, n ? word | bit : word & ~bit);
+    if (!n) {
+        incomplete_.erase(zone);
+    }
+}
+
+// Returns false, changing nothing, if there is no room.
+bool ConnTable::place(const ovs_offload_ct &c, uint64_t birth,
+                      uint64_t *handle) {
+    const xf_conn tuples[] = {tuples_of(c, 0), tuples_of(c, 1)};
+    if (free_.empty()) {
+        return false;
+    }
+    const uint32_t slot = free_.back();
+    for (int d = 0; d < 2; d++) {
+        publish_all(mem_.conns[original(slot) + d], tuples[d]);
+        publish_all(mem_.uses[original(slot) + d], {});
+    }
+    fill(slot, c);
+    // OVS finds the original direction of one that answers itself.
+    const bool is_own_reply = has_same_tuple(tuples[0], tuples[1]);
+    if (!publish_entry(original(slot))) {
+        return false;
+    }
+    if (!is_own_reply && !publish_entry(reply(slot))) {
+        clear_entry(original(slot));
+        return false;
+    }
+    free_.pop_back();
+    births_[slot] = birth;
+    n_++;
+    *handle =
+        static_cast<uint64_t>(++generations_[slot]) << kGenerationShift | slot;
+    show_youngest(original(slot));
+    if (!is_own_reply) {
+        show_youngest(reply(slot));
+    }
+    return true;
+}
+
+bool ConnTable::is_executable(uint32_t slot) const {
+    return mem_.conns[original(slot)].state || mem_.conns[reply(slot)].state;
+}
+
+// Sequences and time first: the state may make the connection executable.
+void ConnTable::fill(uint32_t slot, const ovs_offload_ct &c) {
+    follow_windows(slot, c);
+    for (int d = 0; d < 2; d++) {
+        publish(mem_.uses[original(slot) + d].expires_ms, c.expires_ms);
+    }
+    for (int d = 0; d < 2; d++) {
+        change(original(slot) + d, c, c.dir[d], c.dir[!d]);
+    }
+    for (int d = 0; d < 2; d++) {
+        publish(mem_.uses[original(slot) + d].closing, 0);
+    }
+}
+
+void ConnTable::change(uint32_t index, const ovs_offload_ct &c,
+                       const ovs_offload_ct_dir &d,
+                       const ovs_offload_ct_dir &peer) {
+    xf_conn &conn = mem_.conns[index];
+    uint64_t label[2];
+    static_assert(sizeof label == sizeof c.label);
+    std::memcpy(label, c.label, sizeof label);
+
+    publish(conn.change, conn.change + 1);
+    publish(conn.wscale, d.wscale & 0xf);
+    publish(conn.peer_wscale, peer.wscale & 0xf);
+    publish(conn.state, d.state);
+    publish(conn.nat_state, d.nat_state);
+    publish(conn.mark, c.mark);
+    publish(conn.timeout_ms, c.timeout_ms);
+    publish(conn.has_label, (label[0] | label[1]) != 0);
+    publish(conn.label[0], label[0]);
+    publish(conn.label[1], label[1]);
+    publish(conn.change, conn.change + 1);
+}
+
+// While packets are executed, the program may know more than OVS does, and
+// moves on meanwhile.
+void ConnTable::follow_windows(uint32_t slot, const ovs_offload_ct &c) {
+    if (c.proto != IPPROTO_TCP) {
+        return;
+    }
+    const bool is_shared = is_executable(slot);
+    for (int d = 0; d < 2; d++) {
+        xf_conn_use &use = mem_.uses[original(slot) + d];
+        if (is_shared) {
+            raise(use.seq_end, c.dir[d].seq_end);
+            raise(use.ack_win, c.dir[d].ack_win);
+            raise(use.max_win, c.dir[d].max_win);
+        } else {
+            publish(use.seq_end, c.dir[d].seq_end);
+            publish(use.ack_win, c.dir[d].ack_win);
+            publish(use.max_win, c.dir[d].max_win);
+        }
+    }
+}
+
+void ConnTable::del(uint64_t handle) {
+    MutexLock lock(mutex_);
+    if (handle & kUnplaced) {
+        forget_unplaced(handle);
+    } else if (is_current(handle)) {
+        remove(slot_of(handle));
+    }
+}
+
+void ConnTable::remove(uint32_t slot) {
+    generations_[slot]++;
+    for (const uint32_t index : {original(slot), reply(slot)}) {
+        if (mem_.conns[index].live) {
+            show_youngest(index);  // Of the others.
+        }
+        publish(mem_.conns[index].live, 0);
+        clear_entry(index);
+        publish(mem_.conns[index].state, 0);
+    }
+    if (hidden_.erase(slot)) {
+        count_unplaced(mem_.conns[original(slot)].zone, -1);
+    }
+    // No handle is given twice, nor has the bit of those without a slot.
+    if (generations_[slot] < kUnplaced >> kGenerationShift) {
+        retired_.push_back(slot);
+    }
+    n_--;
+}
+
+bool ConnTable::use(uint64_t handle, ovs_offload_ct_use *out) const {
+    if (!is_current(handle)) {
+        return false;
+    }
+    const uint32_t slot = slot_of(handle);
+    uint64_t used = 0;
+    for (int d = 0; d < 2; d++) {
+        auto &use = mem_.uses[original(slot) + d];
+        used = std::max<uint64_t>(used, peek(use.used_ms));
+        out->dir[d] = {peek(use.seq_end), peek(use.ack_win),
+                       peek(use.max_win)};
+    }
+    out->used_ms = static_cast<int64_t>(used);
+    out->expires_ms = static_cast<int64_t>(
+        used + peek(mem_.conns[original(slot)].timeout_ms));
+    return used && is_current(handle);
+}
+
+// -- Buckets ----------------------------------------------------------------
+
+uint64_t ConnTable::hash_of(const xf_conn &conn) const {
+    const xf_conn_key key = key_of(conn);
+    return xf_conn_hash(
+        &key, reinterpret_cast<const volatile __u64 *>(mem_.secret.data()));
+}
+
+bool ConnTable::publish_entry(uint32_t index) {
+    const uint64_t hash = hash_of(mem_.conns[index]);
+    return bucket_pair(mem_.buckets, hash)
+        .insert((xf_hash_signature(hash) & ~mask_) | index);
+}
+
+void ConnTable::clear_entry(uint32_t index) {
+    const uint64_t hash = hash_of(mem_.conns[index]);
+    bucket_pair(mem_.buckets, hash)
+        .erase((xf_hash_signature(hash) & ~mask_) | index);
+}
+
+// Calls 'fn' with the index of each connection of that tuple.
+template <typename Fn>
+void ConnTable::for_each_of(const xf_conn &tuple, Fn fn) const {
+    bucket_pair(mem_.buckets, hash_of(tuple))
+        .for_each(
+            [&](uint32_t entry) NOT_CHECKED {  // 'fn' says what it needs.
+                const uint32_t found = entry & mask_;
+                if (found < mem_.conns.size() && (generations_[found / 2] & 1)
+                    && has_same_tuple(mem_.conns[found], tuple)) {
+                    fn(found);
+                }
+            });
+}
+
+// Several connections may have the same tuple: one that has expired but has
+// not been cleaned up, or one whose answers, by its translation, come as those
+// of another that has none.  OVS finds the youngest, and the next one when
+// that has ended.  The others are not found until then, and what goes the
+// other way by another tuple OVS has to see once more.
+void ConnTable::show_youngest(uint32_t index) {
+    uint32_t youngest = 0;
+    for_each_of(mem_.conns[index], [&](uint32_t found) REQUIRES(mutex_) {
+        if (!youngest || births_[found / 2] > births_[youngest / 2]) {
+            youngest = found;
+        }
+    });
+    if (!youngest) {
+        return;
+    }
+    publish(mem_.conns[youngest].live, 1);
+    for_each_of(mem_.conns[index], [&](uint32_t found) REQUIRES(mutex_) {
+        if (found != youngest && mem_.conns[found].live) {
+            publish(mem_.conns[found].live, 0);
+            publish(mem_.conns[found ^ 1].state, 0);
+        }
+    });
+}
+
+// A younger one has that tuple, for which there was no room.  When that has
+// ended, OVS may find the older one again, so as long as this is there not all
+// connections of the zone can be found.
+void ConnTable::hide(const xf_conn &tuple) {
+    for_each_of(tuple, [&](uint32_t found) REQUIRES(mutex_) {
+        publish(mem_.conns[found].live, 0);
+        publish(mem_.conns[found ^ 1].state, 0);
+        if (hidden_.insert(found / 2).second) {
+            count_unplaced(tuple.zone, 1);
+        }
+    });
+}
+
+// -- Slots ------------------------------------------------------------------
+
+std::vector<uint32_t> ConnTable::take_retired() {
+    MutexLock lock(mutex_);
+    auto batch = retired_;
+    retired_.clear();  // Keeps its room.
+    return batch;
+}
+
+void ConnTable::release(const std::vector<uint32_t> &slots) {
+    MutexLock lock(mutex_);
+    free_.insert(free_.end(), slots.begin(), slots.end());
+}
+
+void ConnTable::retire_again(const std::vector<uint32_t> &slots) {
+    MutexLock lock(mutex_);
+    retired_.insert(retired_.end(), slots.begin(), slots.end());
+}
+
+ConnTable::Figures ConnTable::figures() const {
+    MutexLock lock(mutex_);
+    return {n_, unplaced_.size(), mem_.conns.size() / 2 - 1,
+            incomplete_.size()};
+}
+
+std::vector<ConnTable::Shown> ConnTable::list(int zone, size_t max) const {
+    constexpr uint32_t kAtOnce = 256;
+    const auto n_slots = static_cast<uint32_t>(mem_.conns.size() / 2);
+    std::vector<Shown> all;
+    all.reserve(std::min<size_t>(max, n_slots));
+    for (uint32_t slot = 0; slot < n_slots && all.size() < max;) {
+        const uint32_t end = std::min(slot + kAtOnce, n_slots);
+        MutexLock lock(mutex_);
+        for (; slot < end && all.size() < max; slot++) {
+            const auto *conn = &mem_.conns[original(slot)];
+            const auto *use = &mem_.uses[original(slot)];
+            if ((generations_[slot] & 1) && (zone < 0 || conn->zone == zone)) {
+                all.push_back({{conn[0], conn[1]}, {use[0], use[1]}});
+            }
+        }
+    }
+    return all;
+}
+
+}  // namespace flowxlate

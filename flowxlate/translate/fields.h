@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+// The header fields of a megaflow, one table for all: which bytes of which
+// OVS_KEY_ATTR_* attribute are which bytes of struct xf_key, which packets
+// have the field, and whether the program can write it.
+//
+// Matches and set actions are decoded from it, reasons take their names from
+// it, and docs/supported.md is generated from it.  To add a field, add a row
+// here and its parsing in bpf/parse.h, and, to make it settable, its writing
+// in bpf/actions.h.
+#ifndef FLOWXLATE_FIELDS_H
+#define FLOWXLATE_FIELDS_H
+
+#include <linux/openvswitch.h>
+#include <netinet/in.h>
+
+#include <cstdint>
+#include <span>
+
+#include "base/types.h"
+
+namespace flowxlate {
+
+constexpr unsigned bit(xf_class c) { return 1U << c; }
+
+// Which packets of its classes have a field.
+enum class Has : uint8_t {
+    kAll,
+    kTcp,
+    kUdp,
+    kSctp,
+    kIcmp,
+    kIcmpv6,
+    kNd,  // ICMPv6 neighbour solicitation or advertisement.
+};
+
+// The IP protocol of these packets; 0 for kAll.  Not all ICMPv6 packets are
+// kNd.
+constexpr uint8_t ip_proto(Has has) {
+    switch (has) {
+        case Has::kAll:
+            return 0;
+        case Has::kTcp:
+            return IPPROTO_TCP;
+        case Has::kUdp:
+            return IPPROTO_UDP;
+        case Has::kSctp:
+            return IPPROTO_SCTP;
+        case Has::kIcmp:
+            return IPPROTO_ICMP;
+        case Has::kIcmpv6:
+        case Has::kNd:
+            return IPPROTO_ICMPV6;
+    }
+    return 0;
+}
+
+struct Field {
+    const char *name;
+    uint16_t attr;      // OVS_KEY_ATTR_*.
+    uint16_t attr_off;  // Bytes 'attr_off' to 'attr_off + size' of it ...
+    uint16_t size;
+    int16_t key_off;   // ... are these of struct xf_key; kNotInKey: refused.
+    unsigned classes;  // bit() of the classes whose packets have the field.
+    Has has = Has::kAll;
+    bool settable = false;
+};
+constexpr int16_t kNotInKey = -1;
+
+// By attribute, then by offset.
+std::span<const Field> fields();
+
+// The field that has byte 'offset' of 'attr', or null.
+const Field *field_at(uint16_t attr, size_t offset);
+
+// What an attribute is called in a reason, how long it must be (0: any), and
+// whether its bits are zero in every packet that enters the pipeline, so that
+// a match on zero is fulfilled and needs no encoding.
+struct AttrRule {
+    const char *name = "unknown_attribute";
+    uint16_t size = 0;
+    bool zero_at_ingress = false;
+};
+
+// Attributes up to this one have a rule.
+constexpr uint16_t kMaxAttr = OVS_KEY_ATTR_IPV6_EXTHDRS;
+const AttrRule &rule_of(uint16_t attr);  // Of any number.
+
+// The name of byte 'offset' of 'attr' in a reason: its field's, else the
+// attribute's.
+const char *name_at(uint16_t attr, size_t offset);
+
+}  // namespace flowxlate
+
+#endif

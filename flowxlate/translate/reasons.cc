@@ -1,0 +1,411 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "translate/reasons.h"
+
+#include <algorithm>
+#include <map>
+#include <vector>
+
+#include "translate/actions.h"
+#include "translate/fields.h"
+
+namespace flowxlate {
+namespace {
+
+constexpr const char *kMissNames[] = {XF_MISS_NAMES};
+static_assert(std::size(kMissNames) == XF_N_MISSES);
+
+constexpr const char *kNothing = "Nothing: OVS executes these.";
+constexpr const char *kTrace =
+    "xdp-offload/trace PORT FLOW, with the flow's text, says which OpenFlow "
+    "rule is behind it; without that the flow goes to XDP.";
+constexpr const char *kExact =
+    "Let the OpenFlow rule match that protocol exactly, and no later "
+    "fragments.";
+constexpr const char *kNdMeaning =
+    "The flow matches a field of Neighbour Discovery, but not ICMPv6's type "
+    "and code exactly, and then OVS does not tell its datapaths of the field.";
+constexpr const char *kNdRemedy =
+    "Let the OpenFlow rule match icmp_type and icmp_code=0 as well.";
+constexpr const char *kIcmpv6Set =
+    "The flow sets the type or code of ICMPv6 and recirculates packets then, "
+    "or may be hit by packets that are no ICMPv6.";
+constexpr const char *kIcmpv6Later =
+    "Nothing: only flows that are added by hand (dpctl) are like that.  What "
+    "OpenFlow rules set of ICMP OVS executes itself (action/userspace).";
+constexpr const char *kSender = "Nothing here; the sender makes such packets.";
+
+struct Row {
+    const char *name, *meaning, *remedy;
+};
+
+// What cannot be said of a whole group.
+constexpr Row kRows[] = {
+    {"action/after_output",
+     "The flow does something to the packet after an output, such as setting "
+     "a field between two outputs.",
+     "Put outputs last in the OpenFlow actions, so that all ports get the "
+     "same packet, and truncate for none of several."},
+    {"action/ct",
+     "The flow sends packets to connection tracking in the kernel datapath, "
+     "or "
+     "packets that are not IP, or in a way unknown to XDP.",
+     kNothing},
+    {"action/ct_alg",
+     "The flow sends packets to connection tracking with a helper (alg=ftp), "
+     "which reads what they carry.",
+     kNothing},
+    {"action/ct_force",
+     "The flow may end connections of the other direction (ct with force).",
+     "Leave force out, unless connections that the other side has begun must "
+     "be "
+     "ended."},
+    {"action/ct_not_told",
+     "The flow has to do with connections, of which OVS does not tell the "
+     "plugin.",
+     "Run the ovs-vswitchd that belongs to the plugin.  If it is, OVS has two "
+     "userspace datapaths (ovs-appctl dpctl/show): delete the one that is not "
+     "used."},
+    {"action/set_after_ct",
+     "The flow sets addresses or ports twice, with connection tracking "
+     "between.",
+     kNothing},
+    {"action/too_many_ct",
+     "The flow sends packets to connection tracking more than three times.",
+     kNothing},
+    {"action/hash",
+     "The flow hashes packets (select groups, bonds) with an algorithm, or an "
+     "OVS build, whose hash the program cannot compute.",
+     "Run the ovs-vswitchd that belongs to the plugin."},
+    {"action/hash_l4",
+     "The flow hashes packets with OVS's hash_l4, which XDP cannot "
+     "reproduce: a bond, or a select group with selection_method=dp_hash.",
+     "For groups: leave selection_method out, or give it with "
+     "selection_method_param=4294967296 (the symmetric hash).  For bonds "
+     "nothing: OVS executes these."},
+    {"action/ovs_private",
+     "The flow uses an action of OVS's userspace datapath: pushing or popping "
+     "a tunnel header, or balancing over a bond.",
+     kNothing},
+    {"action/recirc",
+     "Kernel datapath: the flow recirculates, and the flow that goes on with "
+     "the packet might not be in XDP.",
+     kNothing},
+    {"action/sample",
+     "The flow samples packets (sFlow, IPFIX, or the sample action).",
+     "Switch sFlow or IPFIX off for the bridge, or accept that sampled "
+     "traffic stays in OVS."},
+    {"action/third_vlan", "The packet would leave with three VLAN tags.",
+     kNothing},
+    {"action/too_many_outputs",
+     "The flow outputs to more ports than a group holds, or truncates for one "
+     "of several.",
+     "Fewer ports in a flood or mirror, and no max_len for one of several."},
+    {"action/trunc",
+     "The flow truncates packets otherwise than for one output.", kNothing},
+    {"action/unknown_action", "The flow has an action unknown to XDP.",
+     "Look for a newer version of the plugin."},
+    {"action/userspace",
+     "The flow hands packets to ovs-vswitchd: to the controller, to a "
+     "protocol that it speaks itself (LACP, BFD, CFM, ARP replies), or for "
+     "OpenFlow rules that set fields of ARP, ICMP or Neighbour Discovery, "
+     "which OVS does there.",
+     kNothing},
+    {"input/no_device",
+     "The device of the input port is gone, deleted or moved to another "
+     "network namespace.",
+     "Bring the device back, or remove the port from OVS."},
+    {"input/not_an_xdp_port",
+     "The packets enter through a port that executes no flows in XDP.",
+     "xdp-offload/show lists the ports that do; ovs-vswitchd.log says why "
+     "another one was not taken.  When it is, the flow goes to XDP by "
+     "itself."},
+    {"match/dp_hash",
+     "The flow matches more bits of the packet's hash than XDP knows.",
+     "Let OpenFlow rules match only the low 8 bits of dp_hash."},
+    {"match/eth_type",
+     "The flow is of packets with a length (802.3) where XDP needs an "
+     "Ethernet type; STP and LLC are of that kind.",
+     kNothing},
+    {"match/in_port", "The flow does not match the input port exactly.",
+     kNothing},
+    {"match/ip_frag", "The flow matches fragments in an unusual way.",
+     kNothing},
+    {"match/igmp", "The flow matches IGMP's type or group.", kNothing},
+    {"match/nd_options_type",
+     "The flow matches the type of Neighbour Discovery options.", kNothing},
+    {"match/nd_reserved",
+     "The flow matches the reserved bits of Neighbour Discovery.", kNothing},
+    {"match/nd_sll", kNdMeaning, kNdRemedy},
+    {"match/nd_target", kNdMeaning, kNdRemedy},
+    {"match/nd_tll", kNdMeaning, kNdRemedy},
+    {"match/recirc_id", "The flow matches a recirculation id in part.",
+     kNothing},
+    {"match/third_vlan", "The flow matches a third VLAN tag.", kNothing},
+    {"match/tunnel",
+     "The flow is of packets that came out of a tunnel, which OVS ends.",
+     kNothing},
+    {"match/untold_field",
+     "The flow matches something that OVS does not tell its datapaths.",
+     kTrace},
+    {"match/vlan_tci", "The flow is of packets whose VLAN tag was cut off.",
+     kNothing},
+    {"match/vlan_tpid",
+     "The flow does not match the VLAN tag's Ethernet type exactly.",
+     kNothing},
+    {"input/vlan_tags_beside_the_frame",
+     "Kernel datapath: the input port, or its veth peer, puts VLAN tags "
+     "beside "
+     "the frame, where XDP does not see them.",
+     "ethtool -K DEV rxvlan off; for a veth, ethtool -K PEER txvlan off.  "
+     "xdp-offload/show says which it is."},
+    {"input/handled_before_ovs",
+     "Kernel datapath: the input port has a filter of TC that is not OVS's, a "
+     "BPF program, or a chain of nftables (family netdev) at ingress, which "
+     "comes before OVS and would miss what XDP executes.",
+     "Remove it, or move what it does to OpenFlow rules.  xdp-offload/show "
+     "says which it is."},
+    {"input/may_be_marked",
+     "Kernel datapath: the flow matches skb_mark or skb_priority, which the "
+     "sender may have set: the veth peer is in the same network namespace, or "
+     "XDP is generic.",
+     "Move the veth's peer to another namespace, or leave pkt_mark out of the "
+     "OpenFlow rules of the bridge."},
+    {"input/vlan_device",
+     "Kernel datapath: a VLAN device on top of the input port takes packets "
+     "that the flow matches, before OVS.",
+     "Let the OpenFlow rule match the VLAN id, of another VLAN."},
+    {"match/link_protocol",
+     "Kernel datapath: LLDP, PTP, LACP, OAM or CFM, which daemons such as "
+     "lldpd and ptp4l hear on the port's device, next to OVS.",
+     kNothing},
+    {"output/cannot_transmit_now",
+     "Kernel datapath: one of the flow's output ports takes no frames from "
+     "XDP "
+     "now.",
+     "As xdp-offload/show says of the port; OVS then offers the flow again."},
+    {"output/not_an_xdp_port",
+     "One of the flow's output ports takes no frames from XDP: the bridge's "
+     "own port, a tunnel, tap, patch or DPDK port, or one that was refused.",
+     "Broadcasts always go to the bridge's own port too.  Other ports: "
+     "xdp-offload/show lists those that are in XDP, and ovs-vswitchd.log says "
+     "why another one was not taken.  When it is, the flow goes to XDP by "
+     "itself (userspace datapath)."},
+    {"parked/flushed",
+     "OVS has taken the flows of this port out of XDP: the offload was "
+     "switched off, or all flows are being deleted.",
+     "If it is not on purpose: other_config:hw-offload=true.  The flow then "
+     "comes back by itself."},
+    {"parked/mask_evicted",
+     "Masks were scarce, and no flow under this one's had seen a packet in "
+     "XDP "
+     "for a second.",
+     "It comes back by itself when it has packets and more than 8 masks are "
+     "free.  So that there are fewer masks: as for table/masks."},
+    {"parked/no_memory",
+     "ovs-vswitchd had no memory left when OVS modified the flow.",
+     "Find out what takes the memory; the flow comes back by itself when it "
+     "has packets and there is memory."},
+    {"parked/no_device",
+     "The device of the flow's input port is gone, deleted or moved to "
+     "another network namespace.",
+     "Bring the device back, or remove the port from OVS.  The flow comes "
+     "back "
+     "by itself when packets of it come to OVS."},
+    {"parked/port_removed",
+     "The flow's input port, or one of its output ports, has left XDP.",
+     "Add the port again: the flow then comes back by itself, as soon as OVS "
+     "has checked that it is right.  If OVS does not need it any more, it "
+     "deletes it soon."},
+    {"set/icmpv6_code", kIcmpv6Set, kIcmpv6Later},
+    {"set/icmpv6_type", kIcmpv6Set, kIcmpv6Later},
+    {"set/later_fragment",
+     "The flow sets an IPv4 address and may be hit by later fragments.",
+     "Let the OpenFlow rule match ip_frag=not_later."},
+    {"table/buckets",
+     "The places for this flow's hash are taken; rare, and not a matter of "
+     "the number of flows.",
+     "A larger xdp-offload-max-flows, and a restart."},
+    {"table/flows", "There are as many flows in XDP as it holds.",
+     "The flow goes to XDP by itself when others are gone.  For more: raise "
+     "other_config:xdp-offload-max-flows and restart ovs-vswitchd, or "
+     "let OpenFlow rules match fewer fields, so that there are fewer flows."},
+    {"table/groups",
+     "Too many different sets of output ports (64), or this one is not "
+     "prepared yet: they are made one after the other after the start.",
+     "If it persists: fewer different floods and mirrors."},
+    {"table/masks", "Too many different masks (512) in XDP.",
+     "Let OpenFlow rules match the same fields, with prefixes of the same "
+     "lengths: xdp-offload/explain table/masks lists the masks that there "
+     "are.  Flows of these still go to XDP, and this one does by itself when "
+     "more than 8 masks are free."},
+    {"table/ports", "Too many ports (1023) in XDP.", kNothing},
+    {"table/recirc_ids", "Too many recirculation ids in use (16384).",
+     "Fewer different recirculations: select groups, bonds, MPLS."},
+    {"table/rewrites", "Too many different sets of header fields (4095).",
+     "Fewer OpenFlow rules that set different values."},
+    {"waiting/cannot_transmit",
+     "The output port's driver takes no frames from XDP now; the flow is in "
+     "the tables, and its packets go through OVS.",
+     "What the flow's port says below.  The flow then goes on in XDP by "
+     "itself."},
+    {"waiting/link_down", "The link of the output port is down.",
+     "Set the link up; the flow then goes on in XDP by itself."},
+    {"waiting/no_device", "The output port's device is gone.",
+     "Remove the port from OVS, or bring the device back."},
+
+    {"miss/no-flow", "No flow in XDP matches the packet.",
+     "xdp-offload/explain lists the flows that are not in XDP, with reasons; "
+     "the first packet of a flow always takes this way."},
+    {"miss/truncated", "The packet is shorter than its headers say.", kSender},
+    {"miss/ethertype",
+     "The packet has a length (802.3) where XDP needs an Ethernet type; STP "
+     "and LLC are of that kind.",
+     kNothing},
+    {"miss/arp", "ARP that is not for Ethernet and IPv4.", kSender},
+    {"miss/ip-header",
+     "The IP header has a bad version or length, or the frame is much longer "
+     "than it.",
+     kSender},
+    {"miss/ip-options",
+     "The packet has IPv4 options or IPv6 extension headers.", kSender},
+    {"miss/nd-options",
+     "A Neighbour Discovery message with options other than one link-layer "
+     "address.",
+     kNothing},
+    {"miss/recirculation",
+     "The packet was recirculated, and no flow in XDP matches it then, or it "
+     "would pass more than eight flows or connections.",
+     "xdp-offload/explain lists the flows that are not in XDP, with reasons; "
+     "until the next flow is there, OVS executes the whole packet."},
+    {"miss/tx-port", "The output port cannot take frames from XDP now.",
+     "xdp-offload/explain waiting/ says why."},
+    {"miss/tx-length", "The packet is too long for the output port.",
+     "The same MTU on all ports and behind them."},
+    {"miss/tx-checksum",
+     "The packet has a checksum that XDP cannot complete: SCTP, or fields to "
+     "be set in a packet of generic XDP.",
+     "Switch the sender's checksum offload off (ethtool -K DEV tx off)."},
+    {"miss/headroom",
+     "No room in front of the packet for a VLAN tag that is to be pushed.",
+     kNothing},
+    {"miss/frame-size",
+     "The checksum of the packet has to be completed, which is limited to "
+     "4096 bytes.",
+     "A smaller MTU, or the sender's checksum offload off."},
+    {"miss/ct-packet",
+     "Connection tracking of a packet that is not a plain one: a fragment, an "
+     "ICMP error, another protocol than TCP, UDP and ICMP, FTP or TFTP, or "
+     "with "
+     "a bad header.",
+     kNothing},
+    {"miss/ct-unknown",
+     "Connection tracking of a packet of no connection that is known, where "
+     "OVS has to make one or to find the packet invalid.",
+     "The first packet of a connection always takes this way.  If others do, "
+     "xdp-offload/show says whether there is room for all connections "
+     "(other_config:xdp-offload-max-connections)."},
+    {"miss/ct-state",
+     "The packet may change the state of its connection (SYN, FIN, RST, the "
+     "first answer, one after the time-out), or follows one that may, which "
+     "OVS "
+     "has not seen yet.",
+     kNothing},
+    {"miss/ct-window",
+     "A TCP packet that is not in the window of its connection: OVS judges "
+     "it.",
+     kNothing},
+    {"miss/ct-change",
+     "The packet would change the mark or label of its connection.", kNothing},
+    {"miss/internal", "The program has found a table to be inconsistent.",
+     "A bug: please report it."},
+};
+
+using Table = std::map<std::string, Reason>;
+
+void add(Table *table, const std::string &name, const std::string &meaning,
+         const std::string &remedy) {
+    table->try_emplace(name, Reason{name, meaning, remedy});
+}
+
+// The reasons that have a header field's name.
+void add_field(Table *t, const char *name, bool known, bool settable) {
+    const std::string field = name;
+    add(t, "match/" + field,
+        known ? "The flow matches " + field
+                    + " in a way that the program does not encode, most "
+                      "often without matching the protocol that has it."
+              : "The flow matches " + field
+                    + ", at which the program does not look.",
+        known ? kExact : kTrace);
+    add(t, "set/" + field,
+        settable
+            ? "The flow sets " + field
+                  + ", but may be hit by packets that do not have it."
+            : "The flow sets " + field + ", which the program does not do.",
+        settable ? kExact : kTrace);
+}
+
+void add_malformed(Table *t, const std::string &what) {
+    add(t, "malformed/" + what,
+        "OVS handed over what is not well-formed: " + what + ".",
+        "The plugin and OVS's glue do not fit, or there is a bug: please "
+        "report the flow.");
+}
+
+Table make_table() {
+    Table t;
+    for (auto &row : kRows) {
+        add(&t, row.name, row.meaning, row.remedy);
+    }
+    for (auto &f : fields()) {
+        add_field(&t, f.name, f.key_off != kNotInKey, f.settable);
+    }
+    for (uint16_t attr = 0; attr <= kMaxAttr; attr++) {
+        add_field(&t, rule_of(attr).name, false, false);
+        add_malformed(&t, rule_of(attr).name);
+    }
+    for (auto &a : action_support()) {
+        const std::string name = a.name;
+        if (!a.supported) {
+            add(&t, "action/" + name,
+                "The flow has the action " + name
+                    + (*a.remark ? std::string(" (") + a.remark + ")." : "."),
+                kTrace);
+        }
+    }
+    for (auto *what :
+         {"duplicate_attribute", "attribute_length", "action_length", "output",
+          "push_vlan", "pop_vlan", "trunc", "hash", "recirc", "set", "ct"}) {
+        add_malformed(&t, what);
+    }
+    return t;
+}
+
+const std::vector<Reason> &table() {
+    static const auto all = [] {
+        std::vector<Reason> v;
+        for (auto &[name, reason] : make_table()) {
+            v.push_back(reason);
+        }
+        return v;
+    }();
+    return all;
+}
+
+}  // namespace
+
+std::span<const Reason> reasons() { return table(); }
+
+const Reason *find_reason(std::string_view name) {
+    const auto all = reasons();
+    auto it = std::lower_bound(
+        all.begin(), all.end(), name,
+        [](const Reason &r, std::string_view n) { return r.name < n; });
+    return it != all.end() && it->name == name ? &*it : nullptr;
+}
+
+const char *miss_name(xf_miss reason) {
+    return reason < XF_N_MISSES ? kMissNames[reason] : "unknown";
+}
+
+}  // namespace flowxlate
