@@ -9,13 +9,23 @@ directory and ends with it, by pid.
         ovn.plug('sw0', host)
         ovn.settle()
 """
+import contextlib
+import functools
 import os
 import re
 import subprocess
 
 from lab import end_process, run, wait_for
+from suite import tail
 
 CHASSIS = 'chassis-1'
+PATIENCE = 60           # In seconds, as long as a machine may be busy.
+
+
+def works(predicate):
+    with contextlib.suppress(RuntimeError):
+        return predicate()
+    return False
 
 
 class Ovn:
@@ -38,7 +48,10 @@ class Ovn:
             'external_ids:%s="%s"' % item for item in ids.items()))
         self.start_controller()
         wait_for('the chassis', lambda: CHASSIS in self.sb(
-            'list', 'Chassis'), 30)
+            'list', 'Chassis'), PATIENCE)
+        # From here on all of them answer, so who does not is named.
+        for what, is_up in self.links().items():
+            wait_for(what, functools.partial(works, is_up), PATIENCE)
         return self
 
     def __exit__(self, *_):
@@ -99,12 +112,28 @@ class Ovn:
         self.lab.ovs.vsctl('set', 'Interface', host.port,
                            'external_ids:iface-id=' + host.port)
 
+    def links(self):
+        """What must be up before the chassis does anything: by name, is it?"""
+        return {
+            'ovs-vswitchd': lambda: self.lab.ovs.appctl('version'),
+            'ovn-northd, active': lambda: 'active' in self.appctl(
+                'ovn-northd', 'status'),
+            'ovn-controller, with the southbound database': lambda: (
+                self.appctl('ovn-controller', 'connection-status').strip()
+                == 'connected'),
+            # It has removed the bridge's first rule, which would do as well.
+            'ovn-controller, with rules in br0': lambda: (
+                'table=37' in self.lab.ovs.ofctl('dump-flows', 'br0'))}
+
+    def appctl(self, daemon, *args):
+        """What it says; nothing if it does not."""
+        return run('%s/usr/bin/ovn-appctl' % self.dir, '--timeout=5', '-t',
+                   daemon, *args, env=self.env, check=False)
+
     def zones(self):
         """Names of the connection tracker's zones, by their number."""
         names = {}
-        for line in run('%s/usr/bin/ovn-appctl' % self.dir, '-t',
-                        'ovn-controller', 'ct-zone-list',
-                        env=self.env).splitlines():
+        for line in self.appctl('ovn-controller', 'ct-zone-list').splitlines():
             name, number = line.split()
             names[number] = name
         # A router's are named after its datapath's UUID.
@@ -118,4 +147,24 @@ class Ovn:
 
     def settle(self):
         """Waits until the chassis does what the northbound database says."""
-        self.nb('--wait=hv', 'sync')
+        try:
+            self.nb('--wait=hv', 'sync')
+        except RuntimeError as e:
+            raise RuntimeError('%s\n%s' % (e, self.progress())) from e
+
+    def progress(self):
+        """How far a change has come, and what is not up, in words."""
+        down = [what for what, is_up in self.links().items() if not works(is_up)]
+        text = 'not up: %s\n' % (', '.join(down) or 'nothing')
+        # In the order in which one tells the next.
+        for ask, table, columns in (
+                (self.nb, 'NB_Global', 'nb_cfg,sb_cfg,hv_cfg'),
+                (self.sb, 'SB_Global', 'nb_cfg'),
+                (self.sb, 'Chassis_Private', 'name,nb_cfg')):
+            text += '%s: %s' % (table, ask('--format=csv', '--columns=' + columns,
+                                           'list', table).replace('\n', ' | '))
+            text += '\n'
+        for name in self.processes:
+            text += '%s.log:\n%s' % (name, tail('%s/%s.log' % (
+                self.lab.tmp, name), 8))
+        return text
