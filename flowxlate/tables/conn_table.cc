@@ -8,6 +8,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <functional>
 #include <new>
 
 #include "tables/buckets.h"
@@ -19,6 +20,7 @@ namespace {
 // Of a handle: the connection has no slot.
 constexpr uint64_t kUnplaced = 1ULL << 63;
 constexpr unsigned kGenerationShift = 32;
+constexpr size_t kCacheLine = 64;
 
 // Publishes all words of 'to': use() may still look at them, and finds out
 // afterwards that the slot is another's.
@@ -74,6 +76,14 @@ xf_conn tuples_of(const ovs_offload_ct &c, int d) {
     put_tuple(c, other.dst, other.src, conn.to_addr);
     conn.to_ports = ports_of(other.tp_dst, other.tp_src);
     return conn;
+}
+
+// Of something that will be written soon.
+template <typename T>
+void prefetch(const T &what) {
+    for (size_t line = 0; line < sizeof what; line += kCacheLine) {
+        __builtin_prefetch(reinterpret_cast<const char *>(&what) + line, 1);
+    }
 }
 
 // Sequence numbers wrap around.
@@ -221,6 +231,10 @@ bool ConnTable::place(const ovs_offload_ct &c, uint64_t birth,
         return false;
     }
     const uint32_t slot = free_.back();
+    const uint64_t hashes[] = {hash_of(tuples[0]), hash_of(tuples[1])};
+    for (const uint64_t hash : hashes) {
+        bucket_pair(mem_.buckets, hash).prefetch();
+    }
     for (int d = 0; d < 2; d++) {
         publish_all(mem_.conns[original(slot) + d], tuples[d]);
         publish_all(mem_.uses[original(slot) + d], {});
@@ -228,23 +242,37 @@ bool ConnTable::place(const ovs_offload_ct &c, uint64_t birth,
     fill(slot, c);
     // OVS finds the original direction of one that answers itself.
     const bool is_own_reply = has_same_tuple(tuples[0], tuples[1]);
-    if (!publish_entry(original(slot))) {
+    if (!publish_entry(original(slot), hashes[0])) {
         return false;
     }
-    if (!is_own_reply && !publish_entry(reply(slot))) {
-        clear_entry(original(slot));
+    if (!is_own_reply && !publish_entry(reply(slot), hashes[1])) {
+        clear_entry(original(slot), hashes[0]);
         return false;
     }
     free_.pop_back();
+    prefetch_next();
     births_[slot] = birth;
     n_++;
     *handle =
         static_cast<uint64_t>(++generations_[slot]) << kGenerationShift | slot;
-    show_youngest(original(slot));
+    show_youngest(original(slot), hashes[0]);
     if (!is_own_reply) {
-        show_youngest(reply(slot));
+        show_youngest(reply(slot), hashes[1]);
     }
     return true;
+}
+
+// The PMD thread waits while a connection is placed, and most of that is for
+// memory: the next one's is on its way already.
+void ConnTable::prefetch_next() const {
+    if (free_.empty()) {
+        return;
+    }
+    const uint32_t slot = free_.back();
+    for (const uint32_t index : {original(slot), reply(slot)}) {
+        prefetch(mem_.conns[index]);
+        prefetch(mem_.uses[index]);
+    }
 }
 
 bool ConnTable::is_executable(uint32_t slot) const {
@@ -319,11 +347,12 @@ void ConnTable::del(uint64_t handle) {
 void ConnTable::remove(uint32_t slot) {
     generations_[slot]++;
     for (const uint32_t index : {original(slot), reply(slot)}) {
+        const uint64_t hash = hash_of(mem_.conns[index]);
         if (mem_.conns[index].live) {
-            show_youngest(index);  // Of the others.
+            show_youngest(index, hash);  // Of the others.
         }
         publish(mem_.conns[index].live, 0);
-        clear_entry(index);
+        clear_entry(index, hash);
         publish(mem_.conns[index].state, 0);
     }
     if (hidden_.erase(slot)) {
@@ -362,26 +391,27 @@ uint64_t ConnTable::hash_of(const xf_conn &conn) const {
         &key, reinterpret_cast<const volatile __u64 *>(mem_.secret.data()));
 }
 
-bool ConnTable::publish_entry(uint32_t index) {
-    const uint64_t hash = hash_of(mem_.conns[index]);
+bool ConnTable::publish_entry(uint32_t index, uint64_t hash) {
     return bucket_pair(mem_.buckets, hash)
         .insert((xf_hash_signature(hash) & ~mask_) | index);
 }
 
-void ConnTable::clear_entry(uint32_t index) {
-    const uint64_t hash = hash_of(mem_.conns[index]);
+void ConnTable::clear_entry(uint32_t index, uint64_t hash) {
     bucket_pair(mem_.buckets, hash)
         .erase((xf_hash_signature(hash) & ~mask_) | index);
 }
 
-// Calls 'fn' with the index of each connection of that tuple.
+// Calls 'fn' with the index of each connection of that tuple, which has that
+// hash.  What the signature tells apart costs no access to the connection.
 template <typename Fn>
-void ConnTable::for_each_of(const xf_conn &tuple, Fn fn) const {
-    bucket_pair(mem_.buckets, hash_of(tuple))
+void ConnTable::for_each_of(const xf_conn &tuple, uint64_t hash, Fn fn) const {
+    const uint32_t signature = xf_hash_signature(hash) & ~mask_;
+    bucket_pair(mem_.buckets, hash)
         .for_each(
             [&](uint32_t entry) NOT_CHECKED {  // 'fn' says what it needs.
                 const uint32_t found = entry & mask_;
-                if (found < mem_.conns.size() && (generations_[found / 2] & 1)
+                if ((entry & ~mask_) == signature && found < mem_.conns.size()
+                    && (generations_[found / 2] & 1)
                     && has_same_tuple(mem_.conns[found], tuple)) {
                     fn(found);
                 }
@@ -393,9 +423,12 @@ void ConnTable::for_each_of(const xf_conn &tuple, Fn fn) const {
 // of another that has none.  OVS finds the youngest, and the next one when
 // that has ended.  The others are not found until then, and what goes the
 // other way by another tuple OVS has to see once more.
-void ConnTable::show_youngest(uint32_t index) {
+void ConnTable::show_youngest(uint32_t index, uint64_t hash) {
+    const xf_conn &tuple = mem_.conns[index];
     uint32_t youngest = 0;
-    for_each_of(mem_.conns[index], [&](uint32_t found) REQUIRES(mutex_) {
+    size_t n = 0;
+    for_each_of(tuple, hash, [&](uint32_t found) REQUIRES(mutex_) {
+        n++;
         if (!youngest || births_[found / 2] > births_[youngest / 2]) {
             youngest = found;
         }
@@ -404,7 +437,10 @@ void ConnTable::show_youngest(uint32_t index) {
         return;
     }
     publish(mem_.conns[youngest].live, 1);
-    for_each_of(mem_.conns[index], [&](uint32_t found) REQUIRES(mutex_) {
+    if (n == 1) {
+        return;
+    }
+    for_each_of(tuple, hash, [&](uint32_t found) REQUIRES(mutex_) {
         if (found != youngest && mem_.conns[found].live) {
             publish(mem_.conns[found].live, 0);
             publish(mem_.conns[found ^ 1].state, 0);
@@ -416,7 +452,7 @@ void ConnTable::show_youngest(uint32_t index) {
 // ended, OVS may find the older one again, so as long as this is there not all
 // connections of the zone can be found.
 void ConnTable::hide(const xf_conn &tuple) {
-    for_each_of(tuple, [&](uint32_t found) REQUIRES(mutex_) {
+    for_each_of(tuple, hash_of(tuple), [&](uint32_t found) REQUIRES(mutex_) {
         publish(mem_.conns[found].live, 0);
         publish(mem_.conns[found ^ 1].state, 0);
         if (hidden_.insert(found / 2).second) {
@@ -434,7 +470,9 @@ std::vector<uint32_t> ConnTable::take_retired() {
     return batch;
 }
 
-void ConnTable::release(const std::vector<uint32_t> &slots) {
+// Neighbours are used one after the other, which is what the CPU expects.
+void ConnTable::release(std::vector<uint32_t> slots) {
+    std::ranges::sort(slots, std::greater());
     MutexLock lock(mutex_);
     free_.insert(free_.end(), slots.begin(), slots.end());
 }

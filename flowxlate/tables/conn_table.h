@@ -78,7 +78,7 @@ public:
     // Slots that no packet finds any more.
     std::vector<uint32_t> take_retired() EXCLUDES(mutex_);
     // Gives back what take_retired() gave out, after a grace period.
-    void release(const std::vector<uint32_t> &) EXCLUDES(mutex_);
+    void release(std::vector<uint32_t>) EXCLUDES(mutex_);
     // Takes it back, for another try.
     void retire_again(const std::vector<uint32_t> &) EXCLUDES(mutex_);
 
@@ -105,6 +105,7 @@ private:
         REQUIRES(mutex_);
     bool place(const ovs_offload_ct &, uint64_t birth, uint64_t *handle)
         REQUIRES(mutex_);
+    void prefetch_next() const REQUIRES(mutex_);
     void fill(uint32_t slot, const ovs_offload_ct &) REQUIRES(mutex_);
     void change(uint32_t index, const ovs_offload_ct &,
                 const ovs_offload_ct_dir &, const ovs_offload_ct_dir &peer)
@@ -114,11 +115,12 @@ private:
     void remove(uint32_t slot) REQUIRES(mutex_);
     void forget_unplaced(uint64_t handle) REQUIRES(mutex_);
     void count_unplaced(uint16_t zone, int change) REQUIRES(mutex_);
-    bool publish_entry(uint32_t index) REQUIRES(mutex_);
-    void clear_entry(uint32_t index) REQUIRES(mutex_);
+    // 'hash' is that of the connection's tuple.
+    bool publish_entry(uint32_t index, uint64_t hash) REQUIRES(mutex_);
+    void clear_entry(uint32_t index, uint64_t hash) REQUIRES(mutex_);
     template <typename Fn>
-    void for_each_of(const xf_conn &tuple, Fn fn) const;
-    void show_youngest(uint32_t index) REQUIRES(mutex_);
+    void for_each_of(const xf_conn &tuple, uint64_t hash, Fn fn) const;
+    void show_youngest(uint32_t index, uint64_t hash) REQUIRES(mutex_);
     void hide(const xf_conn &tuple) REQUIRES(mutex_);
     bool is_current(uint64_t handle) const;
     uint64_t hash_of(const xf_conn &) const;
