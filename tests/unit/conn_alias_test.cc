@@ -12,6 +12,8 @@
 #include <array>
 #include <cstring>
 #include <random>
+#include <string>
+#include <vector>
 
 #include "flowxlate/tables/buckets.h"
 #include "flowxlate/tables/conn_table.h"
@@ -167,6 +169,25 @@ TEST(ConnAlias, ThreeOfTheSame) {
     c.table.del(handles[0]);
     c.table.del(handles[1]);
     EXPECT_EQ(c.find(direct(0).dir[0]), "new");
+}
+
+// More than one bucket holds.
+TEST(ConnAlias, YoungestIsInTheSecondBucket) {
+    constexpr uint32_t kLast = XF_BUCKET_ENTRIES + 3;
+    Conns c(kLast);
+    std::vector<uint64_t> handles;
+    for (uint32_t mark = 1; mark <= kLast; mark++) {
+        handles.push_back(put(&c, direct(mark)));
+        EXPECT_EQ(c.find(direct(0).dir[0]), std::to_string(mark));
+    }
+    while (handles.size() > 1) {
+        c.table.del(handles.back());
+        handles.pop_back();
+        put(&c, direct(handles.size()), handles.back());
+        for (const auto &d : direct(0).dir) {
+            EXPECT_EQ(c.find(d), std::to_string(handles.size()));
+        }
+    }
 }
 
 TEST(ConnAlias, NoRoomForTheYounger) {
