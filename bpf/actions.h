@@ -28,14 +28,15 @@ growth(const struct xf_action *act)
     return ((int)act->n_push - (int)act->n_pop) * XF_TAG_LEN;
 }
 
-/* May a packet as 'act' sends it, cut to 'max_len' bytes if that is not 0, go
- * out through 'port' now?  Returns XF_PARSED for yes, or an enum xf_miss. */
+/* May a packet as 'act' sends it, cut to 'max_len' bytes if that is not 0, and
+ * with 'lead' bytes of a tunnel's headers before it, go out through 'port' now?
+ * Returns XF_PARSED for yes, or an enum xf_miss. */
 static __always_inline int
 check_output(const struct xf_packet *p, const struct xf_action *act,
-             __u32 max_len, const struct xf_port *port)
+             __u32 max_len, __u32 lead, const struct xf_port *port)
 {
-    __u32 n_tags = p->n_tags - act->n_pop + act->n_push;
-    __u32 len = p->frame_len + growth(act);
+    __u32 n_tags = lead ? 0 : p->n_tags - act->n_pop + act->n_push;
+    __u32 len = p->frame_len + growth(act) + lead;
 
     if (!(*(const volatile __u32 *)&port->flags & xf_tx_flag))
         return XF_MISS_TX_PORT;
@@ -163,8 +164,8 @@ set_transport(struct xdp_md *ctx, const struct xf_packet *p,
     void *end = (void *)(long)ctx->data_end, *data = (void *)(long)ctx->data;
     __u32 offset = transport_checksum(p);
     bool differs = covered_differs(p, to, offset);
-    void *l4 = data + (l4_off & 0x7f);
-    __u16 *sum = data + ((l4_off + offset) & 0x7f);
+    void *l4 = data + (l4_off & 0xff);
+    __u16 *sum = data + ((l4_off + offset) & 0xff);
 
     if (p->key.nw_proto == XF_IPPROTO_SCTP
         && p->key.nw_frag != XF_FRAG_LATER)
@@ -248,7 +249,7 @@ set_fields(struct xdp_md *ctx, const struct xf_packet *p,
 
     if (!p || !to)
         return XF_MISS_INTERNAL;     /* Never null; the verifier must see it. */
-    l3 = data + ((p->l3_off + grown) & 0x1f);
+    l3 = data + ((p->l3_off + grown) & 0xff);
     if (p->cls == XF_CLASS_IPV4 || p->cls == XF_CLASS_IPV6) {
         miss = set_transport(ctx, p, to, p->l4_off + grown, complete);
         if (miss != XF_PARSED)
@@ -264,18 +265,19 @@ set_fields(struct xdp_md *ctx, const struct xf_packet *p,
     return XF_PARSED;
 }
 
-/* Writes the Ethernet addresses of 'to' and the new tags, where tags that go
- * have been cut off.  Cannot fail: the parser has seen what is there. */
+/* Writes the Ethernet addresses of 'to' and the new tags behind 'lead' bytes, where
+ * what goes has been cut off.  Cannot fail: the parser has seen what is there. */
 static __always_inline int
 set_head(struct xdp_md *ctx, const struct xf_key *to,
-         const struct xf_action *act)
+         const struct xf_action *act, __u32 lead)
 {
+    int grown = growth(act) + (int)lead;
     struct xf_tag *tag;
     void *data, *end;
 
-    if (growth(act) < 0 && bpf_xdp_adjust_head(ctx, -growth(act)))
+    if (grown < 0 && bpf_xdp_adjust_head(ctx, -grown))
         return XF_MISS_INTERNAL;
-    data = (void *)(long)ctx->data;
+    data = (void *)(long)ctx->data + (lead & 0xff);
     end = (void *)(long)ctx->data_end;
     tag = data + XF_MACS_LEN;
     if ((void *)tag > end)
@@ -290,13 +292,14 @@ set_head(struct xdp_md *ctx, const struct xf_key *to,
 }
 
 /* Changes the packet: VLAN tags as 'act' says, and if it 'sets' fields, those of
- * 'to'.  Returns XF_PARSED, or an enum xf_miss with the packet unchanged. */
+ * 'to'; and makes room for 'lead' bytes before it.  Returns XF_PARSED, or an enum
+ * xf_miss with the packet unchanged. */
 static __always_inline int
 change_packet(struct xdp_md *ctx, const struct xf_packet *p,
               const struct xf_action *act, const struct xf_key *to, bool sets,
-              __u32 complete)
+              __u32 complete, __u32 lead)
 {
-    int grown = growth(act), miss = XF_PARSED;
+    int grown = growth(act) + (int)lead, miss = XF_PARSED;
 
     if (grown > 0) {
         if (bpf_xdp_adjust_head(ctx, -grown))
@@ -317,7 +320,7 @@ change_packet(struct xdp_md *ctx, const struct xf_packet *p,
     }
     if (!sets && !act->n_pop && !act->n_push)
         return XF_PARSED;
-    return set_head(ctx, to, act);
+    return set_head(ctx, to, act, lead);
 }
 
 /* A tap hands over what its guest wants to be segmented, without a sign of it. */
@@ -361,7 +364,7 @@ check_checksum(const struct xf_packet *p, const struct xf_action *act,
  * moves before the program returns. */
 static __always_inline int
 choose_port(const struct xf_packet *p, const struct xf_action *act,
-            __u32 max_len, int *action)
+            __u32 max_len, __u32 lead, int *action)
 {
     __u32 slot = act->to;
     struct xf_port *port = bpf_map_lookup_elem(&xf_ports, &slot);
@@ -369,7 +372,7 @@ choose_port(const struct xf_packet *p, const struct xf_action *act,
 
     if (!port)
         return XF_MISS_INTERNAL;
-    miss = check_output(p, act, max_len, port);
+    miss = check_output(p, act, max_len, lead, port);
     if (miss != XF_PARSED)
         return miss;
     *action = bpf_redirect_map(&xf_tx_ports, slot, XDP_PASS);
@@ -385,13 +388,13 @@ output(struct xdp_md *ctx, const struct xf_packet *p,
     __u32 partial;
     int miss;
 
-    miss = choose_port(p, act, 0, action);
+    miss = choose_port(p, act, 0, 0, action);
     if (miss != XF_PARSED)
         return miss;
     miss = check_checksum(p, act, 0, &partial);
     if (miss != XF_PARSED)
         return miss;
-    return change_packet(ctx, p, act, &p->key, false, partial);
+    return change_packet(ctx, p, act, &p->key, false, partial, 0);
 }
 
 #endif /* actions.h */

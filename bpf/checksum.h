@@ -75,11 +75,12 @@ checksum_offset(__u32 proto)
     return proto == IPPROTO_TCP ? 16 : 6;
 }
 
-/* RFC 9293 section 3.1, RFC 8200 section 8.1: the folded pseudo-header. */
+/* RFC 9293 section 3.1, RFC 8200 section 8.1: the folded pseudo-header, with the
+ * addresses of 'key'. */
 static __always_inline __u16
-pseudo_header_sum(const struct xf_packet *p)
+pseudo_header_sum(const struct xf_packet *p, const struct xf_key *key)
 {
-    const __u32 *ip = (const __u32 *)&p->key.word[5];
+    const __u32 *ip = (const __u32 *)&key->word[5];
     __u64 sum = bpf_htons(p->l4_len) + bpf_htons(p->l4_proto);
 
     sum += (__u64)ip[0] + ip[1];
@@ -93,7 +94,7 @@ pseudo_header_sum(const struct xf_packet *p)
 static __always_inline __u32
 is_partial(const struct xf_packet *p)
 {
-    __u32 partial = ((__u64)(p->l4_check ^ pseudo_header_sum(p)) - 1) >> 63;
+    __u32 partial = ((__u64)(p->l4_check ^ pseudo_header_sum(p, &p->key)) - 1) >> 63;
 
     asm volatile("" : "+r"(partial));
     return partial;
@@ -111,20 +112,18 @@ is_partial(const struct xf_packet *p)
         pos += (SIZE);                                                        \
     } while (0)
 
-/* Replaces the partial checksum 'offset' bytes into the 'len' bytes at 'pos' by
- * the whole one.  Returns 0, or -1 with the packet unchanged.
+/* Returns the folded sum of the 'len' bytes at 'pos', or -1 if they are not there
+ * or too many.
  *
  * A global function, so that the verifier checks it once and on its own. */
 __noinline int
-complete_checksum(struct xdp_md *ctx, __u32 pos, __u32 len, __u32 offset)
+sum_bytes(struct xdp_md *ctx, __u32 pos, __u32 len)
 {
     void *end = (void *)(long)ctx->data_end;
     void *data = (void *)(long)ctx->data;
-    __u32 field = pos + offset;
     __u32 sum = 0;
-    __u16 result;
 
-    if (pos + len > XF_MAX_FRAME || offset > 16)
+    if (pos + len > XF_MAX_FRAME)
         return -1;
     /* bpf_csum_diff() takes up to 512 bytes (MAX_BPF_STACK). */
     for (int i = 0; i < XF_MAX_FRAME / 512 && len >= 512; i++, len -= 512)
@@ -156,15 +155,63 @@ complete_checksum(struct xdp_md *ctx, __u32 pos, __u32 len, __u32 offset)
             last[2] = rest[2];
         sum = bpf_csum_diff(0, 0, (__be32 *)last, 4, sum);
     }
+    return fold(sum);
+}
 
-    result = ~fold(sum);
+/* Replaces the partial checksum 'offset' bytes into the 'len' bytes at 'pos' by
+ * the whole one.  Returns 0, or -1 with the packet unchanged.
+ *
+ * A global function for the verifier's sake, too. */
+__noinline int
+complete_checksum(struct xdp_md *ctx, __u32 pos, __u32 len, __u32 offset)
+{
+    void *end, *data;
+    int sum;
+    __u16 result;
+
+    if (offset > 16)
+        return -1;
+    sum = sum_bytes(ctx, pos, len);
+    if (sum < 0)
+        return -1;
+    result = ~sum;
     if (!result)                     /* UDP: zero would mean "none". */
         result = 0xffff;
-    data += field & (XF_MAX_FRAME - 1);
+    end = (void *)(long)ctx->data_end;
+    data = (void *)(long)ctx->data;
+    data += (pos + offset) & (XF_MAX_FRAME - 1);
     if (data + sizeof result > end)
         return -1;
     *(__u16 *)data = result;
     return 0;
+}
+
+/* Is it known from headers what the IP payload of a packet that parses sums to?
+ * That of a whole TCP, UDP or ICMP packet does to the complement of its
+ * pseudo-header, if its checksum is right or partial: local checksum offload, as
+ * in the kernel's Documentation/networking/checksum-offloads.rst.  Not if there is
+ * padding behind it. */
+static __always_inline bool
+has_known_sum(const struct xf_packet *p)
+{
+    __u32 proto = p->l4_proto;       /* 0 for fragments. */
+
+    if (p->l4_off + p->l4_len != p->frame_len)
+        return false;
+    if (proto == IPPROTO_UDP)
+        return p->l4_check && p->l4_check != XF_NO_CHECK;
+    return proto == IPPROTO_TCP
+           || proto == (p->cls == XF_CLASS_IPV4 ? IPPROTO_ICMP
+                                                : XF_IPPROTO_ICMPV6);
+}
+
+/* What the payload of such a packet, with the addresses of 'key', sums to. */
+static __always_inline __u16
+known_sum(const struct xf_packet *p, const struct xf_key *key)
+{
+    if (p->cls == XF_CLASS_IPV4 && p->l4_proto == IPPROTO_ICMP)
+        return 0;                    /* No pseudo-header. */
+    return ~pseudo_header_sum(p, key);
 }
 
 /* Completes a partial checksum of any packet, also of one that does not parse,
@@ -191,7 +238,7 @@ complete_if_partial(struct xdp_md *ctx, const struct xf_packet *p)
     } else {
         return 0;
     }
-    if (sum != pseudo_header_sum(p))
+    if (sum != pseudo_header_sum(p, &p->key))
         return 0;
     return complete_checksum(ctx, p->l4_off, p->l4_len,
                              checksum_offset(p->l4_proto));

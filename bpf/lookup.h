@@ -64,7 +64,10 @@ key_matches(const struct xf_key *key, const struct xf_subtable *st,
         XF_COMPARE(XF_INNER_WORD, XF_LABEL_WORD);
     }
     if (segments & XF_SEGMENT_LABEL) {
-        XF_COMPARE(XF_LABEL_WORD, XF_KEY_WORDS);
+        XF_COMPARE(XF_LABEL_WORD, XF_TUNNEL_WORD);
+    }
+    if (segments & XF_SEGMENT_TUNNEL) {
+        XF_COMPARE(XF_TUNNEL_WORD, XF_KEY_WORDS);
     }
     return !diff;
 }
@@ -101,7 +104,10 @@ masked_hash(const struct xf_key *key, const struct xf_subtable *st,
         XF_HASH(XF_INNER_WORD, XF_LABEL_WORD);
     }
     if (segments & XF_SEGMENT_LABEL) {
-        XF_HASH(XF_LABEL_WORD, XF_KEY_WORDS);
+        XF_HASH(XF_LABEL_WORD, XF_TUNNEL_WORD);
+    }
+    if (segments & XF_SEGMENT_TUNNEL) {
+        XF_HASH(XF_TUNNEL_WORD, XF_KEY_WORDS);
     }
     return xf_hash_finish(sum);
 }

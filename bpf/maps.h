@@ -34,6 +34,7 @@ XF_ARRAY(xf_subtables, struct xf_subtable);
 XF_ARRAY(xf_walks, struct xf_walk);         /* By recirculation slot. */
 XF_ARRAY(xf_rewrites, struct xf_rewrite);
 XF_ARRAY(xf_groups, struct xf_group);
+XF_ARRAY(xf_tunnels, struct xf_tunnel);
 XF_ARRAY(xf_stats, struct xf_stats);        /* [cpu][flow slot]. */
 XF_ARRAY(xf_ports, struct xf_port);         /* By port slot. */
 XF_ARRAY(xf_cpus, struct xf_cpu);           /* By CPU number. */

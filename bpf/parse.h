@@ -205,7 +205,9 @@ parse_l4(struct xf_packet *p, void *l4, void *end, __u8 proto)
         if ((void *)(udp + 1) > end || len < sizeof *udp)
             return XF_MISS_TRUNCATED;
         set_ports(p, load32(udp));
-        p->l4_check = udp->check;
+        /* What UDP does not count is not summed either (RFC 9868). */
+        if (udp->len == bpf_htons(len))
+            p->l4_check = udp->check;
     } else if (proto == XF_IPPROTO_SCTP) {
         struct xf_sctp *sctp = l4;
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* Flows that do more than change VLAN tags and output to one port: that set
- * fields, truncate, output to several ports, or recirculate.
+ * fields, truncate, output to several ports, recirculate, or have to do with a tunnel.
  *
  * A recirculated packet passes several flows, its stages.  They are resolved on
  * a copy of the key, and what they do adds up in a struct xf_plan; then the
@@ -13,7 +13,9 @@
 #include "account.h"
 #include "actions.h"
 #include "conntrack.h"
+#include "decap.h"
 #include "dp_hash.h"
+#include "encap.h"
 #include "lookup.h"
 
 /* By CPU. */
@@ -66,7 +68,7 @@ plan_fields(struct xf_plan *plan, const struct xf_packet *p,
 {
     __u64 tuple = rewrite->mask[3] >> 32;
 
-    for (int i = 0; i < XF_KEY_WORDS; i++)
+    for (int i = 0; i < XF_SET_WORDS; i++)
         plan->key.word[i] = (plan->key.word[i] & ~rewrite->mask[i])
                             | rewrite->value[i];
     if (p->nd_option != XF_ND_OPTION_SOURCE)
@@ -130,9 +132,11 @@ plan_action(struct xdp_md *ctx, struct xf_plan *plan,
 
     rewrite = bpf_map_lookup_elem(&xf_rewrites, &index);
     if (!rewrite || (rewrite->max_len && rewrite->max_len < ETH_HLEN)
-        || act->verdict > XF_HASH_RECIRC || act->n_pop > XF_MAX_TAGS
+        || act->verdict > XF_POP || act->n_pop > XF_MAX_TAGS
         || act->n_push > XF_MAX_TAGS)
         return XF_MISS_INTERNAL;
+    if (act->verdict == XF_POP)
+        return XF_MISS_TUNNEL_HEADER; /* A tunnel in a tunnel. */
     if (rewrite->n_ct_first)
         miss = plan_connections(ctx, p, plan, rewrite, 0, rewrite->n_ct_first);
     if (miss != XF_PARSED)
@@ -147,6 +151,7 @@ plan_action(struct xdp_md *ctx, struct xf_plan *plan,
     if (miss != XF_PARSED)
         return miss;
     plan->max_len = rewrite->max_len;
+    plan->tunnel = rewrite->tunnel;
     return plan_tags(plan, p, act, rewrite->hash_basis);
 }
 
@@ -231,7 +236,7 @@ check_group(const struct xf_packet *p, const struct xf_plan *plan,
             continue;
         if (!port)
             return XF_MISS_INTERNAL;
-        result = check_output(p, &plan->act, plan->max_len, port);
+        result = check_output(p, &plan->act, plan->max_len, plan->lead, port);
         if (result != XF_PARSED)
             return result;
     }
@@ -274,23 +279,35 @@ truncate(struct xdp_md *ctx, __u32 max_len)
 /* Sends the packet as the plan says, like output(). */
 static __always_inline int
 output_plan(struct xdp_md *ctx, const struct xf_packet *p,
-            const struct xf_plan *plan, int *action)
+            struct xf_plan *plan, int *action)
 {
-    __u32 partial;
-    int miss;
+    const struct xf_tunnel *t = NULL;
+    __u32 partial, room = 0;
+    int miss = XF_PARSED;
 
+    plan->lead = 0;
+    if (plan->tunnel) {
+        t = find_tunnel(plan->tunnel);
+        miss = check_tunnel(p, t, p->frame_len + growth(&plan->act),
+                            &plan->lead);
+    }
+    if (miss != XF_PARSED)
+        return miss;
     miss = plan->act.verdict == XF_GROUP
            ? choose_group(p, plan, action)
-           : choose_port(p, &plan->act, plan->max_len, action);
+           : choose_port(p, &plan->act, plan->max_len, plan->lead, action);
     if (miss != XF_PARSED)
         return miss;
     miss = check_checksum(p, &plan->act, plan->max_len, &partial);
     if (miss != XF_PARSED)
         return miss;
-    miss = change_packet(ctx, p, &plan->act, &plan->key, plan->sets, partial);
+    if (t)
+        room = t->len;
+    miss = change_packet(ctx, p, &plan->act, &plan->key, plan->sets, partial,
+                         room);
     if (miss != XF_PARSED)
         return miss;
-    return truncate(ctx, plan->max_len);
+    return room ? push_tunnel(ctx, p, plan) : truncate(ctx, plan->max_len);
 }
 
 /* Counts the packet for all stages.  Their slots are those of flows that were
@@ -313,7 +330,7 @@ begin_plan(struct xf_plan *plan, const struct xf_packet *p)
 {
     plan->key = p->key;
     plan->act = (struct xf_action){};
-    plan->conn = plan->n_cts = plan->sets = 0;
+    plan->conn = plan->n_cts = plan->sets = plan->tunnel = 0;
     plan->segment.now_ms = 0;
 }
 
@@ -340,6 +357,54 @@ run_pipeline(struct xdp_md *ctx, __u32 cpu, __u32 slot)
         return -1 - miss;
     account_stages(plan, p, cpu);
     account_connections(plan);
+    return action;
+}
+
+/* Takes the packet out of its tunnel, as the flow in 'slot' says.  Returns the slot
+ * of the flow of what is in it, or -1 - an enum xf_miss with the packet as it came.
+ *
+ * A global function, so that its stack is free again when that flow is executed. */
+__noinline int
+open_tunnel(struct xdp_md *ctx, __u32 cpu, __u32 slot)
+{
+    struct xf_scratch *scratch = bpf_map_lookup_elem(&xf_scratches, &cpu);
+    const struct xf_flow *flow = bpf_map_lookup_elem(&xf_flows, &slot);
+    struct xf_hit inner;
+    int miss;
+
+    if (!scratch || !flow)
+        return -1 - XF_MISS_INTERNAL;
+    if (flow->action.n_pop != scratch->packet.n_tags)
+        return -1 - XF_MISS_TUNNEL_HEADER;
+    miss = enter_tunnel(ctx, scratch, flow->action.to);
+    if (miss != XF_PARSED)
+        return -1 - miss;
+    inner = find_flow(&scratch->packet, cpu);
+    if (inner.flow)
+        return inner.slot & XF_MAX_SLOT;
+    leave_tunnel(ctx, scratch);
+    return -1 - XF_MISS_TUNNEL_FLOW;
+}
+
+/* Executes the flow in 'slot', which takes the packet out of its tunnel, and those
+ * of what is in it.  Returns like run_pipeline(). */
+static __always_inline int
+run_tunnel(struct xdp_md *ctx, __u32 cpu, __u32 slot, struct xf_stats *stats)
+{
+    struct xf_scratch *scratch;
+    int action, inner;
+
+    inner = open_tunnel(ctx, cpu, slot);
+    if (inner < 0)
+        return inner;
+    action = run_pipeline(ctx, cpu, inner);
+    scratch = bpf_map_lookup_elem(&xf_scratches, &cpu);
+    if (!scratch)
+        return action;               /* Not reached; for the verifier. */
+    if (action < 0)
+        leave_tunnel(ctx, scratch);
+    else
+        account(stats, scratch->outer.frame_len, 0);
     return action;
 }
 

@@ -78,18 +78,21 @@
  * the rest of the flow.  The others are in segments, each with the words that go
  * together; a subtable says which of them its mask has (XF_SEGMENT_*). */
 #define XF_SHORT_KEY_WORDS 6
-#define XF_KEY_WORDS 16
+#define XF_KEY_WORDS 22
 #define XF_REST_WORDS (XF_KEY_WORDS - XF_SHORT_KEY_WORDS)
+#define XF_SET_WORDS 16              /* Those that set actions can change. */
 
 /* By segment: its bit and its first word; it ends where the next one begins. */
 #define XF_SEGMENT_ADDRESSES 0x1     /* Of more than 32 bits. */
 #define XF_SEGMENT_ND 0x2            /* Neighbour Discovery. */
 #define XF_SEGMENT_INNER 0x4         /* Second tag, IPv6 label. */
 #define XF_SEGMENT_LABEL 0x8         /* Of a connection. */
+#define XF_SEGMENT_TUNNEL 0x10       /* That the packet came out of. */
 #define XF_ADDRESSES_WORD 6
 #define XF_ND_WORD 9
 #define XF_INNER_WORD 13
 #define XF_LABEL_WORD 14
+#define XF_TUNNEL_WORD 16
 #define XF_BUCKET_ENTRIES 15
 #define XF_MAX_MASKS 512             /* Subtables, to be exact. */
 #define XF_MAX_SUBTABLES (XF_MAX_MASKS + 1) /* Slot 0 is unused. */
@@ -97,6 +100,8 @@
 #define XF_MAX_RECIRCS 16384         /* Slot 0: not recirculated. */
 #define XF_MAX_REWRITES 4096         /* Slot 0 is unused. */
 #define XF_MAX_GROUPS 64             /* Slot 0 is unused. */
+#define XF_MAX_TUNNELS 4096          /* Headers to push; slot 0 is unused. */
+#define XF_TUNNEL_HEADER 128         /* The longest of them, in bytes. */
 #define XF_GROUP_PORTS 28            /* One cache line. */
 #define XF_MAX_TAGS 2                /* VLAN tags, as in OVS. */
 #define XF_MAX_CT_STEPS 3            /* Of one flow. */
@@ -131,6 +136,17 @@ enum xf_class {
 /* Bits of struct xf_key's 'tpids': the tag's TPID is 0x88a8 rather than 0x8100. */
 #define XF_TPID_OUTER_AD 0x1
 #define XF_TPID_INNER_AD 0x2
+
+/* Values of struct xf_key's 'tun_family', and bits of its 'tun_flags'. */
+#define XF_TUNNEL_IPV4 4
+#define XF_TUNNEL_IPV6 6
+#define XF_TUNNEL_CSUM 0x1           /* The UDP header had a checksum. */
+#define XF_TUNNEL_OAM 0x2            /* Geneve's "control packet". */
+
+/* Values of struct xf_port's 'tunnel': what a tunnel port takes off. */
+#define XF_TUNNEL_NONE 0
+#define XF_TUNNEL_GENEVE 1           /* RFC 8926. */
+#define XF_TUNNEL_VXLAN 2            /* RFC 7348. */
 
 /* A packet's header fields, in network byte order except in_port, recirc and
  * dp_hash.  Bytes that the class or the protocol does not have are zero.
@@ -195,6 +211,26 @@ struct xf_key {
             __be32 ipv6_label;       /* 20 bits. */
             /* Words 14 and 15: as word 4. */
             __u8 ct_label[16];       /* As in OVS_KEY_ATTR_CT_LABELS. */
+            /* Words 16 to 21: of the tunnel that the packet came out of; zero if
+             * of none.  Words 16 to 19 are the outer addresses. */
+            union {
+                struct {
+                    __be32 tun_ipv4_src;
+                    __be32 tun_ipv4_dst;
+                    __u8 pad6[24];
+                };
+                struct {
+                    __u8 tun_ipv6_src[16];
+                    __u8 tun_ipv6_dst[16];
+                };
+            };
+            __be32 tun_id;           /* The network identifier: 24 bits. */
+            __u8 tun_tos;
+            __u8 tun_ttl;
+            __u8 tun_flags;          /* XF_TUNNEL_CSUM... */
+            __u8 tun_family;         /* XF_TUNNEL_IPV4...; 0 = no tunnel. */
+            __u8 tun_option[8];      /* The Geneve option, whole; zero if there is
+                                      * none.  RFC 8926 section 3.5. */
         };
         __u64 word[XF_KEY_WORDS];
     };
@@ -210,7 +246,8 @@ static inline __u32 xf_segment_of(__u32 word)
            : word < XF_ND_WORD      ? XF_SEGMENT_ADDRESSES
            : word < XF_INNER_WORD   ? XF_SEGMENT_ND
            : word < XF_LABEL_WORD   ? XF_SEGMENT_INNER
-                                    : XF_SEGMENT_LABEL;
+           : word < XF_TUNNEL_WORD  ? XF_SEGMENT_LABEL
+                                    : XF_SEGMENT_TUNNEL;
 }
 
 /* A bucket: one cache line.  The low bits of an entry, as many as the highest
@@ -229,6 +266,9 @@ enum xf_verdict {
     XF_RECIRC,                       /* Look up again with recirculation slot
                                       * 'to'. */
     XF_HASH_RECIRC,                  /* The same, with a new dp_hash. */
+    XF_POP,                          /* Take the outer headers off, and look up
+                                      * what is in them as a packet that enters
+                                      * through tunnel port 'to'. */
 };
 
 /* A VLAN tag as on the wire. */
@@ -280,17 +320,35 @@ struct xf_ct_step {
  * fields that count are those which translate/fields.cc (in flowxlate) calls
  * settable. */
 struct xf_rewrite {
-    __u64 value[XF_KEY_WORDS];
-    __u64 mask[XF_KEY_WORDS];
+    __u64 value[XF_SET_WORDS];
+    __u64 mask[XF_SET_WORDS];
     __u32 max_len;                   /* Cut off what is longer; 0 = nothing. */
     __u32 hash_basis;                /* For XF_HASH_RECIRC. */
     __u32 n_ct_first;                /* Steps that come before fields are set. */
-    __u32 sets;                      /* 'mask' has a bit; the flow table fills it
+    __u16 sets;                      /* 'mask' has a bit; the flow table fills it
                                       * in. */
+    __u16 tunnel;                    /* Index into xf_tunnels: what is put before
+                                      * the packet at last; 0 = nothing. */
     struct xf_ct_step ct[XF_MAX_CT_STEPS];
 };
 
+/* Outer headers that are put before a packet: Ethernet, with a VLAN tag or without,
+ * IPv4 or IPv6, UDP, and Geneve or VXLAN.  Lengths, the UDP source port and its
+ * checksum are zero; IPv4's checksum is that of the header as it is here. */
+struct xf_tunnel {
+    __u8 header[XF_TUNNEL_HEADER];
+    __u16 len;                       /* Of 'header', in bytes; 0 = not in use. */
+    __u16 l3_off, l4_off;            /* Where IP and UDP begin. */
+    __u8 is_ipv6;
+    __u8 has_checksum;               /* The UDP checksum is computed. */
+    __u32 sum;                       /* Of the pseudo-header without the length,
+                                      * folded. */
+    __u16 port_min, n_ports;         /* UDP source ports, host order. */
+    __u64 pad[6];                    /* Three cache lines in all. */
+};
+
 /* A megaflow: one cache line. */
+#define XF_MAX_SLOT 0x7fffffff       /* An int that is not negative. */
 #define XF_FLOW_LIVE 0x8000          /* May be hit by way of the flow cache. */
 struct xf_flow {
     __u16 subtable;                  /* Index into xf_subtables; XF_FLOW_LIVE. */
@@ -300,8 +358,7 @@ struct xf_flow {
 
 /* The other words of a megaflow's masked key, if its mask has any. */
 struct xf_key_rest {
-    __u64 word[XF_REST_WORDS];
-    __u64 pad[6];                    /* Two cache lines. */
+    __u64 word[XF_REST_WORDS];       /* Two cache lines. */
 };
 
 static inline __u32 xf_subtable_of(const struct xf_flow *flow)
@@ -317,7 +374,7 @@ struct xf_subtable {
     __u16 next;                      /* In the walk; 0 = none. */
     __u8 cls;                        /* enum xf_class. */
     __u8 pad0;
-    __u64 pad1[7];
+    __u64 pad1;
 };
 
 /* Bits of struct xf_settings's ct. */
@@ -433,7 +490,7 @@ struct xf_port {
     __u32 max_partial;               /* If packets enter here: the longest TCP or
                                       * UDP header and payload with a partial
                                       * checksum that is completed; 0 = any. */
-    __u32 pad0;
+    __u32 tunnel;                    /* XF_TUNNEL_GENEVE...; others have devices. */
     __u64 pad[6];
 };
 
@@ -511,6 +568,10 @@ enum xf_miss {
     XF_MISS_CT_STATE,                /* Its state may change. */
     XF_MISS_CT_WINDOW,               /* Out of TCP's window. */
     XF_MISS_CT_CHANGE,               /* Its mark or label would change. */
+    XF_MISS_TUNNEL_HEADER,           /* Not a plain one of the tunnel. */
+    XF_MISS_TUNNEL_CHECKSUM,         /* The outer one is wrong, or cannot be told
+                                      * to be right. */
+    XF_MISS_TUNNEL_FLOW,             /* No megaflow matches what was in it. */
     XF_N_MISSES
 };
 
@@ -518,7 +579,8 @@ enum xf_miss {
     "no-flow", "truncated", "ethertype", "arp", "ip-header", "ip-options",    \
     "nd-options", "recirculation", "tx-port", "tx-length", "tx-checksum",     \
     "headroom", "frame-size", "internal", "ct-packet", "ct-unknown",          \
-    "ct-state", "ct-window", "ct-change"
+    "ct-state", "ct-window", "ct-change", "tunnel-header", "tunnel-checksum", \
+    "tunnel-flow"
 
 /* Miss counters of one port on one CPU; as many as five bits count, since the
  * verifier knows of a reason's number no more (all kernels).  'searches' is no miss: it counts what the
@@ -581,20 +643,33 @@ struct xf_plan {
                                       * cache. */
     __u64 way, next_hash;            /* How it came to the next flow: without
                                       * what the packet was, and with that. */
-    __u32 sets;                      /* The key is not the packet's any more. */
+    __u16 sets;                      /* The key is not the packet's any more. */
+    __u16 tunnel;                    /* As in struct xf_rewrite. */
     __u32 guess;                     /* Subtable that the next flow may be of. */
     __u32 conn;                      /* Index of the connection that the packet
                                       * is known to be of; 0 = look for it. */
+    __u32 lead;                      /* Bytes of the tunnel's headers but for a VLAN
+                                      * tag. */
     __u32 n_cts;
     __u32 ct[XF_MAX_CTS];            /* Indexes of those that it has used. */
     struct xf_segment segment;
     struct xf_conn_key conn_key;     /* Of the last look-up. */
 };
 
+/* What is off a packet that is being taken out of a tunnel (bpf/decap.h). */
+struct xf_outer {
+    __u32 len;                       /* Of the headers, in bytes. */
+    __u32 frame_len;                 /* Of the packet with them. */
+    __u64 sum;                       /* Of the UDP pseudo-header and the headers from
+                                      * UDP on; 0 = there is no checksum. */
+    __u64 key[XF_KEY_WORDS - XF_TUNNEL_WORD]; /* The tunnel's words of the key. */
+};
+
 /* By CPU: what is known of the packet, which is too large for the stack. */
 struct xf_scratch {
     struct xf_packet packet;
     struct xf_plan plan;
+    struct xf_outer outer;
 };
 
 /* A packet that an earlier process's flow executes, and no flow of this one
@@ -685,6 +760,10 @@ XF_ASSERT(__builtin_offsetof(struct xf_key, nd_target) == 8 * XF_ND_WORD);
 XF_ASSERT(__builtin_offsetof(struct xf_key, nd_tll) == 96);
 XF_ASSERT(__builtin_offsetof(struct xf_key, vlan2_tci) == 8 * XF_INNER_WORD);
 XF_ASSERT(__builtin_offsetof(struct xf_key, ct_label) == 8 * XF_LABEL_WORD);
+XF_ASSERT(__builtin_offsetof(struct xf_key, tun_ipv4_src) == 8 * XF_TUNNEL_WORD);
+XF_ASSERT(__builtin_offsetof(struct xf_key, tun_id) == 160);
+XF_ASSERT(__builtin_offsetof(struct xf_key, tun_option) == 168);
+XF_ASSERT(XF_SET_WORDS == XF_TUNNEL_WORD); /* No tunnel's field can be set. */
 XF_ASSERT(sizeof(struct xf_bucket) == 64);
 XF_ASSERT(__builtin_offsetof(struct xf_bucket, used) == 60);
 XF_ASSERT(sizeof(struct xf_flow) == 64);
@@ -693,7 +772,9 @@ XF_ASSERT(sizeof(struct xf_action) == 14);
 XF_ASSERT(sizeof(struct xf_group) == 64);
 XF_ASSERT(sizeof(struct xf_ct_step) == 48);
 XF_ASSERT(sizeof(struct xf_rewrite)
-          == 16 * XF_KEY_WORDS + 16 + 48 * XF_MAX_CT_STEPS);
+          == 16 * XF_SET_WORDS + 16 + 48 * XF_MAX_CT_STEPS);
+XF_ASSERT(sizeof(struct xf_tunnel) == 192);
+XF_ASSERT(XF_MAX_TUNNELS <= 0x10000); /* struct xf_rewrite's is 16 bits. */
 XF_ASSERT(sizeof(struct xf_conn) == 128);
 XF_ASSERT(__builtin_offsetof(struct xf_conn, ports) == 32);
 XF_ASSERT(__builtin_offsetof(struct xf_conn, live) == 40);
@@ -709,7 +790,7 @@ XF_ASSERT(XF_MAX_RECIRCS <= 0x10000); /* A recirculation slot is 16 bits. */
 XF_ASSERT(XF_N_CLASSES <= XF_WALK_CLASSES);
 XF_ASSERT(sizeof(struct xf_subtable) == 192);
 XF_ASSERT(sizeof(struct xf_settings) == 8);
-XF_ASSERT(__builtin_offsetof(struct xf_subtable, next) == 132);
+XF_ASSERT(__builtin_offsetof(struct xf_subtable, next) == 180);
 XF_ASSERT(sizeof(struct xf_walk) == 16);
 XF_ASSERT(sizeof(struct xf_cache_set) == 16);
 XF_ASSERT(sizeof(struct xf_stats) == 32);

@@ -48,7 +48,9 @@ execute(struct xdp_md *ctx, const struct xf_packet *p, __u32 cpu,
     if (!stats)
         return XF_MISS_INTERNAL;
     if (act->rewrite || act->verdict > XF_OUTPUT) {
-        *action = run_pipeline(ctx, cpu, hit.slot);
+        *action = act->verdict == XF_POP
+                  ? run_tunnel(ctx, cpu, hit.slot, stats)
+                  : run_pipeline(ctx, cpu, hit.slot);
         return *action < 0 ? -1 - *action : XF_PARSED;
     }
     if (act->verdict == XF_DROP)
@@ -151,13 +153,46 @@ copy_packet(struct xdp_md *ctx, const struct xf_packet *p)
         bpf_ringbuf_discard(copy, 0);
 }
 
-/* Is there a flow for the packet, and for what it recirculates to?  Then they
- * count it, as they would if OVS had it. */
+/* Is there a flow for all that the packet recirculates to from the flow in 'slot'?
+ * Then they count it, as they would if OVS had it. */
+static __always_inline bool
+is_known_behind(struct xdp_md *ctx, struct xf_scratch *scratch, __u32 cpu,
+                __u32 slot)
+{
+    struct xf_packet *p = &scratch->packet;
+    struct xf_plan *plan = &scratch->plan;
+
+    begin_plan(plan, p);
+    if (resolve(ctx, p, plan, cpu, slot) != XF_PARSED)
+        return false;
+    account_stages(plan, p, cpu);
+    return true;
+}
+
+/* The same for what is in the tunnel that the flow in 'slot' takes it out of.  The
+ * packet is as it came then. */
+static __always_inline bool
+is_known_in_tunnel(struct xdp_md *ctx, struct xf_scratch *scratch, __u32 cpu,
+                   __u32 slot)
+{
+    struct xf_stats *stats = find_stats(cpu, slot);
+    int inner = open_tunnel(ctx, cpu, slot);
+    bool known;
+
+    if (inner < 0)
+        return false;
+    known = is_known_behind(ctx, scratch, cpu, inner);
+    leave_tunnel(ctx, scratch);
+    if (known && stats)
+        account(stats, scratch->outer.frame_len, 0);
+    return known;
+}
+
+/* Is there a flow for the packet, and for all that follows? */
 static __always_inline bool
 is_known(struct xdp_md *ctx, struct xf_scratch *scratch, __u32 cpu)
 {
     struct xf_packet *p = &scratch->packet;
-    struct xf_plan *plan = &scratch->plan;
     struct xf_hit hit;
     int miss;
 
@@ -169,11 +204,9 @@ is_known(struct xdp_md *ctx, struct xf_scratch *scratch, __u32 cpu)
     hit = find_flow(p, cpu);
     if (!hit.flow)
         return false;
-    begin_plan(plan, p);
-    if (resolve(ctx, p, plan, cpu, hit.slot) != XF_PARSED)
-        return false;
-    account_stages(plan, p, cpu);
-    return true;
+    if (hit.flow->action.verdict == XF_POP)
+        return is_known_in_tunnel(ctx, scratch, cpu, hit.slot);
+    return is_known_behind(ctx, scratch, cpu, hit.slot);
 }
 
 /* Gets the samples of an earlier process's program, has OVS make flows for those

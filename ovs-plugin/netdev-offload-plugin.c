@@ -29,10 +29,12 @@
 #include "fatal-signal.h"
 #include "flow.h"
 #include "netdev-linux-private.h"
+#include "netdev-native-tnl.h"
 #include "netdev-offload-plugin-compat.h"
 #include "netdev-offload-plugin-system.h"
 #include "netdev-offload-provider.h"
 #include "netdev-provider.h"
+#include "netdev-vport.h"
 #include "netlink.h"
 #include "odp-util.h"
 #include "openvswitch/dynamic-string.h"
@@ -456,25 +458,74 @@ netdev_offload_plugin_put_match(const struct flow *flow,
     }
 }
 
-/* Appends 'actions' to 'out' with OVS's own actions, whose numbers mean others
- * to the kernel, renumbered as ovs_offload_abi.h says. */
+/* The layouts that ovs_offload_abi.h takes from OVS. */
+BUILD_ASSERT_DECL(sizeof(struct ovs_offload_tunnel_push)
+                  == offsetof(struct ovs_action_push_tnl, header));
+BUILD_ASSERT_DECL(offsetof(struct ovs_offload_tunnel_push, header_len)
+                  == offsetof(struct ovs_action_push_tnl, header_len));
+BUILD_ASSERT_DECL(offsetof(struct ovs_offload_tunnel_push, type)
+                  == offsetof(struct ovs_action_push_tnl, tnl_type));
+BUILD_ASSERT_DECL(OVS_OFFLOAD_TUNNEL_VXLAN == OVS_VPORT_TYPE_VXLAN);
+BUILD_ASSERT_DECL(OVS_OFFLOAD_TUNNEL_GENEVE == OVS_VPORT_TYPE_GENEVE);
+
+/* OVS's own actions have numbers that mean others to the kernel.  Returns that of
+ * 'type' in ovs_offload_abi.h. */
+static uint16_t
+abi_action(uint16_t type)
+{
+    switch (type) {
+    case OVS_ACTION_ATTR_TUNNEL_PUSH:
+        return OVS_OFFLOAD_ACTION_TUNNEL_PUSH;
+    case OVS_ACTION_ATTR_TUNNEL_POP:
+        return OVS_OFFLOAD_ACTION_TUNNEL_POP;
+    default:
+        return (type > OVS_ACTION_ATTR_TUNNEL_PUSH
+                ? OVS_OFFLOAD_ACTION_PRIVATE : type);
+    }
+}
+
+/* The reverse. */
+static uint16_t
+own_action(uint16_t type)
+{
+    switch (type) {
+    case OVS_OFFLOAD_ACTION_TUNNEL_PUSH:
+        return OVS_ACTION_ATTR_TUNNEL_PUSH;
+    case OVS_OFFLOAD_ACTION_TUNNEL_POP:
+        return OVS_ACTION_ATTR_TUNNEL_POP;
+    default:
+        return type;
+    }
+}
+
 static void
-put_actions(const struct nlattr *actions, size_t actions_len,
-            struct ofpbuf *out)
+renumber_actions(struct nlattr *actions, size_t actions_len,
+                 uint16_t (*number)(uint16_t))
 {
     struct nlattr *a;
     size_t left;
 
+    NL_ATTR_FOR_EACH_UNSAFE (a, left, actions, actions_len) {
+        if (nl_attr_type(a) == OVS_ACTION_ATTR_CLONE) {
+            renumber_actions(CONST_CAST(struct nlattr *, nl_attr_get(a)),
+                             nl_attr_get_size(a), number);
+        } else if (number(nl_attr_type(a)) != nl_attr_type(a)) {
+            a->nla_type = number(nl_attr_type(a));
+        }
+    }
+}
+
+/* Appends 'actions' to 'out' as ovs_offload_abi.h says. */
+static void
+put_actions(const struct nlattr *actions, size_t actions_len,
+            struct ofpbuf *out)
+{
     if (actions_len && nl_attr_type(actions) == OVS_ACTION_ATTR_DROP
         && NLA_ALIGN(actions->nla_len) >= actions_len) {
         return;
     }
     ofpbuf_put(out, actions, actions_len);
-    NL_ATTR_FOR_EACH_UNSAFE (a, left, out->data, out->size) {
-        if (nl_attr_type(a) >= OVS_ACTION_ATTR_TUNNEL_PUSH) {
-            a->nla_type = OVS_OFFLOAD_ACTION_PRIVATE;
-        }
-    }
+    renumber_actions(out->data, out->size, abi_action);
 }
 
 /* Has 'flow' more tags than are serialized while other_config:vlan-limit is
@@ -526,6 +577,8 @@ netdev_offload_plugin_offer(struct netdev *netdev, const struct match *match,
         .actions = abi_actions.data,
         .actions_len = abi_actions.size,
         .vlan_limit = vlan_limit,
+        .tunnel_port_min = tnl_udp_port_min,
+        .tunnel_port_max = tnl_udp_port_max,
     });
 out:
     ofpbuf_uninit(&key);
@@ -637,13 +690,21 @@ plugin_flow_dump_create(struct netdev *netdev, struct netdev_flow_dump **dump,
 
 /* Returns the index of the network device that 'netdev' drives, or -1 if it is
  * not a kernel device: tunnel ports have the index of a device of the kernel
- * datapath, and DPDK ports make one up. */
+ * datapath, and DPDK ports make one up.  For tunnel ports of the userspace
+ * datapath returns a number of our own, see struct ovs_offload_port. */
 static int
 device_ifindex(struct netdev *netdev)
 {
-    int ifindex = (is_netdev_linux_class(netdev_get_class(netdev))
-                   ? netdev_get_ifindex(netdev) : -1);
+    static atomic_count n_tunnels = ATOMIC_COUNT_INIT(0);
+    const char *dpif_type = netdev_get_dpif_type(netdev);
+    int ifindex;
 
+    if (netdev_vport_is_vport_class(netdev_get_class(netdev))) {
+        return (dpif_type && !strcmp(dpif_type, "netdev")
+                ? -2 - (int) atomic_count_inc(&n_tunnels) : -1);
+    }
+    ifindex = (is_netdev_linux_class(netdev_get_class(netdev))
+               ? netdev_get_ifindex(netdev) : -1);
     return ifindex > 0 ? ifindex : -1;
 }
 
@@ -674,7 +735,7 @@ plugin_init_flow_api(struct netdev *netdev)
     void *handle;
     int error;
 
-    if (!dpif_type || ifindex < 0) {
+    if (!dpif_type || ifindex == -1) {
         return EOPNOTSUPP;
     } else if (!strcmp(dpif_type, "netdev")) {
         atomic_store_relaxed(&netdev_dpif_type, dpif_type);
@@ -932,13 +993,16 @@ static char *
 host_flow_text(const struct ovs_offload_flow *f)
 {
     struct hmap names = HMAP_INITIALIZER(&names);
+    struct nlattr *actions = xmemdup(f->actions, f->actions_len);
     struct ds ds = DS_EMPTY_INITIALIZER;
 
+    renumber_actions(actions, f->actions_len, own_action);
     for_each_port(f->dpif_type, add_port_name, &names);
     compat_odp_flow_format(f->key, told_len(f), f->mask, f->mask_len, &names,
                            &ds);
     ds_put_cstr(&ds, ", actions:");
-    format_odp_actions(&ds, f->actions, f->actions_len, &names);
+    format_odp_actions(&ds, actions, f->actions_len, &names);
+    free(actions);
     odp_portno_names_destroy(&names);
     hmap_destroy(&names);
     return ds_steal_cstr(&ds);

@@ -52,6 +52,7 @@ public:
         return attr;
     }
 
+    bool at_end() const { return left_.empty(); }
     bool malformed() const { return malformed_; }
 
 private:

@@ -18,7 +18,8 @@ namespace flowxlate {
 
 // A datapath port number of OVS.
 enum class OdpPort : uint32_t {};
-// A network device index of this network namespace, > 0.
+// A network device index of this network namespace, > 0; or the number of a
+// tunnel port, which has no device, < -1.
 enum class Ifindex : int {};
 // Index of a port in xf_ports and xf_tx_ports.
 enum class PortSlot : uint32_t { kNone = 0 };

@@ -63,6 +63,9 @@ Reject Binder::bind(Rule *rule, Binding *b) {
             return r;
         }
     }
+    if (auto r = get_tunnel({rule->actions.tunnel}, &b->tunnel)) {
+        return r;
+    }
     rule->match.key.in_port = index(b->in->slot);
     rule->match.mask.in_port = UINT16_MAX;
     rule->match.key.recirc = index(b->recirc.slot());
@@ -71,11 +74,14 @@ Reject Binder::bind(Rule *rule, Binding *b) {
 }
 
 FlowAction Binder::action_of(const Rule &rule, const Binding &b) {
-    const uint16_t to =
-        rule.actions.verdict == XF_GROUP    ? index(b.group.slot())
-        : rule.actions.verdict == XF_OUTPUT ? index(b.out[0])
+    const auto verdict = rule.actions.verdict;
+    const bool is_to_port = verdict == XF_OUTPUT || verdict == XF_POP;
+    const uint16_t to = verdict == XF_GROUP ? index(b.group.slot())
+                      : is_to_port          ? index(b.out[0])
                                             : index(b.next.slot());
-    return {to_xf_action(rule.actions, to), rule.actions.rewrite};
+    xf_rewrite rewrite = rule.actions.rewrite;
+    rewrite.tunnel = index(b.tunnel.slot());
+    return {to_xf_action(rule.actions, to), rewrite};
 }
 
 Reject Binder::find_ports(const Rule &rule, Binding *b) {
@@ -86,6 +92,9 @@ Reject Binder::find_ports(const Rule &rule, Binding *b) {
     for (auto ifindex : rule.out) {
         const Port *port = ports_.find(ifindex);
         if (!port) {
+            return {"output", "not_an_xdp_port", EOPNOTSUPP};
+        }
+        if (port->is_tunnel() != (rule.actions.verdict == XF_POP)) {
             return {"output", "not_an_xdp_port", EOPNOTSUPP};
         }
         b->out.push_back(port->slot);
@@ -132,7 +141,8 @@ Reject Binder::check_kernel_datapath(const Rule &rule, const Binding &b) {
 // -- Groups -----------------------------------------------------------------
 
 Reject Binder::get_group(const Binding &b, Groups::Use *use) {
-    const Group group = make_group({b.out.data(), b.out.size()}, b.in->slot);
+    const Group group = make_group({b.out.data(), b.out.size()}, b.in->slot,
+                                   b.in->is_tunnel());
     bool is_new;
     if (auto r = groups_.get(group, use, &is_new)) {
         return r;
@@ -167,15 +177,30 @@ void Binder::refill_groups(PortSlot port) {
     }
 }
 
+// -- Tunnels ----------------------------------------------------------------
+
+// No program reads the entry before the flow is there.
+Reject Binder::get_tunnel(const TunnelHeaders &headers, Tunnels::Use *use) {
+    bool is_new;
+    if (auto r = tunnels_.get(headers, use, &is_new)) {
+        return r;
+    }
+    if (is_new) {
+        datapath_.tunnel(use->slot()) = headers.tunnel;
+    }
+    return {};
+}
+
 // -- Reclamation ------------------------------------------------------------
 
 Binder::Retired Binder::take_retired() {
     Retired r;
-    r.recircs = recirc_ids_.take_retired();
     try {
+        r.recircs = recirc_ids_.take_retired();
         r.groups = groups_.take_retired();
+        r.tunnels = tunnels_.take_retired();
     } catch (...) {
-        recirc_ids_.retire_again(r.recircs);
+        retire_again(r);
         throw;
     }
     return r;
@@ -184,11 +209,13 @@ Binder::Retired Binder::take_retired() {
 void Binder::retire_again(const Retired &r) {
     recirc_ids_.retire_again(r.recircs);
     groups_.retire_again(r.groups);
+    tunnels_.retire_again(r.tunnels);
 }
 
 void Binder::release(const Retired &r) {
     recirc_ids_.release(r.recircs);
     groups_.release(r.groups);
+    tunnels_.release(r.tunnels);
 }
 
 }  // namespace flowxlate

@@ -18,6 +18,7 @@
 #include "kernel/entrance.h"
 #include "tables/flow_table.h"
 #include "tables/recirc.h"
+#include "tables/tunnels.h"
 #include "translate/actions.h"
 #include "translate/match.h"
 
@@ -30,18 +31,19 @@ struct Rule {
     Match match;
     Actions actions;
     Ifindex in{};
-    std::vector<Ifindex> out;
+    std::vector<Ifindex> out;      // XF_POP: the tunnel port.
     std::vector<OdpPort> unknown;  // Those that are no ports of ours.
 };
 
 // What a flow uses while it is in the tables: its ports, the recirculation id
-// that it matches and the one that it goes on with, and its output ports if
-// they are several.
+// that it matches and the one that it goes on with, its output ports if they
+// are several, and the outer headers that it puts before packets.
 struct Binding {
     Port *in = nullptr;
     PortSlots out;  // Empty: drop, or recirculation.
     RecircIds::Use recirc, next;
     Groups::Use group;
+    Tunnels::Use tunnel;
 };
 
 // Why OVS would not execute the flow on all frames that XDP would.  'generic':
@@ -69,25 +71,33 @@ public:
     struct Retired {
         std::vector<RecircSlot> recircs;
         std::vector<GroupSlot> groups;
-        bool empty() const { return recircs.empty() && groups.empty(); }
+        std::vector<TunnelSlot> tunnels;
+        bool empty() const {
+            return recircs.empty() && groups.empty() && tunnels.empty();
+        }
     };
     Retired take_retired();
     void retire_again(const Retired &);
     void release(const Retired &);
 
     const Group &group(GroupSlot slot) const { return groups_.key(slot); }
+    const xf_tunnel &tunnel(TunnelSlot slot) const {
+        return tunnels_.key(slot).tunnel;
+    }
     uint32_t recirc_id(RecircSlot slot) const { return recirc_ids_.key(slot); }
 
 private:
     Reject find_ports(const Rule &, Binding *);
     Reject check_kernel_datapath(const Rule &, const Binding &);
     Reject get_group(const Binding &, Groups::Use *);
+    Reject get_tunnel(const TunnelHeaders &, Tunnels::Use *);
     Failure fill_group(GroupSlot, const Group &);
 
     Datapath &datapath_;
     Ports &ports_;
     RecircIds recirc_ids_{XF_MAX_RECIRCS, "recirc_ids"};
     Groups groups_{XF_MAX_GROUPS - 1, "groups"};
+    Tunnels tunnels_{XF_MAX_TUNNELS - 1, "tunnels"};
     std::array<Fd, XF_MAX_GROUPS> group_devices_;  // By slot.
 };
 

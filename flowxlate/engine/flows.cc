@@ -68,6 +68,7 @@ Reject Flows::place(Rule *rule, Flow *flow, SubtableSlot *mask) {
     flow->recirc = std::move(uses.recirc);
     flow->next = std::move(uses.next);
     flow->group = std::move(uses.group);
+    flow->tunnel = std::move(uses.tunnel);
     *mask = mask_of(*flow);
     return {};
 }
@@ -95,6 +96,7 @@ void Flows::park(std::span<Flow *const> flows, const Reject &why) {
             flow->recirc = {};
             flow->next = {};
             flow->group = {};
+            flow->tunnel = {};
             ports_.at(flow->in)->n_flows--;
         }
     }

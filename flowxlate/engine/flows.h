@@ -31,6 +31,7 @@ struct Flow {
     // What it uses while it is in the tables (Binding).
     RecircIds::Use recirc, next;
     Groups::Use group;
+    Tunnels::Use tunnel;
     // OVS forwards its packets if XDP does not: it may be evicted.
     bool ovs_forwards_too = false;
     FlowStats past;            // From slots that it has left.

@@ -25,6 +25,19 @@ bool is_afxdp(const std::string &type) {
     return type == "afxdp" || type == "afxdp-nonpmd";
 }
 
+// XF_TUNNEL_GENEVE..., if the port is one of the tunnels that the program
+// takes packets out of.
+uint32_t tunnel_kind(const ovs_offload_port &p) {
+    const std::string_view type = p.netdev_type;
+    if (p.ifindex >= -1
+        || p.dpif_type != std::string_view(kUserspaceDatapath)) {
+        return XF_TUNNEL_NONE;
+    }
+    return type == "geneve" ? XF_TUNNEL_GENEVE
+         : type == "vxlan"  ? XF_TUNNEL_VXLAN
+                            : XF_TUNNEL_NONE;
+}
+
 }  // namespace
 
 // -- Setting up -------------------------------------------------------------
@@ -121,7 +134,7 @@ void Offload::tell(const Changes &changes) {
 // -- Ports ------------------------------------------------------------------
 
 // Ports whose packets come from, and go to, a network device of their name.
-// Others (tap, internal, tunnels, dpdk) have no place for XDP.
+// Others (tap, internal, dpdk) have no place for XDP; tunnels need none.
 bool Offload::wants(const ovs_offload_port &p) const {
     const bool is_system = !std::strcmp(p.netdev_type, "system");
     if (p.ifindex <= 0) {
@@ -134,7 +147,40 @@ bool Offload::wants(const ovs_offload_port &p) const {
         && (is_afxdp(p.netdev_type) || (settings_.system_ports && is_system));
 }
 
+int Offload::add_tunnel(const ovs_offload_port &p, uint32_t kind, Port **out) {
+    auto port = std::make_unique<Port>();
+    port->name = p.name;
+    port->type = p.netdev_type;
+    port->ifindex = Ifindex{p.ifindex};
+    port->tunnel = kind;
+    port->device.exists = true;
+    const auto line = port->name + ": executing flows of its tunnels";
+
+    StateLock lock(this);
+    if (auto r = ports_.new_slot(&port->slot)) {
+        changes_.log(OVS_OFFLOAD_LOG_WARN,
+                     port->name + ": not offloaded: too many ports");
+        return r.error;
+    }
+    changes_.log(OVS_OFFLOAD_LOG_INFO, line);
+    *out = port.get();
+    ports_.add(std::move(port), std::chrono::steady_clock::now());
+    return 0;
+}
+
+void Offload::remove_tunnel(Port *p) {
+    StateLock lock(this);
+    flows_->park_all_of(p->slot, {"parked", "port_removed", ENODEV});
+    flows_->forget_port(p->slot);
+    const auto port = ports_.remove(*p);
+    changes_.log(OVS_OFFLOAD_LOG_INFO, port->name + ": no longer offloaded");
+    ports_.retire(port->slot);
+}
+
 int Offload::port_add(const ovs_offload_port &p, Port **out) {
+    if (const uint32_t kind = tunnel_kind(p)) {
+        return add_tunnel(p, kind, out);
+    }
     if (!wants(p)) {
         return EOPNOTSUPP;
     }
@@ -231,6 +277,10 @@ void Offload::port_del(Port *p) {
     if (leaving_) {
         return;
     }
+    if (p->is_tunnel()) {  // Constant.
+        remove_tunnel(p);
+        return;
+    }
     std::unique_ptr<Port> port;
     MutexLock attaching(attach_mutex_);
     hurry_handover();  // An old flow may send to this port.
@@ -297,7 +347,7 @@ Reject Offload::translate(const ovs_offload_flow &flow, Rule *w) {
     }
     auto device_of = [&](OdpPort port) {
         const auto ifindex = ask().port_ifindex(flow.dpif_type, port);
-        if (index(ifindex) <= 0) {
+        if (index(ifindex) == 0 || index(ifindex) == -1) {
             w->unknown.push_back(port);
         }
         return ifindex;
@@ -305,6 +355,15 @@ Reject Offload::translate(const ovs_offload_flow &flow, Rule *w) {
     w->in = device_of(w->match.in_port);
     for (auto port : w->actions.out_ports) {
         w->out.push_back(device_of(port));
+    }
+    if (w->actions.verdict == XF_POP) {
+        w->out.push_back(device_of(w->actions.pop));
+    }
+    if (xf_tunnel &t = w->actions.tunnel; t.len) {
+        t.port_min = flow.tunnel_port_min;
+        t.n_ports = flow.tunnel_port_max > t.port_min
+                      ? flow.tunnel_port_max - t.port_min
+                      : 1;
     }
     return {};
 }

@@ -162,6 +162,8 @@ private:
     void to_abi(const FlowStats &, ovs_offload_stats *) REQUIRES(mutex_);
 
     bool wants(const ovs_offload_port &) const;
+    int add_tunnel(const ovs_offload_port &, uint32_t kind, Port **);
+    void remove_tunnel(Port *);
     Attachment::Options attach_options(const Port &);
     Failure check_device(const Port &);
     Failure add_device(Port &);

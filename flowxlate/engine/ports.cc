@@ -24,6 +24,9 @@ std::unique_ptr<Attachment> Port::attach(std::unique_ptr<Attachment> a) {
 }
 
 bool Port::takes_frames_from(const Port &in) const {
+    if (is_tunnel()) {
+        return true;
+    }
     return device.up && (device.xdp_xmit || in.mode == AttachMode::kGeneric);
 }
 
@@ -75,8 +78,9 @@ Ports::Ports(Datapath *datapath, bool tap_tso, Changes *changes)
 }
 
 Port *Ports::find(Ifindex ifindex) const {
-    auto it = by_ifindex_.find(ifindex);
-    return it == by_ifindex_.end() ? nullptr : it->second;
+    const ByIfindex &among = index(ifindex) < 0 ? tunnels_ : by_ifindex_;
+    auto it = among.find(ifindex);
+    return it == among.end() ? nullptr : it->second;
 }
 
 Port *Ports::find(std::string_view name) const {
@@ -98,14 +102,17 @@ Reject Ports::new_slot(PortSlot *slot) {
 }
 
 void Ports::add(std::unique_ptr<Port> port, Time now) {
-    by_ifindex_[port->ifindex] = port.get();
+    (port->is_tunnel() ? tunnels_ : by_ifindex_)[port->ifindex] = port.get();
+    std::atomic_ref(datapath_.port(port->slot).tunnel)
+        .store(port->tunnel, std::memory_order_relaxed);
     note_event(now);
     by_slot_[index(port->slot)] = std::move(port);
 }
 
 std::unique_ptr<Port> Ports::remove(const Port &port) {
     datapath_.port(port.slot).flags = 0;
-    by_ifindex_.erase(port.ifindex);
+    datapath_.port(port.slot).tunnel = XF_TUNNEL_NONE;
+    (port.is_tunnel() ? tunnels_ : by_ifindex_).erase(port.ifindex);
     return std::move(by_slot_[index(port.slot)]);
 }
 

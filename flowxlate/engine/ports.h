@@ -34,6 +34,8 @@ struct Port {
     std::string type;  // OVS interface type.
     Ifindex ifindex{};
     PortSlot slot{};
+    uint32_t tunnel = XF_TUNNEL_NONE;  // What kind it is, if it is one: it
+                                       // then has no device, and only flows.
     bool in_kernel_datapath = false;
     bool was_wanted = false;            // Flows were refused for its state.
     TagOffload::Features switched_off;  // To be switched on again.
@@ -52,6 +54,8 @@ struct Port {
 
     // Gives it an attachment, and the caller the one that it had.
     std::unique_ptr<Attachment> attach(std::unique_ptr<Attachment>);
+
+    bool is_tunnel() const { return tunnel != XF_TUNNEL_NONE; }
 
     // Can it be the output of packets that enter through 'in'?
     bool takes_frames_from(const Port &in) const;
@@ -87,7 +91,7 @@ public:
                                              : nullptr;
     }
     const BySlot &by_slot() const { return by_slot_; }
-    const ByIfindex &by_ifindex() const { return by_ifindex_; }
+    const ByIfindex &by_ifindex() const { return by_ifindex_; }  // Devices.
 
     // A slot is taken before its port is added.  What had it can be used by
     // programs until a grace period after retire().
@@ -136,6 +140,7 @@ private:
     Changes &changes_;
     BySlot by_slot_;
     ByIfindex by_ifindex_;
+    ByIfindex tunnels_;
     std::array<bool, XF_MAX_PORTS> slot_used_{};
     std::vector<PortSlot> retired_;  // Has room for all.
     std::atomic<uint64_t> n_events_ = 0;

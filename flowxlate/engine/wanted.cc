@@ -32,6 +32,7 @@ constexpr struct {
     {"table", "groups", Ends::kPerhaps},
     {"table", "recirc_ids", Ends::kPerhaps},
     {"table", "rewrites", Ends::kPerhaps},
+    {"table", "tunnels", Ends::kPerhaps},
 };
 
 }  // namespace

@@ -30,7 +30,8 @@ MapRefs maps_read(xdp_offload_bpf *s) {
         s->maps.xf_subtables, s->maps.xf_walks,     s->maps.xf_rewrites,
         s->maps.xf_ports,     s->maps.xf_settings,  s->maps.xf_groups,
         s->maps.xf_group_tx,  s->maps.xf_tx_ports,  s->maps.xf_zones,
-        s->maps.xf_conns,     s->maps.xf_conn_uses, s->maps.xf_conn_buckets};
+        s->maps.xf_conns,     s->maps.xf_conn_uses, s->maps.xf_conn_buckets,
+        s->maps.xf_tunnels};
 }
 
 MapRefs maps_written(xdp_offload_bpf *s) {
@@ -157,6 +158,7 @@ void BpfMaps::size_maps(xdp_offload_bpf *s) const {
     bpf_map__set_max_entries(m.xf_walks, XF_MAX_RECIRCS);
     bpf_map__set_max_entries(m.xf_rewrites, XF_MAX_REWRITES);
     bpf_map__set_max_entries(m.xf_groups, XF_MAX_GROUPS);
+    bpf_map__set_max_entries(m.xf_tunnels, XF_MAX_TUNNELS);
     bpf_map__set_max_entries(m.xf_stats, n_slots_ * n_cpus_);
     bpf_map__set_max_entries(m.xf_ports, XF_MAX_PORTS);
     bpf_map__set_max_entries(m.xf_cpus, n_cpus_);
@@ -210,6 +212,7 @@ Failure BpfMaps::map_arrays() {
     map(m.xf_misses, &misses_);
     map(m.xf_settings, &settings_);
     map(m.xf_groups, &groups_);
+    map(m.xf_tunnels, &tunnels_);
     map(m.xf_conn_buckets, &connections_.buckets);
     map(m.xf_conns, &connections_.conns);
     map(m.xf_conn_uses, &connections_.uses);

@@ -71,6 +71,7 @@ public:
     uint32_t n_slots() const { return n_slots_; }
 
     xf_port &port(PortSlot slot) override { return ports_[index(slot)]; }
+    xf_tunnel &tunnel(TunnelSlot s) override { return tunnels_[index(s)]; }
 
     Failure set_tx_port(PortSlot slot, Ifindex ifindex) override;
     // Points 'slot' of the device map at nothing.
@@ -129,6 +130,7 @@ private:
     std::span<xf_miss_row> misses_;
     std::span<xf_settings> settings_;
     std::span<xf_group> groups_;
+    std::span<xf_tunnel> tunnels_;
     Fd grace_outer_, grace_inner_;
     std::vector<xf_copy> copied_;  // While copies_ is being read.
     std::unique_ptr<ring_buffer, RingBufferDeleter> copies_;

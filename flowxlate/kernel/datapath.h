@@ -10,6 +10,7 @@
 #include "base/resource.h"
 #include "base/types.h"
 #include "tables/recirc.h"
+#include "tables/tunnels.h"
 
 namespace flowxlate {
 
@@ -18,6 +19,9 @@ public:
     virtual ~Datapath() = default;
 
     virtual xf_port &port(PortSlot) = 0;
+
+    // Where the program finds outer headers.
+    virtual xf_tunnel &tunnel(TunnelSlot) = 0;
 
     // Points 'slot' of the device map at a device.
     virtual Failure set_tx_port(PortSlot slot, Ifindex) = 0;

@@ -102,7 +102,12 @@ Failure TraceProgram::read(const BpfMaps &maps, uint32_t cpu,
              {static_cast<uint32_t>(newest),
               static_cast<uint32_t>(newest >> XF_CACHE_WAY_BITS)}) {
             const uint32_t slot = entry & slot_mask(maps.n_slots());
-            if (slot && (!o->plan.n_stages || slot == o->plan.stage[0].slot)) {
+            const auto &flows = maps.tables().flows;
+            if (slot < flows.size() && flows[slot].action.verdict == XF_POP) {
+                o->outer = FlowSlot{slot};
+            } else if (slot
+                       && (!o->plan.n_stages
+                           || slot == o->plan.stage[0].slot)) {
                 o->cached = {static_cast<uint32_t>(i), entry};
                 o->first = FlowSlot{slot};
             }

@@ -27,7 +27,8 @@ public:
         std::optional<xf_miss> miss;   // Why it is passed to OVS, if it is.
         xf_packet packet{};            // As parsed.
         xf_plan plan{};                // n_stages == 0: needed none.
-        FlowSlot first{};              // The flow that it hits first, if any.
+        FlowSlot first{};              // The flow that it hits first, if any,
+        FlowSlot outer{};              // or behind this one, of its tunnel.
         BpfMaps::CachePlace cached;    // What the flow cache keeps of that.
     };
 

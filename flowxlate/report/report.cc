@@ -17,6 +17,22 @@ struct Asked {
     bool has_rules = false;
 };
 
+// A tunnel port: it has no device, and what it could not take is counted where
+// the outer packet came from.
+void show_tunnel(const Port &port, const View::Sum &sum, std::string *s) {
+    FlowStats stats = port.past;
+    stats += sum.stats;
+    append(s,
+           "  %s: tunnel, type %s, slot %u\n    entered: packets:%" PRIu64
+           ", bytes:%" PRIu64 " in XDP by %zu flows",
+           port.name.c_str(), port.type.c_str(), index(port.slot),
+           stats.packets, stats.bytes, port.n_flows);
+    if (sum.waiting) {
+        append(s, " (%zu of them wait for their output port)", sum.waiting);
+    }
+    *s += "\n";
+}
+
 void show_port(const Port &port, const View::Sum &sum, const Asked &asked,
                const std::array<uint64_t, XF_N_MISSES> &misses,
                std::string *s) {
@@ -157,7 +173,9 @@ std::string Offload::show() {
     const auto sums = view.sum_by_port();
     std::string s = "ports:\n";
     for (auto &port : ports_.by_slot()) {
-        if (port) {
+        if (port && port->is_tunnel()) {
+            show_tunnel(*port, sums[index(port->slot)], &s);
+        } else if (port) {
             show_port(*port, sums[index(port->slot)], asked[port->ifindex],
                       misses_of(*port), &s);
         }

@@ -36,14 +36,27 @@ std::array<uint64_t, XF_N_MISSES> Offload::misses_of(const Port &port) const {
 }
 
 PortStats Offload::stats_of(const Port &port, const View::Sum &sum) const {
-    const auto &a = *port.attachment;
     const auto &device = port.device;
     PortStats s;
     s.name = port.name;
-    s.ifindex = index(port.ifindex);
+    s.ifindex = port.is_tunnel() ? 0 : index(port.ifindex);
     s.type = port.type;
     s.datapath =
         port.in_kernel_datapath ? kKernelDatapath : kUserspaceDatapath;
+    s.flows = port.n_flows;
+    s.waiting = sum.waiting;
+    s.executed = port.past;
+    s.executed += sum.stats;
+    s.why_no_enter = port.why_no_entry();
+    s.enters = s.why_no_enter.empty();
+    if (port.is_tunnel()) {
+        s.mode = "tunnel";
+        s.attached = s.misses_to = "none";
+        s.up = true;
+        s.why_no_transmit = "a tunnel has no device";
+        return s;
+    }
+    const auto &a = *port.attachment;
     s.mode = a.mode() == AttachMode::kNative ? "native" : "generic";
     s.attached = a.in_dispatcher() ? "dispatcher" : "link";
     s.misses_to = a.has_sockets() ? "af_xdp" : "kernel";
@@ -51,12 +64,6 @@ PortStats Offload::stats_of(const Port &port, const View::Sum &sum) const {
     s.why_no_transmit = port.why_no_output();
     s.transmits = s.why_no_transmit.empty();
     s.max_frame = device.max_frame;
-    s.why_no_enter = port.why_no_entry();
-    s.enters = s.why_no_enter.empty();
-    s.flows = port.n_flows;
-    s.waiting = sum.waiting;
-    s.executed = port.past;
-    s.executed += sum.stats;
     s.passed = misses_of(port);
     s.searches = maps_.searches(port.slot);
     return s;

@@ -96,6 +96,8 @@ std::string View::describe_target(const xf_action &act) const {
             }
             return s;
         }
+        case XF_POP:
+            return "tnl_pop(" + name(act.to) + ")";
         default:
             append(&s, "%srecirc(0x%x)",
                    act.verdict == XF_HASH_RECIRC ? "hash," : "",
@@ -121,10 +123,11 @@ std::string View::describe_flow(FlowSlot slot) const {
         append(&s, "recirc_id=0x%x,",
                binder.recirc_id(RecircSlot{key.recirc}));
     }
+    const auto &rewrite = element(mem.rewrites, flow.action.rewrite);
+    const auto &tunnel = binder.tunnel(TunnelSlot{rewrite.tunnel});
     return s + describe_fields(cls, key.nw_proto, key, mask) + ", actions:"
-         + describe_changes(cls, key.nw_proto, flow.action,
-                            element(mem.rewrites, flow.action.rewrite))
-         + describe_target(flow.action);
+         + describe_changes(cls, key.nw_proto, flow.action, rewrite)
+         + describe_tunnel_push(tunnel) + describe_target(flow.action);
 }
 
 namespace {
@@ -177,6 +180,18 @@ void trace_stages(const View &view, const TraceProgram::Outcome &o,
     }
 }
 
+// The flow that takes the packet out of a tunnel.
+void trace_outer(const View &view, const TraceProgram::Outcome &o,
+                 std::string *s) {
+    if (o.outer == FlowSlot::kNone) {
+        return;
+    }
+    const auto *ufid = view.find_ufid(o.outer);
+    append(s, "tunnel: ufid:%s\n    %s\n",
+           ufid ? ufid->to_string().c_str() : "?",
+           view.describe_flow(o.outer).c_str());
+}
+
 std::string trace_text(const View &view, const Port &port,
                        std::span<const std::byte> frame,
                        const TraceProgram::Outcome &o,
@@ -192,7 +207,9 @@ std::string trace_text(const View &view, const Port &port,
                "the kernel shows one that does not support fragments\n",
                o.packet.frame_len);
     }
-    if (hit || !o.miss || *o.miss == XF_MISS_NO_FLOW) {
+    trace_outer(view, o, &s);
+    const bool is_out = o.outer != FlowSlot::kNone;
+    if (hit || is_out || !o.miss || *o.miss == XF_MISS_NO_FLOW) {
         append(&s, "parsed: %s packet, %s\n",
                class_name(static_cast<int>(o.packet.cls)),
                describe_packet(o.packet).c_str());

@@ -30,9 +30,14 @@ using Groups = SharedSlots<Group, GroupSlot>;
 // The group for a flow from port 'in' to the ports 'out'.  It has the input
 // port as well, which does not get the frame unless 'out' has it: then the
 // floods of a bridge's ports are one group.
-inline Group make_group(std::span<const PortSlot> out, PortSlot in) {
+//
+// A tunnel port has no device: where the outer packet came from is no other
+// port than the rest.
+inline Group make_group(std::span<const PortSlot> out, PortSlot in,
+                        bool in_is_tunnel = false) {
     Group group{{out.begin(), out.end()}, false};
-    group.keep_ingress = std::find(out.begin(), out.end(), in) != out.end();
+    group.keep_ingress =
+        in_is_tunnel || std::find(out.begin(), out.end(), in) != out.end();
     if (!group.keep_ingress) {
         group.ports.push_back(in);
     }

@@ -13,6 +13,7 @@
 #include <boost/container/small_vector.hpp>
 
 #include "translate/fields.h"
+#include "translate/tunnel.h"
 
 namespace flowxlate {
 namespace {
@@ -41,7 +42,7 @@ constexpr ActionSupport kActions[] = {
     {"push_nsh", false, ""},
     {"pop_nsh", false, ""},
     {"meter", false, "a meter's tokens would have to be shared with OVS"},
-    {"clone", false, "the program does not copy packets"},
+    {"clone", true, "as the last action: the program does not copy packets"},
     {"check_pkt_len", false, "two lists of actions for one flow"},
     {"add_mpls", false, ""},
     {"dec_ttl", false, "OVS sets the TTL that it has matched instead"},
@@ -75,6 +76,11 @@ public:
         if (hashed_ && a.type != OVS_ACTION_ATTR_RECIRC) {
             return unsupported("hash");
         }
+        // The packet is one of the tunnel's then.
+        if (is_in_tunnel() && a.type != OVS_ACTION_ATTR_OUTPUT
+            && a.type != OVS_ACTION_ATTR_PUSH_VLAN) {
+            return unsupported("after_tnl_push");
+        }
         switch (a.type) {
             case OVS_ACTION_ATTR_OUTPUT:
                 return output(a);
@@ -95,8 +101,14 @@ public:
                 return ct(a);
             case OVS_ACTION_ATTR_CT_CLEAR:
                 return ct_clear();
+            case OVS_OFFLOAD_ACTION_TUNNEL_PUSH:
+                return decode_tunnel_push(a.payload, &out_.tunnel);
+            case OVS_OFFLOAD_ACTION_TUNNEL_POP:
+                return tunnel_pop(a);
             case OVS_OFFLOAD_ACTION_PRIVATE:
-                return unsupported("ovs_private");  // Tunnels, lb_output.
+                return unsupported("ovs_private");  // lb_output.
+            case OVS_ACTION_ATTR_CLONE:
+                return unsupported("clone");  // Not the last one.
             default:
                 return unsupported(a.type < std::size(kActions)
                                        ? kActions[a.type].name
@@ -115,10 +127,36 @@ public:
         if (out_.verdict == XF_DROP) {
             leave_only_connections();
         }
+        if (out_.verdict == XF_POP) {
+            out_.rewrite = {};
+        }
         leave_out_what_is_right();
     }
 
 private:
+    bool is_in_tunnel() const { return out_.tunnel.len != 0; }
+
+    // Takes the whole packet apart, so nothing can have been done to it but
+    // that its tags were taken off.
+    Reject tunnel_pop(const Attr &a) {
+        uint32_t port;
+        if (!read_exactly(a.payload, &port)) {
+            return malformed("tnl_pop");
+        }
+        const auto &r = out_.rewrite;
+        const bool sets =
+            std::ranges::any_of(r.mask, [](auto word) { return word != 0; });
+        const bool is_ip =
+            match_.cls == XF_CLASS_IPV4 || match_.cls == XF_CLASS_IPV6;
+        if (!is_ip || match_.recirc_id || sets || n_ct_ || !out_.push.empty()
+            || out_.n_pop != match_.n_tags) {
+            return unsupported("tnl_pop");
+        }
+        out_.pop = OdpPort{port};
+        out_.verdict = XF_POP;
+        return {};
+    }
+
     Reject output(const Attr &a) {
         uint32_t port;
         if (!read_exactly(a.payload, &port)) {
@@ -139,6 +177,12 @@ private:
             || (push.vlan_tpid != htons(ETH_P_8021Q)
                 && push.vlan_tpid != htons(ETH_P_8021AD))) {
             return malformed("push_vlan");
+        }
+        if (is_in_tunnel()) {
+            const __be16 bits = htons(~XF_VLAN_PRESENT & 0xffff);
+            return push_outer_vlan(
+                {push.vlan_tpid, static_cast<__be16>(push.vlan_tci & bits)},
+                &out_.tunnel);
         }
         if (match_.n_tags - out_.n_pop + out_.push.size() >= XF_MAX_TAGS) {
             return unsupported("third_vlan");
@@ -399,7 +443,7 @@ private:
         }
         sets_icmpv6_ |=
             attr == OVS_KEY_ATTR_ICMPV6 && (bits.tp_src || bits.tp_dst);
-        for (size_t i = 0; i < XF_KEY_WORDS; i++) {
+        for (size_t i = 0; i < XF_SET_WORDS; i++) {
             auto &to = out_.rewrite;
             to.value[i] = (to.value[i] & ~bits.word[i]) | value.word[i];
             to.mask[i] |= bits.word[i];
@@ -435,7 +479,7 @@ private:
     // more.
     void leave_out_what_is_right() {
         auto &r = out_.rewrite;
-        for (size_t i = 0; i < XF_KEY_WORDS; i++) {
+        for (size_t i = 0; i < XF_SET_WORDS; i++) {
             if (translates_ && (i == 3 || (i >= 5 && i < XF_ND_WORD))) {
                 continue;
             }
@@ -456,17 +500,25 @@ private:
 
 }  // namespace
 
-Reject decode_actions(Bytes actions, const Match &match, Actions *out) {
-    Walk walk(match, out);
+// One list.  A clone that is the last action of the flow's is like its
+// contents.
+static Reject walk_list(Bytes actions, bool is_clone, Walk *walk) {
     AttrReader reader(actions);
-
     while (auto a = reader.next()) {
-        if (auto r = walk.step(*a)) {
+        const bool is_last_clone =
+            a->type == OVS_ACTION_ATTR_CLONE && !is_clone && reader.at_end();
+        if (auto r = is_last_clone ? walk_list(a->payload, true, walk)
+                                   : walk->step(*a)) {
             return r;
         }
     }
-    if (reader.malformed()) {
-        return malformed("action_length");
+    return reader.malformed() ? malformed("action_length") : Reject{};
+}
+
+Reject decode_actions(Bytes actions, const Match &match, Actions *out) {
+    Walk walk(match, out);
+    if (auto r = walk_list(actions, false, &walk)) {
+        return r;
     }
     walk.finish();
     return {};

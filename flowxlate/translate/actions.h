@@ -32,7 +32,9 @@ struct Actions {
     // has, for the input port.
     boost::container::static_vector<OdpPort, XF_GROUP_PORTS - 1> out_ports;
     uint32_t recirc_id = 0;  // For XF_RECIRC and XF_HASH_RECIRC.
+    OdpPort pop{};           // For XF_POP: the tunnel port.
     bool tracks = false;     // Has a ct().
+    xf_tunnel tunnel{};      // Headers put before the packet at last, if any.
     xf_rewrite rewrite{};
 };
 

@@ -35,6 +35,16 @@ bool is_of(const Field &f, int cls, uint8_t proto) {
     return f.has == Has::kAll || proto == ip_proto(f.has);
 }
 
+// Those of the outer addresses of another family lie where those of the
+// tunnel's do.
+bool is_of_tunnel(const Field &f, const xf_key &key) {
+    const bool is_ipv6 = f.attr == in_tunnel(OVS_TUNNEL_KEY_ATTR_IPV6_SRC)
+                      || f.attr == in_tunnel(OVS_TUNNEL_KEY_ATTR_IPV6_DST);
+    const bool is_ipv4 = f.attr == in_tunnel(OVS_TUNNEL_KEY_ATTR_IPV4_SRC)
+                      || f.attr == in_tunnel(OVS_TUNNEL_KEY_ATTR_IPV4_DST);
+    return key.tun_family == XF_TUNNEL_IPV6 ? !is_ipv4 : !is_ipv6;
+}
+
 std::string number(Bytes b) {
     uint32_t n = 0;
     for (auto byte : b) {
@@ -49,9 +59,15 @@ std::string value_text(const Field &f, Bytes b) {
     if (b.size() == kIpv6Size) {
         return inet_ntop(AF_INET6, b.data(), text, sizeof text);
     }
-    if (b.size() == sizeof(in_addr)
-        && (f.attr == OVS_KEY_ATTR_IPV4 || f.attr == OVS_KEY_ATTR_ARP)) {
+    const bool is_ipv4 = f.attr == OVS_KEY_ATTR_IPV4
+                      || f.attr == OVS_KEY_ATTR_ARP
+                      || f.attr == in_tunnel(OVS_TUNNEL_KEY_ATTR_IPV4_SRC)
+                      || f.attr == in_tunnel(OVS_TUNNEL_KEY_ATTR_IPV4_DST);
+    if (b.size() == sizeof(in_addr) && is_ipv4) {
         return inet_ntop(AF_INET, b.data(), text, sizeof text);
+    }
+    if (b.size() == sizeof(xf_key::tun_option)) {
+        return "0x" + to_hex(b);
     }
     if (b.size() != kMacSize) {
         return number(b);
@@ -109,6 +125,8 @@ void append_special(const xf_key &key, const xf_key &mask, std::string *s) {
         put("tpids", key.tpids, mask.tpids & kBoth, kBoth);
     }
     put("frag", key.nw_frag, mask.nw_frag, 0xff);
+    put("tun_flags", key.tun_flags, mask.tun_flags,
+        XF_TUNNEL_CSUM | XF_TUNNEL_OAM);
     put("ct_state", key.ct_state, mask.ct_state, 0xffff);
     put("ct_zone", key.ct_zone, mask.ct_zone, 0xffff);
     put("ct_mark", key.ct_mark, mask.ct_mark, UINT32_MAX);
@@ -163,7 +181,7 @@ std::string describe_fields(int cls, uint8_t proto, const xf_key &key,
 
     append_special(key, mask, &s);
     for (auto &f : fields()) {
-        if (!is_of(f, cls, proto) || is_special(f)) {
+        if (!is_of(f, cls, proto) || is_special(f) || !is_of_tunnel(f, key)) {
             continue;
         }
         const Bytes value(key_bytes + f.key_off, f.size);
@@ -196,7 +214,9 @@ std::vector<std::pair<std::string, std::string>> describe_mask(
     }
     const auto *bytes = reinterpret_cast<const std::byte *>(&mask);
     for (auto &f : fields()) {
-        const bool counts = is_of(f, cls, proto) && !is_special(f);
+        // A mask does not tell of which family a tunnel's addresses are.
+        const bool counts =
+            is_of(f, cls, proto) && !is_special(f) && is_of_tunnel(f, {});
         const Bytes bits(bytes + f.key_off, counts ? f.size : 0);
         if (!all(bits, std::byte{0})) {
             v.emplace_back(f.name, bits_text(bits));
@@ -211,7 +231,10 @@ std::string describe_packet(const xf_packet &p) {
     all_bits.dp_hash = 0;  // Not hashed yet, and of no connection.
     all_bits.ct_state = all_bits.ct_zone = 0;
     all_bits.ct_mark = 0;
-    std::fill(all_bits.word + XF_LABEL_WORD, all_bits.word + XF_KEY_WORDS, 0);
+    std::fill(all_bits.word + XF_LABEL_WORD,
+              p.key.tun_family ? all_bits.word + XF_TUNNEL_WORD
+                               : std::end(all_bits.word),
+              0);
     if (!(p.cls == XF_CLASS_IPV4 || p.cls == XF_CLASS_IPV6)) {
         all_bits.nw_frag = 0;
     }
@@ -274,6 +297,10 @@ std::string describe_ct_step(const xf_ct_step &step) {
                static_cast<uint64_t>(step.label_mask[0]));
     }
     return s + (step.flags & XF_CT_NAT ? ",nat)," : "),");
+}
+
+std::string describe_tunnel_push(const xf_tunnel &t) {
+    return t.len ? "tnl_push(" + to_hex(bytes_of(t.header, t.len)) + ")," : "";
 }
 
 std::string to_hex(Bytes bytes) {

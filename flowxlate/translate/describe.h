@@ -38,6 +38,9 @@ std::string describe_packet(const xf_packet &);
 std::string describe_changes(int cls, uint8_t proto, const xf_action &,
                              const xf_rewrite &);
 
+// "tnl_push(HEX),", or nothing if there is nothing to push.
+std::string describe_tunnel_push(const xf_tunnel &);
+
 // "ct_clear,ct(commit,zone=1,nat),": one step of a flow.
 std::string describe_ct_step(const xf_ct_step &);
 

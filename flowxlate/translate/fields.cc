@@ -108,6 +108,22 @@ constexpr Field kFields[] = {
     {"ct_zone", OVS_KEY_ATTR_CT_ZONE, 0, 2, IN_KEY(ct_zone), kIp},
     {"ct_mark", OVS_KEY_ATTR_CT_MARK, 0, 4, IN_KEY(ct_mark), kIp},
     {"ct_labels", OVS_KEY_ATTR_CT_LABELS, 0, 16, IN_KEY(ct_label), kIp},
+    // Of the tunnel that the packet came out of; the identifier is 64 bits.
+    {"tun_id", in_tunnel(OVS_TUNNEL_KEY_ATTR_ID), 4, 4, IN_KEY(tun_id), kAny},
+    {"tun_src", in_tunnel(OVS_TUNNEL_KEY_ATTR_IPV4_SRC), 0, 4,
+     IN_KEY(tun_ipv4_src), kAny},
+    {"tun_dst", in_tunnel(OVS_TUNNEL_KEY_ATTR_IPV4_DST), 0, 4,
+     IN_KEY(tun_ipv4_dst), kAny},
+    {"tun_tos", in_tunnel(OVS_TUNNEL_KEY_ATTR_TOS), 0, 1,
+     IN_KEY(tun_tos), kAny},
+    {"tun_ttl", in_tunnel(OVS_TUNNEL_KEY_ATTR_TTL), 0, 1,
+     IN_KEY(tun_ttl), kAny},
+    {"tun_metadata", in_tunnel(OVS_TUNNEL_KEY_ATTR_GENEVE_OPTS), 0, 8,
+     IN_KEY(tun_option), kAny},
+    {"tun_ipv6_src", in_tunnel(OVS_TUNNEL_KEY_ATTR_IPV6_SRC), 0, 16,
+     IN_KEY(tun_ipv6_src), kAny},
+    {"tun_ipv6_dst", in_tunnel(OVS_TUNNEL_KEY_ATTR_IPV6_DST), 0, 16,
+     IN_KEY(tun_ipv6_dst), kAny},
 };
 // clang-format on
 

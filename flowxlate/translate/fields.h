@@ -66,6 +66,10 @@ struct Field {
 };
 constexpr int16_t kNotInKey = -1;
 
+// 'attr' of what is in OVS_KEY_ATTR_TUNNEL: OVS_TUNNEL_KEY_ATTR_*, apart from
+// the attributes of the outer level.
+constexpr uint16_t in_tunnel(uint16_t type) { return 0x100 + type; }
+
 // By attribute, then by offset.
 std::span<const Field> fields();
 

@@ -135,6 +135,11 @@ private:
     Reject decode_frag();
     Reject decode_level(const Level &);
     Reject decode_attr(uint16_t type, Bytes key, Bytes mask);
+    Reject decode_tunnel(Bytes key, Bytes mask);
+    Reject decode_tunnel_attr(uint16_t type, std::optional<Bytes> key,
+                              Bytes mask);
+    Reject decode_tunnel_flag(uint16_t type, bool wanted);
+    Reject decode_option(std::optional<Bytes> option);
     bool is_zero_in_all(uint16_t type) const;
     void clear_special_bits(uint16_t type, Bytes key, std::byte *left) const;
 
@@ -433,9 +438,10 @@ Reject Decoder::decode_attr(uint16_t type, Bytes key, Bytes mask) {
         clear_special_bits(type, key, left.data());
     }
 
-    // No tunnel attribute in the key: not from a tunnel, like all our packets.
-    if (type == OVS_KEY_ATTR_TUNNEL && key.empty()) {
-        return {};
+    // No tunnel attribute in the key: the flow is of a port that is none.
+    if (type == OVS_KEY_ATTR_TUNNEL) {
+        return key.empty() || all_zero(mask) ? Reject{}
+                                             : decode_tunnel(key, mask);
     }
     if (is_zero_in_all(type)) {
         m_.skb_mark |= type == OVS_KEY_ATTR_SKB_MARK && !all_zero(mask);
@@ -451,6 +457,141 @@ Reject Decoder::decode_attr(uint16_t type, Bytes key, Bytes mask) {
             return unsupported(name_at(type, i));
         }
     }
+    return {};
+}
+
+// -- Tunnels ----------------------------------------------------------------
+
+// The attributes of a tunnel, by type.
+struct TunnelAttrs {
+    std::array<std::optional<Bytes>, OVS_TUNNEL_KEY_ATTR_MAX + 1> by_type;
+
+    const std::optional<Bytes> &operator[](uint16_t t) const {
+        return by_type[t];
+    }
+    bool has(uint16_t t) const { return by_type[t].has_value(); }
+
+    Reject parse(Bytes bytes) {
+        AttrReader reader(bytes);
+        while (auto a = reader.next()) {
+            if (a->type > OVS_TUNNEL_KEY_ATTR_MAX) {
+                return unsupported("tunnel");
+            }
+            if (by_type[a->type]) {
+                return malformed("duplicate_attribute");
+            }
+            by_type[a->type] = a->payload;
+        }
+        return reader.malformed() ? unsupported("tunnel") : Reject{};
+    }
+};
+
+bool is_tunnel_address(uint16_t type, uint8_t family) {
+    const bool is_ipv4 = type == OVS_TUNNEL_KEY_ATTR_IPV4_SRC
+                      || type == OVS_TUNNEL_KEY_ATTR_IPV4_DST;
+    const bool is_ipv6 = type == OVS_TUNNEL_KEY_ATTR_IPV6_SRC
+                      || type == OVS_TUNNEL_KEY_ATTR_IPV6_DST;
+    return family == XF_TUNNEL_IPV4 ? is_ipv4 : is_ipv6;
+}
+
+// The program takes off Geneve and VXLAN, with at most one option.  Of which
+// family the outer addresses are is always matched, and so is how long the
+// option is: the tables have no length of it.
+Reject Decoder::decode_tunnel(Bytes key, Bytes mask) {
+    TunnelAttrs of_key, of_mask;
+    if (auto r = of_key.parse(key)) {
+        return r;
+    }
+    if (auto r = of_mask.parse(mask)) {
+        return r;
+    }
+    const bool is_ipv4 = of_key.has(OVS_TUNNEL_KEY_ATTR_IPV4_DST);
+    if (is_ipv4 == of_key.has(OVS_TUNNEL_KEY_ATTR_IPV6_DST)) {
+        return unsupported("tunnel");
+    }
+    m_.of_tunnel = true;
+    m_.key.tun_family = is_ipv4 ? XF_TUNNEL_IPV4 : XF_TUNNEL_IPV6;
+    m_.mask.tun_family = 0xff;
+    for (uint16_t type = 0; type <= OVS_TUNNEL_KEY_ATTR_MAX; type++) {
+        if (!of_mask[type]) {
+            continue;
+        }
+        if (auto r = decode_tunnel_attr(type, of_key[type], *of_mask[type])) {
+            return r;
+        }
+    }
+    return decode_option(of_key[OVS_TUNNEL_KEY_ATTR_GENEVE_OPTS]);
+}
+
+// 'key' is absent where it is zero.
+Reject Decoder::decode_tunnel_attr(uint16_t type, std::optional<Bytes> key,
+                                   Bytes mask) {
+    boost::container::small_vector<std::byte, 16> left(mask.begin(),
+                                                       mask.end());
+    const boost::container::small_vector<std::byte, 16> zeros(mask.size());
+
+    switch (type) {
+        case OVS_TUNNEL_KEY_ATTR_CSUM:
+        case OVS_TUNNEL_KEY_ATTR_OAM:
+        case OVS_TUNNEL_KEY_ATTR_DONT_FRAGMENT:
+            return decode_tunnel_flag(type, key.has_value());
+        case OVS_TUNNEL_KEY_ATTR_IPV4_SRC:
+        case OVS_TUNNEL_KEY_ATTR_IPV4_DST:
+        case OVS_TUNNEL_KEY_ATTR_IPV6_SRC:
+        case OVS_TUNNEL_KEY_ATTR_IPV6_DST:
+            if (!key && !is_tunnel_address(type, m_.key.tun_family)) {
+                return {};  // Zero in packets of the other family.
+            }
+            break;
+        default:
+            break;
+    }
+    const bool is_option = type == OVS_TUNNEL_KEY_ATTR_GENEVE_OPTS;
+    const char *what = is_option ? "tun_metadata" : "tunnel";
+    const Bytes value = key.value_or(Bytes(zeros.data(), zeros.size()));
+    if (value.size() != mask.size()) {
+        return unsupported(what);
+    }
+    encode_fields(m_, in_tunnel(type), value, mask, &m_.key, &m_.mask,
+                  {left.data(), left.size()});
+    for (size_t i = 0; i < left.size(); i++) {
+        // The upper half of an identifier, and ports: zero in all packets, or
+        // not matched.
+        const bool is_zero = type == OVS_TUNNEL_KEY_ATTR_ID
+                          && (value[i] & left[i]) == std::byte{0};
+        if (left[i] != std::byte{0} && !is_zero) {
+            const Field *field = field_at(in_tunnel(type), i);
+            return unsupported(field ? field->name : what);
+        }
+    }
+    return {};
+}
+
+// OVS's userspace datapath never finds "don't fragment".
+Reject Decoder::decode_tunnel_flag(uint16_t type, bool wanted) {
+    if (type == OVS_TUNNEL_KEY_ATTR_DONT_FRAGMENT) {
+        return wanted ? unsupported("tun_flags") : Reject{};
+    }
+    const uint8_t flag =
+        type == OVS_TUNNEL_KEY_ATTR_CSUM ? XF_TUNNEL_CSUM : XF_TUNNEL_OAM;
+    m_.mask.tun_flags |= flag;
+    m_.key.tun_flags |= wanted ? flag : 0;
+    return {};
+}
+
+Reject Decoder::decode_option(std::optional<Bytes> option) {
+    constexpr size_t kLength = 3;  // Its place, and in units of 4 bytes.
+    auto &key = m_.key.tun_option, &mask = m_.mask.tun_option;
+    if (!option || option->empty()) {
+        std::ranges::fill(key, 0);
+        std::ranges::fill(mask, 0xff);
+        return {};
+    }
+    if (option->size() != sizeof key || (*option)[kLength] != std::byte{1}) {
+        return unsupported("tun_metadata");
+    }
+    key[kLength] = 1;
+    mask[kLength] = 0xff;
     return {};
 }
 

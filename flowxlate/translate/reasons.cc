@@ -82,10 +82,31 @@ constexpr Row kRows[] = {
      "For groups: leave selection_method out, or give it with "
      "selection_method_param=4294967296 (the symmetric hash).  For bonds "
      "nothing: OVS executes these."},
+    {"action/after_tnl_push",
+     "The flow does more to a packet that it has put into a tunnel than to "
+     "push a VLAN tag and to output it: the bridge of the outer packets sets "
+     "fields of them, recirculates them or mirrors what is in them.",
+     "Simple OpenFlow rules (actions=NORMAL, no bond with balance-tcp) in the "
+     "bridge that has the tunnels' local address."},
+    {"action/clone",
+     "The flow goes on with the packet behind a clone; the program does not "
+     "copy packets.",
+     kTrace},
     {"action/ovs_private",
-     "The flow uses an action of OVS's userspace datapath: pushing or popping "
-     "a tunnel header, or balancing over a bond.",
+     "The flow uses an action of OVS's userspace datapath: balancing over a "
+     "bond.",
      kNothing},
+    {"action/tnl_pop",
+     "The flow takes packets out of a tunnel after it has done something else "
+     "to them.",
+     kNothing},
+    {"action/tnl_push_length",
+     "The outer headers that the flow puts before packets are longer than 128 "
+     "bytes: they have many Geneve options.",
+     "Fewer OpenFlow rules that set tun_metadata fields."},
+    {"action/tnl_push_type",
+     "The flow puts packets into a tunnel that is neither Geneve nor VXLAN.",
+     "Geneve or VXLAN, where the other side can do that."},
     {"action/recirc",
      "Kernel datapath: the flow recirculates, and the flow that goes on with "
      "the packet might not be in XDP.",
@@ -141,8 +162,13 @@ constexpr Row kRows[] = {
     {"match/recirc_id", "The flow matches a recirculation id in part.",
      kNothing},
     {"match/third_vlan", "The flow matches a third VLAN tag.", kNothing},
+    {"match/tun_flags",
+     "The flow matches a flag of a tunnel that no packet has here.", kNothing},
+    {"match/tun_metadata",
+     "The flow matches Geneve options other than one of 4 bytes.", kNothing},
     {"match/tunnel",
-     "The flow is of packets that came out of a tunnel, which OVS ends.",
+     "The flow is of packets that came out of a tunnel, and matches something "
+     "of that which the program does not encode, such as the outer UDP port.",
      kNothing},
     {"match/untold_field",
      "The flow matches something that OVS does not tell its datapaths.",
@@ -185,7 +211,7 @@ constexpr Row kRows[] = {
      "As xdp-offload/show says of the port; OVS then offers the flow again."},
     {"output/not_an_xdp_port",
      "One of the flow's output ports takes no frames from XDP: the bridge's "
-     "own port, a tunnel, tap, patch or DPDK port, or one that was refused.",
+     "own port, a tap, patch or DPDK port, or one that was refused.",
      "Broadcasts always go to the bridge's own port too.  Other ports: "
      "xdp-offload/show lists those that are in XDP, and ovs-vswitchd.log says "
      "why another one was not taken.  When it is, the flow goes to XDP by "
@@ -241,6 +267,9 @@ constexpr Row kRows[] = {
     {"table/ports", "Too many ports (1023) in XDP.", kNothing},
     {"table/recirc_ids", "Too many recirculation ids in use (16384).",
      "Fewer different recirculations: select groups, bonds, MPLS."},
+    {"table/tunnels",
+     "Too many different outer headers to put before packets (4095).",
+     "Fewer remote tunnel end points or networks on this host."},
     {"table/rewrites", "Too many different sets of header fields (4095).",
      "Fewer OpenFlow rules that set different values."},
     {"waiting/cannot_transmit",
@@ -286,7 +315,8 @@ constexpr Row kRows[] = {
      "be set in a packet of generic XDP.",
      "Switch the sender's checksum offload off (ethtool -K DEV tx off)."},
     {"miss/headroom",
-     "No room in front of the packet for a VLAN tag that is to be pushed.",
+     "No room in front of the packet for a VLAN tag or for the headers of a "
+     "tunnel.",
      kNothing},
     {"miss/frame-size",
      "The checksum of the packet has to be completed, which is limited to "
@@ -316,6 +346,18 @@ constexpr Row kRows[] = {
      kNothing},
     {"miss/ct-change",
      "The packet would change the mark or label of its connection.", kNothing},
+    {"miss/tunnel-header",
+     "A packet of a tunnel whose outer headers are not plain ones: more than "
+     "one Geneve option or one that is not 4 bytes long, padding, a bad "
+     "version, or a tunnel in a tunnel.",
+     "Nothing: OVS takes these out of the tunnel, or drops them."},
+    {"miss/tunnel-checksum",
+     "A packet of a tunnel with an outer UDP checksum that is wrong, or that "
+     "does not fit the inner packet's.",
+     "Nothing: OVS verifies these."},
+    {"miss/tunnel-flow", "No flow in XDP matches what came out of the tunnel.",
+     "As for no-flow: xdp-offload/explain lists the flows that are not in "
+     "XDP, with reasons."},
     {"miss/internal", "The program has found a table to be inconsistent.",
      "A bug: please report it."},
 };
@@ -375,7 +417,8 @@ Table make_table() {
     }
     for (auto *what :
          {"duplicate_attribute", "attribute_length", "action_length", "output",
-          "push_vlan", "pop_vlan", "trunc", "hash", "recirc", "set", "ct"}) {
+          "push_vlan", "pop_vlan", "trunc", "hash", "recirc", "set", "ct",
+          "tnl_push", "tnl_pop"}) {
         add_malformed(&t, what);
     }
     return t;

@@ -84,7 +84,9 @@ public:
                 sizeof mask_,
                 &output_,
                 drop ? 0 : sizeof output_,
-                XF_MAX_TAGS};
+                XF_MAX_TAGS,
+                32768,
+                61000};
     }
 
     // OVS's are hashes; so is this.

@@ -166,6 +166,12 @@ Packet &Packet::payload(size_t n) {
     return *this;
 }
 
+Packet &Packet::data(const Frame &bytes) {
+    frame_.insert(frame_.end(), bytes.begin(), bytes.end());
+    l4_end_ = frame_.size();
+    return *this;
+}
+
 Packet &Packet::padding(size_t n) {
     frame_.insert(frame_.end(), n, 0xee);
     return *this;

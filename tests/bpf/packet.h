@@ -44,6 +44,7 @@ public:
     Packet &nd_option(uint8_t type, uint8_t len = 1);
     Packet &mpls(uint32_t lse);
     Packet &payload(size_t n);
+    Packet &data(const Frame &);
     Packet &padding(size_t n);  // Behind the IP packet.
     Packet &poke(size_t offset, uint8_t value);
 

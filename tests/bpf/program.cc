@@ -82,6 +82,11 @@ FlowSpec &FlowSpec::recirc(uint16_t slot) {
     return *this;
 }
 
+FlowSpec &FlowSpec::from(PortSlot port) {
+    key.in_port = index(port);
+    return *this;
+}
+
 FlowSpec &FlowSpec::dp_hash(uint8_t value, uint8_t m) {
     key.dp_hash = value & m;
     mask.dp_hash = m;
@@ -157,6 +162,17 @@ FlowSpec &FlowSpec::to(PortSlot port) {
     return *this;
 }
 
+FlowSpec &FlowSpec::out_of_tunnel(PortSlot port) {
+    action.verdict = XF_POP;
+    action.to = index(port);
+    return *this;
+}
+
+FlowSpec &FlowSpec::into_tunnel(uint16_t slot) {
+    rewrite.tunnel = slot;
+    return *this;
+}
+
 FlowSpec &FlowSpec::push(uint16_t tci, uint16_t tpid) {
     action.tag[1] = action.tag[0];
     action.tag[0] = {htons(tpid), htons(tci)};
@@ -215,6 +231,8 @@ Program::Program(uint32_t tx_flag, const Program *takes_over_from) {
         maps_.port(slot) = {XF_PORT_TX_NATIVE | XF_PORT_TX_GENERIC, kMtuFrame, 0, 0, {}};
     }
     maps_.port(kDown) = {0, kMtuFrame, 0, 0, {}};
+    maps_.port(kGeneve) = {0, 0, 0, XF_TUNNEL_GENEVE, {}};
+    maps_.port(kVxlan) = {0, 0, 0, XF_TUNNEL_VXLAN, {}};
     maps_.port(kNarrow) = {XF_PORT_TX_NATIVE, 100, 0, 0, {}};
 
     must(maps_.open_port(kIn, tx_flag, -1, &skeleton_));

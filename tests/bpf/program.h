@@ -2,7 +2,8 @@
 // The real XDP program, loaded into this kernel, run on one packet at a time
 // with BPF_PROG_TEST_RUN, which sends nothing anywhere.
 //
-// The ports are slots 1 (where packets enter) and 2 to 5 (where they may leave).
+// The ports are slots 1 (where packets enter) and 2 to 5 (where they may leave), and
+// two tunnels'.
 #ifndef TESTS_BPF_PROGRAM_H
 #define TESTS_BPF_PROGRAM_H
 
@@ -19,6 +20,7 @@
 namespace flowxlate::test {
 
 constexpr PortSlot kIn{1}, kOut{2}, kDown{3}, kNarrow{4}, kUnmapped{5};
+constexpr PortSlot kGeneve{6}, kVxlan{7};  // Tunnel ports.
 
 // A megaflow for a table row: fields are exact unless a mask is given.
 class FlowSpec {
@@ -38,6 +40,7 @@ public:
     FlowSpec &tag2(uint16_t tpid, uint16_t vid);  // Else: no second tag.
     FlowSpec &label(uint32_t);
     FlowSpec &recirc(uint16_t);  // Else: packets that are new.
+    FlowSpec &from(PortSlot);    // Else: kIn.
     FlowSpec &dp_hash(uint8_t value, uint8_t mask);
     // Matches bits of the field that begins 'key_at' bytes into struct xf_key;
     // without a mask, all of them.
@@ -53,6 +56,8 @@ public:
 
     FlowSpec &drop();
     FlowSpec &to(PortSlot);
+    FlowSpec &out_of_tunnel(PortSlot);
+    FlowSpec &into_tunnel(uint16_t slot);
     FlowSpec &push(uint16_t tci, uint16_t tpid = 0x8100);
     FlowSpec &pop();
     FlowSpec &replace(uint16_t tci);

@@ -39,6 +39,7 @@ struct Row {
     // A packet that recirculates passes the first flows; its length in each.
     std::vector<size_t> lengths = {};
     uint32_t max_tags = 1;
+    size_t flags_from = 0;  // The first flow that counts TCP flags.
 
     Frame in() const { return raw.empty() ? packet.bytes() : raw; }
     // The bytes that the flow counts, 0 = no packet.

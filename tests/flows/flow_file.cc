@@ -68,9 +68,15 @@ std::string readable(const std::string &text, const FlowFile &file) {
 }
 
 // What is not matched is not printed, but OVS wants a tunnel's TTL, and takes
-// a packet without eth() for one that has no Ethernet header.
+// a packet without eth() for one that has no Ethernet header.  Of a Geneve
+// option not even the length is; OVN's are 4 bytes long.
 std::string complete(std::string match) {
-    static const std::string kTunnel = "tunnel(", kEthernet = "eth(";
+    static const std::string kTunnel = "tunnel(", kEthernet = "eth(",
+                             kOption = "geneve({})";
+    if (const size_t at = match.find(kOption); at != match.npos) {
+        match.replace(at, kOption.size(),
+                      "geneve({class=0x102/0,type=0x80/0,len=4,0x0/0})");
+    }
     const size_t begin = match.find(kTunnel);
     const size_t end = match.find("),", begin);
     if (begin != match.npos

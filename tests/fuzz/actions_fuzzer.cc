@@ -128,7 +128,9 @@ using Tags = std::vector<Tag>;
 struct Outcome {
     Tags tags;
     std::vector<uint32_t> ports;
-    std::optional<uint32_t> recirc, hash_basis, max_len;
+    std::optional<uint32_t> recirc, hash_basis, max_len, popped;
+    ByteVector pushed;  // Outer headers; with a checksum or without.
+    bool has_checksum = false;
     bool operator==(const Outcome &) const = default;
 };
 
@@ -172,7 +174,7 @@ public:
         : key_(key), is_dirty_(recirculated) {}
 
     void set(const __u64 *value, const __u64 *mask) {
-        for (size_t i = 0; i < XF_KEY_WORDS; i++) {
+        for (size_t i = 0; i < XF_SET_WORDS; i++) {
             key_.word[i] = (key_.word[i] & ~mask[i]) | value[i];
         }
     }
@@ -217,6 +219,10 @@ public:
     bool step(uint16_t type, Bytes payload) {
         const bool output = type == OVS_ACTION_ATTR_OUTPUT;
         const bool recirc = type == OVS_ACTION_ATTR_RECIRC;
+        const bool tags = type == OVS_ACTION_ATTR_PUSH_VLAN;
+        if (done_.popped || (!done_.pushed.empty() && !output && !tags)) {
+            return false;
+        }
         if (done_.recirc || (done_.max_len && !output)
             || (!done_.ports.empty() && (!output || done_.max_len))
             || (done_.hash_basis && !recirc)) {
@@ -244,14 +250,19 @@ public:
                 return track(payload);
             case OVS_ACTION_ATTR_CT_CLEAR:
                 return clear();
+            case OVS_OFFLOAD_ACTION_TUNNEL_PUSH:
+                return push_headers(payload);
+            case OVS_OFFLOAD_ACTION_TUNNEL_POP:
+                return pop_headers(payload);
             default:
                 return false;
         }
     }
 
     std::optional<Outcome> outcome() const {
-        return !done_.ports.empty() || done_.recirc ? std::optional(done_)
-                                                    : std::nullopt;
+        return !done_.ports.empty() || done_.recirc || done_.popped
+                 ? std::optional(done_)
+                 : std::nullopt;
     }
     bool tracks() const { return tracks_; }
     bool translates() const { return translates_; }
@@ -298,10 +309,67 @@ private:
         return h.hash_alg == 1;  // Symmetric.
     }
 
+    // Ethernet, IPv4 without options or IPv6, UDP, and 8 bytes at least.
+    bool push_headers(Bytes payload) {
+        uint32_t len, kind;
+        if (payload.size() < 16 || payload.size() > 16 + 128) {
+            return false;
+        }
+        (void)read_exactly(payload.subspan(8, 4), &len);
+        (void)read_exactly(payload.subspan(12, 4), &kind);
+        ByteVector h(payload.begin() + 16, payload.end());
+        auto at = [&](size_t i) { return std::to_integer<unsigned>(h[i]); };
+        if (len != h.size() || (kind != 4 && kind != 5) || len < 50) {
+            return false;
+        }
+        const bool v4 = at(12) == 8 && at(13) == 0;
+        const bool v6 = at(12) == 0x86 && at(13) == 0xdd;
+        const size_t udp = v4 ? 34 : 54;
+        const size_t length = v4 ? 16 : 18, proto = v4 ? 23 : 20;
+        if ((!v4 && !v6) || at(14) >> 4 != (v4 ? 4 : 6)
+            || (v4 && at(14) != 0x45) || at(length) || at(length + 1)
+            || at(proto) != IPPROTO_UDP || h.size() < udp + 16 || at(udp + 4)
+            || at(udp + 5)) {
+            return false;
+        }
+        done_.has_checksum = at(udp + 6) || at(udp + 7);
+        for (const size_t i : {udp, udp + 1, udp + 6, udp + 7}) {
+            h[i] = std::byte{0};
+        }
+        done_.pushed = h;
+        return true;
+    }
+
+    bool pop_headers(Bytes payload) {
+        const bool sets = std::ranges::any_of(changes_, [](const Change &c) {
+            return std::ranges::any_of(c.mask.word,
+                                       [](auto w) { return w != 0; });
+        });
+        return read(payload, &done_.popped) && is_ip() && !sets && !n_steps_
+            && !kind_.match.recirc_id && done_.tags.empty();
+    }
+
+    bool push_outer(const Tag &tag) {
+        auto &h = done_.pushed;
+        const uint16_t words[] = {htons(tag.tpid), htons(tag.tci)};
+        const auto bytes = std::as_bytes(std::span(words));
+        const bool first =
+            !(h[12] == std::byte{0x81} && h[13] == std::byte{0})
+            && !(h[12] == std::byte{0x88} && h[13] == std::byte{0xa8});
+        h.insert(h.begin() + 12, bytes.begin(), bytes.end());
+        return (tag.tpid == ETH_P_8021Q || tag.tpid == ETH_P_8021AD) && first
+            && h.size() <= 128;
+    }
+
     bool push(Bytes payload) {
         ovs_action_push_vlan p;
         if (!read_exactly(payload, &p)) {
             return false;
+        }
+        if (!done_.pushed.empty()) {
+            return push_outer(
+                {ntohs(p.vlan_tpid),
+                 static_cast<uint16_t>(ntohs(p.vlan_tci) & ~XF_VLAN_PRESENT)});
         }
         const Tag tag{
             ntohs(p.vlan_tpid),
@@ -468,7 +536,7 @@ std::optional<Outcome> carry_out(const Actions &a, unsigned n_tags) {
     if (a.verdict == XF_DROP) {
         CHECK(a.n_pop == 0 && a.push.empty());
         CHECK(a.out_ports.empty() && a.recirc_id == 0);
-        CHECK(!a.rewrite.max_len && !a.rewrite.hash_basis);
+        CHECK(!a.rewrite.max_len && !a.rewrite.hash_basis && !a.tunnel.len);
         CHECK(a.tracks || !FlowAction(xf_action{}, a.rewrite).rewrites());
         return {};
     }
@@ -482,6 +550,9 @@ std::optional<Outcome> carry_out(const Actions &a, unsigned n_tags) {
         for (auto port : a.out_ports) {
             o.ports.push_back(index(port));
         }
+    } else if (a.verdict == XF_POP) {
+        o.popped = index(a.pop);
+        CHECK(!a.tunnel.len);
     } else {
         CHECK(a.verdict == XF_RECIRC || a.verdict == XF_HASH_RECIRC);
         o.recirc = a.recirc_id;
@@ -494,6 +565,9 @@ std::optional<Outcome> carry_out(const Actions &a, unsigned n_tags) {
     if (a.rewrite.max_len) {
         o.max_len = a.rewrite.max_len;
     }
+    CHECK(a.tunnel.len <= sizeof a.tunnel.header);
+    o.pushed = copy_of(bytes_of(a.tunnel.header, a.tunnel.len));
+    o.has_checksum = a.tunnel.has_checksum;
     return o;
 }
 
@@ -549,7 +623,7 @@ void check_fields(const Kind &kind, const Model &model, const Actions &a) {
         // Nobody looks at what was found of a packet that does not go on.
         CHECK(got.cleared() == (a.recirc_id && wanted.cleared()));
     }
-    for (size_t i = 0; i < XF_KEY_WORDS; i++) {
+    for (size_t i = 0; i < XF_SET_WORDS; i++) {
         CHECK(!(r.value[i] & ~r.mask[i]));
         // Bits that are right already are not written; but a translation may
         // change those of addresses and ports.
@@ -560,14 +634,23 @@ void check_fields(const Kind &kind, const Model &model, const Actions &a) {
     }
 }
 
+// A clone that is the last action is like what is in it.
+bool walk(Bytes list, bool is_clone, Model *model) {
+    AttrReader reader(list);
+    while (auto a = reader.next()) {
+        const bool inside =
+            a->type == OVS_ACTION_ATTR_CLONE && !is_clone && reader.at_end();
+        if (inside ? !walk(a->payload, true, model)
+                   : !model->step(a->type, a->payload)) {
+            return false;
+        }
+    }
+    return !reader.malformed();
+}
+
 void check(const ByteVector &list, const Kind &kind, unsigned n_tags) {
     Model model(kind, n_tags);
-    bool possible = true;
-    AttrReader reader(list);
-    for (auto a = reader.next(); a && possible; a = reader.next()) {
-        possible = model.step(a->type, a->payload);
-    }
-    possible = possible && !reader.malformed();
+    const bool possible = walk(list, false, &model);
 
     Actions out, again;
     // Whatever was there before must not shine through.
@@ -575,6 +658,7 @@ void check(const ByteVector &list, const Kind &kind, unsigned n_tags) {
     out.push = {{1, 1}, {1, 1}};
     out.recirc_id = 7;
     std::memset(&out.rewrite, 0xee, sizeof out.rewrite);
+    std::memset(&out.tunnel, 0xee, sizeof out.tunnel);
     Match match = kind.match;
     match.n_tags = n_tags;
     const Reject r = decode_actions(list, match, &out);
@@ -675,11 +759,57 @@ void put_ct(unit::AttrList *list, std::minstd_rand *random) {
     list->put_bytes(OVS_ACTION_ATTR_CT, ct.bytes());
 }
 
+// Outer headers, mostly good ones.
+void put_headers(unit::AttrList *list, std::minstd_rand *random) {
+    const bool v6 = (*random)() % 2;
+    ByteVector h((v6 ? 54 : 34) + 16 + 4 * ((*random)() % 25));
+    auto set = [&](size_t i, int value) { h[i] = std::byte(value); };
+    set(12, v6 ? 0x86 : 8);
+    set(13, v6 ? 0xdd : 0);
+    set(14, v6 ? 0x60 : 0x45);
+    set(v6 ? 20 : 23, IPPROTO_UDP);
+    set(h.size() - 1, static_cast<int>((*random)() % 256));
+    if ((*random)() % 2) {
+        set(v6 ? 60 : 40, 0xff);
+    }
+    if ((*random)() % 4 == 0) {
+        set((*random)() % h.size(), static_cast<int>((*random)() % 256));
+    }
+    const auto len = static_cast<uint32_t>(h.size() - !((*random)() % 16));
+    const uint32_t kind = 4 + (*random)() % 2;
+    const ovs_offload_tunnel_push push{1, 2, len, kind};
+    ByteVector payload = copy_of(unit::bytes_of(push));
+    payload.insert(payload.end(), h.begin(), h.end());
+    list->put_bytes(OVS_OFFLOAD_ACTION_TUNNEL_PUSH, payload);
+}
+
+// Headers and an output, in a clone or not; or a tunnel port.
+void put_tunnel(unit::AttrList *list, std::minstd_rand *random) {
+    const auto port = static_cast<uint32_t>((*random)() % 100);
+    switch ((*random)() % 4) {
+        case 0:
+            list->put(OVS_OFFLOAD_ACTION_TUNNEL_POP, port);
+            break;
+        case 1:
+            list->nest(OVS_ACTION_ATTR_CLONE, [&](unit::AttrList &inner) {
+                put_headers(&inner, random);
+                inner.put(OVS_ACTION_ATTR_OUTPUT, port);
+            });
+            break;
+        default:
+            put_headers(list, random);
+    }
+}
+
 void put_any(unit::AttrList *list, std::minstd_rand *random) {
     const auto word = static_cast<uint32_t>((*random)());
     const bool fits = word & 0x700;
     const uint16_t tpid = word & 0x800 ? ETH_P_8021Q : ETH_P_8021AD;
-    switch (word % 16) {
+    switch (word % 18) {
+        case 16:
+        case 17:
+            put_tunnel(list, random);
+            break;
         case 0:
         case 1:
             list->put(OVS_ACTION_ATTR_OUTPUT, word >> 16);

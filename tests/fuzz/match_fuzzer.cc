@@ -247,6 +247,139 @@ void place_tpids(const Attrs &key, xf_key *to_key, xf_key *to_mask) {
     }
 }
 
+bool is_all_zero(Bytes bytes) {
+    return std::ranges::all_of(bytes,
+                               [](std::byte b) { return b == std::byte{0}; });
+}
+
+// The attributes in that of a tunnel, each of which is there once.
+std::map<uint16_t, Bytes> tunnel_of(const Attrs &a) {
+    std::map<uint16_t, Bytes> all;
+    AttrReader reader(a.by_type().at(OVS_KEY_ATTR_TUNNEL));
+    while (auto nested = reader.next()) {
+        CHECK(all.emplace(nested->type, nested->payload).second);
+    }
+    CHECK(!reader.malformed());
+    return all;
+}
+
+// Bytes 'from' to 'from + size' of a tunnel's attribute, zero where the key
+// has none, belong at 'to'.
+void place_tunnel_bytes(const std::map<uint16_t, Bytes> &key, Bytes mask,
+                        uint16_t type, size_t from, size_t size, size_t to,
+                        xf_key *to_key, xf_key *to_mask) {
+    if (mask.size() < from + size) {
+        CHECK(mask.size() <= from || is_all_zero(mask.subspan(from)));
+        return;  // No such field, and nothing asked of it.
+    }
+    CHECK(is_all_zero(mask.subspan(from + size)));
+    for (size_t i = 0; i < size; i++) {
+        const auto it = key.find(type);
+        const bool has = it != key.end();
+        CHECK(!has || it->second.size() == mask.size());
+        reinterpret_cast<std::byte *>(to_mask)[to + i] = mask[from + i];
+        reinterpret_cast<std::byte *>(to_key)[to + i] =
+            has ? it->second[from + i] : std::byte{0};
+    }
+}
+
+void check_upper_id(const std::map<uint16_t, Bytes> &key, Bytes mask) {
+    const auto it = key.find(OVS_TUNNEL_KEY_ATTR_ID);
+    const size_t n = std::min<size_t>(4, mask.size());
+    for (size_t i = 0; i < n && it != key.end(); i++) {
+        CHECK((it->second[i] & mask[i]) == std::byte{0});
+    }
+}
+
+// Those of the other family are zero.
+void place_address(const std::map<uint16_t, Bytes> &key, uint16_t type,
+                   Bytes mask, xf_key *k, xf_key *m) {
+    const struct {
+        uint16_t type;
+        bool is_ipv4;
+        size_t to;
+    } rows[] = {
+        {OVS_TUNNEL_KEY_ATTR_IPV4_SRC, true, offsetof(xf_key, tun_ipv4_src)},
+        {OVS_TUNNEL_KEY_ATTR_IPV4_DST, true, offsetof(xf_key, tun_ipv4_dst)},
+        {OVS_TUNNEL_KEY_ATTR_IPV6_SRC, false, offsetof(xf_key, tun_ipv6_src)},
+        {OVS_TUNNEL_KEY_ATTR_IPV6_DST, false, offsetof(xf_key, tun_ipv6_dst)}};
+    const bool is_ipv4 = key.contains(OVS_TUNNEL_KEY_ATTR_IPV4_DST);
+    for (const auto &row : rows) {
+        if (row.type == type && row.is_ipv4 == is_ipv4) {
+            place_tunnel_bytes(key, mask, type, 0, is_ipv4 ? 4 : 16, row.to, k,
+                               m);
+        } else if (row.type == type) {
+            CHECK(!key.contains(type));
+        }
+    }
+}
+
+void place_tunnel_attr(const std::map<uint16_t, Bytes> &key, uint16_t type,
+                       Bytes mask, xf_key *k, xf_key *m) {
+    auto place = [&](size_t from, size_t size, size_t to) {
+        place_tunnel_bytes(key, mask, type, from, size, to, k, m);
+    };
+    switch (type) {
+        case OVS_TUNNEL_KEY_ATTR_ID:
+            check_upper_id(key, mask);
+            return place(4, 4, offsetof(xf_key, tun_id));
+        case OVS_TUNNEL_KEY_ATTR_IPV4_SRC:
+        case OVS_TUNNEL_KEY_ATTR_IPV4_DST:
+        case OVS_TUNNEL_KEY_ATTR_IPV6_SRC:
+        case OVS_TUNNEL_KEY_ATTR_IPV6_DST:
+            return place_address(key, type, mask, k, m);
+        case OVS_TUNNEL_KEY_ATTR_TOS:
+            return place(0, 1, offsetof(xf_key, tun_tos));
+        case OVS_TUNNEL_KEY_ATTR_TTL:
+            return place(0, 1, offsetof(xf_key, tun_ttl));
+        case OVS_TUNNEL_KEY_ATTR_GENEVE_OPTS:
+            if (!mask.empty()) {
+                place(0, 8, offsetof(xf_key, tun_option));
+            }
+            return;
+        case OVS_TUNNEL_KEY_ATTR_DONT_FRAGMENT:
+            CHECK(!key.contains(type));
+            return;
+        case OVS_TUNNEL_KEY_ATTR_CSUM:
+        case OVS_TUNNEL_KEY_ATTR_OAM: {
+            const uint8_t flag = type == OVS_TUNNEL_KEY_ATTR_CSUM
+                                   ? XF_TUNNEL_CSUM
+                                   : XF_TUNNEL_OAM;
+            m->tun_flags |= flag;
+            k->tun_flags |= key.contains(type) ? flag : 0;
+            return;
+        }
+        default:
+            CHECK(is_all_zero(mask));
+    }
+}
+
+// What is matched of the tunnel that packets came out of.
+void place_tunnel(const Attrs &key, const Attrs &mask, xf_key *k, xf_key *m) {
+    if (!key.has(OVS_KEY_ATTR_TUNNEL) || !mask.has(OVS_KEY_ATTR_TUNNEL)
+        || key.by_type().at(OVS_KEY_ATTR_TUNNEL).empty()
+        || is_all_zero(mask.by_type().at(OVS_KEY_ATTR_TUNNEL))) {
+        return;
+    }
+    const auto of_key = tunnel_of(key), of_mask = tunnel_of(mask);
+    const bool is_ipv4 = of_key.contains(OVS_TUNNEL_KEY_ATTR_IPV4_DST);
+    CHECK(is_ipv4 != of_key.contains(OVS_TUNNEL_KEY_ATTR_IPV6_DST));
+    for (const auto &[type, bits] : of_mask) {
+        place_tunnel_attr(of_key, type, bits, k, m);
+    }
+    k->tun_family = is_ipv4 ? 4 : 6;
+    m->tun_family = 0xff;
+    const auto option = of_key.find(OVS_TUNNEL_KEY_ATTR_GENEVE_OPTS);
+    if (option == of_key.end() || option->second.empty()) {
+        std::memset(k->tun_option, 0, 8);
+        std::memset(m->tun_option, 0xff, 8);
+        return;
+    }
+    CHECK(option->second.size() == 8 && option->second[3] == std::byte{1});
+    k->tun_option[3] = 1;
+    m->tun_option[3] = 0xff;
+}
+
 // Recirculated or not, and hashed.
 void check_metadata(const Attrs &key, const Attrs &mask, const Match &m) {
     const auto id_mask = mask.get<uint32_t>(OVS_KEY_ATTR_RECIRC_ID);
@@ -283,6 +416,7 @@ void check_placement(const Attrs &key, const Attrs &mask, const Match &m) {
     }
     xf_key expected_key = place(key, m.cls, proto, tracked);
     place_tpids(key, &expected_key, &expected_mask);
+    place_tunnel(key, mask, &expected_key, &expected_mask);
     if (is_ip && expected_mask.nw_frag == XF_FRAG_LATER) {
         expected_key.nw_frag = XF_FRAG_NONE;
     }
@@ -350,11 +484,6 @@ void check_shape(const Match &m) {
     }
 }
 
-bool all_zero(Bytes bytes) {
-    return std::ranges::all_of(bytes,
-                               [](std::byte b) { return b == std::byte{0}; });
-}
-
 // The original tuple is not in the key, and of a packet that ct() may have
 // seen it is not zero.
 void check_original_tuple(const Attrs &mask, const Match &m) {
@@ -362,7 +491,7 @@ void check_original_tuple(const Attrs &mask, const Match &m) {
          {OVS_KEY_ATTR_CT_ORIG_TUPLE_IPV4, OVS_KEY_ATTR_CT_ORIG_TUPLE_IPV6}) {
         if (mask.has(type) && m.recirc_id
             && (m.cls == XF_CLASS_IPV4 || m.cls == XF_CLASS_IPV6)) {
-            CHECK(all_zero(mask.by_type().at(type)));
+            CHECK(is_all_zero(mask.by_type().at(type)));
         }
     }
 }
@@ -385,7 +514,7 @@ void check_mask_only(uint16_t type, Bytes mask) {
         case OVS_KEY_ATTR_PACKET_TYPE:
             return;
         default:
-            CHECK(all_zero(mask));
+            CHECK(is_all_zero(mask));
     }
 }
 
@@ -411,6 +540,9 @@ void collect(std::byte *bytes, size_t size, Bytes mask,
             CHECK(m != masks.end());
             collect(payload, a->payload.size(), m->second, all);
             continue;
+        }
+        if (a->type == OVS_KEY_ATTR_TUNNEL) {
+            continue;  // Nested, and of other lengths: place_tunnel().
         }
         for (size_t i = 0; i < a->payload.size(); i++) {
             const bool known = m != masks.end() && i < m->second.size();

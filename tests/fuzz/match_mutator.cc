@@ -94,7 +94,11 @@ public:
 
 private:
     void apply_here(unit::Flow *f) {
-        switch (below(19)) {
+        switch (below(21)) {
+            case 19:
+            case 20:
+                set_tunnel(f);
+                break;
             case 0:
                 *f = fresh();
                 break;
@@ -231,6 +235,50 @@ private:
                 "8700/ffff", "8800/ffff", "8500/ffff", "8700/feff"};
             f->match(OVS_KEY_ATTR_ICMPV6, kMessages[below(4)]);
         }
+    }
+
+    // A flow of packets that came out of a tunnel, mostly one that OVS makes.
+    void set_tunnel(unit::Flow *f) {
+        unit::AttrList key, mask;
+        auto put = [&](uint16_t type, size_t size) {
+            const uint32_t where = below(8);
+            if (where != 0) {
+                key.put_bytes(type, filled(size));
+            }
+            if (where != 1) {
+                mask.put_bytes(type, filled(size));
+            }
+        };
+        auto maybe = [&](uint16_t type, size_t size) {
+            if (below(2)) {
+                put(type, size);
+            }
+        };
+        maybe(OVS_TUNNEL_KEY_ATTR_ID, 8);
+        if (below(2)) {
+            put(OVS_TUNNEL_KEY_ATTR_IPV4_SRC, 4);
+            put(OVS_TUNNEL_KEY_ATTR_IPV4_DST, 4);
+        } else {
+            put(OVS_TUNNEL_KEY_ATTR_IPV6_SRC, 16);
+            put(OVS_TUNNEL_KEY_ATTR_IPV6_DST, 16);
+        }
+        maybe(OVS_TUNNEL_KEY_ATTR_TOS, 1);
+        maybe(OVS_TUNNEL_KEY_ATTR_TTL, 1);
+        maybe(OVS_TUNNEL_KEY_ATTR_CSUM, 0);
+        maybe(OVS_TUNNEL_KEY_ATTR_OAM, 0);
+        maybe(OVS_TUNNEL_KEY_ATTR_DONT_FRAGMENT, 0);
+        if (below(2)) {
+            ByteVector option = filled(below(4) ? 8 : 12);
+            option[3] = std::byte(below(4) ? 1 : 2);
+            key.put_bytes(OVS_TUNNEL_KEY_ATTR_GENEVE_OPTS, option);
+            mask.put_bytes(OVS_TUNNEL_KEY_ATTR_GENEVE_OPTS,
+                           filled(option.size()));
+        }
+        if (below(8) == 0) {
+            put(static_cast<uint16_t>(below(20)), below(9));
+        }
+        f->key[OVS_KEY_ATTR_TUNNEL] = copy_of(key.bytes());
+        f->mask[OVS_KEY_ATTR_TUNNEL] = copy_of(mask.bytes());
     }
 
     void set_fragment_type(unit::Flow *f) {

@@ -8,6 +8,7 @@
 // tests/unit/tables.h finds in it must be what the model says.  The table is
 // small, so that it is often full in each of the ways in which it can be.
 #include "flowxlate/tables/flow_table.h"
+#include "flowxlate/translate/match.h"
 
 #include <algorithm>
 #include <array>
@@ -165,13 +166,14 @@ Mask mask_of(const Match &m) {
     return {walk_of(m), std::to_array(m.mask.word)};
 }
 
-// Words 6 to 8, 9 to 12, 13, and 14 to 15.
+// Words 6 to 8, 9 to 12, 13, 14 to 15, and 16 to 21.
 uint32_t segments_of(const xf_key &mask) {
     auto any = [&](int from, int to) {
         return std::any_of(mask.word + from, mask.word + to,
                            [](__u64 w) { return w != 0; });
     };
-    return any(6, 9) | any(9, 13) << 1 | any(13, 14) << 2 | any(14, 16) << 3;
+    return any(6, 9) | any(9, 13) << 1 | any(13, 14) << 2 | any(14, 16) << 3
+         | any(16, 22) << 4;
 }
 
 bool covers(const Match &m, xf_class cls, const xf_key &packet) {
@@ -196,8 +198,8 @@ FlowAction make_action(uint8_t port, uint8_t rewrite) {
             a.rewrite.ct[0].zone = 7;
             break;
         default:
-            a.rewrite.mask[XF_KEY_WORDS - 1] = 0xff;
-            a.rewrite.value[XF_KEY_WORDS - 1] = rewrite % 4;
+            a.rewrite.mask[XF_SET_WORDS - 1] = 0xff;
+            a.rewrite.value[XF_SET_WORDS - 1] = rewrite % 4;
     }
     return a;
 }

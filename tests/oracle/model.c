@@ -108,23 +108,39 @@ put_action(const char *text, struct ofpbuf *actions)
     return 0;
 }
 
-/* Changes OVS's own actions to what a plugin gets, as put_actions() of the glue
- * does. */
+/* Gives OVS's own actions the numbers that a plugin gets, as abi_action() of the
+ * glue does. */
+static void
+renumber(struct nlattr *actions, size_t size)
+{
+    struct nlattr *a;
+    size_t left;
+
+    NL_ATTR_FOR_EACH_UNSAFE (a, left, actions, size) {
+        if (nl_attr_type(a) == OVS_ACTION_ATTR_TUNNEL_PUSH) {
+            a->nla_type = OVS_OFFLOAD_ACTION_TUNNEL_PUSH;
+        } else if (nl_attr_type(a) == OVS_ACTION_ATTR_TUNNEL_POP) {
+            a->nla_type = OVS_OFFLOAD_ACTION_TUNNEL_POP;
+        } else if (nl_attr_type(a) == OVS_ACTION_ATTR_CLONE) {
+            renumber(CONST_CAST(struct nlattr *, nl_attr_get(a)),
+                     nl_attr_get_size(a));
+        } else if (nl_attr_type(a) > OVS_ACTION_ATTR_TUNNEL_PUSH) {
+            a->nla_type = OVS_OFFLOAD_ACTION_PRIVATE;
+        }
+    }
+}
+
+/* Changes a list to what a plugin gets, as put_actions() of the glue does. */
 static void
 hide_private(struct ofpbuf *actions)
 {
-    struct nlattr *a = actions->data;
-    size_t left;
+    const struct nlattr *a = actions->data;
 
     if (actions->size && nl_attr_type(a) == OVS_ACTION_ATTR_DROP
         && NLA_ALIGN(a->nla_len) >= actions->size) {
         ofpbuf_clear(actions);
     }
-    NL_ATTR_FOR_EACH_UNSAFE (a, left, actions->data, actions->size) {
-        if (nl_attr_type(a) >= OVS_ACTION_ATTR_TUNNEL_PUSH) {
-            a->nla_type = OVS_OFFLOAD_ACTION_PRIVATE;
-        }
-    }
+    renumber(actions->data, actions->size);
 }
 
 static bool
@@ -372,6 +388,18 @@ complete_checksum(struct dp_packet *p, const struct flow *flow)
     }
     sum = csum(dp_packet_l4(p), dp_packet_l4_size(p)); /* With the field. */
     *field = sum ? sum : htons(0xffff);
+}
+
+void
+model_complete_checksum(void *frame, size_t len)
+{
+    struct dp_packet *p = packet_create(frame, len, 1);
+    struct flow flow;
+
+    extract(p, &flow);
+    complete_checksum(p, &flow);
+    memcpy(frame, dp_packet_data(p), len);
+    dp_packet_delete(p);
 }
 
 /* Running. */

@@ -83,12 +83,12 @@ GROUPS = [
     ]),
     Group('Invariant 2, all or nothing per packet', [
         Fault('a tag is pushed before the output is asked', 'bpf/actions.h',
-              '    miss = choose_port(p, act, 0, action);\n'
+              '    miss = choose_port(p, act, 0, 0, action);\n'
               '    if (miss != XF_PARSED)\n        return miss;\n'
               '    miss = check_checksum(p, act, 0, &partial);',
               '    if (act->n_push && bpf_xdp_adjust_head(ctx, -4))\n'
               '        return XF_MISS_HEADROOM;\n'
-              '    miss = choose_port(p, act, 0, action);\n'
+              '    miss = choose_port(p, act, 0, 0, action);\n'
               '    if (miss != XF_PARSED)\n        return miss;\n'
               '    if (act->n_push && bpf_xdp_adjust_head(ctx, 4))\n'
               '        return XF_MISS_INTERNAL;\n'
@@ -231,8 +231,8 @@ GROUPS = [
               '    asm volatile("" : "+r"(partial));\n', '    partial = 0;\n'
               '    asm volatile("" : "+r"(partial));\n', SYSTEM, 'traffic'),
         Fault('a sum of zero is not sent as all ones', 'bpf/checksum.h',
-              '        result = 0xffff;\n    data += field',
-              '        result = 0;\n    data += field',
+              '        result = 0xffff;\n    end = ',
+              '        result = 0;\n    end = ',
               BPF, 'Checksum.UdpSumOfZeroIsAllOnes'),
         Fault('on the way to AF_XDP nothing is completed',
               'bpf/xdp_offload.bpf.c', '        complete_if_partial(ctx, p);\n',
@@ -589,7 +589,8 @@ GROUPS = [
         Fault('a device that is back is no output', 'flowxlate/engine/offload.cc',
               '        state.exists = ports_.restore_output(port);\n', '', SYSTEM, 'identity-short-absence'),
         Fault('a port\'s flows outlive it', 'flowxlate/engine/offload.cc',
-              'flows_->park_all_of(', 'flows_->park_entering(', SYSTEM, 'port-slot-reuse'),
+              '        flows_->park_all_of(p->slot,', '        flows_->park_entering(p->slot,',
+              SYSTEM, 'port-slot-reuse'),
         Fault('a port that is moved to another bridge is refused for ever',
               'ovs-plugin/netdev-offload-plugin-system.c', '', '',
               SYSTEM, 'kernel-move-port',
@@ -697,8 +698,9 @@ GROUPS = [
               'IN_KEY(ct_mark), kIp}', 'IN_KEY(ct_mark), kIpv4}',
               FLOWS, 'RealFlows.*'),
         Fault('the match of a tunnel is passed over', 'flowxlate/translate/match.cc',
-              'if (type == OVS_KEY_ATTR_TUNNEL && key.empty()) {',
-              'if (type == OVS_KEY_ATTR_TUNNEL) {', FLOWS, 'RealFlows.*'),
+              'return key.empty() || all_zero(mask) ? Reject{}',
+              'return key.empty() || !all_zero(mask) ? Reject{}', FLOWS,
+              'RealFlows.*'),
         Fault('a packet is put into a tunnel by passing over it',
               'flowxlate/translate/actions.cc',
               'return unsupported("ovs_private");', 'return {};',

@@ -9,6 +9,7 @@
 #include <array>
 #include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <random>
 #include <set>
 
@@ -211,6 +212,19 @@ void check_steps(const Actions &a) {
     }
 }
 
+// "tnl_push 58 ip 14 udp 34 csum sum 1234": what the program has to know
+// beside the bytes, which are checked where they are not as in the list.
+std::string describe_tunnel(const xf_tunnel &t) {
+    char text[96];
+    std::snprintf(text, sizeof text, "tnl_push %u ip%s %u udp %u%s sum %04x",
+                  t.len, t.is_ipv6 ? "v6" : "", t.l3_off, t.l4_off,
+                  t.has_checksum ? " csum" : "", ntohs(t.sum));
+    const Bytes unused = bytes_of(t.header).subspan(t.len);
+    EXPECT_TRUE(std::ranges::all_of(
+        unused, [](std::byte b) { return b == std::byte{0}; }));
+    return text;
+}
+
 std::string describe(const Match &match, const Actions &a) {
     const uint32_t n_first = a.rewrite.n_ct_first;
     check_steps(a);
@@ -236,6 +250,10 @@ std::string describe(const Match &match, const Actions &a) {
     }
     if (a.verdict != XF_OUTPUT && a.verdict != XF_GROUP) {
         EXPECT_TRUE(a.out_ports.empty());
+        EXPECT_EQ(a.tunnel.len, 0u);
+    }
+    if (a.tunnel.len) {
+        s += describe_tunnel(a.tunnel) + ", ";
     }
     switch (a.verdict) {
         case XF_DROP:
@@ -253,6 +271,8 @@ std::string describe(const Match &match, const Actions &a) {
         case XF_RECIRC:
         case XF_HASH_RECIRC:
             return s + "recirc " + std::to_string(a.recirc_id);
+        case XF_POP:
+            return s + "tnl_pop " + std::to_string(index(a.pop));
         default:
             return s + "verdict?";
     }
@@ -270,6 +290,7 @@ std::string describe(Bytes list, const Match &match) {
     a.out_ports = {OdpPort{77}, OdpPort{78}};
     a.recirc_id = 77;
     std::memset(&a.rewrite, 0xee, sizeof a.rewrite);
+    std::memset(&a.tunnel, 0xee, sizeof a.tunnel);
     if (auto r = decode(list, match, &a)) {
         const bool invalid = std::string_view(r.group) == "malformed";
         EXPECT_EQ(r.error, invalid ? EINVAL : EOPNOTSUPP) << r.name();
@@ -564,7 +585,6 @@ TEST(DecodeActions, RefusesAllOthersByName) {
         {OVS_ACTION_ATTR_PUSH_NSH, "action/push_nsh"},
         {OVS_ACTION_ATTR_POP_NSH, "action/pop_nsh"},
         {OVS_ACTION_ATTR_METER, "action/meter"},
-        {OVS_ACTION_ATTR_CLONE, "action/clone"},
         {OVS_ACTION_ATTR_CHECK_PKT_LEN, "action/check_pkt_len"},
         {OVS_ACTION_ATTR_ADD_MPLS, "action/add_mpls"},
         {OVS_ACTION_ATTR_DEC_TTL, "action/dec_ttl"},
@@ -579,7 +599,8 @@ TEST(DecodeActions, RefusesAllOthersByName) {
         OVS_ACTION_ATTR_PUSH_VLAN, OVS_ACTION_ATTR_POP_VLAN,
         OVS_ACTION_ATTR_RECIRC,    OVS_ACTION_ATTR_HASH,
         OVS_ACTION_ATTR_TRUNC,     OVS_ACTION_ATTR_SET_MASKED,
-        OVS_ACTION_ATTR_CT,        OVS_ACTION_ATTR_CT_CLEAR};
+        OVS_ACTION_ATTR_CT,        OVS_ACTION_ATTR_CT_CLEAR,
+        OVS_ACTION_ATTR_CLONE};
     EXPECT_EQ(names.size() - 1 + supported.size(), action_support().size());
     for (size_t type = 0; type < action_support().size(); type++) {
         const ActionSupport &a = action_support()[type];
@@ -589,7 +610,8 @@ TEST(DecodeActions, RefusesAllOthersByName) {
         }
     }
     for (uint16_t type = 0; type <= kMaxAttrType; type++) {
-        if (supported.contains(type)) {
+        if (supported.contains(type) || type == OVS_OFFLOAD_ACTION_TUNNEL_PUSH
+            || type == OVS_OFFLOAD_ACTION_TUNNEL_POP) {
             continue;
         }
         const auto it = names.find(type);
@@ -600,6 +622,185 @@ TEST(DecodeActions, RefusesAllOthersByName) {
                       expected)
                 << "type " << type;
         }
+    }
+}
+
+// Tunnels
+// -------
+
+constexpr char kOuterMacs[] = "0200000000020200000000010800";
+constexpr char kOuterMacs6[] = "02000000000202000000000186dd";
+constexpr char kOuterIpv4[] = "450000000000400040110000c0a80001c0a80002";
+constexpr char kOuterIpv6[] =
+    "6000000000001140fd000000000000000000000000000001"
+    "fd000000000000000000000000000002";
+constexpr char kGeneve[] = "000017c10000ffff0000655800000500";
+constexpr char kVxlan[] = "000012b5000000000800000000000500";
+
+// The payload of a tunnel_push of type 'type'.
+std::string push_of(const std::string &header, uint32_t type,
+                    uint32_t len = 0) {
+    const ovs_offload_tunnel_push push{
+        9, 1, len ? len : static_cast<uint32_t>(header.size() / 2), type};
+    return to_hex(bytes_of(push)) + header;
+}
+
+List &tunnel_push(List &list, const std::string &header,
+                  uint32_t type = OVS_OFFLOAD_TUNNEL_GENEVE) {
+    return list.other(OVS_OFFLOAD_ACTION_TUNNEL_PUSH, push_of(header, type));
+}
+
+TEST(DecodeActions, TunnelPush) {
+    const std::string geneve = std::string(kOuterMacs) + kOuterIpv4 + kGeneve;
+    const std::string option = geneve + "0102800100030002";
+    const std::string vxlan6 = std::string(kOuterMacs6) + kOuterIpv6 + kVxlan;
+    auto pushed = [](const std::string &header,
+                     uint32_t type = OVS_OFFLOAD_TUNNEL_GENEVE) {
+        List list;
+        return tunnel_push(list, header, type);
+    };
+    auto in_clone = [&](const std::string &header) {
+        return List().other(OVS_ACTION_ATTR_CLONE,
+                            to_hex(pushed(header).output(2).bytes()));
+    };
+    const char *kBoth = "tnl_push 50 ip 14 udp 34 csum sum 8165, output 2";
+    auto with = [&](size_t at, const char *bytes) {
+        std::string s = geneve;
+        return s.replace(2 * at, std::strlen(bytes), bytes);
+    };
+    const Row rows[] = {
+        {"Geneve", pushed(geneve).output(2), kBoth, kBoth, kBoth},
+        {"in a clone that is the last action", in_clone(geneve), kBoth, kBoth,
+         kBoth},
+    };
+    check(rows);
+    const struct {
+        const char *what;
+        List list;
+        const char *expected;
+    } more[] = {
+        {"an option", pushed(option).output(2),
+         "tnl_push 58 ip 14 udp 34 csum sum 8165, output 2"},
+        {"VXLAN over IPv6", pushed(vxlan6, OVS_OFFLOAD_TUNNEL_VXLAN).output(2),
+         "tnl_push 70 ipv6 14 udp 54 sum fa15, output 2"},
+        {"two ports", pushed(geneve).output(2).output(3),
+         "tnl_push 50 ip 14 udp 34 csum sum 8165, output 2 3"},
+        {"a tag of the underlay", pushed(geneve).push(0x8100, 7).output(2),
+         "tnl_push 54 ip 18 udp 38 csum sum 8165, output 2"},
+        {"two tags", pushed(geneve).push(0x8100, 7).push(0x8100, 8).output(2),
+         "action/third_vlan"},
+        {"a tag in it and one around",
+         [&] {
+             List list;
+             list.push(0x8100, 5);
+             return tunnel_push(list, geneve).push(0x8100, 7).output(2);
+         }(),
+         "push 8100 0005, tnl_push 54 ip 18 udp 38 csum sum 8165, output 2"},
+        {"to nowhere", pushed(geneve), "drop"},
+        {"cut before",
+         [&] {
+             List list;
+             list.trunc(100);
+             return tunnel_push(list, geneve).output(2);
+         }(),
+         "action/trunc"},
+        {"set after", pushed(geneve).set(kEth, kMacs).output(2),
+         "action/after_tnl_push"},
+        {"recirculated after", pushed(geneve).recirc(5),
+         "action/after_tnl_push"},
+        {"twice",
+         [&] {
+             List list = pushed(geneve);
+             return tunnel_push(list, geneve).output(2);
+         }(),
+         "action/after_tnl_push"},
+        {"after an output",
+         [&] {
+             List list;
+             list.output(1);
+             return tunnel_push(list, geneve).output(2);
+         }(),
+         "action/after_output"},
+        {"a clone that is not the last", in_clone(geneve).output(3),
+         "action/clone"},
+        {"a clone in a clone",
+         List().other(OVS_ACTION_ATTR_CLONE, to_hex(in_clone(geneve).bytes())),
+         "action/clone"},
+        {"no header", pushed(""), "malformed/tnl_push"},
+        {"less than its length",
+         List().other(OVS_OFFLOAD_ACTION_TUNNEL_PUSH,
+                      push_of(geneve, OVS_OFFLOAD_TUNNEL_GENEVE, 51)),
+         "malformed/tnl_push"},
+        {"less than a tunnel's header",
+         pushed(geneve.substr(0, geneve.size() - 2)), "malformed/tnl_push"},
+        {"GRE by its type", pushed(geneve, 3), "action/tnl_push_type"},
+        {"GRE by its protocol", pushed(with(23, "2f")),
+         "action/tnl_push_type"},
+        {"ARP", pushed(with(12, "0806")), "malformed/tnl_push"},
+        {"options of IPv4", pushed(with(14, "46")), "malformed/tnl_push"},
+        {"a length of IPv4", pushed(with(16, "0001")), "malformed/tnl_push"},
+        {"a length of UDP", pushed(with(38, "0001")), "malformed/tnl_push"},
+        {"128 bytes", pushed(geneve + std::string(2 * 78, '1')).output(2),
+         "tnl_push 128 ip 14 udp 34 csum sum 8165, output 2"},
+        {"129 bytes", pushed(geneve + std::string(2 * 79, '1')),
+         "action/tnl_push_length"},
+        {"128 bytes and a tag",
+         pushed(geneve + std::string(2 * 78, '1')).push(0x8100, 7),
+         "action/tnl_push_length"},
+    };
+    for (const auto &row : more) {
+        EXPECT_EQ(describe(row.list.bytes(), 0u), row.expected) << row.what;
+    }
+}
+
+TEST(DecodeActions, TunnelPushBytes) {
+    List list;
+    tunnel_push(list, std::string(kOuterMacs) + kOuterIpv4 + kGeneve)
+        .push(0x8100, 7)
+        .output(2);
+    Match match;
+    Actions a;
+    ASSERT_FALSE(decode(list.bytes(), match, &a));
+    EXPECT_EQ(to_hex(bytes_of(a.tunnel.header).first(a.tunnel.len)),
+              std::string("020000000002020000000001" "81000007" "0800")
+                  + kOuterIpv4 + "000017c10000" "0000" "0000655800000500");
+}
+
+TEST(DecodeActions, TunnelPop) {
+    const List pop = List().other(OVS_OFFLOAD_ACTION_TUNNEL_POP, "07000000");
+    Match ip;
+    ip.cls = XF_CLASS_IPV4;
+    Match tagged = ip, again = ip, arp = ip;
+    tagged.n_tags = 1;
+    again.recirc_id = 5;
+    arp.cls = XF_CLASS_ARP;
+    auto then = [&](List list) {
+        list.append(pop.bytes());
+        return list;
+    };
+    const struct {
+        const char *what;
+        List list;
+        const Match &match;
+        const char *expected;
+    } rows[] = {
+        {"alone", pop, ip, "tnl_pop 7"},
+        {"tagged", pop, tagged, "action/tnl_pop"},
+        {"without its tag", then(List().pop()), tagged, "pop, tnl_pop 7"},
+        {"recirculated", pop, again, "action/tnl_pop"},
+        {"of ARP", pop, arp, "action/tnl_pop"},
+        {"set before", then(List().set(kEth, kMacs)), ip, "action/tnl_pop"},
+        {"tracked before", then(List().ct(Ct(7))), ip, "action/tnl_pop"},
+        {"pushed before", then(List().push(0x8100, 5)), ip, "action/tnl_pop"},
+        {"output before", then(List().output(2)), ip, "action/after_output"},
+        {"twice", then(pop), ip, "action/after_output"},
+        {"output after", List(pop).output(2), ip, "action/after_output"},
+        {"no port", List().other(OVS_OFFLOAD_ACTION_TUNNEL_POP, "07"), ip,
+         "malformed/tnl_pop"},
+    };
+    for (const auto &row : rows) {
+        EXPECT_EQ(describe(row.list.bytes(), row.match), row.expected)
+            << row.what;
     }
 }
 

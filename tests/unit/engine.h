@@ -23,6 +23,9 @@ public:
     bool takes_groups = true;  // Or set_group() fails.
 
     xf_port &port(PortSlot slot) override { return ports_[index(slot)]; }
+    xf_tunnel &tunnel(TunnelSlot slot) override {
+        return tunnels_[index(slot)];
+    }
     Failure set_tx_port(PortSlot, Ifindex) override {
         return has_devices ? Failure{} : Failure{ENODEV, "no device"};
     }
@@ -33,6 +36,7 @@ public:
 
 private:
     std::array<xf_port, XF_MAX_PORTS> ports_{};
+    std::vector<xf_tunnel> tunnels_{XF_MAX_TUNNELS};
 };
 
 inline DeviceState device_that_transmits() {
@@ -73,6 +77,18 @@ public:
         p->ifindex = ifindex;
         EXPECT_FALSE(ports.new_slot(&p->slot));
         (void)ports.apply(*p, device_that_transmits(), false, {});
+        ports.add(std::move(port), {});
+        return p;
+    }
+
+    Port *add_tunnel(Ifindex number) {
+        auto port = std::make_unique<Port>();
+        Port *p = port.get();
+        p->name = "tunnel" + std::to_string(-index(number));
+        p->ifindex = number;
+        p->tunnel = XF_TUNNEL_GENEVE;
+        p->device.exists = true;
+        EXPECT_FALSE(ports.new_slot(&p->slot));
         ports.add(std::move(port), {});
         return p;
     }

@@ -123,8 +123,9 @@ TEST(FlowTable, InsertFindRemove) {
 // Which words of a key are hashed and compared: those that all masks have, and
 // those of the segments that the mask has a bit in.
 TEST(FlowTable, Segments) {
-    const uint32_t segments[XF_KEY_WORDS] = {0, 0, 0, 0, 0, 0, 1, 1,
-                                             1, 2, 2, 2, 2, 4, 8, 8};
+    const uint32_t segments[XF_KEY_WORDS] = {0,  0,  0,  0,  0,  0, 1, 1,
+                                             1,  2,  2,  2,  2,  4, 8, 8,
+                                             16, 16, 16, 16, 16, 16};
     for (uint32_t word = 0; word < XF_KEY_WORDS; word++) {
         for (const uint64_t bit : {1ULL, 1ULL << 63}) {
             Tables t;
@@ -146,7 +147,7 @@ TEST(FlowTable, Segments) {
 
 // Each word of the key that the mask has decides, with each set of segments.
 TEST(FlowTable, EveryBitOfTheKeyIsCompared) {
-    for (uint32_t segments = 0; segments < 16; segments++) {
+    for (uint32_t segments = 0; segments < 32; segments++) {
         Tables t({.buckets = 1, .flows = 4, .recircs = 1 << 16});
         xf_key key{}, mask{};
         auto counts = [&](uint32_t i) {

@@ -48,11 +48,15 @@ struct Member {
 #define MEMBER(NAME) \
     { #NAME, offsetof(xf_key, NAME), sizeof(xf_key::NAME) }
 constexpr Member kCommonMembers[] = {
-    MEMBER(eth_type), MEMBER(vlan_tci), MEMBER(vlan2_tci), MEMBER(tpids),
-    MEMBER(nw_frag),  MEMBER(dp_hash),  MEMBER(eth_dst),   MEMBER(tcp_flags),
-    MEMBER(eth_src),  MEMBER(nw_proto), MEMBER(nw_tos),    MEMBER(nw_ttl),
-    MEMBER(tp_src),   MEMBER(tp_dst),   MEMBER(ct_state),  MEMBER(ct_zone),
-    MEMBER(ct_mark),  MEMBER(ct_label),
+    MEMBER(eth_type),     MEMBER(vlan_tci),     MEMBER(vlan2_tci),
+    MEMBER(tpids),        MEMBER(nw_frag),      MEMBER(dp_hash),
+    MEMBER(eth_dst),      MEMBER(tcp_flags),    MEMBER(eth_src),
+    MEMBER(nw_proto),     MEMBER(nw_tos),       MEMBER(nw_ttl),
+    MEMBER(tp_src),       MEMBER(tp_dst),       MEMBER(ct_state),
+    MEMBER(ct_zone),      MEMBER(ct_mark),      MEMBER(ct_label),
+    MEMBER(tun_ipv6_src), MEMBER(tun_ipv6_dst), MEMBER(tun_id),
+    MEMBER(tun_tos),      MEMBER(tun_ttl),      MEMBER(tun_flags),
+    MEMBER(tun_family),   MEMBER(tun_option),
 };
 constexpr Member kArpMembers[] = {MEMBER(ipv4_src), MEMBER(ipv4_dst),
                                   MEMBER(arp_sha), MEMBER(arp_tha)};
@@ -987,7 +991,7 @@ TEST(DecodeMatch, Refused) {
          on_port1("894f").match(OVS_KEY_ATTR_NSH,
                                 "0c00010000000000/0c000100ff000000"),
          "match/nsh"},
-        {"tunnel",
+        {"a tunnel of no end point",
          l2().match(kTunnel,
                     "0c00000000000000000000ff/"
                     "0c000000ffffffffffffffff"),
@@ -1008,6 +1012,176 @@ TEST(DecodeMatch, Refused) {
         {"IPv6 extension headers",
          ipv6().match(OVS_KEY_ATTR_IPV6_EXTHDRS, "0000/ffff"),
          "match/unknown_attribute"},
+    };
+    check(rows);
+}
+
+// The attributes of a tunnel, key and mask side by side.
+class Tunnel {
+public:
+    Tunnel &both(uint16_t type, std::string_view key, std::string_view mask) {
+        key_.put_hex(type, key);
+        mask_.put_hex(type, mask);
+        return *this;
+    }
+    Tunnel &key_only(uint16_t type, std::string_view key = "") {
+        key_.put_hex(type, key);
+        return *this;
+    }
+    Tunnel &mask_only(uint16_t type, std::string_view mask = "") {
+        mask_.put_hex(type, mask);
+        return *this;
+    }
+    Tunnel &id() {
+        return both(OVS_TUNNEL_KEY_ATTR_ID, "0000000000012345",
+                    "ffffffffffffffff");
+    }
+    Tunnel &ipv4() {
+        return both(OVS_TUNNEL_KEY_ATTR_IPV4_SRC, "c0a80002", "ffffffff")
+            .both(OVS_TUNNEL_KEY_ATTR_IPV4_DST, "c0a80001", "ffffffff");
+    }
+    Tunnel &option(std::string_view key, std::string_view mask) {
+        return both(OVS_TUNNEL_KEY_ATTR_GENEVE_OPTS, key, mask);
+    }
+    Flow of(Flow flow) const {
+        return flow.match(kTunnel,
+                          to_hex(key_.bytes()) + "/" + to_hex(mask_.bytes()));
+    }
+
+private:
+    AttrList key_, mask_;
+};
+
+#define TUN4                                             \
+    L2 " tun_ipv6_src=c0a80002c0a800010000000000000000/" \
+       "ffffffffffffffff0000000000000000"
+#define TUN4_REST " tun_id=00012345/ffffffff"
+#define NO_OPTION " tun_option=0000000000000000/ffffffffffffffff"
+
+// Of packets that came out of a tunnel.
+TEST(DecodeMatch, Tunnel) {
+    constexpr auto kCsum = OVS_TUNNEL_KEY_ATTR_CSUM;
+    constexpr auto kOam = OVS_TUNNEL_KEY_ATTR_OAM;
+    constexpr auto kDf = OVS_TUNNEL_KEY_ATTR_DONT_FRAGMENT;
+    constexpr auto kIpv6Dst = OVS_TUNNEL_KEY_ATTR_IPV6_DST;
+    const std::string v6 = "fd000000000000000000000000000001";
+    const std::string ones(32, 'f'), zeros(32, '0');
+    const Row rows[] = {
+        {"identifier and addresses", Tunnel().id().ipv4().of(l2()),
+         TUN4 TUN4_REST " tun_family=04/ff" NO_OPTION},
+        {"an option in part",
+         Tunnel()
+             .id()
+             .ipv4()
+             .option("0102800100030002", "ffffff1f7fffffff")
+             .of(l2()),
+         TUN4 TUN4_REST
+         " tun_family=04/ff tun_option=0102800100030002/ffffffff7fffffff"},
+        {"an option that is not matched but for its length",
+         Tunnel()
+             .id()
+             .ipv4()
+             .key_only(OVS_TUNNEL_KEY_ATTR_GENEVE_OPTS, "0102800100030002")
+             .of(l2()),
+         TUN4 TUN4_REST
+         " tun_family=04/ff tun_option=0000000100000000/000000ff00000000"},
+        {"checksum, not OAM",
+         Tunnel()
+             .id()
+             .ipv4()
+             .both(kCsum, "", "")
+             .mask_only(kOam)
+             .mask_only(kDf)
+             .of(l2()),
+         TUN4 TUN4_REST " tun_flags=01/03 tun_family=04/ff" NO_OPTION},
+        {"TOS and TTL",
+         Tunnel()
+             .id()
+             .ipv4()
+             .both(OVS_TUNNEL_KEY_ATTR_TOS, "04", "ff")
+             .both(OVS_TUNNEL_KEY_ATTR_TTL, "40", "00")
+             .of(l2()),
+         TUN4 TUN4_REST " tun_tos=04/ff tun_family=04/ff" NO_OPTION},
+        {"TOS of zero",
+         Tunnel()
+             .id()
+             .ipv4()
+             .mask_only(OVS_TUNNEL_KEY_ATTR_TOS, "ff")
+             .of(l2()),
+         TUN4 TUN4_REST " tun_tos=00/ff tun_family=04/ff" NO_OPTION},
+        {"the other family is zero",
+         Tunnel().id().ipv4().mask_only(kIpv6Dst, ones).of(l2()),
+         TUN4 TUN4_REST " tun_family=04/ff" NO_OPTION},
+        {"IPv6",
+         Tunnel()
+             .id()
+             .both(kIpv6Dst, v6, ones)
+             .mask_only(OVS_TUNNEL_KEY_ATTR_IPV4_DST, "ffffffff")
+             .of(l2()),
+         L2 " tun_ipv6_dst=" + v6 + "/" + ones
+             + TUN4_REST " tun_family=06/ff" NO_OPTION},
+        {"ports that are not matched",
+         Tunnel()
+             .id()
+             .ipv4()
+             .both(OVS_TUNNEL_KEY_ATTR_TP_SRC, "1234", "0000")
+             .of(l2()),
+         TUN4 TUN4_REST " tun_family=04/ff" NO_OPTION},
+        {"a port",
+         Tunnel()
+             .id()
+             .ipv4()
+             .both(OVS_TUNNEL_KEY_ATTR_TP_SRC, "1234", "0001")
+             .of(l2()),
+         "match/tunnel"},
+        {"an identifier of 64 bits",
+         Tunnel()
+             .ipv4()
+             .both(OVS_TUNNEL_KEY_ATTR_ID, "0000000100012345",
+                   "ffffffffffffffff")
+             .of(l2()),
+         "match/tunnel"},
+        {"don't fragment", Tunnel().id().ipv4().both(kDf, "", "").of(l2()),
+         "match/tun_flags"},
+        {"two options",
+         Tunnel()
+             .id()
+             .ipv4()
+             .option("01028001000300020102800100030002",
+                     "ffffff1fffffffffffffff1fffffffff")
+             .of(l2()),
+         "match/tun_metadata"},
+        {"a longer option",
+         Tunnel()
+             .id()
+             .ipv4()
+             .option("010280020003000200000000", "ffffff1fffffffffffffffff")
+             .of(l2()),
+         "match/tun_metadata"},
+        {"both families",
+         Tunnel().id().ipv4().both(kIpv6Dst, v6, ones).of(l2()),
+         "match/tunnel"},
+        {"VXLAN's group policy",
+         Tunnel()
+             .id()
+             .ipv4()
+             .both(OVS_TUNNEL_KEY_ATTR_VXLAN_OPTS, "0800010005000000",
+                   "08000100ffffffff")
+             .of(l2()),
+         "match/tunnel"},
+        {"twice", Tunnel().id().id().ipv4().of(l2()),
+         "malformed/duplicate_attribute"},
+        {"an address too short",
+         Tunnel().id().ipv4().both(kIpv6Dst, "fd00", "ffffffff").of(l2()),
+         "match/tunnel"},
+        {"recirculated",
+         Tunnel().id().ipv4().of(
+             ipv4("06").match(kRecircId, "05000000/ffffffff")),
+         "ipv4 port=1 recirc=5 eth_type=0800/ffff" UNTAGGED
+         " nw_frag=00/02 nw_proto=06/ff"
+         " tun_ipv6_src=c0a80002c0a800010000000000000000/"
+         "ffffffffffffffff0000000000000000" TUN4_REST
+         " tun_family=04/ff" NO_OPTION},
     };
     check(rows);
 }

@@ -137,7 +137,9 @@ std::string field_table() {
     std::string s =
         "| field | of packets | match | set |\n|---|---|---|---|\n";
     for (const Row &row : rows) {
-        s += "| `" + row.name + "` | " + packets(row.classes, row.has)
+        s += "| `" + row.name + "` | "
+           + (row.name.starts_with("tun_") ? "those out of a tunnel"
+                                           : packets(row.classes, row.has))
            + " | yes | " + yes_or_no(row.settable) + " |\n";
     }
     return s;
@@ -151,12 +153,14 @@ std::string other_attributes() {
         const std::string name = "`" + std::string(rule.name) + "`";
         if (rule.zero_at_ingress) {
             zero.push_back(name);
-        } else if (attr == OVS_KEY_ATTR_TUNNEL || attr == OVS_KEY_ATTR_NSH
+        } else if (attr == OVS_KEY_ATTR_NSH
                    || attr == OVS_KEY_ATTR_ND_EXTENSIONS) {
             refused.push_back(name);
         }
     }
-    return "Zero in packets that no recirculation has brought, so a match on"
+    return "What a packet has come out of, `tunnel`, is matched by its `tun_`"
+           " fields and its flags;\nits UDP ports are not.\n\n"
+           "Zero in packets that no recirculation has brought, so a match on"
            " zero is fulfilled\nthere. Any other is refused, but for the"
            " fields that the table has:\n"
          + join(zero, ",\n") + ".\n\nRefused if any bit is matched:\n"
@@ -174,8 +178,13 @@ std::string action_table() {
     return s
          + "\nAn empty list drops the packet, and so does one that ends "
            "without"
-           " `output` or\n`recirc`. Tunnels and `lb_output`, which OVS keeps"
-           " to itself, are `action/ovs_private`.\n";
+           " `output` or\n`recirc`. Tunnels of the userspace datapath, Geneve "
+           "and"
+           " VXLAN, are executed as well:\n`tnl_pop` as the only action but "
+           "for"
+           " `pop_vlan`, `tnl_push` before `push_vlan` and\n`output`."
+           " `lb_output`, which OVS keeps to itself, is "
+           "`action/ovs_private`.\n";
 }
 
 std::string document() {
