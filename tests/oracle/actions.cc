@@ -204,6 +204,11 @@ public:
         return std::move(list_);
     }
 
+    std::vector<std::string> make_changes() {
+        changes();
+        return std::move(list_);
+    }
+
 private:
     void add(std::string action) {
         if (!action.empty()) {
@@ -333,6 +338,11 @@ private:
 std::vector<std::string> make_actions(const Fields &key, const Fields &mask,
                                       uint32_t *recirc_id, Random &r) {
     return List(key, mask, recirc_id, r).make();
+}
+
+std::vector<std::string> make_changes(const Fields &key, const Fields &mask,
+                                      Random &r) {
+    return List(key, mask, nullptr, r).make_changes();
 }
 
 }  // namespace oracle

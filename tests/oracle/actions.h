@@ -18,6 +18,10 @@ namespace oracle {
 std::vector<std::string> make_actions(const Fields &key, const Fields &mask,
                                       uint32_t *recirc_id, Random &);
 
+// Those of them that change the packet, and nothing else.
+std::vector<std::string> make_changes(const Fields &key, const Fields &mask,
+                                      Random &);
+
 }  // namespace oracle
 
 #endif

@@ -106,6 +106,9 @@ struct model_headers {
 };
 struct model_headers model_find_headers(const void *frame, size_t len);
 
+/* Completes the checksum of a packet, if it is partial. */
+void model_complete_checksum(void *frame, size_t len);
+
 enum model_verdict {
     MODEL_EXECUTED,                  /* Sent as 'outputs' says; none: drop. */
     MODEL_UPCALL,                    /* No flow for the fields 'missed'. */

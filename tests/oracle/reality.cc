@@ -76,6 +76,21 @@ Reject Reality::get_group(const Actions &actions, PortSlot in,
     return {};
 }
 
+Reject Reality::get_tunnel(TunnelHeaders headers, Tunnels::Use *use) {
+    bool is_new;
+    if (headers.tunnel.len) {
+        headers.tunnel.port_min = tunnel_port_min_;
+        headers.tunnel.n_ports = n_tunnel_ports_;
+    }
+    if (auto r = tunnels_.get(headers, use, &is_new)) {
+        return r;
+    }
+    if (is_new) {
+        program_.maps().tunnel(use->slot()) = headers.tunnel;
+    }
+    return {};
+}
+
 // Puts a decoded flow into the tables, as Flows::put() does.
 Reject Reality::place(Match match, const Actions &actions, Placed *placed) {
     const PortSlot in = slot_of(match.in_port);
@@ -85,9 +100,14 @@ Reject Reality::place(Match match, const Actions &actions, Placed *placed) {
     if (auto r = recirc_ids_.get(actions.recirc_id, &placed->next)) {
         return r;
     }
+    if (auto r = get_tunnel({actions.tunnel}, &placed->tunnel)) {
+        return r;
+    }
     uint16_t to = index(placed->next.slot());
     if (actions.verdict == XF_OUTPUT) {
         to = index(slot_of(actions.out_ports[0]));
+    } else if (actions.verdict == XF_POP) {
+        to = index(slot_of(actions.pop));
     } else if (actions.verdict == XF_GROUP) {
         if (auto r = get_group(actions, in, &placed->group)) {
             return r;
@@ -98,9 +118,11 @@ Reject Reality::place(Match match, const Actions &actions, Placed *placed) {
     match.mask.in_port = UINT16_MAX;
     match.key.recirc = index(placed->recirc.slot());
     match.mask.recirc = UINT16_MAX;
-    return program_.table().insert(
-        match.cls, match.key, match.mask,
-        {to_xf_action(actions, to), actions.rewrite}, &placed->slot);
+    xf_rewrite rewrite = actions.rewrite;
+    rewrite.tunnel = index(placed->tunnel.slot());
+    return program_.table().insert(match.cls, match.key, match.mask,
+                                   {to_xf_action(actions, to), rewrite},
+                                   &placed->slot);
 }
 
 Reject Reality::decode_and_place(const model_flow &f, Placed *placed) {
@@ -139,6 +161,7 @@ void Reality::remove_all() {
     table.release(table.take_retired());
     recirc_ids_.release(recirc_ids_.take_retired());
     groups_.release(groups_.take_retired());
+    tunnels_.release(tunnels_.take_retired());
 }
 
 void Reality::install(const FlowSet &set) {
@@ -166,9 +189,9 @@ Reject Reality::add(const model_flow &flow) {
     return rejects_.back();
 }
 
-const Observed &Reality::run(const Frame &frame, Ports up) {
+const Observed &Reality::run(const Frame &frame, Ports up, uint32_t metadata) {
     set_up(up);
-    observed_.run = program_.run(frame);
+    observed_.run = program_.run(frame, 0, metadata);
     for (size_t i = 0; i < placed_.size(); i++) {
         if (placed_[i].slot == FlowSlot::kNone) {
             continue;

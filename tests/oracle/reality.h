@@ -9,6 +9,7 @@
 
 #include "flows.h"
 #include "flowxlate/tables/recirc.h"
+#include "flowxlate/tables/tunnels.h"
 #include "flowxlate/translate/actions.h"
 #include "tests/bpf/program.h"
 
@@ -44,8 +45,16 @@ public:
     // tables.
     std::span<const Reject> rejects() const { return rejects_; }
 
-    // Runs the program once while no port but 'up' can transmit.
-    const Observed &run(const Frame &, Ports up = kAllPorts);
+    // Runs the program once while no port but 'up' can transmit, on a frame
+    // that has so many bytes of metadata.
+    const Observed &run(const Frame &, Ports up = kAllPorts,
+                        uint32_t metadata = 0);
+
+    // UDP source ports of tunnels: 'n' from 'min' on.
+    void set_tunnel_ports(uint16_t min, uint16_t n) {
+        tunnel_port_min_ = min;
+        n_tunnel_ports_ = n;
+    }
 
     flowxlate::test::Program &program() { return program_; }
 
@@ -58,6 +67,7 @@ private:
         FlowSlot slot{};  // kNone: refused.
         flowxlate::RecircIds::Use recirc, next;
         flowxlate::Groups::Use group;
+        flowxlate::Tunnels::Use tunnel;
     };
 
     void remove_all();
@@ -65,6 +75,7 @@ private:
     Reject place(flowxlate::Match, const flowxlate::Actions &, Placed *);
     Reject get_group(const flowxlate::Actions &, flowxlate::PortSlot in,
                      flowxlate::Groups::Use *);
+    Reject get_tunnel(flowxlate::TunnelHeaders, flowxlate::Tunnels::Use *);
     void set_up(Ports);
 
     uint32_t tx_flag_;
@@ -73,6 +84,8 @@ private:
     flowxlate::RecircIds recirc_ids_{1000, "recirc_ids"};
     flowxlate::Groups groups_{XF_MAX_GROUPS - 1, "groups"};
     std::array<flowxlate::Fd, XF_MAX_GROUPS> group_devices_;
+    flowxlate::Tunnels tunnels_{XF_MAX_TUNNELS - 1, "tunnels"};
+    uint16_t tunnel_port_min_ = 0, n_tunnel_ports_ = 0;
     std::vector<Placed> placed_;
     std::vector<FlowStats> totals_;
     uint64_t misses_ = 0, tx_port_misses_ = 0;
