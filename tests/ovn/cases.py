@@ -563,6 +563,7 @@ class Case:
     min_share: int
     hosts: int = 2
     kept: bool = False          # Its flows are to survive ovs-vswitchd.
+    two_chassis: bool = False   # With Geneve between.
 
 
 CASES = {
@@ -587,4 +588,8 @@ CASES = {
     'localnet-vlan': Case(localnet_vlan, 99),
     'killed-controller': Case(killed_controller, 99),
     'killed-stateful': Case(killed_stateful, 0, kept=True),
+    'geneve': Case(switch, 99, two_chassis=True),
+    'geneve-router': Case(router, 99, two_chassis=True),
+    'geneve-acl': Case(related_acl, 99, two_chassis=True),
+    'geneve-lb': Case(lb_switch, 99, hosts=3, two_chassis=True),
 }

@@ -19,6 +19,7 @@ from lab import end_process, run, wait_for
 from suite import tail
 
 CHASSIS = 'chassis-1'
+FAR_CHASSIS = 'chassis-2'
 PATIENCE = 60           # In seconds, as long as a machine may be busy.
 
 
@@ -29,8 +30,10 @@ def works(predicate):
 
 
 class Ovn:
-    def __init__(self, lab, ovn_dir):
-        self.lab, self.dir = lab, ovn_dir
+    """'address' is the local one of the chassis's tunnels."""
+
+    def __init__(self, lab, ovn_dir, address='127.0.0.1'):
+        self.lab, self.dir, self.address = lab, ovn_dir, address
         self.env = dict(lab.ovs.env, OVN_RUNDIR=lab.tmp, OVN_LOGDIR=lab.tmp,
                         OVN_DBDIR=lab.tmp)
         self.processes = {}
@@ -40,19 +43,23 @@ class Ovn:
             self.start_database(database)
         self.spawn('ovn-northd', '--ovnnb-db=' + self.socket('nb'),
                    '--ovnsb-db=' + self.socket('sb'))
-        ids = {'system-id': CHASSIS, 'ovn-remote': self.socket('sb'),
-               'ovn-encap-type': 'geneve', 'ovn-encap-ip': '127.0.0.1',
+        self.join(CHASSIS, self)
+        # From here on all of them answer, so who does not is named.
+        for what, is_up in self.links().items():
+            wait_for(what, functools.partial(works, is_up), PATIENCE)
+        return self
+
+    def join(self, chassis, central):
+        """Starts a controller for the databases of 'central'."""
+        ids = {'system-id': chassis, 'ovn-remote': central.socket('sb'),
+               'ovn-encap-type': 'geneve', 'ovn-encap-ip': self.address,
                'ovn-bridge': 'br0',
                'ovn-bridge-datapath-type': self.lab.ovs.datapath}
         self.lab.ovs.vsctl('set', 'Open_vSwitch', '.', *(
             'external_ids:%s="%s"' % item for item in ids.items()))
         self.start_controller()
-        wait_for('the chassis', lambda: CHASSIS in self.sb(
-            'list', 'Chassis'), PATIENCE)
-        # From here on all of them answer, so who does not is named.
-        for what, is_up in self.links().items():
-            wait_for(what, functools.partial(works, is_up), PATIENCE)
-        return self
+        wait_for(chassis, lambda: chassis in central.sb('list', 'Chassis'),
+                 PATIENCE)
 
     def __exit__(self, *_):
         for name in list(reversed(self.processes)):
@@ -109,7 +116,7 @@ class Ovn:
                 host.port, addresses)
         if secure:
             self.nb('lsp-set-port-security', host.port, addresses)
-        self.lab.ovs.vsctl('set', 'Interface', host.port,
+        host.lab.ovs.vsctl('set', 'Interface', host.port,
                            'external_ids:iface-id=' + host.port)
 
     def links(self):
@@ -168,3 +175,15 @@ class Ovn:
             text += '%s.log:\n%s' % (name, tail('%s/%s.log' % (
                 self.lab.tmp, name), 8))
         return text
+
+
+class FarChassis(Ovn):
+    """Another chassis of the same OVN, which has only a controller."""
+
+    def __init__(self, lab, central, address):
+        super().__init__(lab, central.dir, address)
+        self.central = central
+
+    def __enter__(self):
+        self.join(FAR_CHASSIS, self.central)
+        return self

@@ -18,9 +18,11 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, '..', 'system'))
 import mounts  # noqa: E402
 from cases import CASES  # noqa: E402
-from lab import run  # noqa: E402
-from ovn import Ovn  # noqa: E402
+from lab import Host, run  # noqa: E402
+from ovn import FarChassis, Ovn  # noqa: E402
 from suite import Context, Failed, expect  # noqa: E402
+from underlay import (  # noqa: E402
+    TUNNEL_MTU, connect, lay_wire, local_address)
 
 
 ATTEMPTS = 5
@@ -31,11 +33,13 @@ ABOUT_ADDRESSES = re.compile(r'\barp\b|icmp_type=13[56]|dl_dst=01:00:00')
 class World:
     """What a case gets: a lab with OVN, and a note of what it has found."""
 
-    def __init__(self, lab, ovn, offload):
+    def __init__(self, lab, ovn, offload, far=None):
         self.lab, self.ovn, self.offload = lab, ovn, offload
+        self.labs = [lab, *([far] if far else [])]      # A chassis each.
         self.found = {}          # Must be the same without and with us.
         self.notes = []          # Figures that may differ.
-        self.measured_packets = collections.Counter()   # XDP, or why not.
+        # By chassis: those in XDP, and why not the others.
+        self.measured_packets = [collections.Counter() for _ in self.labs]
         self.flows = ''
 
     def check(self, what, value):
@@ -47,34 +51,31 @@ class World:
     @contextlib.contextmanager
     def measured(self):
         """The packets that hosts send meanwhile count for XDP's share."""
-        before = self.packets()
+        if not self.offload:
+            yield
+            return
+        before = [packets(lab) for lab in self.labs]
         yield
-        if self.offload:
-            self.measured_packets += self.packets() - before
-            self.flows = listed(reasons(self.lab))
-
-    def packets(self):
-        """How many were executed in XDP, and passed to OVS, by reason."""
-        counts = collections.Counter()
-        if self.offload:
-            for port in self.lab.ovs.offload_show()[1].values():
-                counts += collections.Counter(port['passed'])
-                counts['XDP'] += port['packets']
-        return counts
+        for counts, lab, old in zip(self.measured_packets, self.labs, before):
+            counts.update(packets(lab) - old)
+        self.flows = listed(sum(map(reasons, self.labs), collections.Counter()))
 
     def share(self):
-        """Percent of the measured packets that were executed in XDP."""
-        return 100 * self.measured_packets['XDP'] / max(
-            1, self.measured_packets.total())
+        """Percent of the measured packets that were executed in XDP, on the chassis
+        where they are fewest."""
+        return min(map(share, self.measured_packets))
 
     def figures(self):
         """The share, and the reasons of the rest."""
-        if not self.measured_packets:
+        if not any(self.measured_packets):
             return []
-        rest = self.measured_packets.copy()
+        rest = sum(self.measured_packets, collections.Counter())
         del rest['XDP']
-        return ['%.1f %% of %d packets in XDP' % (
-                    self.share(), self.measured_packets.total()),
+        return ['%s of %s packets in XDP' % (
+                    ' and '.join('%.1f %%' % share(c)
+                                 for c in self.measured_packets),
+                    ' and '.join('%d' % c.total()
+                                 for c in self.measured_packets)),
                 'passed to OVS: %s; flows that are not in XDP: %s' % (
                     listed(rest), self.flows)]
 
@@ -128,6 +129,19 @@ class World:
                 'dpctl/dump-conntrack', '-m').splitlines())
 
 
+def packets(lab):
+    """How many were executed in XDP, and passed to OVS, by reason."""
+    counts = collections.Counter()
+    for port in lab.ovs.offload_show()[1].values():
+        counts += collections.Counter(port['passed'])
+        counts['XDP'] += port['packets']
+    return counts
+
+
+def share(counts):
+    return 100 * counts['XDP'] / max(1, counts.total())
+
+
 def prepared(host, offload):
     if not offload:                 # Else AF_XDP gets half-made checksums.
         host.run('ethtool', '-K', 'eth0', 'tx', 'off')
@@ -148,7 +162,30 @@ def reasons(lab):
     return found
 
 
+def run_on_two(context, ovn_dir, case, offload):
+    """Hosts with odd numbers are at one chassis, those with even ones at the other."""
+    with context.lab(hosts=0, offload=offload) as near, \
+            context.lab(hosts=0, offload=offload) as far, \
+            Ovn(near, ovn_dir, local_address(1)) as ovn, \
+            FarChassis(far, ovn, local_address(2)):
+        lay_wire(near, far)
+        connect(near, 1, 2)
+        connect(far, 2, 1)
+        hosts = []
+        for number in range(1, case.hosts + 1):
+            lab = near if number % 2 else far
+            host = Host(lab, number, mtu=TUNNEL_MTU)
+            lab.hosts.append(host)
+            lab.ovs.add_port(host.port)
+            hosts.append(prepared(host, offload))
+        world = World(near, ovn, offload, far)
+        case.function(world, *hosts)
+        return world
+
+
 def run_case(context, ovn_dir, case, offload):
+    if case.two_chassis:
+        return run_on_two(context, ovn_dir, case, offload)
     # Only with this view does ovs-vswitchd see the BPF file system.
     with context.lab(hosts=case.hosts, offload=offload, acquainted=False,
                      wrapper=mounts.VIEW if case.kept else ()) as lab, \

@@ -371,9 +371,11 @@ class Ovs:
         ports = {}
         port = None
         for line in text.splitlines():
-            m = re.match(r'  (\S+): ifindex', line)
+            m = re.match(r'  (\S+): (ifindex|tunnel)', line)
             if m:
-                port = ports[m[1]] = {}
+                port = {}
+                if m[2] == 'ifindex':   # A tunnel's packets come through others.
+                    ports[m[1]] = port
             m = re.search(r'entered: packets:(\d+), bytes:(\d+)', line)
             if m:
                 port['packets'], port['bytes'] = int(m[1]), int(m[2])

@@ -34,6 +34,7 @@ import test_tap
 import test_top
 import test_traffic
 import test_trouble
+import test_tunnels
 import test_widened
 from lab import run, wait_for
 from suite import Context, Failed, Skipped
@@ -47,7 +48,8 @@ TESTS = (test_traffic.TESTS + test_counters.TESTS + test_ports.TESTS
          + test_differential.TESTS
          + test_kernel_datapath.TESTS + test_kernel_entrance.TESTS
          + test_explosion.TESTS + test_top.TESTS + test_coexistence.TESTS
-         + test_tap.TESTS + test_slow_path.TESTS + test_connections.TESTS)
+         + test_tap.TESTS + test_slow_path.TESTS + test_connections.TESTS
+         + test_tunnels.TESTS)
 
 # Half a minute and more each, and others look at the same in less: for
 # "tests/run nightly", and for who names them.

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tunnels between two switches: Geneve and VXLAN, over IPv4 and IPv6.
+
+  host a - br0 - tunnel - br-phys - wire = wire - br-phys - tunnel - br0 - host b
+           the switch with the offload              the other one, without and with
+
+The other switch is a stock one first: whatever leaves XDP is what Open vSwitch takes
+out of the tunnel, and the other way round.
+"""
+import contextlib
+
+from lab import (Host, ping, settled_counters, tcp_transfer, udp_echo,
+                 wait_for)
+from suite import expect, xdp_packets
+from underlay import TUNNEL_MTU, connect, lay_wire, local_address
+
+PACKETS = 200
+
+
+class Site:
+    """One of the two switches, with its host."""
+
+    def __init__(self, lab, number, offload):
+        self.lab, self.number, self.offload = lab, number, offload
+        self.host = Host(lab, number, mtu=TUNNEL_MTU)
+        lab.hosts.append(self.host)
+        lab.ovs.add_port(self.host.port)
+        if not offload:             # As Context.lab() does.
+            self.host.run('ethtool', '-K', 'eth0', 'tx', 'off')
+
+    def tunnel(self, kind, version, other, **options):
+        vsctl = self.lab.ovs.vsctl
+        vsctl('--if-exists', 'del-port', 'br0', 'tunnel')
+        vsctl('add-port', 'br0', 'tunnel', '--', 'set', 'interface', 'tunnel',
+              'type=' + kind, 'options:key=77',
+              'options:remote_ip=' + local_address(other.number, version),
+              'options:local_ip=' + local_address(self.number, version),
+              *('options:%s=%s' % o for o in options.items()))
+
+
+@contextlib.contextmanager
+def two_sites(context, other_offload):
+    with context.lab(hosts=0) as near, \
+            context.lab(hosts=0, offload=other_offload) as far:
+        sites = Site(near, 1, True), Site(far, 2, other_offload)
+        lay_wire(near, far)
+        for site, other in (sites, reversed(sites)):
+            connect(site.lab, site.number, other.number)
+            site.host.know(other.host)
+        yield sites
+
+
+def in_xdp(site):
+    """Packets that XDP has put into tunnels, and taken out of them."""
+    return (xdp_packets(site.lab, site.host.port),
+            xdp_packets(site.lab, 'wire'))
+
+
+def counters_of(site):
+    return settled_counters(site.lab, [site.host])[site.host.port]
+
+
+def use(context, name, a, b, sites):
+    """All kinds of traffic, most of which must be executed in XDP both ways."""
+    expect(ping(a, b, 5) == 5, '%s: no answers to ping', name)
+    expect(ping(a, b, 5, version=6) == 5, '%s: no answers over IPv6', name)
+    wait_for(name + ' in XDP', lambda: in_xdp(sites[0])[0] and in_xdp(
+        sites[0])[1])
+    before = {site: (in_xdp(site), counters_of(site))
+              for site in sites if site.offload}
+    for version in (4, 6):
+        back = udp_echo(a, b, PACKETS, version=version)
+        expect(back >= PACKETS - 2, '%s: %d of %d datagrams came back over IPv%d',
+               name, back, PACKETS, version)
+        expect(tcp_transfer(a, b, 1 << 19, version=version),
+               '%s: TCP over IPv%d does not arrive', name, version)
+        expect(tcp_transfer(b, a, 1 << 19, version=version),
+               '%s: TCP back over IPv%d does not arrive', name, version)
+    for site, counted in before.items():
+        check_share(context, name, site, *counted)
+    for host in (a, b):
+        expect(not host.checksum_errors(), '%s: wrong checksums at %s', name,
+               host.ip4)
+
+
+def check_share(context, name, site, before, counted):
+    after = counters_of(site)
+    sent = after['sent'][0] - counted['sent'][0]
+    put, taken = (n - m for n, m in zip(in_xdp(site), before))
+    expect(put >= 0.95 * sent, '%s: XDP put %d of %d packets into the tunnel',
+           name, put, sent)
+    expect(taken >= 0.9 * PACKETS * 2, '%s: XDP took only %d packets out of the '
+           'tunnel', name, taken)
+    context.note('%s: %d of %d in, %d out', name, put, sent, taken)
+
+
+KINDS = (('geneve', 4, {'csum': 'true'}), ('geneve', 6, {}),
+         ('vxlan', 4, {}), ('vxlan', 6, {}), ('vxlan', 4, {'csum': 'true'}))
+
+
+def run_kinds(context, other_offload):
+    with two_sites(context, other_offload) as sites:
+        a, b = (site.host for site in sites)
+        for kind, version, options in KINDS:
+            for site, other in (sites, reversed(sites)):
+                site.tunnel(kind, version, other, **options)
+            name = '%s%s over IPv%d' % (
+                kind, ' with checksum' if options else '', version)
+            use(context, name, a, b, sites)
+
+
+def test_stock(context):
+    """Geneve and VXLAN with a stock Open vSwitch on the other side."""
+    run_kinds(context, False)
+
+
+def test_both(context):
+    """The same with the offload on both sides."""
+    run_kinds(context, True)
+
+
+TESTS = [
+    ('tunnels', test_stock),
+    ('tunnels-both', test_both),
+]
