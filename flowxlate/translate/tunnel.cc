@@ -12,7 +12,7 @@
 namespace flowxlate {
 namespace {
 
-constexpr size_t kMacs = 2 * ETH_ALEN;
+constexpr size_t kMacs = size_t{2} * ETH_ALEN;
 
 Reject malformed() { return {"malformed", "tnl_push", EINVAL}; }
 Reject of_other_type() { return {"action", "tnl_push_type", EOPNOTSUPP}; }
