@@ -38,6 +38,17 @@ uint32_t tunnel_kind(const ovs_offload_port &p) {
                             : XF_TUNNEL_NONE;
 }
 
+// A host without these members has no flow that pushes headers.
+void set_source_ports(const ovs_offload_flow &flow, xf_tunnel *t) {
+    if (flow.size < sizeof flow) {
+        return;
+    }
+    t->port_min = flow.tunnel_port_min;
+    t->n_ports = flow.tunnel_port_max > t->port_min
+                   ? flow.tunnel_port_max - t->port_min
+                   : 1;
+}
+
 }  // namespace
 
 // -- Setting up -------------------------------------------------------------
@@ -169,6 +180,10 @@ int Offload::add_tunnel(const ovs_offload_port &p, uint32_t kind, Port **out) {
 }
 
 void Offload::remove_tunnel(Port *p) {
+    {
+        MutexLock attaching(attach_mutex_);
+        hurry_handover();  // An old flow may take packets out of it.
+    }
     StateLock lock(this);
     flows_->park_all_of(p->slot, {"parked", "port_removed", ENODEV});
     flows_->forget_port(p->slot);
@@ -359,11 +374,8 @@ Reject Offload::translate(const ovs_offload_flow &flow, Rule *w) {
     if (w->actions.verdict == XF_POP) {
         w->out.push_back(device_of(w->actions.pop));
     }
-    if (xf_tunnel &t = w->actions.tunnel; t.len) {
-        t.port_min = flow.tunnel_port_min;
-        t.n_ports = flow.tunnel_port_max > t.port_min
-                      ? flow.tunnel_port_max - t.port_min
-                      : 1;
+    if (w->actions.tunnel.len) {
+        set_source_ports(flow, &w->actions.tunnel);
     }
     return {};
 }

@@ -14,6 +14,7 @@
 //   flows    of one mask, every packet another flow's.  The program that
 //            chooses the flow is part of the figure; bare_flows has it too.
 //   ct()     see conntrack_cost.h
+//   tunnels  see tunnel_cost.h
 //
 // memory_ns is what reading one cache line after the other costs, in random
 // order, in as much memory: what the many flows' tables cannot go below.
@@ -28,6 +29,7 @@
 #include "program_cases.h"
 #include "rivals.h"
 #include "stages.h"
+#include "tunnel_cost.h"
 
 namespace flowxlate::bench {
 namespace {
@@ -165,6 +167,8 @@ void ProgramCost::run(Results *results) {
     }
     ConntrackCost conntrack(bare_.fd(), devmap(), &cases_);
     conntrack.add();
+    TunnelCost tunnels;
+    tunnels.add(&cases_);
     add_memory();
     interleave(cases_.all(), options_.rounds, results);
     conntrack.report_missing(results);
