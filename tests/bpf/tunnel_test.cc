@@ -328,6 +328,28 @@ TEST(Tunnel, SourcePort) {
     p.remove_all();
 }
 
+// Also from one tunnel into another, where routers change the outer TOS and TTL.
+TEST(Tunnel, SourcePortOfWhatCameOutOfATunnel) {
+    Program &p = empty_program();
+    const Headers &h = kHeaders[1];
+    p.maps().tunnel(TunnelSlot{1}) = tunnel_of(header_of(h.outer, false), h.type);
+    p.add(takes_out(kGeneve));
+    p.add(in_geneve(FlowSpec::ipv4()).into_tunnel(1));
+    auto port_of = [&](uint8_t tos, uint8_t ttl) {
+        Frame f = geneve4(tcp4()).no_checksum().poke(15, tos).poke(22, ttl).bytes();
+        f[24] = f[25] = 0;
+        const uint16_t sum = ~ones_complement_sum(&f[14], 20);
+        f[24] = sum >> 8;
+        f[25] = sum;
+        const auto run = p.run(f);
+        EXPECT_EQ(run.verdict, XDP_REDIRECT);
+        return run.out.at(34) << 8 | run.out.at(35);
+    };
+    EXPECT_EQ(port_of(0, 64), port_of(3, 64));
+    EXPECT_EQ(port_of(0, 64), port_of(0, 60));
+    p.remove_all();
+}
+
 // From one tunnel to another: the inner packet is the same.
 TEST(Tunnel, FromOneToAnother) {
     Program &p = empty_program();
