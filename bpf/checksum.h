@@ -199,7 +199,7 @@ has_known_sum(const struct xf_packet *p)
     if (p->l4_off + p->l4_len != p->frame_len)
         return false;
     if (proto == IPPROTO_UDP)
-        return p->l4_check && p->l4_check != XF_NO_CHECK;
+        return p->l4_check && p->l4_check != XF_NO_CHECK && !p->udp_differs;
     return proto == IPPROTO_TCP
            || proto == (p->cls == XF_CLASS_IPV4 ? IPPROTO_ICMP
                                                 : XF_IPPROTO_ICMPV6);

@@ -205,9 +205,8 @@ parse_l4(struct xf_packet *p, void *l4, void *end, __u8 proto)
         if ((void *)(udp + 1) > end || len < sizeof *udp)
             return XF_MISS_TRUNCATED;
         set_ports(p, load32(udp));
-        /* What UDP does not count is not summed either (RFC 9868). */
-        if (udp->len == bpf_htons(len))
-            p->l4_check = udp->check;
+        p->l4_check = udp->check;
+        p->udp_differs = udp->len != bpf_htons(len);
     } else if (proto == XF_IPPROTO_SCTP) {
         struct xf_sctp *sctp = l4;
 

@@ -611,6 +611,9 @@ struct xf_packet {
     __u32 l4_check;                  /* The checksum field as it came, or
                                       * XF_NO_CHECK or XF_NO_CRC.  Only of
                                       * packets that parse. */
+    __u32 udp_differs;               /* UDP's own length is another than 'l4_len':
+                                      * what it does not count is not summed
+                                      * (RFC 9868). */
 };
 
 /* What connection tracking needs of a packet beside its key (bpf/conntrack.h). */
