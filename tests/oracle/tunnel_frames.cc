@@ -467,7 +467,8 @@ bool find_own_sum(const Frame &tagged, Covered *c) {
     const size_t offset = sum_offset(proto, v6);
     const auto l4 = static_cast<size_t>(h.l4);
     if (!offset || offset + 2 > h.l4_len || l4 + h.l4_len != f.size()
-        || (proto == kUdp && !load16(f, l4 + offset))) {
+        || (proto == kUdp
+            && (!load16(f, l4 + offset) || load16(f, l4 + 4) != h.l4_len))) {
         return false;
     }
     const size_t tags = tagged.size() - f.size();

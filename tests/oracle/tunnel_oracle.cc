@@ -416,7 +416,7 @@ private:
             }
             if (own_sum(body) == OwnSum::kNone
                 && body != Frame(in.inner.data, in.inner.data + body.size())) {
-                return "a partial checksum inside, and padding";
+                return "a partial checksum inside, not of all that is there";
             }
         }
         if (reason == XF_MISS_TX_CHECKSUM && is_sctp(in.inner_key)) {
