@@ -539,8 +539,9 @@ Reject Decoder::decode_tunnel_attr(uint16_t type, std::optional<Bytes> key,
         case OVS_TUNNEL_KEY_ATTR_IPV4_DST:
         case OVS_TUNNEL_KEY_ATTR_IPV6_SRC:
         case OVS_TUNNEL_KEY_ATTR_IPV6_DST:
-            if (!key && !is_tunnel_address(type, m_.key.tun_family)) {
-                return {};  // Zero in packets of the other family.
+            if (!is_tunnel_address(type, m_.key.tun_family)) {
+                // Zero in packets of the other family.
+                return key ? unsupported("tunnel") : Reject{};
             }
             break;
         default:
@@ -557,7 +558,7 @@ Reject Decoder::decode_tunnel_attr(uint16_t type, std::optional<Bytes> key,
     for (size_t i = 0; i < left.size(); i++) {
         // The upper half of an identifier, and ports: zero in all packets, or
         // not matched.
-        const bool is_zero = type == OVS_TUNNEL_KEY_ATTR_ID
+        const bool is_zero = type == OVS_TUNNEL_KEY_ATTR_ID && i < 4
                           && (value[i] & left[i]) == std::byte{0};
         if (left[i] != std::byte{0} && !is_zero) {
             const Field *field = field_at(in_tunnel(type), i);

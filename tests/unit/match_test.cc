@@ -1141,6 +1141,12 @@ TEST(DecodeMatch, Tunnel) {
                    "ffffffffffffffff")
              .of(l2()),
          "match/tunnel"},
+        {"an identifier that is too short",
+         Tunnel()
+             .ipv4()
+             .mask_only(OVS_TUNNEL_KEY_ATTR_ID, "000000000001")
+             .of(l2()),
+         "match/tun_id"},
         {"don't fragment", Tunnel().id().ipv4().both(kDf, "", "").of(l2()),
          "match/tun_flags"},
         {"two options",
@@ -1160,6 +1166,13 @@ TEST(DecodeMatch, Tunnel) {
          "match/tun_metadata"},
         {"both families",
          Tunnel().id().ipv4().both(kIpv6Dst, v6, ones).of(l2()),
+         "match/tunnel"},
+        {"a source of the other family",
+         Tunnel()
+             .id()
+             .both(kIpv6Dst, v6, ones)
+             .both(OVS_TUNNEL_KEY_ATTR_IPV4_SRC, "c0a80002", "00000000")
+             .of(l2()),
          "match/tunnel"},
         {"VXLAN's group policy",
          Tunnel()
