@@ -114,8 +114,12 @@ push_tunnel(struct xdp_md *ctx, const struct xf_packet *p,
     len = t->len;
     frame_len = p->frame_len + growth(&plan->act) + len;
     barrier_var(len);                /* As in copy_packet(). */
-    if (len < 1 || len > XF_TUNNEL_HEADER
-        || bpf_xdp_store_bytes(ctx, 0, (void *)t->header, len))
+    if (len < ETH_HLEN)
+        return XF_MISS_INTERNAL;
+    barrier_var(len);
+    if (len > XF_TUNNEL_HEADER)
+        return XF_MISS_INTERNAL;
+    if (bpf_xdp_store_bytes(ctx, 0, (void *)t->header, len))
         return XF_MISS_INTERNAL;
     data = (void *)(long)ctx->data;
     end = (void *)(long)ctx->data_end;
