@@ -179,19 +179,6 @@ int Offload::add_tunnel(const ovs_offload_port &p, uint32_t kind, Port **out) {
     return 0;
 }
 
-void Offload::remove_tunnel(Port *p) {
-    {
-        MutexLock attaching(attach_mutex_);
-        hurry_handover();  // An old flow may take packets out of it.
-    }
-    StateLock lock(this);
-    flows_->park_all_of(p->slot, {"parked", "port_removed", ENODEV});
-    flows_->forget_port(p->slot);
-    const auto port = ports_.remove(*p);
-    changes_.log(OVS_OFFLOAD_LOG_INFO, port->name + ": no longer offloaded");
-    ports_.retire(port->slot);
-}
-
 int Offload::port_add(const ovs_offload_port &p, Port **out) {
     if (const uint32_t kind = tunnel_kind(p)) {
         return add_tunnel(p, kind, out);
@@ -292,13 +279,9 @@ void Offload::port_del(Port *p) {
     if (leaving_) {
         return;
     }
-    if (p->is_tunnel()) {  // Constant.
-        remove_tunnel(p);
-        return;
-    }
     std::unique_ptr<Port> port;
     MutexLock attaching(attach_mutex_);
-    hurry_handover();  // An old flow may send to this port.
+    hurry_handover();  // An old flow may send there, or take packets out.
     {
         StateLock lock(this);
         flows_->park_all_of(p->slot, {"parked", "port_removed", ENODEV});
@@ -306,7 +289,7 @@ void Offload::port_del(Port *p) {
         drop_copies_of(*p);
         port = ports_.remove(*p);
     }
-    port->attachment.reset();
+    port->attachment.reset();  // A tunnel has none.
     attaching.unlock();
     if (!port->switched_off.empty()) {
         devices_.put_tags_beside(port->ifindex, port->switched_off);

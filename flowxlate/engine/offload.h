@@ -163,7 +163,6 @@ private:
 
     bool wants(const ovs_offload_port &) const;
     int add_tunnel(const ovs_offload_port &, uint32_t kind, Port **);
-    void remove_tunnel(Port *);
     Attachment::Options attach_options(const Port &);
     Failure check_device(const Port &);
     Failure add_device(Port &);
