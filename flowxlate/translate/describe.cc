@@ -27,22 +27,13 @@ bool all(Bytes b, std::byte value) {
                        [value](std::byte x) { return x == value; });
 }
 
-bool is_of(const Field &f, int cls, uint8_t proto) {
+bool is_of(const Field &f, int cls, uint8_t proto, uint8_t tunnel_family) {
     if (f.key_off == kNotInKey || cls < 0 || cls >= XF_N_CLASSES
-        || !(f.classes & bit(xf_class(cls)))) {
+        || !(f.classes & bit(xf_class(cls)))
+        || !may_have(f.has, tunnel_family)) {
         return false;
     }
-    return f.has == Has::kAll || proto == ip_proto(f.has);
-}
-
-// Those of the outer addresses of another family lie where those of the
-// tunnel's do.
-bool is_of_tunnel(const Field &f, const xf_key &key) {
-    const bool is_ipv6 = f.attr == in_tunnel(OVS_TUNNEL_KEY_ATTR_IPV6_SRC)
-                      || f.attr == in_tunnel(OVS_TUNNEL_KEY_ATTR_IPV6_DST);
-    const bool is_ipv4 = f.attr == in_tunnel(OVS_TUNNEL_KEY_ATTR_IPV4_SRC)
-                      || f.attr == in_tunnel(OVS_TUNNEL_KEY_ATTR_IPV4_DST);
-    return key.tun_family == XF_TUNNEL_IPV6 ? !is_ipv4 : !is_ipv6;
+    return !ip_proto(f.has) || proto == ip_proto(f.has);
 }
 
 std::string number(Bytes b) {
@@ -181,7 +172,7 @@ std::string describe_fields(int cls, uint8_t proto, const xf_key &key,
 
     append_special(key, mask, &s);
     for (auto &f : fields()) {
-        if (!is_of(f, cls, proto) || is_special(f) || !is_of_tunnel(f, key)) {
+        if (!is_of(f, cls, proto, key.tun_family) || is_special(f)) {
             continue;
         }
         const Bytes value(key_bytes + f.key_off, f.size);
@@ -216,7 +207,7 @@ std::vector<std::pair<std::string, std::string>> describe_mask(
     for (auto &f : fields()) {
         // A mask does not tell of which family a tunnel's addresses are.
         const bool counts =
-            is_of(f, cls, proto) && !is_special(f) && is_of_tunnel(f, {});
+            is_of(f, cls, proto, XF_TUNNEL_IPV4) && !is_special(f);
         const Bytes bits(bytes + f.key_off, counts ? f.size : 0);
         if (!all(bits, std::byte{0})) {
             v.emplace_back(f.name, bits_text(bits));

@@ -30,14 +30,20 @@ enum class Has : uint8_t {
     kSctp,
     kIcmp,
     kIcmpv6,
-    kNd,  // ICMPv6 neighbour solicitation or advertisement.
+    kNd,      // ICMPv6 neighbour solicitation or advertisement.
+    kTunnel,  // Out of a tunnel, or of one over IPv4, or over IPv6.
+    kTunnelIpv4,
+    kTunnelIpv6,
 };
 
-// The IP protocol of these packets; 0 for kAll.  Not all ICMPv6 packets are
-// kNd.
+// The IP protocol of these packets; 0 if it may be any.  Not all ICMPv6
+// packets are kNd.
 constexpr uint8_t ip_proto(Has has) {
     switch (has) {
         case Has::kAll:
+        case Has::kTunnel:
+        case Has::kTunnelIpv4:
+        case Has::kTunnelIpv6:
             return 0;
         case Has::kTcp:
             return IPPROTO_TCP;
@@ -52,6 +58,15 @@ constexpr uint8_t ip_proto(Has has) {
             return IPPROTO_ICMPV6;
     }
     return 0;
+}
+
+// Has a packet these fields that came out of a tunnel of 'family'
+// (XF_TUNNEL_IPV4..., 0: out of none)?  True of fields that are of no tunnel.
+constexpr bool may_have(Has has, uint8_t family) {
+    return has == Has::kTunnel     ? family != 0
+         : has == Has::kTunnelIpv4 ? family == XF_TUNNEL_IPV4
+         : has == Has::kTunnelIpv6 ? family == XF_TUNNEL_IPV6
+                                   : true;
 }
 
 struct Field {

@@ -85,10 +85,11 @@ bool is_nd(const Match &m) {
 
 // Is 'f' a field that every packet which 'm' can match has?
 bool applies(const Field &f, const Match &m) {
-    if (f.key_off == kNotInKey || !(f.classes & bit(m.cls))) {
+    if (f.key_off == kNotInKey || !(f.classes & bit(m.cls))
+        || !may_have(f.has, m.key.tun_family)) {
         return false;
     }
-    return f.has == Has::kAll
+    return !ip_proto(f.has)
         || (is_exactly(m, ip_proto(f.has)) && (f.has != Has::kNd || is_nd(m)));
 }
 
@@ -486,14 +487,6 @@ struct TunnelAttrs {
     }
 };
 
-bool is_tunnel_address(uint16_t type, uint8_t family) {
-    const bool is_ipv4 = type == OVS_TUNNEL_KEY_ATTR_IPV4_SRC
-                      || type == OVS_TUNNEL_KEY_ATTR_IPV4_DST;
-    const bool is_ipv6 = type == OVS_TUNNEL_KEY_ATTR_IPV6_SRC
-                      || type == OVS_TUNNEL_KEY_ATTR_IPV6_DST;
-    return family == XF_TUNNEL_IPV4 ? is_ipv4 : is_ipv6;
-}
-
 // The program takes off Geneve and VXLAN, with at most one option.  Of which
 // family the outer addresses are is always matched, and so is how long the
 // option is: the tables have no length of it.
@@ -509,7 +502,6 @@ Reject Decoder::decode_tunnel(Bytes key, Bytes mask) {
     if (is_ipv4 == of_key.has(OVS_TUNNEL_KEY_ATTR_IPV6_DST)) {
         return unsupported("tunnel");
     }
-    m_.of_tunnel = true;
     m_.key.tun_family = is_ipv4 ? XF_TUNNEL_IPV4 : XF_TUNNEL_IPV6;
     m_.mask.tun_family = 0xff;
     for (uint16_t type = 0; type <= OVS_TUNNEL_KEY_ATTR_MAX; type++) {
@@ -530,22 +522,14 @@ Reject Decoder::decode_tunnel_attr(uint16_t type, std::optional<Bytes> key,
                                                        mask.end());
     const boost::container::small_vector<std::byte, 16> zeros(mask.size());
 
-    switch (type) {
-        case OVS_TUNNEL_KEY_ATTR_CSUM:
-        case OVS_TUNNEL_KEY_ATTR_OAM:
-        case OVS_TUNNEL_KEY_ATTR_DONT_FRAGMENT:
-            return decode_tunnel_flag(type, key.has_value());
-        case OVS_TUNNEL_KEY_ATTR_IPV4_SRC:
-        case OVS_TUNNEL_KEY_ATTR_IPV4_DST:
-        case OVS_TUNNEL_KEY_ATTR_IPV6_SRC:
-        case OVS_TUNNEL_KEY_ATTR_IPV6_DST:
-            if (!is_tunnel_address(type, m_.key.tun_family)) {
-                // Zero in packets of the other family.
-                return key ? unsupported("tunnel") : Reject{};
-            }
-            break;
-        default:
-            break;
+    if (type == OVS_TUNNEL_KEY_ATTR_CSUM || type == OVS_TUNNEL_KEY_ATTR_OAM
+        || type == OVS_TUNNEL_KEY_ATTR_DONT_FRAGMENT) {
+        return decode_tunnel_flag(type, key.has_value());
+    }
+    const Field *first = field_at(in_tunnel(type), 0);
+    if (first && !applies(*first, m_)) {
+        // An address of the other family, zero in packets of this one.
+        return key ? unsupported("tunnel") : Reject{};
     }
     const bool is_option = type == OVS_TUNNEL_KEY_ATTR_GENEVE_OPTS;
     const char *what = is_option ? "tun_metadata" : "tunnel";

@@ -27,8 +27,7 @@ struct Match {
     xf_key mask{};  // in_port and recirc are 0 too.
     OdpPort in_port{};
     uint32_t recirc_id = 0;
-    unsigned n_tags = 0;     // VLAN tags that the flow knows of.
-    bool of_tunnel = false;  // Packets that came out of one.
+    unsigned n_tags = 0;  // VLAN tags that the flow knows of.
     // Are they matched, on zero?  Only the kernel datapath has any other.
     bool skb_mark = false, skb_priority = false;
 };

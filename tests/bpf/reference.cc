@@ -346,6 +346,10 @@ bool has_field(const flowxlate::Field &field, const Parsed &p) {
             return proto == kIcmpv6;
         case Has::kNd:
             return p.is_nd();
+        case Has::kTunnel:
+        case Has::kTunnelIpv4:
+        case Has::kTunnelIpv6:
+            return false;  // Not settable.
     }
     return false;
 }

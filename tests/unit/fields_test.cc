@@ -22,11 +22,16 @@ bool overlap(size_t a, size_t a_size, size_t b, size_t b_size) {
     return a < b + b_size && b < a + a_size;
 }
 
-// Can a packet have fields of both kinds?  Each of the others is an IP
-// protocol; ND is a kind of ICMPv6.
+// Can a packet have fields of both kinds?  Those above IP are of a protocol
+// each; ND is a kind of ICMPv6.  A tunnel is of one family, and any packet may
+// come out of it.
 bool can_have_both(Has a, Has b) {
-    return a == b || a == Has::kAll || b == Has::kAll
-        || std::minmax(a, b) == std::minmax(Has::kIcmpv6, Has::kNd);
+    const bool of_two_families =
+        std::minmax(a, b) == std::minmax(Has::kTunnelIpv4, Has::kTunnelIpv6);
+    const bool of_two_protocols =
+        ip_proto(a) && ip_proto(b) && a != b
+        && std::minmax(a, b) != std::minmax(Has::kIcmpv6, Has::kNd);
+    return !of_two_families && !of_two_protocols;
 }
 
 TEST(Fields, SortedByAttributeAndOffset) {
@@ -43,19 +48,6 @@ bool is_of_connection(const Field &f) {
 
 bool is_of_tunnel(const Field &f) { return f.attr >= in_tunnel(0); }
 
-// Outer addresses of one family and of the other: no packet has both.
-bool are_of_two_families(const Field &a, const Field &b) {
-    auto is_ipv4 = [](const Field &f) {
-        return f.attr == in_tunnel(OVS_TUNNEL_KEY_ATTR_IPV4_SRC)
-            || f.attr == in_tunnel(OVS_TUNNEL_KEY_ATTR_IPV4_DST);
-    };
-    auto is_ipv6 = [](const Field &f) {
-        return f.attr == in_tunnel(OVS_TUNNEL_KEY_ATTR_IPV6_SRC)
-            || f.attr == in_tunnel(OVS_TUNNEL_KEY_ATTR_IPV6_DST);
-    };
-    return (is_ipv4(a) && is_ipv6(b)) || (is_ipv6(a) && is_ipv4(b));
-}
-
 TEST(Fields, InBounds) {
     for (const Field &f : fields()) {
         EXPECT_GT(f.size, 0) << describe(f);
@@ -63,6 +55,7 @@ TEST(Fields, InBounds) {
             EXPECT_LE(f.attr, in_tunnel(OVS_TUNNEL_KEY_ATTR_MAX));
             EXPECT_GE(f.key_off, 8 * XF_TUNNEL_WORD) << describe(f);
             EXPECT_FALSE(f.settable) << describe(f);
+            EXPECT_FALSE(may_have(f.has, 0)) << describe(f);
             continue;
         }
         ASSERT_LE(f.attr, kMaxAttr) << describe(f);
@@ -90,6 +83,9 @@ TEST(Fields, ClassesOfProtocols) {
     for (const Field &f : fields()) {
         switch (f.has) {
             case Has::kAll:
+            case Has::kTunnel:
+            case Has::kTunnelIpv4:
+            case Has::kTunnelIpv6:
                 break;
             case Has::kTcp:
             case Has::kUdp:
@@ -118,7 +114,7 @@ TEST(Fields, NoTwoInOnePlace) {
                     << both;
             }
             if (a->key_off != kNotInKey && b->key_off != kNotInKey
-                && (a->classes & b->classes) && !are_of_two_families(*a, *b)
+                && (a->classes & b->classes)
                 && can_have_both(a->has, b->has)) {
                 EXPECT_FALSE(overlap(a->key_off, a->size, b->key_off, b->size))
                     << both;

@@ -105,6 +105,10 @@ std::string packets(unsigned classes, Has has) {
             return "ICMPv6";
         case Has::kNd:
             return "neighbour solicitation and advertisement";
+        case Has::kTunnel:
+        case Has::kTunnelIpv4:
+        case Has::kTunnelIpv6:
+            return "those out of a tunnel";
     }
     return "?";
 }
@@ -137,9 +141,7 @@ std::string field_table() {
     std::string s =
         "| field | of packets | match | set |\n|---|---|---|---|\n";
     for (const Row &row : rows) {
-        s += "| `" + row.name + "` | "
-           + (row.name.starts_with("tun_") ? "those out of a tunnel"
-                                           : packets(row.classes, row.has))
+        s += "| `" + row.name + "` | " + packets(row.classes, row.has)
            + " | yes | " + yes_or_no(row.settable) + " |\n";
     }
     return s;
