@@ -26,6 +26,7 @@
 #include "ct_pipelines.h"
 #include "reality.h"
 #include "tracker.h"
+#include "trials.h"
 
 namespace oracle {
 namespace {
@@ -365,65 +366,18 @@ private:
 
 // -- The run ----------------------------------------------------------------
 
-struct Options {
-    uint64_t packets = 300'000;
-    std::chrono::seconds time{0};  // Instead of packets; 0 = no limit.
-    uint64_t seed = std::random_device{}();
-    uint64_t first = 0;
-};
-
-Options parse(int argc, char **argv) {
-    Options o;
-    for (int i = 1; i + 1 < argc; i += 2) {
-        const std::string name = argv[i];
-        const uint64_t value = std::strtoull(argv[i + 1], nullptr, 0);
-        if (name == "--packets") {
-            o.packets = value;
-        } else if (name == "--seconds") {
-            o.time = std::chrono::seconds(value);
-        } else if (name == "--seed") {
-            o.seed = value;
-        } else if (name == "--first") {
-            o.first = value;
-        } else {
-            throw std::runtime_error(name + ": unknown option");
-        }
-    }
-    return o;
-}
-
-int run(const Options &o) {
-    const auto begin = std::chrono::steady_clock::now();
-    auto is_over = [&](const Tally &t) {
-        return o.time.count()
-                 ? std::chrono::steady_clock::now() - begin >= o.time
-                 : t.packets >= o.packets;
-    };
+int run(const RunOptions &o) {
     Tally t;
     Reality reality(true);
-    bool good = true;
-    std::printf("seed %ju\n", static_cast<uintmax_t>(o.seed));
-    for (uint64_t k = o.first; good && !is_over(t); k++) {
-        Random random(seed_of_set(o.seed, k));
-        const std::string wrong = Trial(&reality, &random, &t).run();
-        if (!wrong.empty()) {
-            std::printf(
-                "\nMISMATCH in set %ju: %s\nagain: --seed %ju --first "
-                "%ju --packets %u\n",
-                static_cast<uintmax_t>(k), wrong.c_str(),
-                static_cast<uintmax_t>(o.seed), static_cast<uintmax_t>(k),
-                kPacketsPerSet);
-            good = false;
-        }
-    }
-    const double percent =
-        100.0 * static_cast<double>(t.hits)
-        / static_cast<double>(std::max<uint64_t>(t.packets, 1));
+    const bool good = run_trials(
+        o, kPacketsPerSet, [&] { return t.packets; },
+        [&](Random *random) { return Trial(&reality, random, &t).run(); });
+    const double share = percent(t.hits, t.packets);
     for (auto &[name, n] : t.misses) {
         std::printf("  passed on, %s: %ju\n", name.c_str(),
                     static_cast<uintmax_t>(n));
     }
-    const bool enough = t.packets < 10'000 || percent >= kMinHitPercent;
+    const bool enough = t.packets < 10'000 || share >= kMinHitPercent;
     std::printf(
         "ct_oracle: %ju packets, %ju sets (%ju megaflows, %ju refused), "
         "%ju hits (%.1f %%), %ju connections compared, OVS alone ended itself "
@@ -431,7 +385,7 @@ int run(const Options &o) {
         "skipped\n",
         static_cast<uintmax_t>(t.packets), static_cast<uintmax_t>(t.sets),
         static_cast<uintmax_t>(t.flows), static_cast<uintmax_t>(t.refused),
-        static_cast<uintmax_t>(t.hits), percent,
+        static_cast<uintmax_t>(t.hits), share,
         static_cast<uintmax_t>(t.compared), static_cast<uintmax_t>(t.ended),
         !good, static_cast<uintmax_t>(o.seed), good + enough, !good + !enough);
     return good && enough ? 0 : 1;
@@ -444,7 +398,7 @@ int main(int argc, char **argv) {
     try {
         libbpf_set_print(nullptr);
         model_init();
-        return oracle::run(oracle::parse(argc, argv));
+        return oracle::run(oracle::parse({.packets = 300'000}, argc, argv));
     } catch (const std::exception &e) {
         std::fprintf(stderr, "ct_oracle: %s\n", e.what());
         return 1;

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "bytes.h"
 #include "tests/bpf/packet.h"
 
 namespace oracle {
@@ -17,48 +18,29 @@ using flowxlate::test::ones_complement_sum;
 constexpr uint8_t kFin = 1, kSyn = 2, kRst = 4, kPsh = 8, kAck = 16, kUrg = 32;
 constexpr size_t kEth = 14;
 
-void put16(Frame *f, uint16_t v) {
-    f->push_back(static_cast<uint8_t>(v >> 8));
-    f->push_back(static_cast<uint8_t>(v));
-}
-
-void put32(Frame *f, uint32_t v) {
-    put16(f, static_cast<uint16_t>(v >> 16));
-    put16(f, static_cast<uint16_t>(v));
-}
-
-void set16(Frame *f, size_t at, uint16_t v) {
-    (*f)[at] = static_cast<uint8_t>(v >> 8);
-    (*f)[at + 1] = static_cast<uint8_t>(v);
-}
-
-uint16_t get16(const Frame &f, size_t at) {
-    return static_cast<uint16_t>(f[at] << 8 | f[at + 1]);
-}
-
 Frame transport(const Segment &s) {
     Frame f;
     if (s.proto == IPPROTO_TCP) {
-        put16(&f, s.tuple.sport);
-        put16(&f, s.tuple.dport);
-        put32(&f, s.seq);
-        put32(&f, s.ack);
+        put16(f, s.tuple.sport);
+        put16(f, s.tuple.dport);
+        put32(f, s.seq);
+        put32(f, s.ack);
         f.push_back(s.wscale ? 6 << 4 : 5 << 4);
         f.push_back(s.flags);
-        put16(&f, s.win);
-        put32(&f, 0);
+        put16(f, s.win);
+        put32(f, 0);
         if (s.wscale) {
             f.insert(f.end(), {1, 3, 3, *s.wscale});
         }
     } else if (s.proto == IPPROTO_UDP) {
-        put16(&f, s.tuple.sport);
-        put16(&f, s.tuple.dport);
-        put16(&f, static_cast<uint16_t>(8 + s.payload));
-        put16(&f, 0);
+        put16(f, s.tuple.sport);
+        put16(f, s.tuple.dport);
+        put16(f, static_cast<uint16_t>(8 + s.payload));
+        put16(f, 0);
     } else if (s.proto == IPPROTO_ICMP || s.proto == IPPROTO_ICMPV6) {
         f.insert(f.end(), {s.icmp_type, s.icmp_code, 0, 0});
-        put16(&f, s.tuple.sport);
-        put16(&f, 1);
+        put16(f, s.tuple.sport);
+        put16(f, 1);
     }
     for (size_t i = 0; i < s.payload; i++) {
         f.push_back(static_cast<uint8_t>(i * 7 + 1));
@@ -85,8 +67,8 @@ uint32_t pseudo_sum(const Segment &s, size_t len) {
     const size_t n = s.v6 ? 16 : 4;
     Frame pseudo(s.tuple.src.begin(), s.tuple.src.begin() + n);
     pseudo.insert(pseudo.end(), s.tuple.dst.begin(), s.tuple.dst.begin() + n);
-    put32(&pseudo, static_cast<uint32_t>(len));
-    put32(&pseudo, s.proto);
+    put32(pseudo, static_cast<uint32_t>(len));
+    put32(pseudo, s.proto);
     return ones_complement_sum(pseudo.data(), pseudo.size());
 }
 
@@ -99,25 +81,25 @@ Frame Segment::frame() const {
             proto == IPPROTO_ICMP ? 0 : pseudo_sum(*this, l4.size());
         const auto sum = static_cast<uint16_t>(
             ~ones_complement_sum(l4.data(), l4.size(), begin));
-        set16(&l4, at, sum || proto != IPPROTO_UDP ? sum : 0xffff);
+        store16(l4, at, sum || proto != IPPROTO_UDP ? sum : 0xffff);
     }
     Frame f{2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1};
-    put16(&f, v6 ? 0x86dd : 0x0800);
+    put16(f, v6 ? 0x86dd : 0x0800);
     if (v6) {
-        put32(&f, 6U << 28);
-        put16(&f, static_cast<uint16_t>(l4.size()));
+        put32(f, 6U << 28);
+        put16(f, static_cast<uint16_t>(l4.size()));
         f.insert(f.end(), {proto, 64});
         f.insert(f.end(), tuple.src.begin(), tuple.src.end());
         f.insert(f.end(), tuple.dst.begin(), tuple.dst.end());
     } else {
         f.insert(f.end(), {0x45, 0});
-        put16(&f, static_cast<uint16_t>(20 + l4.size()));
-        put32(&f, 0x4000);
+        put16(f, static_cast<uint16_t>(20 + l4.size()));
+        put32(f, 0x4000);
         f.insert(f.end(), {64, proto, 0, 0});
         f.insert(f.end(), tuple.src.begin(), tuple.src.begin() + 4);
         f.insert(f.end(), tuple.dst.begin(), tuple.dst.begin() + 4);
-        set16(&f, kEth + 10,
-              static_cast<uint16_t>(~ones_complement_sum(&f[kEth], 20)));
+        store16(f, kEth + 10,
+                static_cast<uint16_t>(~ones_complement_sum(&f[kEth], 20)));
     }
     f.insert(f.end(), l4.begin(), l4.end());
     return f;
@@ -133,8 +115,8 @@ std::optional<Tuple> tuple_of(const Frame &f, bool v6, uint8_t proto) {
     std::copy_n(f.begin() + at, n, t.src.begin());
     std::copy_n(f.begin() + at + n, n, t.dst.begin());
     const bool is_icmp = proto == IPPROTO_ICMP || proto == IPPROTO_ICMPV6;
-    t.sport = get16(f, is_icmp ? l4 + 4 : l4);
-    t.dport = get16(f, is_icmp ? l4 + 4 : l4 + 2);
+    t.sport = load16(f, is_icmp ? l4 + 4 : l4);
+    t.dport = load16(f, is_icmp ? l4 + 4 : l4 + 2);
     return t;
 }
 
@@ -259,7 +241,7 @@ Frame Conversation::next(Random *r) {
         f[kEth + 6] = 0x20;  // A first fragment; its checksum is wrong.
         f[kEth + 4] = static_cast<uint8_t>(r->below(256));
     } else if (proto_ == IPPROTO_UDP && r->percent(2)) {
-        set16(&f, l4 + 6, 0);  // No checksum.
+        store16(f, l4 + 6, 0);  // No checksum.
     }
     return f;
 }

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "bytes.h"
 #include "model.h"
 
 namespace oracle {
@@ -13,15 +14,6 @@ using flowxlate::test::ones_complement_sum;
 constexpr uint8_t kTcp = 6, kUdp = 17, kIcmp = 1, kIgmp = 2, kIcmpv6 = 58,
                   kSctp = 132;
 
-void put8(Frame &f, uint64_t v) { f.push_back(static_cast<uint8_t>(v)); }
-void put16(Frame &f, uint64_t v) {
-    put8(f, v >> 8);
-    put8(f, v);
-}
-void put32(Frame &f, uint64_t v) {
-    put16(f, v >> 16);
-    put16(f, v);
-}
 void put48(Frame &f, uint64_t v) {
     put16(f, v >> 32);
     put32(f, v);
@@ -31,15 +23,6 @@ void put128(Frame &f, uint64_t high, uint64_t low) {
     put32(f, high);
     put32(f, low >> 32);
     put32(f, low);
-}
-void store16(Frame &f, size_t at, uint64_t v) {
-    f.at(at) = static_cast<uint8_t>(v >> 8);
-    f.at(at + 1) = static_cast<uint8_t>(v);
-}
-void put_random(Frame &f, size_t n, Random &r) {
-    while (n--) {
-        put8(f, r.word());
-    }
 }
 
 // -- Values that occur often ------------------------------------------------

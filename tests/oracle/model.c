@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <config.h>
 
-#include "model.h"
+#include "model_private.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -180,8 +180,8 @@ examine_actions(struct model_flow *f)
     }
 }
 
-static struct model_bytes
-take_bytes(struct ofpbuf *b)
+struct model_bytes
+model_take_bytes(struct ofpbuf *b)
 {
     struct model_bytes bytes = { .size = b->size };
 
@@ -207,9 +207,9 @@ create(const struct flow *flow, const struct flow_wildcards *wc,
     netdev_offload_plugin_put_match(flow, &wc->masks, &abi_key, &abi_mask);
     memcpy(&f->key, flow, sizeof *flow);
     memcpy(&f->mask, &wc->masks, sizeof wc->masks);
-    f->netlink_key = take_bytes(&abi_key);
-    f->netlink_mask = take_bytes(&abi_mask);
-    f->actions = take_bytes(&list);
+    f->netlink_key = model_take_bytes(&abi_key);
+    f->netlink_mask = model_take_bytes(&abi_mask);
+    f->actions = model_take_bytes(&list);
     if (!ok) {
         model_flow_destroy(f);
         return NULL;
@@ -284,8 +284,8 @@ model_flow_format(const struct model_flow *f)
 
 /* Packets. */
 
-static struct dp_packet *
-packet_create(const void *frame, size_t len, uint32_t in_port)
+struct dp_packet *
+model_packet_create(const void *frame, size_t len, uint32_t in_port)
 {
     struct dp_packet *p = dp_packet_clone_data_with_headroom(frame, len,
                                                              HEADROOM);
@@ -294,10 +294,8 @@ packet_create(const void *frame, size_t len, uint32_t in_port)
     return p;
 }
 
-/* flow_extract(), and the RSS hash that dpif-netdev gives a packet if its
- * device has not (dpif_netdev_packet_get_rss_hash()). */
-static void
-extract(struct dp_packet *p, struct flow *flow)
+void
+model_packet_extract(struct dp_packet *p, struct flow *flow)
 {
     struct {
         struct miniflow mf;
@@ -315,21 +313,21 @@ void
 model_extract(const void *frame, size_t len, uint32_t in_port,
               struct model_key *key)
 {
-    struct dp_packet *p = packet_create(frame, len, in_port);
+    struct dp_packet *p = model_packet_create(frame, len, in_port);
 
     memset(key, 0, sizeof *key);
-    extract(p, (struct flow *) key);
+    model_packet_extract(p, (struct flow *) key);
     dp_packet_delete(p);
 }
 
 struct model_headers
 model_find_headers(const void *frame, size_t len)
 {
-    struct dp_packet *p = packet_create(frame, len, 1);
+    struct dp_packet *p = model_packet_create(frame, len, 1);
     struct model_headers layout;
     struct flow flow;
 
-    extract(p, &flow);
+    model_packet_extract(p, &flow);
     layout.l3 = p->l3_ofs == UINT16_MAX ? -1 : p->l3_ofs;
     layout.l4 = p->l4_ofs == UINT16_MAX ? -1 : p->l4_ofs;
     layout.l4_len = dp_packet_l4_size(p);
@@ -393,10 +391,10 @@ complete_checksum(struct dp_packet *p, const struct flow *flow)
 void
 model_complete_checksum(void *frame, size_t len)
 {
-    struct dp_packet *p = packet_create(frame, len, 1);
+    struct dp_packet *p = model_packet_create(frame, len, 1);
     struct flow flow;
 
-    extract(p, &flow);
+    model_packet_extract(p, &flow);
     complete_checksum(p, &flow);
     memcpy(frame, dp_packet_data(p), len);
     dp_packet_delete(p);
@@ -542,7 +540,7 @@ run_packet(struct run *r, struct dp_packet *p)
     struct flow flow;
     size_t index;
 
-    extract(p, &flow);
+    model_packet_extract(p, &flow);
     if (!r->depth) {
         memcpy(&result->key, &flow, sizeof flow);
         if (r->packet->complete_checksums) {
@@ -595,6 +593,6 @@ model_run(const struct model_flow *const *flows, size_t n_flows,
     result->n_outputs = result->n_steps = result->n_lookups = 0;
     memset(&result->key, 0, sizeof result->key);
     memset(&result->missed, 0, sizeof result->missed);
-    run_packet(&r, packet_create(packet->frame, packet->len,
-                                 packet->in_port));
+    run_packet(&r, model_packet_create(packet->frame, packet->len,
+                                       packet->in_port));
 }

@@ -26,6 +26,7 @@
 #include <bpf/libbpf.h>
 
 #include "cases.h"
+#include "trials.h"
 
 namespace oracle {
 namespace {
@@ -38,11 +39,9 @@ constexpr uint64_t kMinHitPercent = 40;
 constexpr uint64_t kEnoughPackets = 10'000;
 constexpr unsigned kMaxJobs = 64;
 
-struct Options {
-    uint64_t packets = 1'000'000;
-    std::chrono::seconds time{0};  // Instead of packets; 0 = no limit.
-    uint64_t seed = std::random_device{}();
-    uint64_t first = 0;
+struct Options : RunOptions {
+    Options() : RunOptions{.packets = 1'000'000} {}
+
     unsigned jobs = 2;
     std::string cases;               // A directory.
     std::vector<std::string> files;  // Run only these.
@@ -225,20 +224,9 @@ size_t run_random(const Options &options) {
         "%.0f s\n",
         static_cast<uintmax_t>(t.packets), static_cast<uintmax_t>(t.flow_sets),
         static_cast<uintmax_t>(t.megaflows), static_cast<uintmax_t>(t.refused),
-        static_cast<uintmax_t>(t.hits),
-        100.0 * static_cast<double>(t.hits)
-            / static_cast<double>(std::max<uint64_t>(t.packets, 1)),
-        !good, static_cast<uintmax_t>(options.seed), time.count());
+        static_cast<uintmax_t>(t.hits), percent(t.hits, t.packets), !good,
+        static_cast<uintmax_t>(options.seed), time.count());
     return !good + !enough;
-}
-
-uint64_t number(const char *text) {
-    char *end;
-    const uint64_t n = std::strtoull(text, &end, 0);
-    if (!*text || *end) {
-        throw std::runtime_error(std::string(text) + ": not a number");
-    }
-    return n;
 }
 
 Options parse(int argc, char **argv) {
@@ -249,23 +237,15 @@ Options parse(int argc, char **argv) {
             throw std::runtime_error(name + ": unknown, or needs a value");
         }
         const char *value = argv[++i];
-        if (name == "--packets") {
-            o.packets = number(value);
-        } else if (name == "--seconds") {
-            o.time = std::chrono::seconds(number(value));
-        } else if (name == "--seed") {
-            o.seed = number(value);
-        } else if (name == "--jobs") {
+        if (name == "--jobs") {
             o.jobs = static_cast<unsigned>(
                 std::clamp<uint64_t>(number(value), 1, kMaxJobs));
-        } else if (name == "--first") {
-            o.first = number(value);
         } else if (name == "--cases") {
             o.cases = value;
         } else if (name == "--case") {
             o.files.assign(argv + i, argv + argc);
             return o;
-        } else {
+        } else if (!o.take(name, value)) {
             throw std::runtime_error(name + ": unknown option");
         }
     }

@@ -5,6 +5,8 @@
 #include <array>
 #include <span>
 
+#include "bytes.h"
+
 namespace oracle {
 namespace {
 
@@ -12,21 +14,6 @@ using flowxlate::test::ones_complement_sum;
 
 constexpr uint8_t kIcmp = 1, kTcp = 6, kUdp = 17, kIcmpv6 = 58;
 constexpr size_t kUdpHeader = 8, kTunnelHeader = 8, kEthernet = 14;
-
-void put8(Frame &f, uint64_t v) { f.push_back(static_cast<uint8_t>(v)); }
-void put16(Frame &f, uint64_t v) {
-    put8(f, v >> 8);
-    put8(f, v);
-}
-void put32(Frame &f, uint64_t v) {
-    put16(f, v >> 16);
-    put16(f, v);
-}
-void put_random(Frame &f, size_t n, Random &r) {
-    while (n--) {
-        put8(f, r.word());
-    }
-}
 
 void put_bytes(Frame &f, std::span<const uint8_t> bytes) {
     for (uint8_t b : bytes) {
@@ -170,18 +157,18 @@ Frame assemble(const Draft &d, tunnel_kind kind) {
     const size_t l3 = f.size(), l4 = l3 + d.ip.size();
     put_bytes(f, d.ip);
     put_bytes(f, d.udp);
-    store16(&f, l4 + 4, d.udp.size());
+    store16(f, l4 + 4, d.udp.size());
     if (d.v6) {
-        store16(&f, l3 + 4, f.size() - l3 - 40);
+        store16(f, l3 + 4, f.size() - l3 - 40);
     } else {
-        store16(&f, l3 + 2, f.size() - l3);
-        store16(&f, l3 + 10, ~ones_complement_sum(&f[l3], (f[l3] & 15) * 4u));
+        store16(f, l3 + 2, f.size() - l3);
+        store16(f, l3 + 10, ~ones_complement_sum(&f[l3], (f[l3] & 15) * 4u));
     }
     if (!d.has_sum) {
         return f;
     }
     if (d.is_partial) {
-        store16(&f, l4 + 6, pseudo_header(f, l3, d.v6, d.udp.size(), kUdp));
+        store16(f, l4 + 6, pseudo_header(f, l3, d.v6, d.udp.size(), kUdp));
         return f;
     }
     TunnelLayout layout;
@@ -189,7 +176,7 @@ Frame assemble(const Draft &d, tunnel_kind kind) {
         // That of what is in it once that is complete.
         Frame whole = completed(kind, f);
         make_udp_sum_right(&whole, layout);
-        store16(&f, l4 + 6, load16(whole, l4 + 6));
+        store16(f, l4 + 6, load16(whole, l4 + 6));
     }
     return f;
 }
@@ -212,7 +199,7 @@ void flip(Frame *f, size_t from, size_t to, Random &r) {
 }
 
 void flip_sum(Frame *f, size_t at, Random &r) {
-    store16(f, at,
+    store16(*f, at,
             static_cast<uint16_t>(r.percent(50)
                                       ? r.word()
                                       : load16(*f, at) ^ 1u << r.below(16)));
@@ -220,7 +207,7 @@ void flip_sum(Frame *f, size_t at, Random &r) {
 
 void make_fragment(Draft *d, tunnel_kind, Random &r) {
     if (!d->v6) {
-        store16(&d->ip, 6,
+        store16(d->ip, 6,
                 static_cast<uint16_t>(r.percent(50) ? 0x2000 : r.edge(14)));
         return;
     }
@@ -300,7 +287,7 @@ constexpr Spoil kSpoils[] = {
      }},
     {"udp-length", nullptr,
      [](TunnelFrame *t, const TunnelLayout &l, tunnel_kind, Random &r) {
-         store16(&t->frame, l.l4 + 4,
+         store16(t->frame, l.l4 + 4,
                  static_cast<uint16_t>(r.percent(50) ? r.edge(16)
                                                      : l.l4_len - r.below(9)));
          if (load16(t->frame, l.l4 + 6) && r.percent(70)) {
@@ -311,7 +298,7 @@ constexpr Spoil kSpoils[] = {
      [](TunnelFrame *t, const TunnelLayout &l, tunnel_kind, Random &r) {
          const size_t at = l.l3 + (l.v6 ? 4 : 2);
          store16(
-             &t->frame, at,
+             t->frame, at,
              static_cast<uint16_t>(load16(t->frame, at) + r.below(60) - 30));
          make_ip_sum_right(&t->frame, l.l3);
      }},
@@ -387,15 +374,6 @@ tunnel_spec make_tunnel_spec(tunnel_kind kind, Random &r) {
 }
 
 // -- Reading ----------------------------------------------------------------
-
-uint16_t load16(const Frame &f, size_t at) {
-    return static_cast<uint16_t>(f.at(at) << 8 | f.at(at + 1));
-}
-
-void store16(Frame *f, size_t at, uint16_t v) {
-    f->at(at) = static_cast<uint8_t>(v >> 8);
-    f->at(at + 1) = static_cast<uint8_t>(v);
-}
 
 bool find_tunnel(tunnel_kind kind, const Frame &f, TunnelLayout *l) {
     Fields key{};
@@ -497,15 +475,15 @@ OwnSum own_sum(const Frame &f) {
 void make_own_sum_right(Frame *f) {
     Covered c;
     if (find_own_sum(*f, &c)) {
-        store16(f, c.at, 0);
-        store16(f, c.at, ~ones_complement_sum(&(*f)[c.l4], c.len, c.pseudo));
+        store16(*f, c.at, 0);
+        store16(*f, c.at, ~ones_complement_sum(&(*f)[c.l4], c.len, c.pseudo));
     }
 }
 
 void make_ip_sum_right(Frame *f, size_t l3) {
     if (f->at(l3) == 0x45) {
-        store16(f, l3 + 10, 0);
-        store16(f, l3 + 10, ~ones_complement_sum(&(*f)[l3], 20));
+        store16(*f, l3 + 10, 0);
+        store16(*f, l3 + 10, ~ones_complement_sum(&(*f)[l3], 20));
     }
 }
 
@@ -515,9 +493,9 @@ uint16_t udp_sum(const Frame &f, const TunnelLayout &l) {
 }
 
 void make_udp_sum_right(Frame *f, const TunnelLayout &l) {
-    store16(f, l.l4 + 6, 0);
+    store16(*f, l.l4 + 6, 0);
     const auto sum = static_cast<uint16_t>(~udp_sum(*f, l));
-    store16(f, l.l4 + 6, sum ? sum : 0xffff);
+    store16(*f, l.l4 + 6, sum ? sum : 0xffff);
 }
 
 Frame with_right_sums(const Frame &f, const TunnelLayout &l) {

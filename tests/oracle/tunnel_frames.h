@@ -47,9 +47,6 @@ OwnSum own_sum(const Frame &);
 // Of any packet that has one: makes it right.
 void make_own_sum_right(Frame *);
 
-uint16_t load16(const Frame &, size_t at);
-void store16(Frame *, size_t at, uint16_t);
-
 // Of IPv4, without options.
 void make_ip_sum_right(Frame *, size_t l3);
 // The sum of all bytes from the UDP header on and of the pseudo-header, all

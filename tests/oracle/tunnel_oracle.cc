@@ -33,6 +33,8 @@
 #include <bpf/libbpf.h>
 
 #include "actions.h"
+#include "bytes.h"
+#include "trials.h"
 #include "tunnel_flows.h"
 #include "tunnel_frames.h"
 
@@ -531,7 +533,7 @@ private:
             return "the UDP source port is out of range";
         }
         Frame expected = wanted;
-        store16(&expected, l.l4, port);
+        store16(expected, l.l4, port);
         if (has_sum) {
             make_udp_sum_right(&expected, l);
         }
@@ -579,7 +581,7 @@ private:
     static bool only_differs_in_sum(const Frame &out, Frame expected,
                                     const TunnelLayout &l) {
         const uint16_t sum = load16(with_right_sums(expected, l), l.l4 + 6);
-        store16(&expected, l.l4 + 6, sum);
+        store16(expected, l.l4 + 6, sum);
         return out == expected;
     }
 
@@ -720,32 +722,10 @@ private:
 
 // -- The run ----------------------------------------------------------------
 
-struct Options {
-    uint64_t packets = 0;  // Instead of time; 0 = no limit.
-    std::chrono::seconds time{20};
-    uint64_t seed = std::random_device{}();
-    uint64_t first = 0;
-};
-
-Options parse(int argc, char **argv) {
-    Options o;
+RunOptions defaults() {
+    RunOptions o{.time = std::chrono::seconds(20)};
     if (const char *seed = std::getenv("TEST_SEED")) {
-        o.seed = std::strtoull(seed, nullptr, 0);
-    }
-    for (int i = 1; i + 1 < argc; i += 2) {
-        const std::string name = argv[i];
-        const uint64_t value = std::strtoull(argv[i + 1], nullptr, 0);
-        if (name == "--packets") {
-            o.packets = value;
-        } else if (name == "--seconds") {
-            o.time = std::chrono::seconds(value);
-        } else if (name == "--seed") {
-            o.seed = value;
-        } else if (name == "--first") {
-            o.first = value;
-        } else {
-            throw std::runtime_error(name + ": unknown option");
-        }
+        o.seed = number(seed);
     }
     return o;
 }
@@ -763,11 +743,6 @@ void print(const char *what, const Counts &counts) {
         std::printf("  %s, %s: %ju\n", what, name.c_str(),
                     static_cast<uintmax_t>(n));
     }
-}
-
-double percent(uint64_t n, uint64_t of) {
-    return 100.0 * static_cast<double>(n)
-         / static_cast<double>(std::max<uint64_t>(of, 1));
 }
 
 // Prints what was done; returns whether it was enough to say something.
@@ -795,29 +770,12 @@ bool report(const Tally &t, bool good, uint64_t seed) {
     return enough;
 }
 
-int run(const Options &o) {
-    const auto begin = std::chrono::steady_clock::now();
-    auto is_over = [&](const Tally &t) {
-        return o.packets ? t.in + t.out >= o.packets
-                         : std::chrono::steady_clock::now() - begin >= o.time;
-    };
+int run(const RunOptions &o) {
     Tally t;
     Reality reality(true);
-    bool good = true;
-    std::printf("seed %ju\n", static_cast<uintmax_t>(o.seed));
-    for (uint64_t k = o.first; good && !is_over(t); k++) {
-        Random random(seed_of_set(o.seed, k));
-        const std::string wrong = Trial(&reality, &random, &t).run();
-        if (!wrong.empty()) {
-            std::printf(
-                "\nMISMATCH in set %ju: %s\nagain: --seed %ju --first "
-                "%ju --packets %u\n",
-                static_cast<uintmax_t>(k), wrong.c_str(),
-                static_cast<uintmax_t>(o.seed), static_cast<uintmax_t>(k),
-                kPacketsPerSet);
-            good = false;
-        }
-    }
+    const bool good = run_trials(
+        o, kPacketsPerSet, [&] { return t.in + t.out; },
+        [&](Random *random) { return Trial(&reality, random, &t).run(); });
     return report(t, good, o.seed) && good ? 0 : 1;
 }
 
@@ -829,7 +787,7 @@ int main(int argc, char **argv) {
         libbpf_set_print(nullptr);
         model_init();
         tunnel_init();
-        return oracle::run(oracle::parse(argc, argv));
+        return oracle::run(oracle::parse(oracle::defaults(), argc, argv));
     } catch (const std::exception &e) {
         std::fprintf(stderr, "tunnel_oracle: %s\n", e.what());
         return 1;

@@ -10,6 +10,7 @@
 #include "dpif.h"
 #include "flow.h"
 #include "hash.h"
+#include "model_private.h"
 #include "netdev-native-tnl.h"
 #include "netdev.h"
 #include "netlink.h"
@@ -23,9 +24,6 @@
 #include "smap.h"
 #include "unaligned.h"
 #include "util.h"
-
-/* Room in front of a frame, as dpif-netdev leaves it. */
-#define HEADROOM 128
 
 static struct netdev *devices[2];
 
@@ -60,31 +58,14 @@ tunnel_init(void)
 
 /* Packets. */
 
-/* flow_extract(), and the hash that dpif-netdev gives a packet, as in model.c. */
-static void
-extract(struct dp_packet *p, struct flow *flow)
-{
-    struct {
-        struct miniflow mf;
-        uint64_t buf[FLOW_U64S];
-    } m;
-
-    miniflow_extract(p, &m.mf);
-    miniflow_expand(&m.mf, flow);
-    if (!dp_packet_rss_valid(p)) {
-        dp_packet_set_rss_hash(p, miniflow_hash_5tuple(&m.mf, 0));
-    }
-}
-
+/* One of which OVS knows where its headers are, and its hash. */
 static struct dp_packet *
 create_packet(const void *frame, size_t len, uint32_t port)
 {
-    struct dp_packet *p = dp_packet_clone_data_with_headroom(frame, len,
-                                                             HEADROOM);
+    struct dp_packet *p = model_packet_create(frame, len, port);
     struct flow flow;
 
-    pkt_metadata_init(&p->md, u32_to_odp(port));
-    extract(p, &flow);
+    model_packet_extract(p, &flow);
     return p;
 }
 
@@ -116,7 +97,7 @@ tunnel_pop(enum tunnel_kind kind, const void *frame, size_t len,
     p->md.in_port.odp_port = u32_to_odp(port);
     copy_frame(p, inner);
     memset(key, 0, sizeof *key);
-    extract(p, (struct flow *) key);
+    model_packet_extract(p, (struct flow *) key);
     dp_packet_delete(p);
     return true;
 }
@@ -240,15 +221,6 @@ put_texts(const char *const *texts, size_t n, struct ofpbuf *list)
     return true;
 }
 
-static struct model_bytes
-take_bytes(struct ofpbuf *b)
-{
-    struct model_bytes bytes = { .size = b->size };
-
-    bytes.data = ofpbuf_steal_data(b);
-    return bytes;
-}
-
 /* As put_actions() of the glue does. */
 static void
 renumber(struct ofpbuf *list)
@@ -285,8 +257,8 @@ tunnel_actions(const char *const *before, size_t n_before,
     ofpbuf_init(&renumbered, 1024);
     ofpbuf_put(&renumbered, list.data, list.size);
     renumber(&renumbered);
-    *own = take_bytes(&list);
-    *abi = take_bytes(&renumbered);
+    *own = model_take_bytes(&list);
+    *abi = model_take_bytes(&renumbered);
     return ok;
 }
 
@@ -301,7 +273,7 @@ tunnel_pop_actions(unsigned n_tags, uint32_t port)
     }
     nl_msg_put_odp_port(&list, OVS_ACTION_ATTR_TUNNEL_POP, u32_to_odp(port));
     renumber(&list);
-    return take_bytes(&list);
+    return model_take_bytes(&list);
 }
 
 /* What dp_execute_cb() of dpif-netdev.c does, for one packet with one output. */
