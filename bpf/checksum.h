@@ -34,6 +34,19 @@ fold(__u64 sum)
     return sum;
 }
 
+/* Is the IPv4 header's checksum right?  It has no options, or there were no
+ * flow. */
+static __always_inline bool
+is_ipv4_header_valid(const __u32 *ip)
+{
+    __u64 sum = 0;
+
+#pragma unroll
+    for (int i = 0; i < 5; i++)
+        sum += ip[i];
+    return fold(sum) == 0xffff;
+}
+
 /* What a sum of 16-bit words grows by when they change: RFC 1624's ~m + m', for
  * four of them at once. */
 static __always_inline __u64

@@ -17,6 +17,7 @@
 
 #include <linux/openvswitch.h>
 
+#include "checksum.h"
 #include "maps.h"
 #include "parse.h"
 
@@ -54,22 +55,6 @@ ct_settings(void)
 
     settings = bpf_map_lookup_elem(&xf_settings, &zero);
     return settings ? *(const volatile __u32 *)&settings->ct : 0;
-}
-
-/* Is the IPv4 header's checksum right?  It has no options, or there were no
- * flow. */
-static __always_inline bool
-is_ipv4_header_valid(const __u32 *ip)
-{
-    __u64 sum = 0;
-
-#pragma unroll
-    for (int i = 0; i < 5; i++)
-        sum += ip[i];
-    sum = (sum & 0xffffffff) + (sum >> 32);
-    sum = (sum & 0xffff) + (sum >> 16);
-    sum = (sum & 0xffff) + (sum >> 16);
-    return (sum & 0xffff) + (sum >> 16) == 0xffff;
 }
 
 /* Reads what a connection is found and judged by, where conn_key_extract() finds

@@ -17,7 +17,6 @@
 
 #include "actions.h"
 #include "checksum.h"
-#include "conntrack.h"
 #include "maps.h"
 #include "parse.h"
 
@@ -49,8 +48,8 @@ struct xf_vxlan {
 };
 
 /* Words of struct xf_outer's key, counted from XF_TUNNEL_WORD. */
-#define XF_OUTER_ID 4
-#define XF_OUTER_OPTION 5
+#define XF_OUTER_ID (XF_TUNNEL_ID_WORD - XF_TUNNEL_WORD)
+#define XF_OUTER_OPTION (XF_OUTER_ID + 1)
 #define XF_OUTER_TOS_SHIFT 32
 #define XF_OUTER_TTL_SHIFT 40
 #define XF_OUTER_FLAGS_SHIFT 48

@@ -42,7 +42,7 @@ source_port(const struct xf_packet *p, const struct xf_tunnel *t)
 {
     const __u64 *w = p->key.word;
     const __u64 proto_and_ports = 0xffffffff000000ffULL;
-    const __u32 id = XF_TUNNEL_WORD + 4;
+    const __u32 id = XF_TUNNEL_ID_WORD;
     __u64 sum = p->digest - xf_hash_word(w[id], xf_secret[id])
                 + xf_hash_word(w[1] << 16, xf_secret[1])
                 + xf_hash_word(w[2] << 16, xf_secret[2])

@@ -93,6 +93,7 @@
 #define XF_INNER_WORD 13
 #define XF_LABEL_WORD 14
 #define XF_TUNNEL_WORD 16
+#define XF_TUNNEL_ID_WORD 20         /* Also of the outer TOS, TTL and flags. */
 #define XF_BUCKET_ENTRIES 15
 #define XF_MAX_MASKS 512             /* Subtables, to be exact. */
 #define XF_MAX_SUBTABLES (XF_MAX_MASKS + 1) /* Slot 0 is unused. */
@@ -764,7 +765,7 @@ XF_ASSERT(__builtin_offsetof(struct xf_key, nd_tll) == 96);
 XF_ASSERT(__builtin_offsetof(struct xf_key, vlan2_tci) == 8 * XF_INNER_WORD);
 XF_ASSERT(__builtin_offsetof(struct xf_key, ct_label) == 8 * XF_LABEL_WORD);
 XF_ASSERT(__builtin_offsetof(struct xf_key, tun_ipv4_src) == 8 * XF_TUNNEL_WORD);
-XF_ASSERT(__builtin_offsetof(struct xf_key, tun_id) == 160);
+XF_ASSERT(__builtin_offsetof(struct xf_key, tun_id) == 8 * XF_TUNNEL_ID_WORD);
 XF_ASSERT(__builtin_offsetof(struct xf_key, tun_option) == 168);
 XF_ASSERT(XF_SET_WORDS == XF_TUNNEL_WORD); /* No tunnel's field can be set. */
 XF_ASSERT(sizeof(struct xf_bucket) == 64);
