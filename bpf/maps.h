@@ -17,49 +17,19 @@
 
 #include "xdp_flow_abi.h"
 
-/* An array that user space maps into its memory (Linux 5.5). */
-#define XF_ARRAY(NAME, VALUE)                                                 \
+/* The arrays, whose rows say what each is. */
+#define XF_FLAGS_MAPPED BPF_F_MMAPABLE
+#define XF_FLAGS_INNER 0
+#define XF_MAP(NAME, VALUE, ENTRIES, WRITER, SCOPE, ACCESS)                   \
     struct {                                                                  \
         __uint(type, BPF_MAP_TYPE_ARRAY);                                     \
-        __uint(map_flags, BPF_F_MMAPABLE);                                    \
+        __uint(map_flags, XF_FLAGS_##ACCESS);                                 \
         __uint(max_entries, 1);                                               \
         __type(key, __u32);                                                   \
         __type(value, VALUE);                                                 \
-    } NAME SEC(".maps")
-
-XF_ARRAY(xf_buckets, struct xf_bucket);
-XF_ARRAY(xf_flows, struct xf_flow);         /* By flow slot. */
-XF_ARRAY(xf_key_rests, struct xf_key_rest); /* By flow slot. */
-XF_ARRAY(xf_subtables, struct xf_subtable);
-XF_ARRAY(xf_walks, struct xf_walk);         /* By recirculation slot. */
-XF_ARRAY(xf_rewrites, struct xf_rewrite);
-XF_ARRAY(xf_groups, struct xf_group);
-XF_ARRAY(xf_tunnels, struct xf_tunnel);
-XF_ARRAY(xf_stats, struct xf_stats);        /* [cpu][flow slot]. */
-XF_ARRAY(xf_ports, struct xf_port);         /* By port slot. */
-XF_ARRAY(xf_cpus, struct xf_cpu);           /* By CPU number. */
-XF_ARRAY(xf_misses, struct xf_miss_row);    /* [cpu][port slot]. */
-XF_ARRAY(xf_settings, struct xf_settings);
-XF_ARRAY(xf_conn_buckets, struct xf_bucket);
-XF_ARRAY(xf_conns, struct xf_conn);         /* By slot and direction. */
-XF_ARRAY(xf_conn_uses, struct xf_conn_use); /* The same. */
-XF_ARRAY(xf_zones, struct xf_zones);
-
-/* The flow cache, [cpu][hash]. */
-struct {
-    __uint(type, BPF_MAP_TYPE_ARRAY);
-    __uint(max_entries, 1);
-    __type(key, __u32);
-    __type(value, struct xf_cache_set);
-} xf_flow_cache SEC(".maps");
-
-/* Subtable guesses by CPU. */
-struct {
-    __uint(type, BPF_MAP_TYPE_ARRAY);
-    __uint(max_entries, 1);
-    __type(key, __u32);
-    __type(value, struct xf_guesses);
-} xf_guesses SEC(".maps");
+    } NAME SEC(".maps");
+#include "maps.def"
+#undef XF_MAP
 
 /* Devices by port slot. */
 struct {

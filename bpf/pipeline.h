@@ -18,14 +18,6 @@
 #include "encap.h"
 #include "lookup.h"
 
-/* By CPU. */
-struct {
-    __uint(type, BPF_MAP_TYPE_ARRAY);
-    __uint(max_entries, 1);
-    __type(key, __u32);
-    __type(value, struct xf_scratch);
-} xf_scratches SEC(".maps");
-
 /* Takes the outermost tag off: one that an earlier stage has put there, or one
  * that the packet came with. */
 static __always_inline void

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /* What the XDP program and user space agree on: the layout of every map.
  *
- * This is the only header that both worlds include.  It compiles as C, C++ and
+ * This and maps.def are all that both worlds include.  It compiles as C, C++ and
  * BPF C, and the assertions at its end hold the layouts in place.  The program
  * is embedded in the library, and a process reads no maps of an earlier one but
  * xf_cpus, and that only if its entries are as long as ours: the two sides

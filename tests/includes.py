@@ -11,13 +11,14 @@ import sys
 
 ABI = 'ovs-plugin/ovs_offload_abi.h'        # The host and the plugin.
 DATAPATH_ABI = 'bpf/xdp_flow_abi.h'         # The program and user space.
+MAPS = 'bpf/maps.def'                       # The same: their arrays.
 
 # What a room may include besides itself: rooms, or files.  Nobody includes front.
 ROOMS = {
     'base':      [ABI],
     'translate': [ABI, DATAPATH_ABI, 'base'],
-    'tables':    [ABI, DATAPATH_ABI, 'base'],
-    'kernel':    [ABI, DATAPATH_ABI, 'base', 'tables'],
+    'tables':    [ABI, DATAPATH_ABI, MAPS, 'base'],
+    'kernel':    [ABI, DATAPATH_ABI, MAPS, 'base', 'tables'],
     'engine':    [ABI, DATAPATH_ABI, 'base', 'translate', 'tables', 'kernel/datapath.h'],
     'report':    [ABI, DATAPATH_ABI, 'base', 'translate', 'tables', 'engine'],
     'front':     ['ovs_offload_abi.h', 'base', 'engine'],
@@ -66,6 +67,7 @@ PLANTED = [
     ('engine/stats.h', '#include <nlohmann/json.hpp>'),
     ('report/trace.cc', '#include "front/flowxlate.h"'),
     ('report/trace.cc', '#include "flowxlate/tables/flow_table.h"'),
+    ('engine/flows.cc', '#include "bpf/maps.def"'),
     ('report/trace.cc', '#include "../tables/flow_table.h"'),
     ('astray.cc', ''),
 ]

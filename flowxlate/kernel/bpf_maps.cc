@@ -20,24 +20,27 @@
 namespace flowxlate {
 namespace {
 
-// A skeleton's maps but for those that every port has its own of (bpf/maps.h):
-// those that the program only reads, and those that it writes.
-using MapRefs = boost::container::small_vector<bpf_map *, 16>;
+// A skeleton's maps but for those that every port has its own of.
+using MapRefs = boost::container::small_vector<bpf_map *, 32>;
 
-MapRefs maps_read(xdp_offload_bpf *s) {
-    return {
-        s->maps.xf_buckets,   s->maps.xf_flows,     s->maps.xf_key_rests,
-        s->maps.xf_subtables, s->maps.xf_walks,     s->maps.xf_rewrites,
-        s->maps.xf_ports,     s->maps.xf_settings,  s->maps.xf_groups,
-        s->maps.xf_group_tx,  s->maps.xf_tx_ports,  s->maps.xf_zones,
-        s->maps.xf_conns,     s->maps.xf_conn_uses, s->maps.xf_conn_buckets,
-        s->maps.xf_tunnels};
-}
-
-MapRefs maps_written(xdp_offload_bpf *s) {
-    return {s->maps.xf_stats,      s->maps.xf_cpus,    s->maps.xf_misses,
-            s->maps.xf_flow_cache, s->maps.xf_guesses, s->maps.xf_scratches,
-            s->maps.xf_copies};
+// Those that a trace shares as well, and those that only ports share.
+MapRefs maps_of(xdp_offload_bpf *s, MapScope scope) {
+    MapRefs maps;
+    auto add = [&](bpf_map *map, MapScope its_scope) {
+        if (its_scope == scope) {
+            maps.push_back(map);
+        }
+    };
+#define XF_SCOPE_TRACE MapScope::kTrace
+#define XF_SCOPE_PORTS MapScope::kPorts
+#define XF_MAP(NAME, VALUE, ENTRIES, WRITER, SCOPE, ACCESS) \
+    add(s->maps.NAME, XF_SCOPE_##SCOPE);
+#include "bpf/maps.def"
+#undef XF_MAP
+    add(s->maps.xf_tx_ports, MapScope::kTrace);
+    add(s->maps.xf_group_tx, MapScope::kTrace);
+    add(s->maps.xf_copies, MapScope::kPorts);
+    return maps;
 }
 
 // Lets the program of one skeleton, not loaded yet, use maps of another.
@@ -50,7 +53,6 @@ Failure share(const MapRefs &from, const MapRefs &to) {
     return {};
 }
 
-constexpr uint32_t kMinCacheBits = 10;
 // Some 900 copies.
 constexpr uint32_t kCopiesBytes = 1 << 18;
 
@@ -101,22 +103,10 @@ Failure BpfMaps::create(const Config &config) {
     if (cpus < 0) {
         return failure(cpus, "cannot count the CPUs");
     }
-    n_cpus_ = cpus;
-    n_slots_ = config.max_flows + 1;
-    // Two to four flows in a bucket of 15 when all are there, so that hardly
-    // any overflows.
-    n_buckets_ = std::bit_ceil(n_slots_ / 4 + 1);
-    n_conns_ = 2 * (config.max_connections + 1);
-    n_conn_buckets_ = std::bit_ceil(n_conns_ / 4 + 1);
-    // Two of the flow cache's entries per flow: with twice as many, the sets
-    // that are asked for more than they hold get rare, but the cache is then
-    // too large for a CPU's own.
-    cache_bits_ = std::max<uint32_t>(kMinCacheBits,
-                                     std::bit_width(config.max_flows - 1) - 1);
-    if (uint64_t{std::max(n_slots_, 1U << cache_bits_)} * n_cpus_
-        > UINT32_MAX) {
+    sizes_ = MapSizes::of(config.max_flows, config.max_connections, cpus);
+    if (!sizes_.fit()) {
         return {E2BIG, "too many flows for statistics on each of "
-                           + std::to_string(n_cpus_) + " CPUs"};
+                           + std::to_string(cpus) + " CPUs"};
     }
     if (getrandom(secret_.data(), sizeof secret_, 0)
         != static_cast<ssize_t>(sizeof secret_)) {
@@ -148,38 +138,23 @@ std::vector<xf_copy> BpfMaps::take_copies() {
 }
 
 void BpfMaps::size_maps(xdp_offload_bpf *s) const {
-    auto &m = s->maps;
-    bpf_map__set_max_entries(m.xf_buckets, n_buckets_);
-    bpf_map__set_max_entries(m.xf_flows, n_slots_);
-    bpf_map__set_max_entries(m.xf_key_rests, n_slots_);
-    bpf_map__set_max_entries(m.xf_guesses, n_cpus_);
-    bpf_map__set_max_entries(m.xf_flow_cache, n_cpus_ << cache_bits_);
-    bpf_map__set_max_entries(m.xf_subtables, XF_MAX_SUBTABLES);
-    bpf_map__set_max_entries(m.xf_walks, XF_MAX_RECIRCS);
-    bpf_map__set_max_entries(m.xf_rewrites, XF_MAX_REWRITES);
-    bpf_map__set_max_entries(m.xf_groups, XF_MAX_GROUPS);
-    bpf_map__set_max_entries(m.xf_tunnels, XF_MAX_TUNNELS);
-    bpf_map__set_max_entries(m.xf_stats, n_slots_ * n_cpus_);
-    bpf_map__set_max_entries(m.xf_ports, XF_MAX_PORTS);
-    bpf_map__set_max_entries(m.xf_cpus, n_cpus_);
-    bpf_map__set_max_entries(m.xf_scratches, n_cpus_);
-    bpf_map__set_max_entries(m.xf_misses, XF_MAX_PORTS * n_cpus_);
-    bpf_map__set_max_entries(m.xf_copies, kCopiesBytes);
-    bpf_map__set_max_entries(m.xf_conns, n_conns_);
-    bpf_map__set_max_entries(m.xf_conn_uses, n_conns_);
-    bpf_map__set_max_entries(m.xf_conn_buckets, n_conn_buckets_);
+#define XF_MAP(NAME, VALUE, ENTRIES, WRITER, SCOPE, ACCESS) \
+    bpf_map__set_max_entries(s->maps.NAME, sizes_.ENTRIES);
+#include "bpf/maps.def"
+#undef XF_MAP
+    bpf_map__set_max_entries(s->maps.xf_copies, kCopiesBytes);
 }
 
 void BpfMaps::set_constants(xdp_offload_bpf *s) const {
     static_assert(sizeof s->rodata->xf_crc32c_zeros == sizeof kCrc32cZeros);
     std::memcpy(s->rodata->xf_crc32c_zeros, &kCrc32cZeros,
                 sizeof kCrc32cZeros);
-    s->rodata->xf_bucket_mask = n_buckets_ - 1;
-    s->rodata->xf_n_slots = n_slots_;
-    s->rodata->xf_slot_mask = slot_mask(n_slots_);
-    s->rodata->xf_cache_bits = cache_bits_;
-    s->rodata->xf_conn_bucket_mask = n_conn_buckets_ - 1;
-    s->rodata->xf_conn_mask = slot_mask(n_conns_);
+    s->rodata->xf_bucket_mask = sizes_.buckets - 1;
+    s->rodata->xf_n_slots = n_slots();
+    s->rodata->xf_slot_mask = slot_mask(n_slots());
+    s->rodata->xf_cache_bits = cache_bits();
+    s->rodata->xf_conn_bucket_mask = sizes_.conn_buckets - 1;
+    s->rodata->xf_conn_mask = slot_mask(sizes_.conns);
     std::copy(
         secret_.begin(), secret_.end(),
         const_cast<uint64_t *>(reinterpret_cast<const volatile uint64_t *>(
@@ -199,27 +174,14 @@ Failure BpfMaps::map_arrays() {
         *out = mapping.as<T>(n);
         mappings_.push_back(std::move(mapping));
     };
-    auto &m = template_->maps;
-    map(m.xf_buckets, &tables_.buckets);
-    map(m.xf_flows, &tables_.flows);
-    map(m.xf_key_rests, &tables_.key_rests);
-    map(m.xf_subtables, &tables_.subtables);
-    map(m.xf_walks, &tables_.walks);
-    map(m.xf_rewrites, &tables_.rewrites);
-    map(m.xf_stats, &tables_.stats);
-    map(m.xf_cpus, &tables_.cpus);
-    map(m.xf_ports, &ports_);
-    map(m.xf_misses, &misses_);
-    map(m.xf_settings, &settings_);
-    map(m.xf_groups, &groups_);
-    map(m.xf_tunnels, &tunnels_);
-    map(m.xf_conn_buckets, &connections_.buckets);
-    map(m.xf_conns, &connections_.conns);
-    map(m.xf_conn_uses, &connections_.uses);
-    map(m.xf_zones, &connections_.zones);
-    connections_.settings = settings_;
-    connections_.secret = secret_;
-    tables_.secret = secret_;
+#define XF_MAP_MAPPED(NAME) map(template_->maps.NAME, &arrays_.NAME);
+#define XF_MAP_INNER(NAME)
+#define XF_MAP(NAME, VALUE, ENTRIES, WRITER, SCOPE, ACCESS) \
+    XF_MAP_##ACCESS(NAME)
+#include "bpf/maps.def"
+#undef XF_MAP
+    tables_ = table_memory(arrays_, secret_);
+    connections_ = conn_memory(arrays_, secret_);
     set_max_tags(1);
     return failed;
 }
@@ -257,10 +219,12 @@ Failure BpfMaps::open_port(PortSlot slot, uint32_t tx_flag, int xsks_fd,
     if (auto f = open_skeleton(&s)) {
         return f;
     }
-    if (auto f = share(maps_read(template_.get()), maps_read(s.get()))) {
+    if (auto f = share(maps_of(template_.get(), MapScope::kTrace),
+                       maps_of(s.get(), MapScope::kTrace))) {
         return f;
     }
-    if (auto f = share(maps_written(template_.get()), maps_written(s.get()))) {
+    if (auto f = share(maps_of(template_.get(), MapScope::kPorts),
+                       maps_of(s.get(), MapScope::kPorts))) {
         return f;
     }
     if (xsks_fd >= 0) {
@@ -284,10 +248,11 @@ Failure BpfMaps::open_trace(PortSlot slot, uint32_t tx_flag,
         return f;
     }
     size_maps(s.get());
-    if (auto f = share(maps_read(template_.get()), maps_read(s.get()))) {
+    if (auto f = share(maps_of(template_.get(), MapScope::kTrace),
+                       maps_of(s.get(), MapScope::kTrace))) {
         return f;
     }
-    bpf_map__set_max_entries(s->maps.xf_stats, n_slots_);
+    bpf_map__set_max_entries(s->maps.xf_stats, n_slots());
     bpf_map__set_map_flags(s->maps.xf_flow_cache, BPF_F_MMAPABLE);
     set_constants(s.get());
     s->rodata->xf_n_slots = 0;
@@ -302,8 +267,8 @@ std::vector<uint32_t> BpfMaps::cpus_that_predict(
     const CachePlace &place) const {
     const int fd = bpf_map__fd(template_->maps.xf_flow_cache);
     std::vector<uint32_t> cpus;
-    for (uint32_t cpu = 0; cpu < n_cpus_; cpu++) {
-        const uint32_t i = (cpu << cache_bits_) + place.set;
+    for (uint32_t cpu = 0; cpu < n_cpus(); cpu++) {
+        const uint32_t i = (cpu << cache_bits()) + place.set;
         xf_cache_set set;
         if (bpf_map_lookup_elem(fd, &i, &set)) {
             continue;
@@ -354,7 +319,7 @@ Failure BpfMaps::create_group(GroupSlot slot, Fd *devices) {
 Failure BpfMaps::set_group(GroupSlot slot, const Fd &devices,
                            const Group &group,
                            std::span<const Ifindex> ifindexes) {
-    xf_group &shared = groups_[index(slot)];
+    xf_group &shared = arrays_.xf_groups[index(slot)];
     for (uint32_t i = 0; i < XF_GROUP_PORTS; i++) {
         const bool used = i < group.ports.size();
         const uint32_t device = used ? index(ifindexes[i]) : 0;
@@ -373,7 +338,8 @@ Failure BpfMaps::set_group(GroupSlot slot, const Fd &devices,
 }
 
 void BpfMaps::set_max_tags(uint32_t n) {
-    std::atomic_ref(settings_[0].max_tags).store(n, std::memory_order_relaxed);
+    std::atomic_ref(arrays_.xf_settings[0].max_tags)
+        .store(n, std::memory_order_relaxed);
 }
 
 void set_deadline(std::span<xf_cpu> cpus, uint64_t now_ns, uint64_t jiffies) {
@@ -388,9 +354,10 @@ void set_deadline(std::span<xf_cpu> cpus, uint64_t now_ns, uint64_t jiffies) {
 template <typename Fn>
 uint64_t BpfMaps::sum_of_misses(PortSlot slot, Fn counter) const {
     uint64_t sum = 0;
-    for (uint32_t cpu = 0; cpu < n_cpus_; cpu++) {
+    for (uint32_t cpu = 0; cpu < n_cpus(); cpu++) {
         sum +=
-            std::atomic_ref(counter(misses_[cpu * XF_MAX_PORTS + index(slot)]))
+            std::atomic_ref(
+                counter(arrays_.xf_misses[cpu * XF_MAX_PORTS + index(slot)]))
                 .load(std::memory_order_relaxed);
     }
     return sum;
@@ -407,20 +374,13 @@ uint64_t BpfMaps::searches(PortSlot slot) const {
 }
 
 void BpfMaps::clear_misses(PortSlot slot) {
-    for (uint32_t cpu = 0; cpu < n_cpus_; cpu++) {
-        misses_[cpu * XF_MAX_PORTS + index(slot)] = {};
+    for (uint32_t cpu = 0; cpu < n_cpus(); cpu++) {
+        arrays_.xf_misses[cpu * XF_MAX_PORTS + index(slot)] = {};
     }
 }
 
 size_t BpfMaps::memory_bytes() const {
-    size_t sum = 0;
-    for (auto &m : mappings_) {
-        sum += m.size();
-    }
-    sum +=
-        n_cpus_ * ((sizeof(xf_cache_set) << cache_bits_) + sizeof(xf_guesses));
-    sum += kCopiesBytes;
-    return sum;
+    return map_bytes(sizes_) + kCopiesBytes;
 }
 
 }  // namespace flowxlate

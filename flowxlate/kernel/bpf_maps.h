@@ -16,6 +16,7 @@
 #include "kernel/datapath.h"
 #include "tables/conn_table.h"
 #include "tables/flow_table.h"
+#include "tables/maps.h"
 #include "tables/recirc.h"
 
 struct ring_buffer;      // libbpf's.
@@ -30,6 +31,16 @@ using Skeleton = std::unique_ptr<xdp_offload_bpf, SkeletonDeleter>;
 
 struct RingBufferDeleter {
     void operator()(ring_buffer *) const;
+};
+
+// The arrays of bpf/maps.def that user space maps into its memory.
+struct MappedArrays {
+#define XF_SPAN_MAPPED(NAME, VALUE) std::span<VALUE> NAME;
+#define XF_SPAN_INNER(NAME, VALUE)
+#define XF_MAP(NAME, VALUE, ENTRIES, WRITER, SCOPE, ACCESS) \
+    XF_SPAN_##ACCESS(NAME, VALUE)
+#include "bpf/maps.def"
+#undef XF_MAP
 };
 
 // Says to the programs that use 'cpus', and to other processes, that this one
@@ -66,12 +77,16 @@ public:
         uint32_t entry = 0;  // 0: none.
     };
     std::vector<uint32_t> cpus_that_predict(const CachePlace &) const;
-    uint32_t n_cpus() const { return n_cpus_; }
-    uint32_t cache_bits() const { return cache_bits_; }
-    uint32_t n_slots() const { return n_slots_; }
+    uint32_t n_cpus() const { return sizes_.cpus; }
+    uint32_t cache_bits() const { return sizes_.cache_bits; }
+    uint32_t n_slots() const { return sizes_.flows; }
 
-    xf_port &port(PortSlot slot) override { return ports_[index(slot)]; }
-    xf_tunnel &tunnel(TunnelSlot s) override { return tunnels_[index(s)]; }
+    xf_port &port(PortSlot slot) override {
+        return arrays_.xf_ports[index(slot)];
+    }
+    xf_tunnel &tunnel(TunnelSlot slot) override {
+        return arrays_.xf_tunnels[index(slot)];
+    }
 
     Failure set_tx_port(PortSlot slot, Ifindex ifindex) override;
     // Points 'slot' of the device map at nothing.
@@ -88,7 +103,7 @@ public:
     void set_max_tags(uint32_t);
 
     void set_deadline(uint64_t now_ns, uint64_t jiffies) {
-        flowxlate::set_deadline(tables_.cpus, now_ns, jiffies);
+        flowxlate::set_deadline(arrays_.xf_cpus, now_ns, jiffies);
     }
 
     // Takes the packets that programs have copied since the last time.  For
@@ -104,7 +119,7 @@ public:
     uint64_t searches(PortSlot slot) const;  // Past the flow cache.
     void clear_misses(PortSlot slot);
 
-    // Bytes of memory that the arrays take.
+    // Bytes of memory that ports share.
     size_t memory_bytes() const;
 
 private:
@@ -116,21 +131,12 @@ private:
     Failure create_grace_maps();
 
     Skeleton template_;  // Never attached; owns the shared maps.
-    uint32_t n_cpus_ = 0;
-    uint32_t n_slots_ = 0;
-    uint32_t n_buckets_ = 0;
-    uint32_t n_conns_ = 0;  // Two for each connection.
-    uint32_t n_conn_buckets_ = 0;
-    uint32_t cache_bits_ = 0;  // log2 of the flow cache's sets per CPU.
+    MapSizes sizes_;
     std::array<uint64_t, XF_KEY_WORDS + 1> secret_{};
     std::vector<Mapping> mappings_;
+    MappedArrays arrays_;
     TableMemory tables_;
     ConnMemory connections_;
-    std::span<xf_port> ports_;
-    std::span<xf_miss_row> misses_;
-    std::span<xf_settings> settings_;
-    std::span<xf_group> groups_;
-    std::span<xf_tunnel> tunnels_;
     Fd grace_outer_, grace_inner_;
     std::vector<xf_copy> copied_;  // While copies_ is being read.
     std::unique_ptr<ring_buffer, RingBufferDeleter> copies_;

@@ -605,7 +605,7 @@ GROUPS = [
               '        refusals_.forget_old(std::chrono::steady_clock::'
               'now());\n', '', SYSTEM, 'explain-forget'),
         Fault('a trace counts like traffic', 'flowxlate/kernel/bpf_maps.cc',
-              '    bpf_map__set_max_entries(s->maps.xf_stats, n_slots_);\n'
+              '    bpf_map__set_max_entries(s->maps.xf_stats, n_slots());\n'
               '    bpf_map__set_map_flags(s->maps.xf_flow_cache, '
               'BPF_F_MMAPABLE);\n',
               '    (void)share(maps_written(template_.get()), '

@@ -17,6 +17,7 @@
 
 #include "flowxlate/tables/buckets.h"
 #include "flowxlate/tables/conn_table.h"
+#include "tests/unit/heap_maps.h"
 
 namespace flowxlate::unit {
 
@@ -80,13 +81,8 @@ public:
 
     Conns() : Conns(Sizes{}) {}
     explicit Conns(const Sizes &sizes)
-        : buckets(sizes.buckets),
-          conns(2 * sizes.slots),
-          uses(2 * sizes.slots),
-          zones(1),
-          settings(1),
-          table({buckets, conns, uses, zones, settings,
-                 make_secret(sizes.seed)}) {}
+        : maps_(map_sizes(sizes)),
+          table(conn_memory(maps_, make_secret(sizes.seed))) {}
 
     // The handle; 0 if it is refused.
     uint64_t put(const ovs_offload_ct &c, uint64_t handle = 0) {
@@ -160,7 +156,14 @@ public:
 
 private:
     std::array<uint64_t, 5> secret_;
+    HeapMaps maps_;
 
+    static MapSizes map_sizes(const Sizes &sizes) {
+        MapSizes m;
+        m.conn_buckets = sizes.buckets;
+        m.conns = 2 * sizes.slots;
+        return m;
+    }
     std::span<const uint64_t> make_secret(uint64_t seed) {
         std::mt19937_64 random(seed);
         for (uint64_t &word : secret_) {
@@ -198,11 +201,11 @@ private:
     }
 
 public:
-    std::vector<xf_bucket> buckets;
-    std::vector<xf_conn> conns;
-    std::vector<xf_conn_use> uses;
-    std::vector<xf_zones> zones;
-    std::vector<xf_settings> settings;
+    std::vector<xf_bucket> &buckets = maps_.xf_conn_buckets;
+    std::vector<xf_conn> &conns = maps_.xf_conns;
+    std::vector<xf_conn_use> &uses = maps_.xf_conn_uses;
+    std::vector<xf_zones> &zones = maps_.xf_zones;
+    std::vector<xf_settings> &settings = maps_.xf_settings;
     ConnTable table;
 };
 

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "flowxlate/tables/flow_table.h"
+#include "tests/unit/heap_maps.h"
 
 namespace flowxlate::unit {
 
@@ -39,46 +40,42 @@ struct Sizes {
 class Tables {
 public:
     explicit Tables(const Sizes &sizes = {})
-        : buckets_(sizes.buckets),
-          flows_(sizes.flows),
-          key_rests_(sizes.flows),
-          subtables_(sizes.subtables),
-          walks_(sizes.recircs),
-          rewrites_(sizes.rewrites),
-          stats_(sizes.cpus * sizes.flows),
-          cpus_(sizes.cpus),
-          table(memory(sizes.seed)) {
-        for (xf_cpu &cpu : cpus_) {
+        : maps_(map_sizes(sizes)),
+          table(table_memory(maps_, make_secret(sizes.seed))) {
+        for (xf_cpu &cpu : maps_.xf_cpus) {
             cpu.seq = sizes.cpus_have_run ? 2 : 0;
         }
     }
 
 private:
-    TableMemory memory(uint64_t seed) {
-        TableMemory m{buckets_,  flows_, key_rests_, subtables_, walks_,
-                      rewrites_, stats_, cpus_,      {}};
-        std::mt19937_64 random(seed);
-        for (uint64_t &word : m.secret) {
-            word = seed ? random() : 0;
-        }
+    static MapSizes map_sizes(const Sizes &sizes) {
+        MapSizes m;
+        m.buckets = sizes.buckets;
+        m.flows = sizes.flows;
+        m.subtables = sizes.subtables;
+        m.recircs = sizes.recircs;
+        m.rewrites = sizes.rewrites;
+        m.cpus = sizes.cpus;
+        m.stats = sizes.cpus * sizes.flows;
         return m;
     }
+    static std::array<uint64_t, XF_KEY_WORDS + 1> make_secret(uint64_t seed) {
+        std::array<uint64_t, XF_KEY_WORDS + 1> secret{};
+        std::mt19937_64 random(seed);
+        for (uint64_t &word : secret) {
+            word = seed ? random() : 0;
+        }
+        return secret;
+    }
 
-    std::vector<xf_bucket> buckets_;
-    std::vector<xf_flow> flows_;
-    std::vector<xf_key_rest> key_rests_;
-    std::vector<xf_subtable> subtables_;
-    std::vector<xf_walk> walks_;
-    std::vector<xf_rewrite> rewrites_;
-    std::vector<xf_stats> stats_;
-    std::vector<xf_cpu> cpus_;
+    HeapMaps maps_;
 
 public:
     FlowTable table;
 
     const TableMemory &mem() const { return table.memory(); }
     xf_stats &stats(size_t cpu, FlowSlot slot) {
-        return stats_[cpu * flows_.size() + index(slot)];
+        return maps_.xf_stats[cpu * maps_.sizes.flows + index(slot)];
     }
 };
 

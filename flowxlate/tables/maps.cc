@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tables/maps.h"
+
+namespace flowxlate {
+namespace {
+
+constexpr int kMinCacheBits = 10;
+
+constexpr MapWriter kWriterUSER = MapWriter::kUser;
+constexpr MapWriter kWriterPROGRAM = MapWriter::kProgram;
+constexpr MapWriter kWriterBOTH = MapWriter::kBoth;
+constexpr MapScope kScopeTRACE = MapScope::kTrace;
+constexpr MapScope kScopePORTS = MapScope::kPorts;
+constexpr bool kIsMAPPED = true;
+constexpr bool kIsINNER = false;
+
+}  // namespace
+
+MapSizes MapSizes::of(uint32_t max_flows, uint32_t max_connections,
+                      uint32_t n_cpus) {
+    MapSizes s;
+    s.cpus = n_cpus;
+    s.flows = uint64_t{max_flows} + 1;
+    // Two to four flows in a bucket of 15 when all are there, so that hardly
+    // any overflows.
+    s.buckets = std::bit_ceil(s.flows / 4 + 1);
+    s.subtables = XF_MAX_SUBTABLES;
+    s.recircs = XF_MAX_RECIRCS;
+    s.rewrites = XF_MAX_REWRITES;
+    s.groups = XF_MAX_GROUPS;
+    s.tunnels = XF_MAX_TUNNELS;
+    s.ports = XF_MAX_PORTS;
+    s.stats = s.flows * s.cpus;
+    s.misses = s.ports * s.cpus;
+    // Two of the flow cache's entries per flow: with twice as many, the sets
+    // that are asked for more than they hold get rare, but the cache is then
+    // too large for a CPU's own.
+    const int bits = static_cast<int>(std::bit_width(s.flows - 2)) - 1;
+    s.cache_bits = std::max(kMinCacheBits, bits);
+    s.cache_sets = s.cpus << s.cache_bits;
+    s.conns = 2 * (uint64_t{max_connections} + 1);
+    s.conn_buckets = std::bit_ceil(s.conns / 4 + 1);
+    return s;
+}
+
+bool MapSizes::fit() const {
+    auto rows = map_rows(*this);
+    return std::all_of(rows.begin(), rows.end(), [](const MapRow &row) {
+        return row.entries <= UINT32_MAX;
+    });
+}
+
+std::vector<MapRow> map_rows(const MapSizes &sizes) {
+#define XF_MAP(NAME, VALUE, ENTRIES, WRITER, SCOPE, ACCESS) \
+    {#NAME,       kWriter##WRITER, kScope##SCOPE,           \
+     kIs##ACCESS, sizeof(VALUE),   sizes.ENTRIES},
+    return {
+#include "bpf/maps.def"
+    };
+#undef XF_MAP
+}
+
+uint64_t map_bytes(const MapSizes &sizes) {
+    uint64_t sum = 0;
+    for (const MapRow &row : map_rows(sizes)) {
+        sum += row.bytes();
+    }
+    return sum;
+}
+
+}  // namespace flowxlate

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+// The program's arrays, of the rows in bpf/maps.def: how many entries each
+// has, and the memory that FlowTable and ConnTable write.
+//
+// Who has the arrays (BpfMaps, or vectors in tests) has a member for each row,
+// with the row's name, that becomes a std::span.
+#ifndef FLOWXLATE_MAPS_H
+#define FLOWXLATE_MAPS_H
+
+#include <algorithm>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "bpf/xdp_flow_abi.h"
+#include "tables/conn_table.h"
+#include "tables/flow_table.h"
+
+namespace flowxlate {
+
+// Entries of the arrays, by the names that bpf/maps.def has for them.
+struct MapSizes {
+    // For so many megaflows and connections on so many possible CPUs.
+    static MapSizes of(uint32_t max_flows, uint32_t max_connections,
+                       uint32_t n_cpus);
+    // Does every array have fewer than 2^32 entries?
+    bool fit() const;
+
+    uint64_t one = 1;
+    uint64_t cpus = 0;
+    uint64_t flows = 0;    // With slot 0, which is not used.
+    uint64_t buckets = 0;  // A power of 2.
+    uint64_t subtables = 0;
+    uint64_t recircs = 0;
+    uint64_t rewrites = 0;
+    uint64_t groups = 0;
+    uint64_t tunnels = 0;
+    uint64_t ports = 0;
+    uint64_t stats = 0;
+    uint64_t misses = 0;
+    uint64_t cache_bits = 0;  // log2 of the flow cache's sets per CPU.
+    uint64_t cache_sets = 0;  // Of all CPUs.
+    uint64_t conns = 0;       // Two for each connection, and slot 0.
+    uint64_t conn_buckets = 0;
+};
+
+// Who writes an array, while packets come; and who shares it.
+enum class MapWriter : uint8_t { kUser, kProgram, kBoth };
+enum class MapScope : uint8_t { kTrace, kPorts };
+
+struct MapRow {
+    const char *name;
+    MapWriter writer;
+    MapScope scope;
+    bool mapped;         // Into the memory of user space.
+    size_t value_bytes;  // Of an entry.
+    uint64_t entries;
+
+    uint64_t bytes() const { return entries * value_bytes; }
+};
+
+// All arrays, in the order of bpf/maps.def.
+std::vector<MapRow> map_rows(const MapSizes &);
+
+// Bytes of the arrays that ports share.
+uint64_t map_bytes(const MapSizes &);
+
+template <typename Arrays, typename Secret>
+TableMemory table_memory(Arrays &a, const Secret &secret) {
+    TableMemory m{a.xf_buckets,   a.xf_flows, a.xf_key_rests,
+                  a.xf_subtables, a.xf_walks, a.xf_rewrites,
+                  a.xf_stats,     a.xf_cpus,  {}};
+    std::copy(secret.begin(), secret.end(), m.secret.begin());
+    return m;
+}
+
+// 'secret' must outlive what is returned.
+template <typename Arrays, typename Secret>
+ConnMemory conn_memory(Arrays &a, const Secret &secret) {
+    return {a.xf_conn_buckets, a.xf_conns,    a.xf_conn_uses,
+            a.xf_zones,        a.xf_settings, secret};
+}
+
+}  // namespace flowxlate
+
+#endif

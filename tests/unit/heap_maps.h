@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+// The arrays of bpf/maps.def in heap memory, zeroed.
+#ifndef TESTS_UNIT_HEAP_MAPS_H
+#define TESTS_UNIT_HEAP_MAPS_H
+
+#include <vector>
+
+#include "flowxlate/tables/maps.h"
+
+namespace flowxlate::unit {
+
+struct HeapMaps {
+    explicit HeapMaps(const MapSizes &s) : sizes(s) {}
+
+    MapSizes sizes;
+#define XF_MAP(NAME, VALUE, ENTRIES, WRITER, SCOPE, ACCESS) \
+    std::vector<VALUE> NAME = std::vector<VALUE>(sizes.ENTRIES);
+#include "bpf/maps.def"
+#undef XF_MAP
+};
+
+}  // namespace flowxlate::unit
+
+#endif

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+// How many entries the arrays have, and docs/design.md's table of them, which
+// is written anew by
+//
+//     UPDATE_DOCS=1 build/release/tests/unit/unit_tests --gtest_filter=Maps.*
+#include <gtest/gtest.h>
+
+#include <bit>
+#include <cstdlib>
+#include <fstream>
+#include <string>
+
+#include "flowxlate/tables/maps.h"
+#include "tests/unit/document.h"
+
+namespace flowxlate::unit {
+namespace {
+
+constexpr const char *kDocument = SOURCE_DIR "/docs/design.md";
+constexpr const char *kBegin =
+    "<!-- Made by tests/unit/maps_test.cc; do not edit. -->\n";
+constexpr const char *kEnd = "<!-- End of what is made. -->\n";
+
+// What is set when nobody sets anything, on a machine with two CPUs.
+constexpr uint32_t kFlows = 65536, kConnections = 65536, kCpus = 2;
+
+TEST(Maps, Sizes) {
+    const struct {
+        const char *what;
+        uint32_t flows, connections, cpus;
+        uint64_t buckets, cache_sets, conns, conn_buckets, stats;
+        bool fit;
+    } kRows[] = {
+        {"one of each", 1, 1, 1, 1, 1024, 4, 2, 2, true},
+        {"defaults", 65536, 65536, 2, 32768, 65536, 131074, 65536, 131074,
+         true},
+        {"256 CPUs", 65536, 65536, 256, 32768, 8388608, 131074, 65536,
+         16777472, true},
+        {"as many statistics as can be", 16777215, 1, 255, 8388608,
+         255ULL << 23, 4, 2, 4278190080, true},
+        {"one CPU more", 16777215, 1, 256, 8388608, 256ULL << 23, 4, 2,
+         4294967296, false},
+        {"most connections", 1, 2147483646, 1, 1, 1024, 4294967294, 1073741824,
+         2, true},
+        {"one more", 1, 2147483647, 1, 1, 1024, 4294967296, 2147483648, 2,
+         false},
+    };
+    for (const auto &row : kRows) {
+        SCOPED_TRACE(row.what);
+        const auto s = MapSizes::of(row.flows, row.connections, row.cpus);
+        EXPECT_EQ(s.buckets, row.buckets);
+        EXPECT_EQ(s.cache_sets, row.cache_sets);
+        EXPECT_EQ(s.conns, row.conns);
+        EXPECT_EQ(s.conn_buckets, row.conn_buckets);
+        EXPECT_EQ(s.stats, row.stats);
+        EXPECT_EQ(s.fit(), row.fit);
+    }
+}
+
+// Programs that ports share may run at once, a trace must change nothing.
+TEST(Maps, TracesWriteNothingThatPortsUse) {
+    for (const MapRow &row : map_rows(MapSizes::of(1, 1, 1))) {
+        if (row.scope == MapScope::kTrace
+            && std::string(row.name) != "xf_conn_uses") {
+            EXPECT_EQ(row.writer, MapWriter::kUser) << row.name;
+        }
+    }
+}
+
+std::string with_commas(uint64_t n) {
+    std::string s = std::to_string(n);
+    for (size_t i = s.size(); i > 3; i -= 3) {
+        s.insert(i - 3, ",");
+    }
+    return s;
+}
+
+std::string mebibytes(double bytes) {
+    char text[32];
+    std::snprintf(text, sizeof text, "%.2f", bytes / (1 << 20));
+    return text;
+}
+
+std::string table() {
+    static constexpr const char *kWriters[] = {"OVS", "programs", "both"};
+    const auto one = map_rows(MapSizes::of(kFlows, kConnections, 1));
+    const auto two = map_rows(MapSizes::of(kFlows, kConnections, kCpus));
+    std::string s =
+        "\n| array | writer | a trace | entries | bytes each | MiB | MiB for "
+        "each CPU more |\n|---|---|---|---|---|---|---|\n";
+    uint64_t bytes = 0, more = 0;
+    for (size_t i = 0; i < two.size(); i++) {
+        const MapRow &row = two[i];
+        const uint64_t grows = row.bytes() - one[i].bytes();
+        s += "| `" + std::string(row.name) + "` | "
+           + kWriters[static_cast<int>(row.writer)] + " | "
+           + (row.scope == MapScope::kTrace ? "reads it" : "has its own")
+           + " | " + with_commas(row.entries) + " | "
+           + std::to_string(row.value_bytes) + " | "
+           + mebibytes(static_cast<double>(row.bytes())) + " | "
+           + (grows ? mebibytes(static_cast<double>(grows)) : "") + " |\n";
+        bytes += row.bytes();
+        more += grows;
+    }
+    return s + "| all | | | | | " + mebibytes(static_cast<double>(bytes))
+         + " | " + mebibytes(static_cast<double>(more)) + " |\n\n";
+}
+
+TEST(Maps, DocumentIsUpToDate) {
+    const std::string before = unit::contents(kDocument);
+    const size_t begin = before.find(kBegin), end = before.find(kEnd);
+    ASSERT_NE(begin, before.npos);
+    ASSERT_NE(end, before.npos);
+    const std::string wanted =
+        before.substr(0, begin) + kBegin + table() + before.substr(end);
+    if (std::getenv("UPDATE_DOCS")) {
+        std::ofstream out(kDocument);
+        out << wanted;
+        out.close();
+        ASSERT_TRUE(out) << kDocument;
+    }
+    EXPECT_EQ(unit::contents(kDocument), wanted)
+        << "docs/design.md is not what bpf/maps.def says; write it anew with\n"
+           "UPDATE_DOCS=1 build/release/tests/unit/unit_tests "
+           "--gtest_filter='Maps.*'";
+}
+
+}  // namespace
+}  // namespace flowxlate::unit
