@@ -48,6 +48,20 @@ Reject check_entrance(const Entrance &e, bool generic, const Match &m) {
              : Reject{};
 }
 
+bool needs_connections(const Rule &rule) {
+    const xf_key &mask = rule.match.mask;
+    return rule.actions.tracks || mask.word[4] || mask.word[XF_LABEL_WORD]
+        || mask.word[XF_LABEL_WORD + 1];
+}
+
+Reject check_tracking(const Rule &rule, bool in_kernel_datapath) {
+    if (!in_kernel_datapath || !needs_connections(rule)) {
+        return {};
+    }
+    return rule.actions.tracks ? Reject{"action", "ct", EOPNOTSUPP}
+                               : Reject{"match", "ct_state", EOPNOTSUPP};
+}
+
 Reject Binder::bind(Rule *rule, Binding *b) {
     if (auto r = find_ports(*rule, b)) {
         return r;

@@ -50,6 +50,11 @@ struct Binding {
 // XDP runs on sk_buffs, which whoever injected them may have marked.
 Reject check_entrance(const Entrance &, bool generic, const Match &);
 
+// Does the flow have to do with connections?
+bool needs_connections(const Rule &);
+// Connections are those of the userspace datapath.
+Reject check_tracking(const Rule &, bool in_kernel_datapath);
+
 class Binder {
 public:
     Binder(Datapath *datapath, Ports *ports)

@@ -340,7 +340,7 @@ Reject Offload::translate(const ovs_offload_flow &flow, Rule *w) {
     if (w->actions.verdict == XF_HASH_RECIRC && !can_hash_) {
         return {"action", "hash", EOPNOTSUPP};
     }
-    if (auto r = check_tracking(flow, *w)) {
+    if (auto r = check_connections(flow, *w)) {
         return r;
     }
     auto device_of = [&](OdpPort port) {
@@ -363,20 +363,15 @@ Reject Offload::translate(const ovs_offload_flow &flow, Rule *w) {
     return {};
 }
 
-// Connections are those of the userspace datapath, if OVS tells of them.
-Reject Offload::check_tracking(const ovs_offload_flow &flow,
-                               const Rule &rule) const {
-    const xf_key &mask = rule.match.mask;
-    const bool matches = mask.word[4] || mask.word[XF_LABEL_WORD]
-                      || mask.word[XF_LABEL_WORD + 1];
-    if (!matches && !rule.actions.tracks) {
-        return {};
+// Connections are those that OVS tells of.
+Reject Offload::check_connections(const ovs_offload_flow &flow,
+                                  const Rule &rule) const {
+    const bool in_kernel =
+        flow.dpif_type != std::string_view(kUserspaceDatapath);
+    if (auto r = check_tracking(rule, in_kernel)) {
+        return r;
     }
-    if (flow.dpif_type != std::string_view(kUserspaceDatapath)) {
-        return rule.actions.tracks ? Reject{"action", "ct", EOPNOTSUPP}
-                                   : Reject{"match", "ct_state", EOPNOTSUPP};
-    }
-    return connections_->is_open()
+    return !needs_connections(rule) || connections_->is_open()
              ? Reject{}
              : Reject{"action", "ct_not_told", EOPNOTSUPP};
 }

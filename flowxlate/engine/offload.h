@@ -156,7 +156,7 @@ private:
     Reject put(const Ufid &, Rule *, uint32_t vlan_limit);
     void refuse(const ovs_offload_flow &, const Reject &why,
                 uint64_t port_events);
-    Reject check_tracking(const ovs_offload_flow &, const Rule &) const;
+    Reject check_connections(const ovs_offload_flow &, const Rule &) const;
     void prepare_group() REQUIRES(worker_role_);
     void follow_vlan_limit(uint32_t) REQUIRES(mutex_);
     void to_abi(const FlowStats &, ovs_offload_stats *) REQUIRES(mutex_);

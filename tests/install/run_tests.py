@@ -26,6 +26,7 @@ BUILD = '/build/ovs-offload-xdp'       # In the root in which packages are built
 OURS = '/usr/lib/openvswitch-offload-xdp/ovs-vswitchd'
 STOCK = '/usr/lib/openvswitch-switch/ovs-vswitchd'
 PACKAGE = 'openvswitch-offload-xdp'
+ADVISE = 'openvswitch-offload-advise'
 # Of service.py, and systemd-analyze.
 TOOLS = ('ethtool', 'iproute2', 'iputils-ping', 'python3', 'systemd')
 
@@ -68,7 +69,7 @@ def test_build(context):
     context.debs = sorted(d for d in glob.glob(builder.file('/build/*.deb'))
                           if 'dbgsym' not in d)
     names = [os.path.basename(d).split('_')[0] for d in context.debs]
-    expect(names == ['libflowxlate-dev', 'libflowxlate0', PACKAGE],
+    expect(names == ['libflowxlate-dev', 'libflowxlate0', ADVISE, PACKAGE],
            'packages: %s', names)
 
 
@@ -144,6 +145,14 @@ def test_install(context):
         os.symlink('/bin/true', target.file('/usr/local/sbin/' + name))
     shutil.copytree(TOP, target.file('/src'),
                     ignore=shutil.ignore_patterns('build', '.git', '__pycache__'))
+
+
+def test_advise(context):
+    """ovs-offload-advise judges saved flows with what the package has"""
+    out = context.target.run('ovs-offload-advise', '--flows',
+                             '/src/tests/flows/ovn-chassis.txt')
+    expect('\n  136 of 146 flows, ' in out, '%s', out)
+    context.note('%s', out.splitlines()[1].strip())
 
 
 def test_traffic(context):
@@ -229,7 +238,7 @@ def test_upgrade(context):
 def test_removal(context):
     """When the package is purged, Debian's ovs-vswitchd is back and nothing is left"""
     target = context.target
-    target.run('dpkg', '--purge', PACKAGE, 'libflowxlate-dev', 'libflowxlate0')
+    target.run('dpkg', '--purge', PACKAGE, ADVISE, 'libflowxlate-dev', 'libflowxlate0')
     expect(chosen(target) == STOCK, 'ovs-vswitchd is %s', chosen(target))
     left = target.run('sh', '-c', 'find / -xdev \\( -path /src -o -path /proc '
                       '-o -path /sys -o -path "/*.deb" \\) -prune -o '
@@ -246,7 +255,7 @@ def test_stock(context):
 
 
 TESTS = [test_build, test_lintian, test_paths, test_library, test_install,
-         test_traffic, test_unprivileged, test_kept, test_quickstart,
+         test_advise, test_traffic, test_unprivileged, test_kept, test_quickstart,
          test_choice, test_upgrade, test_removal, test_stock]
 NEEDED = (test_build, test_install)    # Without what these make, no other can run.
 

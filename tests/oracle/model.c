@@ -10,6 +10,7 @@
 #include "csum.h"
 #include "dp-packet.h"
 #include "flow.h"
+#include "ovs-plugin/flow-text.h"
 #include "netdev-offload-plugin.h"
 #include "netlink.h"
 #include "odp-execute.h"
@@ -59,89 +60,6 @@ model_limit_vlans(int limit)
 }
 
 /* Flows. */
-
-/* Netlink cannot say "with or without a tag". */
-static void
-match_missing_tag(struct flow_wildcards *wc)
-{
-    if (!wc->masks.vlans[0].tci) {
-        wc->masks.vlans[0].tci = htons(VLAN_VID_MASK | VLAN_CFI);
-    }
-}
-
-/* OVS's texts leave out what is not matched. */
-static bool
-is_read(enum odp_key_fitness fitness)
-{
-    return fitness == ODP_FIT_PERFECT || fitness == ODP_FIT_TOO_LITTLE;
-}
-
-/* Parses a match as dpif_netdev_flow_put() does. */
-static bool
-parse_match(const struct ofpbuf *key, const struct ofpbuf *mask,
-            struct flow *flow, struct flow_wildcards *wc)
-{
-    if (!is_read(odp_flow_key_to_flow(key->data, key->size, flow, NULL))
-        || !is_read(odp_flow_key_to_mask(mask->data, mask->size, wc, flow,
-                                         NULL))
-        || wc->masks.in_port.odp_port != ODPP_NONE) {
-        return false;
-    }
-    match_missing_tag(wc);
-    return true;
-}
-
-/* OVS can print a hash action but not parse it. */
-static int
-put_action(const char *text, struct ofpbuf *actions)
-{
-    struct ovs_action_hash hash = { .hash_basis = 0 };
-
-    if (ovs_scan(text, "hash(l4(%"SCNu32"))", &hash.hash_basis)) {
-        hash.hash_alg = OVS_HASH_ALG_L4;
-    } else if (ovs_scan(text, "hash(sym_l4(%"SCNu32"))", &hash.hash_basis)) {
-        hash.hash_alg = OVS_HASH_ALG_SYM_L4;
-    } else {
-        return odp_actions_from_string(text, NULL, actions);
-    }
-    nl_msg_put_unspec(actions, OVS_ACTION_ATTR_HASH, &hash, sizeof hash);
-    return 0;
-}
-
-/* Gives OVS's own actions the numbers that a plugin gets, as abi_action() of the
- * glue does. */
-static void
-renumber(struct nlattr *actions, size_t size)
-{
-    struct nlattr *a;
-    size_t left;
-
-    NL_ATTR_FOR_EACH_UNSAFE (a, left, actions, size) {
-        if (nl_attr_type(a) == OVS_ACTION_ATTR_TUNNEL_PUSH) {
-            a->nla_type = OVS_OFFLOAD_ACTION_TUNNEL_PUSH;
-        } else if (nl_attr_type(a) == OVS_ACTION_ATTR_TUNNEL_POP) {
-            a->nla_type = OVS_OFFLOAD_ACTION_TUNNEL_POP;
-        } else if (nl_attr_type(a) == OVS_ACTION_ATTR_CLONE) {
-            renumber(CONST_CAST(struct nlattr *, nl_attr_get(a)),
-                     nl_attr_get_size(a));
-        } else if (nl_attr_type(a) > OVS_ACTION_ATTR_TUNNEL_PUSH) {
-            a->nla_type = OVS_OFFLOAD_ACTION_PRIVATE;
-        }
-    }
-}
-
-/* Changes a list to what a plugin gets, as put_actions() of the glue does. */
-static void
-hide_private(struct ofpbuf *actions)
-{
-    const struct nlattr *a = actions->data;
-
-    if (actions->size && nl_attr_type(a) == OVS_ACTION_ATTR_DROP
-        && NLA_ALIGN(a->nla_len) >= actions->size) {
-        ofpbuf_clear(actions);
-    }
-    renumber(actions->data, actions->size);
-}
 
 static bool
 is_ethernet_set(const struct nlattr *set)
@@ -201,9 +119,9 @@ create(const struct flow *flow, const struct flow_wildcards *wc,
     ofpbuf_init(&abi_key, 512);
     ofpbuf_init(&abi_mask, 512);
     for (size_t i = 0; i < n_actions && ok; i++) {
-        ok = !put_action(actions[i], &list);
+        ok = flow_text_put_action(actions[i], &list);
     }
-    hide_private(&list);
+    flow_text_hide_private(&list);
     netdev_offload_plugin_put_match(flow, &wc->masks, &abi_key, &abi_mask);
     memcpy(&f->key, flow, sizeof *flow);
     memcpy(&f->mask, &wc->masks, sizeof wc->masks);
@@ -232,7 +150,7 @@ model_flow_create(const struct model_key *key, const struct model_key *mask,
     if (wc.masks.in_port.odp_port != ODPP_NONE) {
         return NULL;
     }
-    match_missing_tag(&wc);
+    flow_text_match_missing_tag(&wc);
     return create(&flow, &wc, actions, n_actions);
 }
 
@@ -242,21 +160,15 @@ model_flow_parse(const char *match, const char *const *actions,
 {
     struct model_flow *f = NULL;
     struct flow_wildcards wc;
-    struct ofpbuf key, mask;
     struct flow flow;
 
-    ofpbuf_init(&key, 512);
-    ofpbuf_init(&mask, 512);
-    *error = NULL;
-    if (!odp_flow_from_string(match, NULL, &key, &mask, error)
-        && parse_match(&key, &mask, &flow, &wc)) {
+    *error = flow_text_parse_match(match, &flow, &wc);
+    if (!*error) {
         f = create(&flow, &wc, actions, n_actions);
+        if (!f) {
+            *error = xstrdup("an action that OVS cannot read");
+        }
     }
-    if (!f && !*error) {
-        *error = xstrdup("no flow that OVS's datapath could have");
-    }
-    ofpbuf_uninit(&key);
-    ofpbuf_uninit(&mask);
     return f;
 }
 

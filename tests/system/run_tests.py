@@ -38,6 +38,7 @@ import test_tunnels
 import test_widened
 from lab import run, wait_for
 from suite import Context, Failed, Skipped
+import test_worth
 
 # Of (name, function); the function's text says what is tested.
 TESTS = (test_traffic.TESTS + test_counters.TESTS + test_ports.TESTS
@@ -49,7 +50,7 @@ TESTS = (test_traffic.TESTS + test_counters.TESTS + test_ports.TESTS
          + test_kernel_datapath.TESTS + test_kernel_entrance.TESTS
          + test_explosion.TESTS + test_top.TESTS + test_coexistence.TESTS
          + test_tap.TESTS + test_slow_path.TESTS + test_connections.TESTS
-         + test_tunnels.TESTS)
+         + test_tunnels.TESTS + test_worth.TESTS)
 
 # Half a minute and more each, and others look at the same in less: for
 # "tests/run nightly", and for who names them.

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* From OVS's text of a datapath flow to what a plugin gets of it, outside of
+ * ovs-vswitchd: for tests, and for tools that read saved dumps.
+ *
+ * The parsing, and the serialisation, are OVS's own. */
+#ifndef FLOW_TEXT_H
+#define FLOW_TEXT_H 1
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "flow.h"
+#include "openvswitch/ofpbuf.h"
+
+/* Netlink cannot say "with or without a tag": matches a missing one. */
+void flow_text_match_missing_tag(struct flow_wildcards *);
+
+/* Parses a match as dpif_netdev_flow_put() does.  Returns null, or what is
+ * wrong with it, which the caller frees. */
+char *flow_text_parse_match(const char *text, struct flow *,
+                            struct flow_wildcards *);
+
+/* Appends one action.  Returns whether it could be parsed. */
+bool flow_text_put_action(const char *text, struct ofpbuf *actions);
+
+/* Changes a list of actions to what a plugin gets, as put_actions() of the
+ * glue does. */
+void flow_text_hide_private(struct ofpbuf *actions);
+
+#endif /* flow-text.h */

@@ -1,0 +1,7 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Is the offload worth it on this host?
+
+dump.py reads datapath flows, verdict.py has them judged by Open vSwitch's code and
+ours, packets.py says what that means for packets, host.py looks at the host,
+report.py puts it in words.
+"""

@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a host has, and lacks, for the offload: nothing is changed."""
+import collections
+import gzip
+import os
+import platform
+import re
+import subprocess
+
+from .dump import Dump
+from .verdict import judge_devices, may_serve
+
+TIMEOUT = 30                         # Seconds.
+OLDEST_KERNEL = (6, 1)
+RELEASES = {'3.1': 'userspace and kernel datapath', '3.5': 'userspace datapath'}
+TAGS_REMEDY = 'ethtool -K %s %s off'
+# docs/design.md: with the defaults.
+MEMORY_MIB, MEMORY_MIB_PER_CPU = 51, 2.9
+
+# 'state': ok, note, or bad: the offload cannot work, or not there.
+Finding = collections.namedtuple('Finding', 'state what text remedy', defaults=('',))
+
+
+class Unavailable(Exception):
+    """ovs-vswitchd cannot be asked."""
+
+
+class Ovs:
+    """ovs-vswitchd as ovs-appctl finds it: OVS_RUNDIR counts."""
+
+    def __init__(self, target):
+        self.target = target
+
+    def ask(self, *command):
+        try:
+            done = subprocess.run(
+                ['ovs-appctl', '--timeout=%d' % TIMEOUT, '-t', self.target, *command],
+                text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE)
+        except OSError as e:
+            raise Unavailable('ovs-appctl: %s' % e.strerror) from None
+        if done.returncode:
+            lines = done.stderr.strip().splitlines()
+            raise Unavailable('ovs-appctl -t %s %s: %s' % (
+                self.target, ' '.join(command), lines[0] if lines else 'has failed'))
+        return done.stdout
+
+    def dumps(self):
+        """The flows and ports of each datapath, by its name."""
+        dumps = {}
+        for name in self.ask('dpctl/dump-dps').split():
+            dump = dumps[name] = Dump()
+            dump.read(self.ask('dpctl/show', name).splitlines())
+            dump.read(self.ask('dpctl/dump-flows', '-m', '--names', name).splitlines())
+        return dumps
+
+
+def read(path):
+    try:
+        with (gzip.open if path.endswith('.gz') else open)(path, 'rt') as f:
+            return f.read()
+    except OSError:
+        return ''
+
+
+# -- The kernel ---------------------------------------------------------------
+
+def kernel():
+    release = platform.release()
+    version = tuple(int(n) for n in re.findall(r'\d+', release)[:2])
+    if platform.machine() != 'x86_64':
+        yield Finding('bad', 'machine', platform.machine(), 'Only x86-64 is supported.')
+    if version < OLDEST_KERNEL:
+        yield Finding('bad', 'kernel', 'Linux ' + release,
+                      'Linux %d.%d or newer is needed.' % OLDEST_KERNEL)
+    else:
+        yield Finding('ok', 'kernel', 'Linux ' + release)
+    yield from kernel_config(release)
+    if read('/proc/sys/net/core/bpf_jit_enable').strip() == '0':
+        yield Finding('bad', 'BPF', 'programs are interpreted',
+                      'sysctl net.core.bpf_jit_enable=1')
+    if ' /sys/fs/bpf bpf ' not in read('/proc/self/mounts'):
+        yield Finding('note', 'BPF', 'no BPF file system is mounted on /sys/fs/bpf: '
+                      'flows in XDP will end with ovs-vswitchd',
+                      'mount -t bpf bpf /sys/fs/bpf')
+
+
+def kernel_config(release):
+    paths = ['/proc/config.gz'] + [
+        p % release for p in ('/boot/config-%s', '/lib/modules/%s/config')]
+    found = [p for p in paths if read(p)]
+    if not found:
+        yield Finding('note', 'kernel config', 'none of %s can be read' % ', '.join(paths))
+        return
+    config = read(found[0]).splitlines()
+    for option, needed_by, state in (
+            ('CONFIG_BPF_SYSCALL', 'the offload', 'bad'),
+            ('CONFIG_BPF_JIT', 'speed', 'bad'),
+            ('CONFIG_XDP_SOCKETS', 'ports of type afxdp', 'note')):
+        if option + '=y' not in config:
+            yield Finding(state, 'kernel config', '%s lacks %s=y, which %s needs' % (
+                found[0], option, needed_by))
+
+
+def memory():
+    possible = read('/sys/devices/system/cpu/possible').strip()
+    n_cpus = 1 + max([int(n) for n in re.findall(r'\d+', possible)] or [1])
+    need = MEMORY_MIB + MEMORY_MIB_PER_CPU * max(0, n_cpus - 2)
+    m = re.search(r'^MemAvailable: *(\d+) kB', read('/proc/meminfo'), re.MULTILINE)
+    text = '%.0f MiB are needed (%d possible CPUs)' % (need, n_cpus)
+    if m and int(m[1]) / 1024 < 2 * need:
+        yield Finding('bad', 'memory', text + ', %d MiB are available' % (
+            int(m[1]) // 1024), 'Set other_config:xdp-offload-max-flows lower.')
+    else:
+        yield Finding('ok', 'memory', text)
+
+
+# -- Open vSwitch -------------------------------------------------------------
+
+def open_vswitch(ovs):
+    version = ovs.ask('version').split()[-1]
+    release = '.'.join(version.split('.')[:2])
+    if release in RELEASES:
+        yield Finding('ok', 'Open vSwitch', '%s: %s' % (version, RELEASES[release]))
+    else:
+        yield Finding('bad', 'Open vSwitch', version, 'There are patches for %s only.'
+                      % ' and '.join(RELEASES))
+    if 'xdp-offload/show' in ovs.ask('list-commands'):
+        yield Finding('note', 'Open vSwitch', 'has loaded the plugin already: what of '
+                      'the flows is in XDP now says "ovs-appctl xdp-offload/show"')
+
+
+# -- Ports --------------------------------------------------------------------
+
+def driver(name):
+    try:
+        return os.path.basename(os.readlink('/sys/class/net/%s/device/driver' % name))
+    except OSError:
+        return ''
+
+
+def ports(dump):
+    """Of all ports that could be served, and a line for those that cannot."""
+    all_ports = sorted(dump.declared.values())
+    served = [p for p in all_ports if may_serve(p, dump.type)]
+    devices = [p for p in served if p.type not in ('geneve', 'vxlan')]
+    judged = judge_devices([p.name for p in devices])
+    if judged.get('why_programs_overlap'):
+        yield Finding('bad', 'kernel', judged['why_programs_overlap'])
+    if judged.get('why_unknown'):
+        yield Finding('note', 'ports', judged['why_unknown'], 'Run this as root.')
+    for port in devices:
+        if port.name in judged.get('devices', {}):
+            yield from judge_port(port, judged['devices'][port.name], dump.type)
+    others = [p for p in all_ports if p not in served]
+    if others:
+        yield Finding('note', 'ports', 'not for XDP: ' + ', '.join(
+            '%s (%s)' % (p.name, p.type) for p in others))
+
+
+def judge_port(port, device, datapath):
+    what = 'port ' + port.name
+    if not device['exists'] or 'unknown' in device:
+        yield Finding('note', what, device.get('unknown', 'has no device here'))
+        return
+    kind = 'veth' if device['is_veth'] else driver(port.name) or 'no driver named'
+    text = '%s, %s, frames of up to %d bytes' % (
+        kind, plural(device['queues'], 'queue'), device['max_frame_bytes'])
+    trouble = [(key, device[key]) for key in ('why_unsuited', 'why_no_transmit')
+               if device[key]]
+    yield Finding('note' if trouble else 'ok', what, text)
+    for key, why in trouble:
+        yield Finding('note', what, ('cannot be an output in XDP: ' if
+                                     key == 'why_no_transmit' else '') + why)
+    if datapath == 'netdev' and port.type == 'system':
+        yield Finding('note', what, 'is of type system',
+                      'ovs-vsctl set interface %s type=afxdp' % port.name)
+    if device['why_no_tags']:
+        yield Finding('note', what, device['why_no_tags'],
+                      'The plugin switches that off itself.' if datapath == 'system' else
+                      'If there are VLANs: ' + TAGS_REMEDY % (
+                          'PEER' if device['is_veth'] else port.name,
+                          'txvlan' if device['is_veth'] else 'rxvlan'))
+    if datapath == 'system' and device['handled_before_ovs']:
+        yield Finding('note', what, 'its flows stay in the kernel: '
+                      + device['handled_before_ovs'])
+
+
+def plural(n, what):
+    return '%d %s%s' % (n, what, '' if n == 1 else 's')
