@@ -56,6 +56,7 @@ struct TableStats {
 };
 
 struct Stats {
+    std::string plugin_version;
     int64_t start_ms = 0, now_ms = 0;  // CLOCK_MONOTONIC.
     std::vector<PortStats> ports;
     TableStats tables;
@@ -65,6 +66,12 @@ struct Stats {
     uint64_t evicted_masks = 0, evicted_flows = 0;
     uint64_t late_removals = 0;
     std::map<std::string, uint64_t> refused;  // How often, by reason.
+    // Not executed in XDP now, by reason.
+    std::map<std::string, size_t> unexecuted;
+    // From an earlier process: "holding", "sampling" or "over" (handover.h),
+    // and the ports on which its programs still execute its flows.
+    std::string handover_phase;
+    size_t handover_ports = 0;
 };
 
 struct FlowReport {

@@ -23,6 +23,18 @@ int64_t to_ms(std::chrono::steady_clock::time_point t) {
         .count();
 }
 
+const char *name_of(Handover::Phase phase) {
+    switch (phase) {
+        case Handover::Phase::kHolding:
+            return "holding";
+        case Handover::Phase::kSampling:
+            return "sampling";
+        case Handover::Phase::kOver:
+            break;
+    }
+    return "over";
+}
+
 int64_t now_ms() { return to_ms(std::chrono::steady_clock::now()); }
 
 }  // namespace
@@ -88,6 +100,7 @@ TableStats Offload::table_stats() const {
 
 std::string Offload::stats() {
     Stats s;
+    s.plugin_version = FLOWXLATE_VERSION;
     {
         StateLock lock(this);
         const auto sums = view().sum_by_port();
@@ -110,6 +123,9 @@ std::string Offload::stats() {
         for (auto &[reason, count] : refused_) {
             s.refused[reason.first + "/" + reason.second] = count.n;
         }
+        s.unexecuted = view().count_unexecuted();
+        s.handover_phase = name_of(handover_.phase());
+        s.handover_ports = taking_over().size();
     }
     return to_json(s);
 }

@@ -109,18 +109,23 @@ std::string to_json(const Stats &s) {
     for (auto &port : s.ports) {
         ports.push_back(to_object(port));
     }
-    return to_text({{"version", kStatsVersion},
-                    {"start_ms", s.start_ms},
-                    {"now_ms", s.now_ms},
-                    {"ports", ports},
-                    {"tables", to_object(s.tables)},
-                    {"since_start",
-                     {{"executed", to_object(s.executed)},
-                      {"placed_flows", s.placed},
-                      {"evicted_masks", s.evicted_masks},
-                      {"evicted_flows", s.evicted_flows},
-                      {"late_removals", s.late_removals},
-                      {"refused", Json(s.refused)}}}});
+    return to_text(
+        {{"version", kStatsVersion},
+         {"plugin_version", s.plugin_version},
+         {"start_ms", s.start_ms},
+         {"now_ms", s.now_ms},
+         {"ports", ports},
+         {"tables", to_object(s.tables)},
+         {"since_start",
+          {{"executed", to_object(s.executed)},
+           {"placed_flows", s.placed},
+           {"evicted_masks", s.evicted_masks},
+           {"evicted_flows", s.evicted_flows},
+           {"late_removals", s.late_removals},
+           {"refused", Json(s.refused)}}},
+         {"unexecuted_flows", Json(s.unexecuted)},
+         {"handover",
+          {{"phase", s.handover_phase}, {"ports", s.handover_ports}}}});
 }
 
 std::string to_json(const TopFlows &top) {

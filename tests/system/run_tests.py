@@ -28,6 +28,7 @@ import test_kernel_entrance
 import test_persistence
 import test_ports
 import test_privileges
+import test_prometheus
 import test_restart
 import test_slow_path
 import test_tap
@@ -36,9 +37,9 @@ import test_traffic
 import test_trouble
 import test_tunnels
 import test_widened
+import test_worth
 from lab import run, wait_for
 from suite import Context, Failed, Skipped
-import test_worth
 
 # Of (name, function); the function's text says what is tested.
 TESTS = (test_traffic.TESTS + test_counters.TESTS + test_ports.TESTS
@@ -48,7 +49,8 @@ TESTS = (test_traffic.TESTS + test_counters.TESTS + test_ports.TESTS
          + test_trouble.TESTS + test_widened.TESTS
          + test_differential.TESTS
          + test_kernel_datapath.TESTS + test_kernel_entrance.TESTS
-         + test_explosion.TESTS + test_top.TESTS + test_coexistence.TESTS
+         + test_explosion.TESTS + test_top.TESTS + test_prometheus.TESTS
+         + test_coexistence.TESTS
          + test_tap.TESTS + test_slow_path.TESTS + test_connections.TESTS
          + test_tunnels.TESTS + test_worth.TESTS)
 
@@ -57,7 +59,7 @@ TESTS = (test_traffic.TESTS + test_counters.TESTS + test_ports.TESTS
 NIGHTLY = ('advice-many', 'port-flapping', 'identity-names', 'explain-forget',
            'kept-late-controller', 'kept-restore-wait', 'kept-user',
            'kept-reasons', 'slow-port', 'flood-hits', 'flood-misses',
-           'connections-flood')
+           'connections-flood', 'prometheus')
 
 
 def describe(function):

@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import pty
-import re
 import select
 import signal
 import subprocess
@@ -375,9 +374,14 @@ def test_openmetrics(context):
                     and name == 'ovs_offload_port_passed_packets_total')
             expect(n == c['passed'], '%s: passed %s, not %s', host.port, n,
                    c['passed'])
-        # node_exporter's parser knows no other types.
-        types_ = set(re.findall(r'^# TYPE \S+ (\S+)$', text, re.MULTILINE))
-        expect(types_ == {'counter', 'gauge'}, 'types: %s', types_)
+        build, = [dict(labels) for name, labels in now if name == 'ovs_offload_build_info']
+        expect(all(build[k] for k in ('version', 'openvswitch', 'kernel')), '%s', build)
+        started = now['ovs_offload_start_time_seconds', ()]
+        expect(0 < time.time() - started < 300, 'started: %s', started)
+        phases = {value for (name, labels), value in now.items()
+                  if name == 'ovs_offload_handover_phase'}
+        expect(phases == {0, 1} and now['ovs_offload_handover_ports', ()] == 0,
+               'handover: %s', phases)
         context.note('%d metrics', len(now))
 
         lab.ovs.kill_vswitchd()
@@ -401,7 +405,8 @@ def test_errors(context):
                 (['--json'], 2, '--json needs --once'),
                 (['-i', '0'], 2, 'not from'),
                 (['-n', '1000'], 2, 'not from'),
-                (['--once', '--openmetrics'], 2, 'exclude')):
+                (['--once', '--openmetrics'], 2, 'exclude'),
+                (['--prometheus', '--openmetrics'], 2, 'exclude')):
             error = top(lab, *args, status=status)
             expect(part in error and 'Traceback' not in error, '%s: %s', args,
                    error)

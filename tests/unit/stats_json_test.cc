@@ -42,6 +42,10 @@ Stats some_stats() {
     s.executed = {UINT64_MAX, 1ULL << 53, 0, 0, 1, 2};
     s.placed = 3;
     s.refused = {{"table/masks", 5}};
+    s.plugin_version = "1.2.3";
+    s.unexecuted = {{"waiting/cannot_transmit", 4}};
+    s.handover_phase = "sampling";
+    s.handover_ports = 2;
     return s;
 }
 
@@ -53,6 +57,7 @@ TEST(StatsJson, Schema) {
         json value;
     } rows[] = {
         {"/version", 1},
+        {"/plugin_version", "1.2.3"},
         {"/start_ms", 1000},
         {"/now_ms", 2500},
         {"/ports/0/name", "p1"},
@@ -99,6 +104,9 @@ TEST(StatsJson, Schema) {
         {"/since_start/evicted_flows", 0},
         {"/since_start/late_removals", 0},
         {"/since_start/refused/table~1masks", 5},
+        {"/unexecuted_flows/waiting~1cannot_transmit", 4},
+        {"/handover/phase", "sampling"},
+        {"/handover/ports", 2},
     };
     std::set<std::string> known;
     for (auto &row : rows) {

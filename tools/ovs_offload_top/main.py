@@ -8,7 +8,6 @@ import json
 import sys
 import time
 
-from . import openmetrics
 from .rates import compare
 from .sample import MAX_FLOWS, SORT_KEYS, Source, Unavailable, drivers
 
@@ -51,11 +50,14 @@ def parse_args(args):
     parser.add_argument('--openmetrics', nargs='?', const='-', metavar='FILE',
                         help='print the counters as OpenMetrics text, or '
                         'replace FILE by it, and end')
+    parser.add_argument('--prometheus', nargs='?', const='-', metavar='FILE',
+                        help="the same in Prometheus's own text format, for "
+                        "node_exporter's textfile collector")
     args = parser.parse_args(args)
     if args.json and not args.once:
         parser.error('--json needs --once')
-    if args.openmetrics and args.once:
-        parser.error('--openmetrics and --once exclude each other')
+    if sum(map(bool, (args.once, args.openmetrics, args.prometheus))) > 1:
+        parser.error('--openmetrics, --prometheus and --once exclude each other')
     return args
 
 
@@ -65,13 +67,15 @@ def look_once(source, args):
     return compare(before, source.sample(args.flows, args.sort))
 
 
-def run_openmetrics(source, path):
+def run_metrics(source, path, classic):
+    from . import openmetrics        # Needs python3-prometheus-client.
     stats = unavailable = None
     try:
         stats = source.stats()
     except Unavailable as e:
         unavailable = e
-    text = openmetrics.render(stats, drivers(stats) if stats else {})
+    text = openmetrics.render(stats, drivers(stats) if stats else {},
+                              source.versions() if stats else {}, classic)
     if path == '-':
         sys.stdout.write(text)
     else:
@@ -82,8 +86,9 @@ def run_openmetrics(source, path):
 
 def run(args):
     source = Source(args.target)
-    if args.openmetrics:
-        run_openmetrics(source, args.openmetrics)
+    if args.openmetrics or args.prometheus:
+        run_metrics(source, args.openmetrics or args.prometheus,
+                    classic=bool(args.prometheus))
     elif args.json:
         json.dump(look_once(source, args), sys.stdout, indent=2)
         print()
@@ -102,7 +107,7 @@ def main(argv=None):
     try:
         run(args)
     except KeyboardInterrupt:
-        return 130 if args.once or args.openmetrics else 0
+        return 130 if args.once or args.openmetrics or args.prometheus else 0
     except Unavailable as e:
         print('ovs-offload-top: %s' % e, file=sys.stderr)
         return 1
@@ -110,7 +115,8 @@ def main(argv=None):
         sys.stderr.close()           # Nobody reads on, which is no error.
         return 0
     except ModuleNotFoundError as e:
-        print('ovs-offload-top: needs the package python3-%s' % e.name,
+        print('ovs-offload-top: needs the package python3-%s'
+              % e.name.replace('_', '-'),
               file=sys.stderr)
         return 1
     except OSError as e:

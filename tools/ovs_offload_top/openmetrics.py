@@ -1,137 +1,161 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One sample as OpenMetrics text.
+"""One sample for Prometheus, by its client library: as OpenMetrics, or in Prometheus's
+own text format, which node_exporter's textfile collector and promtool read.
 
-The textfile collector of Prometheus's node_exporter reads an older format, of
-which this is kept a part: no types that it does not know, no timestamps.
+What is not known has no sample.
 """
 import contextlib
 import os
 import tempfile
+import time
+
+from prometheus_client import exposition
+from prometheus_client.core import (CounterMetricFamily, GaugeMetricFamily,
+                                    InfoMetricFamily, StateSetMetricFamily)
+from prometheus_client.openmetrics import exposition as openmetrics
 
 from .sample import redirect_errors
 
 PREFIX = 'ovs_offload_'
+PHASES = ('holding', 'sampling', 'over')
+KINDS = {'gauge': GaugeMetricFamily, 'counter': CounterMetricFamily}
 
 
-class Metrics:
-    """Families of metrics, and their text."""
-
-    def __init__(self):
-        self.lines = []
-
-    def family(self, name, kind, text, samples, unit=None):
-        """'samples': (labels, value); a name with a unit ends with it."""
-        name = PREFIX + name
-        self.lines += ['# TYPE %s %s' % (name, kind)]
-        if unit:
-            self.lines += ['# UNIT %s %s' % (name, unit)]
-        self.lines += ['# HELP %s %s' % (name, text)]
-        suffix = '_total' if kind == 'counter' else ''
-        for labels, value in samples:
-            self.lines.append('%s%s%s %s' % (name, suffix, to_text(labels),
-                                             value))
-
-    def text(self):
-        return '\n'.join(self.lines + ['# EOF', ''])
+def family(name, kind, text, samples, labels=()):
+    """'samples': (values of the labels, value)."""
+    made = KINDS[kind](PREFIX + name, text, labels=labels)
+    for values, value in samples:
+        if value is not None:
+            made.add_metric([str(v) for v in values], value)
+    return made
 
 
-def escape(value):
-    return (str(value).replace('\\', '\\\\').replace('"', '\\"')
-            .replace('\n', '\\n'))
+def info(name, text, rows):
+    """'rows' are labels, of which each makes a metric with the value 1."""
+    made = InfoMetricFamily(PREFIX + name, text)
+    for row in rows:
+        made.add_metric([], {k: str(v) for k, v in row.items()})
+    return made
 
 
-def to_text(labels):
-    if not labels:
-        return ''
-    return '{%s}' % ','.join('%s="%s"' % (k, escape(v))
-                             for k, v in labels.items())
+# -- Ports --------------------------------------------------------------------
+
+PORT_FAMILIES = (
+    ('up', 'gauge', 'Whether the link is up.', lambda p: int(p['up'])),
+    ('transmits', 'gauge', 'Whether the port takes redirected frames.',
+     lambda p: int(p['transmits'])),
+    ('flows', 'gauge', 'Flows in XDP that enter through the port.', lambda p: p['flows']),
+    ('waiting_flows', 'gauge', 'Of these, flows whose output port takes no frames now.',
+     lambda p: p['waiting']),
+    ('packets', 'counter', 'Packets executed in XDP, by the port where they entered.',
+     lambda p: p['executed']['packets']),
+    ('bytes', 'counter', 'Bytes executed in XDP.', lambda p: p['executed']['bytes']),
+    ('dropped_packets', 'counter', 'Of the packets, those that their flow has dropped.',
+     lambda p: p['executed']['dropped_packets']),
+    ('tracked_packets', 'counter', 'Of the packets, those that flows with ct() have '
+     'executed.', lambda p: p['executed']['tracked_packets']),
+    ('flow_cache_lookups', 'counter', 'Look-ups of flows.',
+     lambda p: p['flow_cache']['lookups']),
+    ('flow_cache_searches', 'counter', 'Of these, those that the flow cache could not '
+     'answer.', lambda p: p['flow_cache']['searches']),
+)
 
 
-def add_ports(metrics, ports, drivers):
-    def each(value):
-        return [({'port': p['name']}, value(p)) for p in ports]
-
-    def errors(port):
-        counters = drivers.get(port['name'], {})
-        return sum(counters[name] for name in redirect_errors(counters))
-
-    metrics.family(
-        'port_attributes', 'gauge', 'What a port is; always 1.',
-        [({'port': p['name'], **{k: p[k] for k in (
-            'ifindex', 'type', 'datapath', 'mode', 'attached', 'misses_to')}},
-          1) for p in ports])
-    for name, kind, text, value in (
-            ('up', 'gauge', 'Whether the link is up.', lambda p: int(p['up'])),
-            ('transmits', 'gauge', 'Whether the port takes redirected frames.',
-             lambda p: int(p['transmits'])),
-            ('flows', 'gauge', 'Flows in XDP that enter through the port.',
-             lambda p: p['flows']),
-            ('waiting_flows', 'gauge',
-             'Of these, flows whose output port takes no frames now.',
-             lambda p: p['waiting']),
-            ('packets', 'counter', 'Packets executed in XDP, by the port where '
-             'they entered.', lambda p: p['executed']['packets']),
-            ('dropped_packets', 'counter', 'Of these, packets that their flow '
-             'has dropped.', lambda p: p['executed']['dropped_packets']),
-            ('tracked_packets', 'counter', 'Of these, packets that flows with '
-             'ct() have executed.', lambda p: p['executed']['tracked_packets']),
-            ('flow_cache_lookups', 'counter', 'Look-ups of flows.',
-             lambda p: p['flow_cache']['lookups']),
-            ('flow_cache_searches', 'counter', 'Of these, those that the flow '
-             'cache could not answer.', lambda p: p['flow_cache']['searches']),
-            ('redirect_errors', 'counter', 'Frames that the driver has lost '
-             'after XDP_REDIRECT, as far as it says.', errors)):
-        metrics.family('port_' + name, kind, text, each(value))
-    metrics.family('port_bytes', 'counter', 'Bytes executed in XDP.',
-                   each(lambda p: p['executed']['bytes']), unit='bytes')
-    metrics.family('port_passed_packets', 'counter',
-                   'Packets passed to Open vSwitch, by reason.',
-                   [({'port': p['name'], 'reason': reason}, n) for p in ports
-                    for reason, n in p['passed'].items()])
+def lost_frames(counters):
+    """What the driver counts of them; None if it counts nothing."""
+    names = redirect_errors(counters or {})
+    return sum(counters[n] for n in names) if names else None
 
 
-def add_tables(metrics, tables):
-    for name, key, text in (
-            ('flows', 'flows', 'Flows in XDP.'),
-            ('max_flows', 'max_flows', 'Room for flows.'),
-            ('parked_flows', 'parked_flows',
-             'Flows that have lost their place in XDP.'),
-            ('refused_flows', 'refused_flows',
-             'Flows that Open vSwitch has and XDP has refused.'),
-            ('masks', 'masks', 'Different masks of the flows in XDP.'),
-            ('max_masks', 'max_masks', 'Room for masks.')):
-        metrics.family(name, 'gauge', text, [({}, tables[key])])
-    metrics.family('class_masks', 'gauge', 'Masks by class of packets.',
-                   [({'class': k}, n)
-                    for k, n in tables['masks_by_class'].items()])
-    metrics.family('memory_bytes', 'gauge', 'Memory shared by all ports.',
-                   [({}, tables['memory_bytes'])], unit='bytes')
+def ports(all_ports, drivers):
+    yield info('port', 'What a port is.', [
+        dict({k: p[k] for k in ('ifindex', 'type', 'datapath', 'mode', 'attached',
+                                'misses_to')}, port=p['name']) for p in all_ports])
+    for name, kind, text, value in PORT_FAMILIES:
+        yield family('port_' + name, kind, text,
+                     [((p['name'],), value(p)) for p in all_ports], ['port'])
+    yield family('port_redirect_errors', 'counter', 'Frames that the driver has lost after '
+                 'XDP_REDIRECT, where it counts them.',
+                 [((p['name'],), lost_frames(drivers.get(p['name'])))
+                  for p in all_ports], ['port'])
+    yield family('port_passed_packets', 'counter',
+                 'Packets passed to Open vSwitch, by reason.',
+                 [((p['name'], reason), n) for p in all_ports
+                  for reason, n in p['passed'].items()], ['port', 'reason'])
 
 
-def add_events(metrics, since_start):
-    for name, key, text in (
-            ('placed_flows', 'placed_flows', 'Flows that were put in XDP.'),
-            ('evicted_masks', 'evicted_masks',
-             'Idle masks that had to make room.'),
-            ('evicted_flows', 'evicted_flows', 'Flows of these masks.'),
-            ('late_removals', 'late_removals',
-             'Removals of flows that did not wait for a busy CPU.')):
-        metrics.family(name, 'counter', text, [({}, since_start[key])])
-    metrics.family('refusals', 'counter', 'Flows that were refused, by reason.',
-                   [({'reason': k}, n)
-                    for k, n in since_start['refused'].items()])
+# -- Tables -------------------------------------------------------------------
+
+TABLE_FAMILIES = (
+    ('flows', 'Flows in XDP.'),
+    ('max_flows', 'Room for flows.'),
+    ('parked_flows', 'Flows that have lost their place in XDP.'),
+    ('refused_flows', 'Flows that Open vSwitch has and XDP has refused.'),
+    ('masks', 'Different masks of the flows in XDP.'),
+    ('max_masks', 'Room for masks.'),
+    ('memory_bytes', 'Memory shared by all ports.'))
+EVENT_FAMILIES = (
+    ('placed_flows', 'Flows that were put in XDP.'),
+    ('evicted_masks', 'Idle masks that had to make room.'),
+    ('evicted_flows', 'Flows of these masks.'),
+    ('late_removals', 'Removals of flows that did not wait for a busy CPU.'))
 
 
-def render(stats, drivers):
-    """'stats' None: ovs-vswitchd was not available."""
-    metrics = Metrics()
-    metrics.family('up', 'gauge', 'Whether ovs-vswitchd answered, with the XDP '
-                   'plugin.', [({}, int(stats is not None))])
+def by_label(name, kind, text, label, counts):
+    return family(name, kind, text, [((k,), n) for k, n in counts.items()], [label])
+
+
+def tables(stats):
+    for name, text in TABLE_FAMILIES:
+        yield family(name, 'gauge', text, [((), stats['tables'][name])])
+    yield by_label('class_masks', 'gauge', 'Masks by class of packets.', 'class',
+                   stats['tables']['masks_by_class'])
+    for name, text in EVENT_FAMILIES:
+        yield family(name, 'counter', text, [((), stats['since_start'][name])])
+    yield by_label('refusals', 'counter', 'How often flows were refused, by reason.',
+                   'reason', stats['since_start']['refused'])
+    yield by_label('unexecuted_flows', 'gauge', 'Flows that are not executed in XDP now, '
+                   'by reason.', 'reason', stats.get('unexecuted_flows', {}))
+
+
+def process(stats, versions):
+    yield info('build', 'What is running.', [
+        dict(versions, version=stats.get('plugin_version', ''))])
+    start = time.time() - time.monotonic() + stats['start_ms'] / 1000
+    yield family('start_time_seconds', 'gauge', 'When counting began, since the epoch.',
+                 [((), round(start, 2))])
+    if 'handover' in stats:
+        yield StateSetMetricFamily(
+            PREFIX + 'handover_phase', 'How far the flows of an earlier ovs-vswitchd are '
+            'taken over.', {p: p == stats['handover']['phase'] for p in PHASES})
+        yield family('handover_ports', 'gauge', 'Ports on which these flows are still '
+                     'executed.', [((), stats['handover']['ports'])])
+
+
+# -- Text ---------------------------------------------------------------------
+
+class Registry:
+    """What the library writes down: one look, of which nothing is kept."""
+
+    def __init__(self, families):
+        self.families = families
+
+    def collect(self):
+        return iter(self.families)
+
+
+def render(stats, drivers, versions=None, classic=False):
+    """'stats' None: ovs-vswitchd was not available.  'classic': Prometheus's own format
+    instead of OpenMetrics."""
+    families = [family('up', 'gauge', 'Whether ovs-vswitchd answered, with the XDP plugin.',
+                       [((), int(stats is not None))])]
     if stats is not None:
-        add_ports(metrics, stats['ports'], drivers)
-        add_tables(metrics, stats['tables'])
-        add_events(metrics, stats['since_start'])
-    return metrics.text()
+        families += [*process(stats, versions or {}), *ports(stats['ports'], drivers),
+                     *tables(stats)]
+    # A family of which nothing is known is left out.
+    registry = Registry([f for f in families if f.samples])
+    generate = (exposition if classic else openmetrics).generate_latest
+    return generate(registry).decode()
 
 
 def write(path, text):

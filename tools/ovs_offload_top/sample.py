@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What ovs-vswitchd and the network drivers have counted so far."""
 import json
+import platform
 import re
 import socket
 import subprocess
@@ -51,6 +52,17 @@ class Source:
 
     def stats(self):
         return self.ask('xdp-offload/stats')
+
+    def versions(self):
+        """Of Open vSwitch and of the kernel; '' if it does not say."""
+        try:
+            text = subprocess.run(
+                ['ovs-appctl', '--timeout=%d' % TIMEOUT, '-t', self.target, 'version'],
+                text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL).stdout
+        except OSError:
+            text = ''
+        return {'openvswitch': (text.split() or [''])[-1], 'kernel': platform.release()}
 
     def sample(self, n_flows, sort):
         """The 'n_flows' busiest flows are those since the last sample."""
