@@ -15,6 +15,7 @@ import traceback
 import mounts
 import skips
 import test_advice
+import test_bugtool
 import test_coexistence
 import test_config
 import test_connections
@@ -52,14 +53,15 @@ TESTS = (test_traffic.TESTS + test_counters.TESTS + test_ports.TESTS
          + test_explosion.TESTS + test_top.TESTS + test_prometheus.TESTS
          + test_coexistence.TESTS
          + test_tap.TESTS + test_slow_path.TESTS + test_connections.TESTS
-         + test_tunnels.TESTS + test_worth.TESTS)
+         + test_tunnels.TESTS + test_worth.TESTS
+         + test_bugtool.TESTS)
 
 # Half a minute and more each, and others look at the same in less: for
 # "tests/run nightly", and for who names them.
 NIGHTLY = ('advice-many', 'port-flapping', 'identity-names', 'explain-forget',
            'kept-late-controller', 'kept-restore-wait', 'kept-user',
            'kept-reasons', 'slow-port', 'flood-hits', 'flood-misses',
-           'connections-flood', 'prometheus')
+           'connections-flood', 'prometheus', 'bugtool')
 
 
 def describe(function):
