@@ -37,7 +37,7 @@ import types
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, '..', 'system'))
-from lab import Lab, in_netns, run, udp_frame, wait_for  # noqa: E402
+from lab import Lab, run, udp_frame, wait_for  # noqa: E402
 
 RIVALS = ('direct', 'bare', 'ours', 'afxdp', 'bridge')
 ON_ONE_CORE = ('bare', 'ours', 'bridge')

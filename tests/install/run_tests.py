@@ -148,11 +148,19 @@ def test_install(context):
 
 
 def test_advise(context):
-    """ovs-offload-advise judges saved flows with what the package has"""
-    out = context.target.run('ovs-offload-advise', '--flows',
-                             '/src/tests/flows/ovn-chassis.txt')
-    expect('\n  136 of 146 flows, ' in out, '%s', out)
-    context.note('%s', out.splitlines()[1].strip())
+    """ovs-offload-advise judges saved flows with what its package has (debian/tests)"""
+    out = context.target.run('sh', '-c', 'cd /src && debian/tests/advise')
+    context.note('%s', out.strip())
+
+
+def test_units(context):
+    """systemd accepts the units for Prometheus, and nothing has enabled them"""
+    target = context.target
+    out = target.run('systemd-analyze', 'verify', '--man=no',
+                     '/lib/systemd/system/ovs-offload-metrics.timer')
+    expect(not out, 'systemd-analyze: %s', out)
+    state = target.run('sh', '-c', 'systemctl is-enabled ovs-offload-metrics.timer || :')
+    expect(state.strip() == 'disabled', 'the timer is %s', state)
 
 
 def test_traffic(context):
@@ -206,8 +214,8 @@ def test_kept(context):
 
 
 def test_quickstart(context):
-    """quickstart --installed shows the same in directories of its own"""
-    out = context.target.run('/src/ovs-plugin/quickstart', '--installed')
+    """quickstart --installed shows the same in directories of its own (debian/tests)"""
+    out = context.target.run('sh', '-c', 'cd /src && debian/tests/traffic')
     context.note('%s', re.search(r'\d+ packets executed in XDP.*', out)[0])
 
 
@@ -255,7 +263,7 @@ def test_stock(context):
 
 
 TESTS = [test_build, test_lintian, test_paths, test_library, test_install,
-         test_advise, test_traffic, test_unprivileged, test_kept, test_quickstart,
+         test_advise, test_units, test_traffic, test_unprivileged, test_kept, test_quickstart,
          test_choice, test_upgrade, test_removal, test_stock]
 NEEDED = (test_build, test_install)    # Without what these make, no other can run.
 

@@ -390,7 +390,7 @@ def test_openmetrics(context):
         with open(file) as f:
             expect(parse_openmetrics(f.read()) == {('ovs_offload_up', ()): 0},
                    'the file of one that does not run')
-        error = top(lab, '--openmetrics', '/proc/none/file', status=1)
+        error = top(lab, '--openmetrics', '/proc/none/file', status=2)
         expect(error.startswith('ovs-offload-top: '), '%s', error)
 
 

@@ -116,10 +116,9 @@ def main(argv=None):
         return 0
     except ModuleNotFoundError as e:
         print('ovs-offload-top: needs the package python3-%s'
-              % e.name.replace('_', '-'),
-              file=sys.stderr)
-        return 1
+              % e.name.replace('_', '-'), file=sys.stderr)
+        return 2
     except OSError as e:
         print('ovs-offload-top: %s' % e, file=sys.stderr)
-        return 1
+        return 2
     return 0
