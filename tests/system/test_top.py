@@ -429,10 +429,12 @@ def test_errors(context):
 class Terminal:
     """The live view on a terminal of its own."""
 
-    def __init__(self, lab, *args):
+    def __init__(self, lab, *args, **environment):
         self.master, slave = pty.openpty()
+        started = command(lab, *args)
+        started['env'].update(environment)
         self.process = subprocess.Popen(
-            **command(lab, *args), stdin=slave, stdout=slave, stderr=slave,
+            **started, stdin=slave, stdout=slave, stderr=slave,
             start_new_session=True)
         os.close(slave)
         self.text = ''
@@ -480,6 +482,52 @@ def test_live(context):
             expect('Traceback' not in terminal.read(), '%s', terminal.text)
         with contextlib.closing(Terminal(lab)) as terminal:
             terminal.wait_for('CACHE HITS')
+            terminal.process.send_signal(signal.SIGINT)
+            expect(terminal.process.wait(5) == 0, 'exit status of Ctrl-C')
+
+
+CHOSEN = (                       # Filter, number of flows, names and ufids left.
+    ('', 9, ['p1', 'p2'], ['u1', 'u2', 'u3']),
+    ('', 2, ['p1', 'p2'], ['u1', 'u2']),
+    ('p1', 9, ['p1'], ['u1', 'u2']),
+    ('udp', 9, [], ['u2', 'u3']),
+    ('udp', 1, [], ['u2']),
+    ('u3', 9, [], ['u3']),
+    ('none', 9, [], []),
+)
+
+
+def test_filter(context):
+    """--filter: ports by name, flows by port, text and ufid"""
+    for text, n, ports, flows in CHOSEN:
+        view = rates.choose({
+            'ports': [{'name': 'p1'}, {'name': 'p2'}], 'flows': [
+                {'ufid': 'u1', 'in_port': 'p1', 'text': 'tcp'},
+                {'ufid': 'u2', 'in_port': 'p1', 'text': 'udp'},
+                {'ufid': 'u3', 'in_port': 'p2', 'text': 'udp'}]}, text, n)
+        got = [p['name'] for p in view['ports']], [f['ufid'] for f in view['flows']]
+        expect(got == (ports, flows), '%s: %s', text, got)
+
+
+def test_stream(context):
+    """--stream prints a line each interval, also over a restart; TERM=dumb no escapes"""
+    with context.lab() as lab, traffic(lab) as (a, b):
+        with subprocess.Popen(**command(lab, '--stream', '-i', '0.3', '-f', a.port),
+                              stdout=subprocess.PIPE, text=True) as process:
+            views = [json.loads(process.stdout.readline()) for _ in range(2)]
+            lab.ovs.kill_vswitchd(signal.SIGKILL)
+            wait_for('that it says so', lambda: 'unavailable' in json.loads(
+                process.stdout.readline()), interval=0)
+            lab.ovs.start_vswitchd()
+            wait_for('ports', lambda: json.loads(process.stdout.readline()).get('ports'),
+                     interval=0)
+            process.send_signal(signal.SIGINT)
+            expect(process.wait(5) == 0, 'exit status %d', process.returncode)
+        for view in views:
+            expect([p['name'] for p in view['ports']] == [a.port], '%s', view)
+        with contextlib.closing(Terminal(lab, '-i', '0.3', TERM='dumb')) as terminal:
+            terminal.wait_for('CACHE HITS', b.port)
+            expect('\x1b' not in terminal.read(), '%r', terminal.text)
             terminal.process.send_signal(signal.SIGINT)
             expect(terminal.process.wait(5) == 0, 'exit status of Ctrl-C')
 
@@ -552,6 +600,8 @@ TESTS = [
     ('top-openmetrics', test_openmetrics),
     ('top-errors', test_errors),
     ('top-live', test_live),
+    ('top-filter', test_filter),
+    ('top-stream', test_stream),
     ('top-restarted', test_restarted),
     ('top-many', test_many),
 ]

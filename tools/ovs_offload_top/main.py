@@ -8,7 +8,7 @@ import json
 import sys
 import time
 
-from .rates import compare
+from .rates import choose, compare
 from .sample import MAX_FLOWS, SORT_KEYS, Source, Unavailable, drivers
 
 ONCE_INTERVAL = 1.0  # Seconds between the two samples of --once.
@@ -43,10 +43,16 @@ def parse_args(args):
                         'most of (default: packets)')
     parser.add_argument('-n', '--flows', type=count, default=20, metavar='N',
                         help='flows to show (default: 20)')
+    parser.add_argument('-f', '--filter', default='', metavar='TEXT',
+                        help='only ports with TEXT in their name, and flows with '
+                        'it in their text, port or ufid')
     parser.add_argument('--once', action='store_true',
                         help='take two samples, print the rates, and end')
     parser.add_argument('--json', action='store_true',
                         help='with --once: print a JSON object')
+    parser.add_argument('--stream', action='store_true',
+                        help='print a JSON object, on a line of its own, each '
+                        'interval')
     parser.add_argument('--openmetrics', nargs='?', const='-', metavar='FILE',
                         help='print the counters as OpenMetrics text, or '
                         'replace FILE by it, and end')
@@ -56,15 +62,37 @@ def parse_args(args):
     args = parser.parse_args(args)
     if args.json and not args.once:
         parser.error('--json needs --once')
-    if sum(map(bool, (args.once, args.openmetrics, args.prometheus))) > 1:
-        parser.error('--openmetrics, --prometheus and --once exclude each other')
+    if sum(map(bool, (args.once, args.stream, args.openmetrics, args.prometheus))) > 1:
+        parser.error('--openmetrics, --prometheus, --once and --stream exclude each '
+                     'other')
     return args
 
 
+def look_again_and_again(source, args):
+    """Yields what there is to show, each interval."""
+    # What is filtered out must not take the place of what is not.
+    n_flows = MAX_FLOWS if args.filter else args.flows
+    before = source.sample(n_flows, args.sort)
+    while True:
+        time.sleep(args.interval)
+        sample = source.sample(n_flows, args.sort)
+        yield choose(compare(before, sample), args.filter, args.flows)
+        before = sample
+
+
 def look_once(source, args):
-    before = source.sample(args.flows, args.sort)
-    time.sleep(args.interval)
-    return compare(before, source.sample(args.flows, args.sort))
+    return next(look_again_and_again(source, args))
+
+
+def stream(source, args):
+    """A line each interval; while ovs-vswitchd does not answer, one that says so."""
+    while True:
+        try:
+            for view in look_again_and_again(source, args):
+                print(json.dumps(view), flush=True)
+        except Unavailable as e:
+            print(json.dumps({'version': 1, 'unavailable': str(e)}), flush=True)
+            time.sleep(args.interval)
 
 
 def run_metrics(source, path, classic):
@@ -89,6 +117,9 @@ def run(args):
     if args.openmetrics or args.prometheus:
         run_metrics(source, args.openmetrics or args.prometheus,
                     classic=bool(args.prometheus))
+    elif args.stream:
+        source.stats()               # Says at once if there is nothing.
+        stream(source, args)
     elif args.json:
         json.dump(look_once(source, args), sys.stdout, indent=2)
         print()
@@ -99,7 +130,8 @@ def run(args):
             screen.print_once(look_once(source, args))
         else:
             source.stats()           # Says at once if there is nothing.
-            screen.Screen(source, args.interval, args.sort, args.flows).run()
+            screen.Screen(source, args.interval, args.sort, args.flows,
+                          args.filter).run()
 
 
 def main(argv=None):

@@ -64,6 +64,17 @@ def rate_flow(flow, seconds):
                 bytes_per_s=flow['new_bytes'] / seconds)
 
 
+def choose(view, text, n_flows):
+    """Of a view, the ports and flows that have a text in what is shown of them, and no
+    more flows than wanted."""
+    if text:
+        view['ports'] = [p for p in view['ports'] if text in p['name']]
+        view['flows'] = [f for f in view['flows'] if text in f['in_port']
+                         or text in f['text'] or text in f['ufid']]
+    view['flows'] = view['flows'][:n_flows]
+    return view
+
+
 def compare(old, new):
     """What 'new', a Sample, shows since 'old': the object of --json."""
     interval = Interval(old.stats, new.stats)

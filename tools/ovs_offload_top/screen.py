@@ -12,8 +12,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from .rates import compare
-from .sample import Unavailable
+from .rates import choose, compare
+from .sample import MAX_FLOWS, Unavailable
 
 WIDTH_OF_FILES = 200  # Columns, if the output is no terminal.
 KEYS = {'p': 'packets', 'b': 'bytes'}
@@ -119,26 +119,29 @@ def keyboard():
 class Screen:
     """The live view: samples, draws, and heeds keys, until 'q'."""
 
-    def __init__(self, source, interval, sort, n_flows):
+    def __init__(self, source, interval, sort, n_flows, filter_text=''):
         self.source, self.interval = source, interval
-        self.sort, self.n_flows = sort, n_flows
+        self.sort, self.n_flows, self.filter = sort, n_flows, filter_text
         self.last = None     # Sample.
 
     def look(self, console):
         """What to draw now."""
         try:
-            sample = self.source.sample(self.n_flows, self.sort)
+            sample = self.source.sample(MAX_FLOWS if self.filter else self.n_flows,
+                                        self.sort)
         except Unavailable as e:
             return Text('waiting: %s' % e)
         before, self.last = self.last or sample, sample
-        view = compare(before, sample)
+        view = choose(compare(before, sample), self.filter, self.n_flows)
         # Ports, headings and the line at the bottom take the rest.
         room = console.height - len(view['ports']) - 8
         view['flows'] = view['flows'][:max(1, room)]
         return draw(view)
 
     def run(self):
-        console = Console()
+        console = Console()          # Heeds NO_COLOR and TERM=dumb.
+        if not console.is_interactive:
+            return self.run_as_lines(console)
         with keyboard() as wait, Live(console=console, screen=True,
                                       auto_refresh=False) as live:
             while True:
@@ -149,7 +152,13 @@ class Screen:
                 while True:
                     key = wait(max(0, deadline - time.monotonic()))
                     if key == 'q':
-                        return
+                        return None
                     self.sort = KEYS.get(key, self.sort)
                     if not key:
                         break
+
+    def run_as_lines(self, console):
+        """Where nothing can be drawn over: one view below the other, until Ctrl-C."""
+        while True:
+            console.print(self.look(console), '')
+            time.sleep(self.interval)
