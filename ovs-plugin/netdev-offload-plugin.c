@@ -52,6 +52,7 @@
 #include "seq.h"
 #include "simap.h"
 #include "smap.h"
+#include "sset.h"
 #include "unixctl.h"
 #include "util.h"
 
@@ -112,6 +113,10 @@ struct plugin_port {
     struct ovs_rwlock rwlock;
     void *handle OVS_GUARDED;       /* The plugin's, NULL after port_del(). */
 };
+
+/* The names of the netdevs that the user leaves out of the offload.  Main thread
+ * only. */
+static struct sset left_out_ports = SSET_INITIALIZER(&left_out_ports);
 
 /* Acquired before a port's 'rwlock'. */
 static struct ovs_mutex plugin_ports_mutex = OVS_MUTEX_INITIALIZER;
@@ -759,6 +764,7 @@ plugin_init_flow_api(struct netdev *netdev)
         .name = netdev_get_name(netdev),
         .netdev_type = netdev_get_type(netdev),
         .dpif_type = dpif_type,
+        .left_out = sset_contains(&left_out_ports, netdev_get_name(netdev)),
     }, &handle);
     if (error) {
         return error;
@@ -840,6 +846,20 @@ plugin_uninit_flow_api(struct netdev *netdev)
     ovsrcu_postpone(plugin_port_free, p);
 }
 
+/* Quiescent meanwhile, as plugin_add_port(): a program may have to be loaded.
+ * Only this thread, the main thread, frees 'p'. */
+static void
+plugin_port_set_left_out(struct plugin_port *p, bool left_out)
+{
+    ovs_rwlock_rdlock(&p->rwlock);
+    if (p->handle) {
+        ovsrcu_quiesce_start();
+        ops->port_set_left_out(self, p->handle, left_out);
+        ovsrcu_quiesce_end();
+    }
+    ovs_rwlock_unlock(&p->rwlock);
+}
+
 static struct netdev_flow_api plugin_flow_api = {
     .flow_flush = plugin_flow_flush,
     .flow_dump_create = plugin_flow_dump_create,
@@ -865,6 +885,62 @@ netdev_offload_plugin_owns(const struct netdev *netdev)
 {
     return netdev_offload_plugin_is_provider(
         ovsrcu_get(const struct netdev_flow_api *, &netdev->flow_api));
+}
+
+/* What the database says of an interface, and is told. */
+
+/* Leaves 'netdev' out of the offload, or not, as its interface's 'other_config'
+ * says.  To be called by the main thread before the netdev is added to a datapath,
+ * and whenever 'other_config' may have changed. */
+void
+netdev_offload_plugin_configure_port(struct netdev *netdev,
+                                     const struct smap *other_config)
+{
+    const char *name = netdev_get_name(netdev);
+    bool left_out;
+    char *key;
+
+    /* A plugin that is loaded later is told then: the database has changed. */
+    if (!netdev_offload_plugin_is_loaded() || !ops->port_set_left_out) {
+        return;
+    }
+    key = xasprintf("%s-offload", ops->type);
+    left_out = !smap_get_bool(other_config, key, true);
+    free(key);
+    if (left_out == sset_contains(&left_out_ports, name)) {
+        return;
+    } else if (left_out) {
+        sset_add(&left_out_ports, name);
+    } else {
+        sset_find_and_delete(&left_out_ports, name);
+    }
+    if (netdev_offload_plugin_owns(netdev)) {
+        plugin_port_set_left_out(plugin_port_get(netdev), left_out);
+        netdev_change_seq_changed(netdev);      /* For its status. */
+    }
+}
+
+/* Adds to 'status' how the plugin serves 'netdev', and why not better. */
+void
+netdev_offload_plugin_get_status(const struct netdev *netdev,
+                                 struct smap *status)
+{
+    const char *mode = NULL;
+    char *reason;
+
+    if (!netdev_offload_plugin_is_loaded() || !ops->port_status) {
+        return;
+    }
+    reason = ops->port_status(self, netdev_get_name(netdev), &mode);
+    if (mode) {
+        smap_add_nocopy(status, xasprintf("%s_offload", ops->type),
+                        xstrdup(mode));
+        if (reason) {
+            smap_add_nocopy(status, xasprintf("%s_offload_reason", ops->type),
+                            xstrdup(reason));
+        }
+    }
+    free(reason);
 }
 
 /* Services for the plugin. */
@@ -1135,6 +1211,29 @@ host_has_rules(void)
     return complete;
 }
 
+struct port_query {
+    const char *name;
+    bool found;
+};
+
+static bool
+has_name(struct netdev *netdev, odp_port_t port OVS_UNUSED, void *query_)
+{
+    struct port_query *query = query_;
+
+    query->found = !strcmp(netdev_get_name(netdev), query->name);
+    return query->found;
+}
+
+static bool
+host_has_port(const char *dpif_type, const char *name)
+{
+    struct port_query query = { .name = name, .found = false };
+
+    for_each_port(dpif_type, has_name, &query);
+    return query.found;
+}
+
 /* Complete once plugin_open() has filled in 'symmetric_l4_probe'. */
 static struct ovs_offload_host host = {
     .size = sizeof host,
@@ -1150,6 +1249,8 @@ static struct ovs_offload_host host = {
     .compose = host_compose,
     .trace = host_trace,
     .has_rules = host_has_rules,
+    .is_enabled = plugin_is_enabled,
+    .has_port = host_has_port,
 };
 
 static uint32_t
@@ -1242,28 +1343,86 @@ check_ops(const struct ovs_offload_ops *o, const char *name)
     return NULL;
 }
 
+/* The options of a plugin in the database, as of the last look. */
+static struct smap options_seen = SMAP_INITIALIZER(&options_seen);
+
+static bool
+is_option_of(const struct ovs_offload_ops *o, const char *key)
+{
+    size_t n = strlen(o->type);
+
+    return !strncmp(key, o->type, n) && !strncmp(key + n, "-offload-", 9);
+}
+
+static bool
+options_have_changed(const struct ovs_offload_ops *o,
+                     const struct smap *other_config)
+{
+    const struct smap_node *node;
+    size_t n = 0;
+
+    SMAP_FOR_EACH (node, other_config) {
+        if (is_option_of(o, node->key)) {
+            const char *seen = smap_get(&options_seen, node->key);
+
+            if (!seen || strcmp(seen, node->value)) {
+                return true;
+            }
+            n++;
+        }
+    }
+    return n != smap_count(&options_seen);
+}
+
+/* Notes the options of plugin 'o' and returns them, '*n' of them.  The caller must
+ * free the array, but not what is in it. */
+static struct ovs_offload_option *
+see_options(const struct ovs_offload_ops *o, const struct smap *other_config,
+            size_t *n)
+{
+    struct ovs_offload_option *options;
+    const struct smap_node *node;
+
+    smap_clear(&options_seen);
+    SMAP_FOR_EACH (node, other_config) {
+        if (is_option_of(o, node->key)) {
+            smap_add(&options_seen, node->key, node->value);
+        }
+    }
+    options = xmalloc(smap_count(&options_seen) * sizeof *options);
+    *n = 0;
+    SMAP_FOR_EACH (node, &options_seen) {
+        options[*n].key = node->key;
+        options[(*n)++].value = node->value;
+    }
+    return options;
+}
+
 /* Calls the plugin's init() with the options meant for it. */
 static int
 plugin_init(const struct ovs_offload_ops *o, const struct smap *other_config,
             void **selfp)
 {
-    struct ovs_offload_option *options
-        = xmalloc(smap_count(other_config) * sizeof *options);
-    char *prefix = xasprintf("%s-offload-", o->type);
-    const struct smap_node *node;
-    size_t n = 0;
-    int error;
+    size_t n;
+    struct ovs_offload_option *options = see_options(o, other_config, &n);
+    int error = o->init(&host, options, n, selfp);
 
-    SMAP_FOR_EACH (node, other_config) {
-        if (!strncmp(node->key, prefix, strlen(prefix))) {
-            options[n].key = node->key;
-            options[n++].value = node->value;
-        }
-    }
-    error = o->init(&host, options, n, selfp);
-    free(prefix);
     free(options);
     return error;
+}
+
+/* Tells the plugin of options that are not those any more which it knows. */
+static void
+plugin_tell_options(const struct smap *other_config)
+{
+    if (ops->options_changed && options_have_changed(ops, other_config)) {
+        size_t n;
+        struct ovs_offload_option *options
+            = see_options(ops, other_config, &n);
+
+        ops->options_changed(self, options, n);
+        free(options);
+    }
 }
 
 /* Returns a copy of 'error', a message of the dynamic linker, without the
@@ -1427,6 +1586,7 @@ netdev_offload_plugin_configure(const struct smap *other_config)
     }
     if (ops) {
         plugin_set_enabled(hw_offload && !strcmp(name, ops->type));
+        plugin_tell_options(other_config);
     }
     return newly_loaded;
 }

@@ -80,6 +80,9 @@ void netdev_offload_plugin_set_handles_misses(bool enable);
 void netdev_offload_plugin_configured(void);
 void netdev_offload_plugin_set_has_rules(bool complete);
 void netdev_offload_plugin_leave(void);
+void netdev_offload_plugin_configure_port(struct netdev *,
+                                          const struct smap *other_config);
+void netdev_offload_plugin_get_status(const struct netdev *, struct smap *);
 
 struct dp_packet *netdev_offload_plugin_take_copy(const char *dpif_type);
 uint64_t netdev_offload_plugin_copies(void);
@@ -200,6 +203,19 @@ netdev_offload_plugin_set_has_rules(bool complete OVS_UNUSED)
 
 static inline void
 netdev_offload_plugin_leave(void)
+{
+}
+
+static inline void
+netdev_offload_plugin_configure_port(struct netdev *netdev OVS_UNUSED,
+                                     const struct smap *other_config
+                                         OVS_UNUSED)
+{
+}
+
+static inline void
+netdev_offload_plugin_get_status(const struct netdev *netdev OVS_UNUSED,
+                                 struct smap *status OVS_UNUSED)
 {
 }
 

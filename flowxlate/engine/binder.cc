@@ -113,6 +113,9 @@ Reject Binder::find_ports(const Rule &rule, Binding *b) {
         }
         b->out.push_back(port->slot);
     }
+    if (auto r = check_left_out(*b)) {
+        return r;
+    }
     if (!b->in->device.exists) {
         return {"input", "no_device", EOPNOTSUPP};
     }
@@ -130,6 +133,16 @@ Reject Binder::find_ports(const Rule &rule, Binding *b) {
         return r;
     }
     return check_kernel_datapath(rule, *b);
+}
+
+Reject Binder::check_left_out(const Binding &b) const {
+    if (b.in->is_left_out()) {
+        return {"input", "left_out", EOPNOTSUPP};
+    }
+    const bool leaves_there = std::any_of(
+        b.out.begin(), b.out.end(),
+        [&](PortSlot slot) { return ports_.at(slot)->is_left_out(); });
+    return leaves_there ? Reject{"output", "left_out", EOPNOTSUPP} : Reject{};
 }
 
 // A flow that is taken exists nowhere else, so XDP must be sure to execute it.

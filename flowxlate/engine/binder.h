@@ -93,6 +93,7 @@ public:
 
 private:
     Reject find_ports(const Rule &, Binding *);
+    Reject check_left_out(const Binding &) const;
     Reject check_kernel_datapath(const Rule &, const Binding &);
     Reject get_group(const Binding &, Groups::Use *);
     Reject get_tunnel(const TunnelHeaders &, Tunnels::Use *);

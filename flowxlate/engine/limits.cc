@@ -12,7 +12,9 @@ void Offload::look_at_shaping() {
     {
         StateLock lock(this);
         for (auto &[ifindex, port] : ports_.by_ifindex()) {
-            if (port->in_kernel_datapath || port->type == "system") {
+            if (port->is_left_out()) {
+                port->shaping = {};  // XDP executes none of its packets.
+            } else if (port->in_kernel_datapath || port->type == "system") {
                 limited.push_back(ifindex);
             }
         }
@@ -24,14 +26,17 @@ void Offload::look_at_shaping() {
         auto shaping = shaping_.query(ifindex);
         StateLock lock(this);
         auto *port = ports_.find(ifindex);
-        if (!port) {
+        if (!port || port->is_left_out()) {
             continue;
         }
         shaping.polices &= port->in_kernel_datapath;
         if (shaping != port->shaping && !shaping.to_string().empty()) {
             changes_.log(OVS_OFFLOAD_LOG_WARN,
                          port->name + ": packets executed in XDP pass by its "
-                             + shaping.to_string());
+                             + shaping.to_string()
+                             + " (\"ovs-vsctl set Interface " + port->name
+                             + " other_config:xdp-offload=false\" leaves the "
+                               "port out of XDP)");
         }
         port->shaping = shaping;
     }

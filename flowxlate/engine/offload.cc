@@ -25,6 +25,17 @@ bool is_afxdp(const std::string &type) {
     return type == "afxdp" || type == "afxdp-nonpmd";
 }
 
+// A host without this member leaves out none.
+bool is_left_out(const ovs_offload_port &p) {
+    return p.size >= sizeof p && p.left_out;
+}
+
+// What is left out has no program, but for AF_XDP: there OVS's own would take
+// its place, which does not complete checksums.
+bool needs_program(const Port &port) {
+    return !port.is_left_out() || is_afxdp(port.type);
+}
+
 // XF_TUNNEL_GENEVE..., if the port is one of the tunnels that the program
 // takes packets out of.
 uint32_t tunnel_kind(const ovs_offload_port &p) {
@@ -146,16 +157,56 @@ void Offload::tell(const Changes &changes) {
 
 // Ports whose packets come from, and go to, a network device of their name.
 // Others (tap, internal, dpdk) have no place for XDP; tunnels need none.
-bool Offload::wants(const ovs_offload_port &p) const {
+// Empty if it is wanted.
+std::string Offload::why_unwanted(const ovs_offload_port &p) const {
     const bool is_system = !std::strcmp(p.netdev_type, "system");
-    if (p.ifindex <= 0) {
-        return false;
+    const bool in_kernel = !std::strcmp(p.dpif_type, kKernelDatapath);
+    if (p.ifindex > 0 && is_system && !in_kernel && !settings_.system_ports) {
+        return "type system of the userspace datapath is served only with "
+               "other_config:xdp-offload-system-ports=true";
     }
-    if (!std::strcmp(p.dpif_type, kKernelDatapath)) {
-        return is_system;
+    return p.ifindex > 0
+                && (is_system || (!in_kernel && is_afxdp(p.netdev_type)))
+             ? ""
+             : std::string("ports of type ") + p.netdev_type
+                   + " are not for XDP in this datapath";
+}
+
+// Remembers why the port is not served, for those who ask.
+int Offload::reject_port(const ovs_offload_port &p, const Failure &why) {
+    StateLock lock(this);
+    unserved_.add({.name = p.name,
+                   .type = p.netdev_type,
+                   .dpif_type = p.dpif_type,
+                   .why = why.message,
+                   .should_be = why_unwanted(p).empty()});
+    return why.error;
+}
+
+// A word, and why not better, for OVS's database.
+std::string Offload::port_status(std::string_view name, const char **mode) {
+    Ifindex asked{};
+    {
+        StateLock lock(this);
+        const Port *port = ports_.find_any(name);
+        const Unserved *unserved = unserved_.find(name);
+        *mode = port || unserved ? "none" : nullptr;
+        if (!port) {
+            return unserved ? unserved->why : "";
+        }
+        if (port->is_left_out()) {
+            return port->left_out;
+        }
+        const bool is_native = port->mode == AttachMode::kNative;
+        *mode = port->is_tunnel() ? "tunnel"
+              : is_native         ? "native"
+                                  : "generic";
+        if (port->is_tunnel() || is_native) {
+            return "";
+        }
+        asked = port->ifindex;
     }
-    return !std::strcmp(p.dpif_type, kUserspaceDatapath)
-        && (is_afxdp(p.netdev_type) || (settings_.system_ports && is_system));
+    return devices_.why_generic(asked);
 }
 
 int Offload::add_tunnel(const ovs_offload_port &p, uint32_t kind, Port **out) {
@@ -165,6 +216,7 @@ int Offload::add_tunnel(const ovs_offload_port &p, uint32_t kind, Port **out) {
     port->ifindex = Ifindex{p.ifindex};
     port->tunnel = kind;
     port->device.exists = true;
+    port->left_out = is_left_out(p) ? kUserLeavesOut : "";
     const auto line = port->name + ": executing flows of its tunnels";
 
     StateLock lock(this);
@@ -183,14 +235,15 @@ int Offload::port_add(const ovs_offload_port &p, Port **out) {
     if (const uint32_t kind = tunnel_kind(p)) {
         return add_tunnel(p, kind, out);
     }
-    if (!wants(p)) {
-        return EOPNOTSUPP;
+    if (auto why = why_unwanted(p); !why.empty()) {
+        return reject_port(p, {EOPNOTSUPP, why});
     }
     auto port = std::make_unique<Port>();
     port->name = p.name;
     port->type = p.netdev_type;
     port->ifindex = Ifindex{p.ifindex};
     port->in_kernel_datapath = !std::strcmp(p.dpif_type, kKernelDatapath);
+    port->left_out = is_left_out(p) ? kUserLeavesOut : "";
     Failure failed;
     {
         StateLock lock(this);
@@ -200,35 +253,25 @@ int Offload::port_add(const ovs_offload_port &p, Port **out) {
             failed = {r.error, "too many ports"};
         }
     }
-    if (!failed && port->in_kernel_datapath) {
-        failed = check_device(*port);
-    }
-    if (!failed) {
-        failed = add_device(*port);
+    if (!failed && needs_program(*port)) {
+        std::unique_ptr<Attachment> attachment;
+        failed = attach_device(*port, &attachment);
+        if (!failed) {
+            port->attach(std::move(attachment));
+        }
     }
     if (failed) {
         log(OVS_OFFLOAD_LOG_WARN,
             port->name + ": not offloaded: " + failed.message);
-        StateLock lock(this);
-        ports_.retire(port->slot);
-        return failed.error;
-    }
-    log(OVS_OFFLOAD_LOG_INFO,
-        port->name + ": executing flows in "
-            + (port->attachment->mode() == AttachMode::kNative
-                   ? "native XDP"
-                   : "generic XDP: " + devices_.why_generic(port->ifindex)));
-    if (port->in_kernel_datapath) {
-        port->switched_off = devices_.put_tags_in_frame(port->ifindex);
-        if (!port->switched_off.empty()) {
-            log(OVS_OFFLOAD_LOG_INFO,
-                port->name + ": switched off "
-                    + to_string(port->switched_off)
-                    + " of the device or its veth peer, for XDP to see VLAN "
-                      "tags");
+        {
+            StateLock lock(this);
+            ports_.retire(port->slot);
         }
+        return reject_port(p, failed);
     }
-    keep_attached(*port);
+    if (port->attachment) {
+        start_port(*port);
+    }
     DeviceState state;
     if (auto f =
             devices_.query(port->ifindex, port->in_kernel_datapath, &state)) {
@@ -240,6 +283,7 @@ int Offload::port_add(const ovs_offload_port &p, Port **out) {
     const auto now = std::chrono::steady_clock::now();
     handover_.port_added(now);
     *out = port.get();
+    unserved_.remove(port->name);
     ports_.add(std::move(port), now);
     return 0;
 }
@@ -252,27 +296,45 @@ Attachment::Options Offload::attach_options(const Port &port) {
 }
 
 // The kernel datapath gets from a device what XDP sees on some only.
-Failure Offload::check_device(const Port &port) {
-    if (auto why = devices_.why_unsuited(port.ifindex); !why.empty()) {
-        return {EOPNOTSUPP, why};
+Failure Offload::attach_device(const Port &port,
+                               std::unique_ptr<Attachment> *attachment) {
+    if (port.in_kernel_datapath) {
+        if (auto why = devices_.why_unsuited(port.ifindex); !why.empty()) {
+            return {EOPNOTSUPP, why};
+        }
+        devices_.look_at_entrances();
     }
-    devices_.look_at_entrances();
-    return {};
-}
-
-Failure Offload::add_device(Port &port) {
     if (auto f = maps_.set_tx_port(port.slot, port.ifindex)) {
         return f;
     }
-    std::unique_ptr<Attachment> attachment;
     auto f = Attachment::attach(maps_, port.slot, port.ifindex,
-                                attach_options(port), &attachment);
+                                attach_options(port), attachment);
     if (f) {
         (void)maps_.clear_tx_port(port.slot);
-        return f;
     }
-    port.attach(std::move(attachment));
-    return {};
+    return f;
+}
+
+// The port's program has just been attached.
+void Offload::start_port(Port &port) {
+    if (!port.is_left_out()) {
+        log(OVS_OFFLOAD_LOG_INFO,
+            port.name + ": executing flows in "
+                + (port.attachment->mode() == AttachMode::kNative
+                       ? "native XDP"
+                       : "generic XDP: "
+                             + devices_.why_generic(port.ifindex)));
+    }
+    if (port.in_kernel_datapath) {
+        port.switched_off = devices_.put_tags_in_frame(port.ifindex);
+        if (!port.switched_off.empty()) {
+            log(OVS_OFFLOAD_LOG_INFO,
+                port.name + ": switched off " + to_string(port.switched_off)
+                    + " of the device or its veth peer, for XDP to see VLAN "
+                      "tags");
+        }
+    }
+    keep_attached(port);
 }
 
 void Offload::port_del(Port *p) {
@@ -301,6 +363,69 @@ void Offload::port_del(Port *p) {
     StateLock lock(this);
     maps_.clear_misses(port->slot);
     ports_.retire(port->slot);
+}
+
+void Offload::port_set_left_out(Port *port, bool left_out) {
+    MutexLock attaching(attach_mutex_);
+    if (leaving_ || left_out == port->is_left_out()) {
+        return;
+    }
+    if (left_out) {
+        leave_out(*port);
+    } else if (auto f = take_in(*port)) {
+        log(OVS_OFFLOAD_LOG_WARN,
+            port->name + ": not offloaded: " + f.message);
+    }
+}
+
+void Offload::leave_out(Port &port) {
+    hurry_handover();  // An old flow may enter there, or send there.
+    std::unique_ptr<Attachment> attachment;
+    {
+        StateLock lock(this);
+        ports_.leave_out(port, kUserLeavesOut,
+                         std::chrono::steady_clock::now());
+        flows_->park_all_of(port.slot, {"parked", "left_out", ENODEV});
+        drop_copies_of(port);
+        if (!needs_program(port)) {
+            attachment = std::move(port.attachment);
+        }
+    }
+    attachment.reset();
+    if (!port.switched_off.empty()) {
+        devices_.put_tags_beside(port.ifindex, port.switched_off);
+        port.switched_off = {};
+    }
+}
+
+// If that fails it stays left out, for that reason.
+Failure Offload::take_in(Port &port) {
+    const bool has_program = port.is_tunnel() || port.attachment;
+    if (!has_program) {
+        std::unique_ptr<Attachment> attachment;
+        auto f = attach_device(port, &attachment);
+        StateLock lock(this);
+        if (f) {
+            port.left_out = f.message;
+            return f;
+        }
+        port.attach(std::move(attachment));
+    }
+    {
+        StateLock lock(this);
+        ports_.take_in(port, std::chrono::steady_clock::now());
+    }
+    if (port.is_tunnel()) {
+        return {};
+    }
+    start_port(port);
+    DeviceState state;
+    if (!devices_.query(port.ifindex, port.in_kernel_datapath, &state)) {
+        StateLock lock(this);
+        apply_device_state(port, std::move(state),
+                           {.changed = false, .was_away = true});
+    }
+    return {};
 }
 
 // Does what a device's new state makes necessary.
@@ -624,7 +749,10 @@ void Offload::check_identity(Ifindex ifindex, DeviceState *state) {
         StateLock lock(this);
         port = ports_.find(ifindex);
     }
-    if (port && !(state->exists && port->attachment->is_attached())) {
+    if (!port || !port->attachment) {
+        return;  // One that is left out: its index is all that is known.
+    }
+    if (!(state->exists && port->attachment->is_attached())) {
         *state = {};
         state->why_not = port->attachment->is_on_a_device()
                            ? "the device is in another network namespace"
@@ -729,7 +857,7 @@ void Offload::restore_attachments() {
     {
         StateLock lock(this);
         for (auto &[ifindex, port] : ports_.by_ifindex()) {
-            if (port->attachment->in_dispatcher()) {
+            if (port->attachment && port->attachment->in_dispatcher()) {
                 joined.push_back(ifindex);
             }
         }
@@ -748,7 +876,7 @@ void Offload::restore_attachment(Ifindex ifindex) {
         StateLock lock(this);
         port = ports_.find(ifindex);
     }
-    if (!port || port->attachment->is_attached()) {
+    if (!port || !port->attachment || port->attachment->is_attached()) {
         return;
     }
     auto options = attach_options(*port);

@@ -105,6 +105,8 @@ public:
     // The operations of struct ovs_offload_ops, with its contracts.
     int port_add(const ovs_offload_port &, Port **);
     void port_del(Port *);
+    void port_set_left_out(Port *, bool);
+    std::string port_status(std::string_view name, const char **mode);
     int flow_put(const ovs_offload_flow &);
     int flow_del(const Ufid &, ovs_offload_stats *remaining);
     int flow_stats(const Ufid &, ovs_offload_stats *);
@@ -161,11 +163,14 @@ private:
     void follow_vlan_limit(uint32_t) REQUIRES(mutex_);
     void to_abi(const FlowStats &, ovs_offload_stats *) REQUIRES(mutex_);
 
-    bool wants(const ovs_offload_port &) const;
+    std::string why_unwanted(const ovs_offload_port &) const;
+    int reject_port(const ovs_offload_port &, const Failure &);
     int add_tunnel(const ovs_offload_port &, uint32_t kind, Port **);
     Attachment::Options attach_options(const Port &);
-    Failure check_device(const Port &);
-    Failure add_device(Port &);
+    Failure attach_device(const Port &, std::unique_ptr<Attachment> *);
+    void start_port(Port &);
+    void leave_out(Port &) REQUIRES(attach_mutex_);
+    Failure take_in(Port &) REQUIRES(attach_mutex_);
     void check_identity(Ifindex, DeviceState *);
     // How a port's state was learned.
     struct Heard {
@@ -293,6 +298,7 @@ private:
 
     Clock clock_ GUARDED_BY(mutex_);
     Ports ports_ GUARDED_BY(mutex_){&maps_, settings_.tap_tso, &changes_};
+    UnservedPorts unserved_ GUARDED_BY(mutex_);
     Binder binder_ GUARDED_BY(mutex_){&maps_, &ports_};
     std::unique_ptr<FlowTable> table_ GUARDED_BY(mutex_);
     std::unique_ptr<Flows> flows_ GUARDED_BY(mutex_);

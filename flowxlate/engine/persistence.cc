@@ -60,7 +60,7 @@ void Offload::show_persistence(std::string *s) const {
     }
     std::string others;
     for (auto &[ifindex, port] : ports_.by_ifindex()) {
-        if (!port->attachment->is_persistent()) {
+        if (port->attachment && !port->attachment->is_persistent()) {
             others += (others.empty() ? "" : ", ") + port->name;
         }
     }
@@ -88,7 +88,7 @@ void Offload::keep_attached(Port &port) {
 std::vector<Port *> Offload::taking_over() const {
     std::vector<Port *> ports;
     for (auto &[ifindex, port] : ports_.by_ifindex()) {
-        if (port->attachment->is_taking_over()) {
+        if (port->attachment && port->attachment->is_taking_over()) {
             ports.push_back(port);
         }
     }

@@ -24,8 +24,8 @@ std::unique_ptr<Attachment> Port::attach(std::unique_ptr<Attachment> a) {
 }
 
 bool Port::takes_frames_from(const Port &in) const {
-    if (is_tunnel()) {
-        return true;
+    if (is_tunnel() || is_left_out()) {
+        return !is_left_out();
     }
     return device.up && (device.xdp_xmit || in.mode == AttachMode::kGeneric);
 }
@@ -37,6 +37,9 @@ bool Port::shows_tags() const {
 }
 
 std::string Port::state_in_words() const {
+    if (is_left_out()) {
+        return "left out of XDP, all its packets are OVS's: " + left_out;
+    }
     const auto why_not = why_no_output();
     std::string s = why_not.empty()
                       ? "takes redirected frames"
@@ -52,6 +55,9 @@ std::string Port::state_in_words() const {
 }
 
 std::string Port::why_no_output() const {
+    if (is_left_out()) {
+        return "left out, " + left_out;
+    }
     if (!device.exists) {
         return device.why_not.empty() ? "there is no such device"
                                       : device.why_not;
@@ -67,9 +73,28 @@ bool Port::comes_first() const {
 }
 
 std::string Port::why_no_entry() const {
-    return !shows_tags()  ? device.why_no_tags
+    return is_left_out()  ? "left out, " + left_out
+         : !shows_tags()  ? device.why_no_tags
          : !comes_first() ? device.entrance.others + ", and comes before OVS"
                           : std::string();
+}
+
+void UnservedPorts::add(Unserved port) {
+    remove(port.name);
+    all_.push_back(std::move(port));
+    if (all_.size() > kMax) {
+        all_.pop_front();
+    }
+}
+
+void UnservedPorts::remove(std::string_view name) {
+    std::erase_if(all_, [=](const Unserved &u) { return u.name == name; });
+}
+
+const Unserved *UnservedPorts::find(std::string_view name) const {
+    auto it = std::find_if(all_.begin(), all_.end(),
+                           [=](const Unserved &u) { return u.name == name; });
+    return it == all_.end() ? nullptr : &*it;
 }
 
 Ports::Ports(Datapath *datapath, bool tap_tso, Changes *changes)
@@ -87,6 +112,12 @@ Port *Ports::find(std::string_view name) const {
     auto it = std::find_if(by_ifindex_.begin(), by_ifindex_.end(),
                            [&](auto &p) { return p.second->name == name; });
     return it == by_ifindex_.end() ? nullptr : it->second;
+}
+
+Port *Ports::find_any(std::string_view name) const {
+    auto it = std::find_if(tunnels_.begin(), tunnels_.end(),
+                           [&](auto &p) { return p.second->name == name; });
+    return it == tunnels_.end() ? find(name) : it->second;
 }
 
 // -- Slots ------------------------------------------------------------------
@@ -183,10 +214,41 @@ void Ports::publish(const Port &port, const DeviceState &state) {
                std::memory_order_relaxed);
     std::atomic_ref(shared.max_frame)
         .store(state.max_frame, std::memory_order_relaxed);
+    const bool takes = state.up && !port.is_left_out();
     std::atomic_ref(shared.flags)
-        .store((state.up && state.xdp_xmit ? XF_PORT_TX_NATIVE : 0)
-                   | (state.up ? XF_PORT_TX_GENERIC : 0),
+        .store((takes && state.xdp_xmit ? XF_PORT_TX_NATIVE : 0)
+                   | (takes ? XF_PORT_TX_GENERIC : 0),
                std::memory_order_release);
+}
+
+void Ports::log_state(Port &port, Time now) {
+    if (auto line = port.news.look(port.state_in_words(), now)) {
+        changes_.log(OVS_OFFLOAD_LOG_INFO, port.name + ": " + *line);
+    }
+}
+
+void Ports::leave_out(Port &port, std::string why, Time now) {
+    port.left_out = std::move(why);
+    if (!port.is_tunnel()) {
+        publish(port, port.device);
+    }
+    if (port.in_kernel_datapath) {
+        port.flows_lost.wanted = true;
+        changes_.wakes_worker = true;
+    }
+    log_state(port, now);
+}
+
+void Ports::take_in(Port &port, Time now) {
+    port.left_out.clear();
+    if (!port.is_tunnel()) {
+        publish(port, port.device);
+    }
+    if (port.in_kernel_datapath) {
+        port.offer.wanted = true;
+        changes_.wakes_worker = true;
+    }
+    note_event(now);
 }
 
 Ports::Effect Ports::apply(Port &port, DeviceState state, bool changed,
@@ -215,9 +277,7 @@ Ports::Effect Ports::apply(Port &port, DeviceState state, bool changed,
     if (port.in_kernel_datapath) {
         effect.flush = tell_kernel_datapath(port, old_flags, old);
     }
-    if (auto line = port.news.look(port.state_in_words(), now)) {
-        changes_.log(OVS_OFFLOAD_LOG_INFO, port.name + ": " + *line);
-    }
+    log_state(port, now);
     return effect;
 }
 

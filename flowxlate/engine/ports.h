@@ -9,6 +9,7 @@
 #include <array>
 #include <atomic>
 #include <chrono>
+#include <deque>
 #include <memory>
 #include <span>
 #include <string>
@@ -29,6 +30,9 @@
 
 namespace flowxlate {
 
+// Port::left_out, if the user has said so.
+constexpr const char *kUserLeavesOut = "other_config:xdp-offload=false";
+
 struct Port {
     std::string name;
     std::string type;  // OVS interface type.
@@ -37,11 +41,13 @@ struct Port {
     uint32_t tunnel = XF_TUNNEL_NONE;  // What kind it is, if it is one: it
                                        // then has no device, and only flows.
     bool in_kernel_datapath = false;
+    std::string left_out;               // Why it is, if it is: no flow enters
+                                        // or leaves there then.
     bool was_wanted = false;            // Flows were refused for its state.
     TagOffload::Features switched_off;  // To be switched on again.
-    std::unique_ptr<Attachment> attachment;
-    AttachMode mode = AttachMode::kNative;  // The attachment's,
-    bool has_sockets = false;               // and this.
+    std::unique_ptr<Attachment> attachment;  // Null: a tunnel, or left out.
+    AttachMode mode = AttachMode::kNative;   // The attachment's,
+    bool has_sockets = false;                // and this.
     DeviceState device;
     Arrivals arrivals;          // Do redirected frames arrive?
     Shaping shaping;            // That XDP does not know.
@@ -56,6 +62,7 @@ struct Port {
     std::unique_ptr<Attachment> attach(std::unique_ptr<Attachment>);
 
     bool is_tunnel() const { return tunnel != XF_TUNNEL_NONE; }
+    bool is_left_out() const { return !left_out.empty(); }
 
     // Can it be the output of packets that enter through 'in'?
     bool takes_frames_from(const Port &in) const;
@@ -75,6 +82,29 @@ struct Port {
     std::string state_in_words() const;
 };
 
+// A port that OVS has offered and that is not served.
+struct Unserved {
+    std::string name;
+    std::string type;       // OVS interface type,
+    std::string dpif_type;  // and of the datapath.
+    std::string why;
+    bool should_be = false;  // It is of a kind that can be served.
+};
+
+// Those that were offered last.  OVS does not tell of their end.
+class UnservedPorts {
+public:
+    static constexpr size_t kMax = 1024;
+
+    void add(Unserved);
+    void remove(std::string_view name);
+    const Unserved *find(std::string_view name) const;  // Or null.
+    const std::deque<Unserved> &all() const { return all_; }
+
+private:
+    std::deque<Unserved> all_;
+};
+
 class Ports {
 public:
     using Time = std::chrono::steady_clock::time_point;
@@ -85,7 +115,8 @@ public:
     Ports(Datapath *, bool tap_tso, Changes *);
 
     Port *find(Ifindex) const;  // Null if there is none, also below.
-    Port *find(std::string_view name) const;
+    Port *find(std::string_view name) const;      // Of a device.
+    Port *find_any(std::string_view name) const;  // Or of a tunnel.
     Port *at(PortSlot slot) const {
         return index(slot) < by_slot_.size() ? by_slot_[index(slot)].get()
                                              : nullptr;
@@ -112,6 +143,11 @@ public:
         return !datapath_.set_tx_port(port.slot, port.ifindex);
     }
 
+    // No flow may enter or leave there any more; its flows have to go.
+    void leave_out(Port &, std::string why, Time now);
+    // The reverse.
+    void take_in(Port &, Time now);
+
     // What a device's new state means for flows.
     struct Effect {
         bool no_device = false;  // Flows can enter no longer.
@@ -132,6 +168,7 @@ private:
     void came(const Port &, Time now);
     void follow_name(const Port &, const DeviceState &);
     void publish(const Port &, const DeviceState &);
+    void log_state(Port &, Time now);
     bool tell_kernel_datapath(Port &, uint32_t old_flags,
                               const DeviceState &old);
 

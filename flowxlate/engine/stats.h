@@ -28,9 +28,12 @@ struct PortStats {
     std::string name;
     int ifindex = 0;
     std::string type, datapath;   // As OVS names them.
-    std::string mode;             // "native" or "generic" XDP.
-    std::string attached;         // "dispatcher" or "link".
-    std::string misses_to;        // "af_xdp" or "kernel".
+    std::string mode;             // "native" or "generic" XDP, "tunnel", or
+                                  // "none".
+    std::string attached;         // "dispatcher", "link" or "none".
+    std::string misses_to;        // "af_xdp", "kernel", or "none".
+    bool left_out = false;        // By the user.
+    std::string limits;           // Of OVS, that XDP passes by; may be empty.
     bool up = false;              // With carrier.
     bool transmits = false;       // Takes redirected frames now.
     std::string why_no_transmit;  // Empty if it does.

@@ -18,8 +18,11 @@ constexpr struct {
     Ends ends;
 } kEnds[] = {
     {"input", "not_an_xdp_port", Ends::kWithPort},
+    {"input", "left_out", Ends::kWithPort},
     {"input", "no_device", Ends::kWithPort},
+    {"output", "left_out", Ends::kWithPort},
     {"output", "not_an_xdp_port", Ends::kWithPort},
+    {"parked", "left_out", Ends::kWithPort},
     {"parked", "port_removed", Ends::kWithPort},
     {"parked", "no_device", Ends::kWithPort},
     {"parked", "mask_evicted", Ends::kWithRoom},

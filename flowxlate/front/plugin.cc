@@ -55,7 +55,8 @@ int init(const ovs_offload_host *host, const ovs_offload_option *options,
 }
 
 int port_add(void *self, const ovs_offload_port *port, void **portp) {
-    if (!is_complete(port)) {
+    // Of an older host, which leaves out no port.
+    if (!port || port->size < offsetof(ovs_offload_port, left_out)) {
         return EPROTO;
     }
     return guarded([&] {
@@ -69,6 +70,13 @@ int port_add(void *self, const ovs_offload_port *port, void **portp) {
 void port_del(void *self, void *port) {
     guarded([&] {
         self_of(self).port_del(port_of(port));
+        return 0;
+    });
+}
+
+void port_set_left_out(void *self, void *port, bool left_out) {
+    guarded([&] {
+        self_of(self).port_set_left_out(port_of(port), left_out);
         return 0;
     });
 }
@@ -157,6 +165,16 @@ char *reply_of(Fn fn) {
     return reply;
 }
 
+char *port_status(void *self, const char *name, const char **mode) {
+    char *reason =
+        reply_of([=] { return self_of(self).port_status(name, mode); });
+    if (reason && !*reason) {
+        std::free(reason);
+        reason = nullptr;
+    }
+    return reason;
+}
+
 char *show(void *self, int, const char **) {
     return reply_of([=] { return self_of(self).show(); });
 }
@@ -237,6 +255,9 @@ constexpr ovs_offload_ops kOps = {
     .ct_put = ct_put,
     .ct_del = ct_del,
     .ct_use = ct_use,
+    .port_set_left_out = port_set_left_out,
+    .port_status = port_status,
+    .options_changed = nullptr,
 };
 
 }  // namespace

@@ -33,24 +33,19 @@ void show_tunnel(const Port &port, const View::Sum &sum, std::string *s) {
     *s += "\n";
 }
 
-void show_port(const Port &port, const View::Sum &sum, const Asked &asked,
-               const std::array<uint64_t, XF_N_MISSES> &misses,
-               std::string *s) {
-    const auto &a = *port.attachment;
-    FlowStats stats = port.past;
-    stats += sum.stats;
-
-    append(s, "  %s: ifindex %d, type %s, slot %u\n", port.name.c_str(),
-           index(port.ifindex), port.type.c_str(), index(port.slot));
-    if (port.device.exists && port.device.name != port.name) {
-        append(s, "    device: is called %s now\n", port.device.name.c_str());
+void show_attachment(const Port &port, const Asked &asked, std::string *s) {
+    if (!port.attachment) {
+        *s += "    attached: no, all packets go to the kernel\n";
+        return;
     }
-    append(s, "    attached: %s XDP, %s, %u queue%s, misses go to %s\n",
+    const auto &a = *port.attachment;
+    append(s, "    attached: %s XDP, %s, %u queue%s, %s go to %s\n",
            a.mode() == AttachMode::kNative ? "native" : "generic",
            a.in_dispatcher()   ? "in libxdp's dispatcher"
            : a.is_persistent() ? "alone (BPF link, pinned)"
                                : "alone (BPF link)",
            asked.n_queues, asked.n_queues == 1 ? "" : "s",
+           port.is_left_out() ? "all packets" : "misses",
            port.lost_sockets ? "nobody: the device was away, remove the port "
                                "from OVS and add it again"
            : a.has_sockets() ? "AF_XDP sockets"
@@ -64,6 +59,20 @@ void show_port(const Port &port, const View::Sum &sum, const Asked &asked,
                "executed%s\n",
                asked.has_rules ? "" : ", as OpenFlow rules are missing");
     }
+}
+
+void show_port(const Port &port, const View::Sum &sum, const Asked &asked,
+               const std::array<uint64_t, XF_N_MISSES> &misses,
+               std::string *s) {
+    FlowStats stats = port.past;
+    stats += sum.stats;
+
+    append(s, "  %s: ifindex %d, type %s, slot %u\n", port.name.c_str(),
+           index(port.ifindex), port.type.c_str(), index(port.slot));
+    if (port.device.exists && port.device.name != port.name) {
+        append(s, "    device: is called %s now\n", port.device.name.c_str());
+    }
+    show_attachment(port, asked, s);
     const auto why_not = port.why_no_output();
     if (!why_not.empty()) {
         append(s, "    transmit: no, %s\n", why_not.c_str());
@@ -80,8 +89,12 @@ void show_port(const Port &port, const View::Sum &sum, const Asked &asked,
                to_string(port.device.entrance.vlans).c_str());
     }
     if (!port.shaping.to_string().empty()) {
-        append(s, "    limits: packets executed in XDP pass by its %s\n",
-               port.shaping.to_string().c_str());
+        append(
+            s,
+            "    limits: packets executed in XDP pass by its %s (\"ovs-vsctl "
+            "set Interface %s other_config:xdp-offload=false\" leaves the "
+            "port out)\n",
+            port.shaping.to_string().c_str(), port.name.c_str());
     }
     append(s,
            "    entered: packets:%" PRIu64 ", bytes:%" PRIu64
@@ -158,7 +171,7 @@ std::string Offload::show() {
         for (auto &[ifindex, port] : ports_.by_ifindex()) {
             questions[ifindex] = {
                 port->device.name,
-                port->attachment->mode() == AttachMode::kGeneric};
+                port->attachment && port->mode == AttachMode::kGeneric};
         }
     }
     for (auto &[ifindex, question] : questions) {

@@ -68,10 +68,15 @@ PortStats Offload::stats_of(const Port &port, const View::Sum &sum) const {
         s.why_no_transmit = "a tunnel has no device";
         return s;
     }
-    const auto &a = *port.attachment;
-    s.mode = a.mode() == AttachMode::kNative ? "native" : "generic";
-    s.attached = a.in_dispatcher() ? "dispatcher" : "link";
-    s.misses_to = a.has_sockets() ? "af_xdp" : "kernel";
+    s.left_out = port.is_left_out();
+    s.limits = port.shaping.to_string();
+    s.mode = s.attached = "none";
+    s.misses_to = "kernel";
+    if (const auto *a = port.attachment.get()) {
+        s.mode = a->mode() == AttachMode::kNative ? "native" : "generic";
+        s.attached = a->in_dispatcher() ? "dispatcher" : "link";
+        s.misses_to = a->has_sockets() ? "af_xdp" : "kernel";
+    }
     s.up = device.up;
     s.why_no_transmit = port.why_no_output();
     s.transmits = s.why_no_transmit.empty();

@@ -51,6 +51,8 @@ Json to_object(const PortStats &p) {
         {"mode", p.mode},
         {"attached", p.attached},
         {"misses_to", p.misses_to},
+        {"left_out", p.left_out},
+        {"limits_passed_by", p.limits},
         {"up", p.up},
         {"transmits", p.transmits},
         {"why_no_transmit", p.why_no_transmit},

@@ -281,6 +281,10 @@ std::string Offload::trace_in_xdp(const std::string &port_name,
     {
         StateLock lock(this);
         if (const Port *port = ports_.find(port_name)) {
+            if (!port->attachment) {
+                return port_name + " is left out of XDP (" + port->left_out
+                     + "): OVS has all its packets\n";
+            }
             slot = port->slot;
             tx_flag = port->attachment->tx_flag();
         }

@@ -131,6 +131,11 @@ constexpr Row kRows[] = {
      "OpenFlow rules that set fields of ARP, ICMP or Neighbour Discovery, "
      "which OVS does there.",
      kNothing},
+    {"input/left_out",
+     "The input port is left out of XDP, as its Interface says: "
+     "other_config:xdp-offload=false.",
+     "Nothing, if that is on purpose.  Else: ovs-vsctl remove Interface PORT "
+     "other_config xdp-offload; the flow then goes to XDP by itself."},
     {"input/no_device",
      "The device of the input port is gone, deleted or moved to another "
      "network namespace.",
@@ -209,6 +214,11 @@ constexpr Row kRows[] = {
      "XDP "
      "now.",
      "As xdp-offload/show says of the port; OVS then offers the flow again."},
+    {"output/left_out",
+     "One of the flow's output ports is left out of XDP, as its Interface "
+     "says: other_config:xdp-offload=false.",
+     "Nothing, if that is on purpose.  Else: ovs-vsctl remove Interface PORT "
+     "other_config xdp-offload; the flow then goes to XDP by itself."},
     {"output/not_an_xdp_port",
      "One of the flow's output ports takes no frames from XDP: the bridge's "
      "own port, a tap, patch or DPDK port, or one that was refused.",
@@ -221,6 +231,11 @@ constexpr Row kRows[] = {
      "switched off, or all flows are being deleted.",
      "If it is not on purpose: other_config:hw-offload=true.  The flow then "
      "comes back by itself."},
+    {"parked/left_out",
+     "The flow's input port, or one of its output ports, was left out of XDP "
+     "while the flow was there (other_config:xdp-offload=false).",
+     "Nothing, if that is on purpose.  Else: ovs-vsctl remove Interface PORT "
+     "other_config xdp-offload; the flow then comes back by itself."},
     {"parked/mask_evicted",
      "Masks were scarce, and no flow under this one's had seen a packet in "
      "XDP "

@@ -26,6 +26,7 @@ import test_explosion
 import test_identity
 import test_kernel_datapath
 import test_kernel_entrance
+import test_left_out
 import test_persistence
 import test_ports
 import test_privileges
@@ -54,7 +55,7 @@ TESTS = (test_traffic.TESTS + test_counters.TESTS + test_ports.TESTS
          + test_coexistence.TESTS
          + test_tap.TESTS + test_slow_path.TESTS + test_connections.TESTS
          + test_tunnels.TESTS + test_worth.TESTS
-         + test_bugtool.TESTS)
+         + test_bugtool.TESTS + test_left_out.TESTS)
 
 # Half a minute and more each, and others look at the same in less: for
 # "tests/run nightly", and for who names them.

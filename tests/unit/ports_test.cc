@@ -164,6 +164,51 @@ INSTANTIATE_TEST_SUITE_P(Table, PortStates, testing::ValuesIn(kRows),
                              return std::string(info.param.name);
                          });
 
+// A port that the user leaves out: no flow enters or leaves, whatever its
+// device says meanwhile, and the kernel datapath takes its flows back.
+TEST(Ports, LeftOut) {
+    for (const bool in_kernel : {false, true}) {
+        FakeDatapath datapath;
+        Changes changes;
+        Ports ports(&datapath, true, &changes);
+        Port port, in;
+        port.in_kernel_datapath = in_kernel;
+        EXPECT_FALSE(ports.new_slot(&port.slot));
+        (void)ports.apply(port, kGood, true, {});
+        const auto flags = [&] { return datapath.port(port.slot).flags; };
+        EXPECT_TRUE(port.takes_frames_from(in));
+
+        ports.leave_out(port, "the user says so", {});
+        EXPECT_EQ(port.flows_lost.wanted, in_kernel);
+        EXPECT_EQ(flags(), 0);
+        EXPECT_FALSE(port.takes_frames_from(in));
+        EXPECT_EQ(port.why_no_entry(), "left out, the user says so");
+        EXPECT_EQ(port.why_no_output(), "left out, the user says so");
+        (void)ports.apply(port, down(), true, {});
+        (void)ports.apply(port, kGood, true, {});
+        EXPECT_EQ(flags(), 0);
+        EXPECT_FALSE(port.offer.wanted);
+
+        const auto events = ports.n_events();
+        ports.take_in(port, {});
+        EXPECT_GT(ports.n_events(), events);
+        EXPECT_EQ(port.offer.wanted, in_kernel);
+        EXPECT_EQ(flags(), kBoth);
+        EXPECT_TRUE(port.takes_frames_from(in));
+        EXPECT_EQ(port.why_no_entry(), "");
+        EXPECT_EQ(port.why_no_output(), "");
+    }
+}
+
+// A flow out of a tunnel, or into one, of which the tunnel is left out.
+TEST(Ports, LeftOutTunnel) {
+    Port tunnel, in;
+    tunnel.tunnel = XF_TUNNEL_GENEVE;
+    EXPECT_TRUE(tunnel.takes_frames_from(in));
+    tunnel.left_out = "the user says so";
+    EXPECT_FALSE(tunnel.takes_frames_from(in));
+}
+
 TEST(Ports, SlotsComeBackAfterAGracePeriod) {
     FakeDatapath datapath;
     Changes changes;

@@ -23,6 +23,8 @@ Stats some_stats() {
     port.mode = "native";
     port.attached = "link";
     port.misses_to = "af_xdp";
+    port.left_out = true;
+    port.limits = "QoS (htb)";
     port.up = true;
     port.why_no_transmit = "the veth peer has neither GRO nor a program";
     port.max_frame = 1514;
@@ -67,6 +69,8 @@ TEST(StatsJson, Schema) {
         {"/ports/0/mode", "native"},
         {"/ports/0/attached", "link"},
         {"/ports/0/misses_to", "af_xdp"},
+        {"/ports/0/left_out", true},
+        {"/ports/0/limits_passed_by", "QoS (htb)"},
         {"/ports/0/up", true},
         {"/ports/0/transmits", false},
         {"/ports/0/why_no_transmit",

@@ -31,6 +31,8 @@ TEST(Wanted, FlowsComeBackWhenTheReasonEnds) {
         {"input/no_device", Ends::kWithPort},
         {"input/not_an_xdp_port", Ends::kWithPort},
         {"output/not_an_xdp_port", Ends::kWithPort},
+        {"input/left_out", Ends::kWithPort},
+        {"output/left_out", Ends::kWithPort},
         {"parked/port_removed", Ends::kWithPort},
         {"parked/mask_evicted", Ends::kWithRoom},
         {"table/flows", Ends::kWithRoom},
