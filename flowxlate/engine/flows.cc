@@ -22,6 +22,14 @@ FlowStats Flows::total(const Flow &flow) const {
     return sum;
 }
 
+uint64_t Flows::packets() const {
+    uint64_t n = past_packets_;
+    for (auto &[ufid, flow] : flows_) {
+        n += flow.is_first ? total(flow).packets : 0;
+    }
+    return n;
+}
+
 Reject Flows::put(const Ufid &ufid, Rule *rule, SubtableSlot *mask) {
     return place(rule, &flows_.try_emplace(ufid).first->second, mask);
 }
@@ -62,6 +70,7 @@ Reject Flows::place(Rule *rule, Flow *flow, SubtableSlot *mask) {
     }
     flow->slot = slot;
     flow->ovs_forwards_too = !uses.in->in_kernel_datapath;
+    flow->is_first = !rule->match.recirc_id && !uses.in->is_tunnel();
     flow->parked = {};
     flow->in = uses.in->slot;
     flow->out = std::move(uses.out);
@@ -193,6 +202,7 @@ int Flows::remove(const Ufid &ufid, FlowStats *remaining) {
     park({{flow}}, {});
     *remaining = since(flow->taken, flow->past);
     past_ += flow->past;
+    past_packets_ += flow->is_first ? flow->past.packets : 0;
     if (Port *in = ports_.at(flow->in)) {
         in->past += flow->past;
     }

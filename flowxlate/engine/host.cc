@@ -24,6 +24,11 @@ Ifindex Host::Ask::port_ifindex(const char *dpif_type, OdpPort port) const {
     return Ifindex{host_.port_ifindex(dpif_type, index(port))};
 }
 
+bool Host::Ask::has_port(const std::string &dpif_type,
+                         const std::string &name) const {
+    return host_.has_port(dpif_type.c_str(), name.c_str());
+}
+
 std::string Host::Ask::flow_text(const ovs_offload_flow &f) const {
     const FromHost<char> text(host_.flow_text ? host_.flow_text(&f) : nullptr);
     return text_or(text, "(no text of it)");

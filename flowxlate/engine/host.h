@@ -32,6 +32,8 @@ public:
         void copies_ready() const { host_.copies_ready(); }
         bool handles_misses() const { return host_.handles_misses(); }
         bool has_rules() const { return host_.has_rules(); }
+        bool is_enabled() const { return host_.is_enabled(); }
+        const char *ovs_version() const { return host_.ovs_version; }
 
     private:
         const ovs_offload_host &host_;
@@ -43,6 +45,8 @@ public:
 
         // Not > 0: no port that we have taken.
         Ifindex port_ifindex(const char *dpif_type, OdpPort) const;
+        bool has_port(const std::string &dpif_type,
+                      const std::string &name) const;
         std::string flow_text(const ovs_offload_flow &) const;
         // Makes a packet of a flow's text.  Returns what is wrong with it.
         std::string compose(const std::string &flow,

@@ -76,6 +76,7 @@ Failure Offload::create(const ovs_offload_host &host,
         }
     }
     std::unique_ptr<Offload> o(new Offload(host, settings));
+    o->options_changed(options);
     auto f = o->init();
     if (!f) {
         *out = std::move(o);
@@ -361,8 +362,19 @@ void Offload::port_del(Port *p) {
     }
     log(OVS_OFFLOAD_LOG_INFO, port->name + ": no longer offloaded");
     StateLock lock(this);
+    const auto misses = misses_of(*port);
+    std::transform(misses.begin(), misses.end(), past_misses_.begin(),
+                   past_misses_.begin(), std::plus<>());
     maps_.clear_misses(port->slot);
     ports_.retire(port->slot);
+}
+
+void Offload::options_changed(std::span<const ovs_offload_option> options) {
+    StateLock lock(this);
+    options_now_.clear();
+    for (auto &option : options) {
+        options_now_.emplace_back(option.key, option.value);
+    }
 }
 
 void Offload::port_set_left_out(Port *port, bool left_out) {

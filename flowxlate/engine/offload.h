@@ -88,6 +88,9 @@
 
 namespace flowxlate {
 
+struct Health;  // Of report/health.h.
+struct Problem;
+
 class Offload {
 public:
     // Between two of these, whatever the ports do.  To be offered all flows
@@ -107,6 +110,7 @@ public:
     void port_del(Port *);
     void port_set_left_out(Port *, bool);
     std::string port_status(std::string_view name, const char **mode);
+    void options_changed(std::span<const ovs_offload_option>);
     int flow_put(const ovs_offload_flow &);
     int flow_del(const Ufid &, ovs_offload_stats *remaining);
     int flow_stats(const Ufid &, ovs_offload_stats *);
@@ -118,8 +122,9 @@ public:
     int take_copy(std::string_view dpif_type, ovs_offload_copy *);
     ConnTable &connections() { return *connections_; }
 
-    // What the commands xdp-offload/show, stats, top-flows, rejects, explain,
-    // trace and connections print.  Arguments are not trusted.
+    // What the commands xdp-offload/status, show, stats, top-flows, rejects,
+    // explain, trace and connections print.  Arguments are not trusted.
+    std::string status();
     std::string show();
     std::string stats();
     std::string top_flows(size_t n, Order);
@@ -245,6 +250,15 @@ private:
     void look_for_missing_ports(const char *dpif_type);
     bool has_room_again() const REQUIRES(mutex_);
 
+    // Whether all is well (status.cc).
+    void forget_unserved();
+    Health health() const REQUIRES(mutex_);
+    std::vector<Problem> general_problems() const REQUIRES(mutex_);
+    std::vector<std::string> pending_options() const REQUIRES(mutex_);
+    std::string handover_in_words() const REQUIRES(mutex_);
+    std::array<uint64_t, XF_N_MISSES> all_misses() const REQUIRES(mutex_);
+    void show_ports(std::string *) const REQUIRES(mutex_);
+
     // What is told programs (stats.cc).
     std::array<uint64_t, XF_N_MISSES> misses_of(const Port &) const;
     PortStats stats_of(const Port &, const View::Sum &) const REQUIRES(mutex_);
@@ -299,6 +313,10 @@ private:
     Clock clock_ GUARDED_BY(mutex_);
     Ports ports_ GUARDED_BY(mutex_){&maps_, settings_.tap_tso, &changes_};
     UnservedPorts unserved_ GUARDED_BY(mutex_);
+    std::array<uint64_t, XF_N_MISSES> past_misses_
+        GUARDED_BY(mutex_){};  // Of ports that are gone.
+    std::vector<std::pair<std::string, std::string>> options_now_
+        GUARDED_BY(mutex_);  // As the database has them.
     Binder binder_ GUARDED_BY(mutex_){&maps_, &ports_};
     std::unique_ptr<FlowTable> table_ GUARDED_BY(mutex_);
     std::unique_ptr<Flows> flows_ GUARDED_BY(mutex_);

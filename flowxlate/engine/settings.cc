@@ -82,4 +82,21 @@ Reject Settings::set(const ovs_offload_option &option) {
     return {"option", "no such option, ignored", EINVAL};
 }
 
+std::vector<std::string> Settings::in_words() const {
+    const auto number = [](const char *key, auto n) {
+        return "xdp-offload-" + std::string(key) + "=" + std::to_string(n);
+    };
+    const auto flag = [](const char *key, bool on) {
+        return "xdp-offload-" + std::string(key) + (on ? "=true" : "=false");
+    };
+    return {number("max-flows", max_flows),
+            number("max-connections", max_connections),
+            flag("generic", allow_generic),
+            flag("system-ports", system_ports),
+            flag("tap-tso", tap_tso),
+            flag("persist", persist),
+            number("handover", handover.count()),
+            number("orphan-timeout", orphan_timeout.count())};
+}
+
 }  // namespace flowxlate

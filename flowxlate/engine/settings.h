@@ -6,6 +6,8 @@
 
 #include <chrono>
 #include <cstdint>
+#include <string>
+#include <vector>
 
 #include "base/types.h"
 
@@ -24,6 +26,9 @@ struct Settings {
     // Takes one option.  If it is refused, which changes nothing, the reason's
     // 'what' says in words what is wrong.
     Reject set(const ovs_offload_option &);
+
+    // All of them, "xdp-offload-max-flows=65536", in a fixed order.
+    std::vector<std::string> in_words() const;
 };
 
 }  // namespace flowxlate

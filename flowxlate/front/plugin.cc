@@ -175,6 +175,18 @@ char *port_status(void *self, const char *name, const char **mode) {
     return reason;
 }
 
+void options_changed(void *self, const ovs_offload_option *options,
+                     size_t n_options) {
+    guarded([&] {
+        self_of(self).options_changed({options, n_options});
+        return 0;
+    });
+}
+
+char *status(void *self, int, const char **) {
+    return reply_of([=] { return self_of(self).status(); });
+}
+
 char *show(void *self, int, const char **) {
     return reply_of([=] { return self_of(self).show(); });
 }
@@ -222,6 +234,7 @@ char *connections(void *self, int argc, const char *argv[]) {
 }
 
 constexpr ovs_offload_command kCommands[] = {
+    {"xdp-offload/status", "", 0, 0, status},
     {"xdp-offload/show", "", 0, 0, show},
     {"xdp-offload/stats", "", 0, 0, stats},
     {"xdp-offload/top-flows", "N [packets|bytes]", 1, 2, top_flows},
@@ -257,7 +270,7 @@ constexpr ovs_offload_ops kOps = {
     .ct_use = ct_use,
     .port_set_left_out = port_set_left_out,
     .port_status = port_status,
-    .options_changed = nullptr,
+    .options_changed = options_changed,
 };
 
 }  // namespace

@@ -33,6 +33,7 @@ import test_privileges
 import test_prometheus
 import test_restart
 import test_slow_path
+import test_status
 import test_tap
 import test_top
 import test_traffic
@@ -55,7 +56,8 @@ TESTS = (test_traffic.TESTS + test_counters.TESTS + test_ports.TESTS
          + test_coexistence.TESTS
          + test_tap.TESTS + test_slow_path.TESTS + test_connections.TESTS
          + test_tunnels.TESTS + test_worth.TESTS
-         + test_bugtool.TESTS + test_left_out.TESTS)
+         + test_bugtool.TESTS + test_left_out.TESTS
+         + test_status.TESTS)
 
 # Half a minute and more each, and others look at the same in less: for
 # "tests/run nightly", and for who names them.

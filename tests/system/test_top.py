@@ -35,15 +35,18 @@ def command(lab, *args):
     return dict(args=['ip', 'netns', 'exec', lab.switch, TOP, *args], env=env)
 
 
-def top(lab, *args, status=0):
-    """Runs it to its end; returns what it has printed."""
+def top(lab, *args, status=0, errors=True):
+    """Runs it to its end; returns what it has printed.
+
+    If it fails that is its complaint, unless 'errors' is false.
+    """
     done = subprocess.run(**command(lab, *args), text=True,
                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE)
     expect(done.returncode == status, '%s: exit status %d: %s', args,
            done.returncode, done.stderr)
     expect(not (status == 0 and done.stderr), '%s: %s', args, done.stderr)
-    return done.stdout if status == 0 else done.stderr
+    return done.stderr if status and errors else done.stdout
 
 
 def top_json(lab, *args):

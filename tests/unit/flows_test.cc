@@ -292,6 +292,32 @@ struct Books {
     uint64_t counted = 0, told = 0;
 };
 
+// A packet counts once in packets(), whether its flows are there still or not,
+// and however many it passes.
+TEST(Flows, PacketsCountOnce) {
+    Engine e;
+    ASSERT_FALSE(e.put(1, kRecirc));
+    ASSERT_FALSE(e.put(2, kOutput));
+    Rule behind = Engine::rule(3, kOutput);
+    behind.match.recirc_id = 1;
+    SubtableSlot mask;
+    ASSERT_FALSE(e.flows.put(Engine::ufid(3), &behind, &mask));
+    EXPECT_TRUE(e.execute(1, kRecirc, 5));
+    EXPECT_TRUE(e.execute(2, kOutput, 3));
+    Flow *second = e.flows.find(Engine::ufid(3));
+    e.tables.stats(0, second->slot).packets += 5;
+    EXPECT_EQ(e.flows.packets(), 8U);
+
+    FlowStats told;
+    EXPECT_EQ(e.flows.remove(Engine::ufid(3), &told), 0);
+    EXPECT_EQ(told.packets, 5U);
+    EXPECT_EQ(e.flows.packets(), 8U);
+    EXPECT_EQ(e.flows.remove(Engine::ufid(1), &told), 0);
+    EXPECT_EQ(e.flows.packets(), 8U);
+    e.flows.park(Engine::ufid(2), kGone);
+    EXPECT_EQ(e.flows.packets(), 8U);
+}
+
 TEST(Flows, RandomStoriesAddUp) {
     constexpr uint32_t kFlows = 12;
     constexpr int kSteps = 20'000;

@@ -3,7 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <functional>
+#include <string>
 
 namespace flowxlate::unit {
 namespace {
@@ -72,6 +74,26 @@ TEST(Settings, Options) {
         EXPECT_TRUE(row.taken ? row.check(s) : has_defaults(s));
         EXPECT_EQ(row.taken, r.what == nullptr);
     }
+}
+
+// What is in force, and what a restart would change, are told by these.
+TEST(Settings, InWords) {
+    Settings s;
+    const auto before = s.in_words();
+    EXPECT_EQ(before[0], "xdp-offload-max-flows=65536");
+    for (auto &words : before) {  // Each can be set so.
+        const auto at = words.find('=');
+        const std::string key = words.substr(0, at);
+        const std::string value = words.substr(at + 1);
+        EXPECT_FALSE(s.set({key.c_str(), value.c_str()})) << words;
+    }
+    EXPECT_EQ(s.in_words(), before);
+    ASSERT_FALSE(s.set({"xdp-offload-persist", "false"}));
+    auto after = s.in_words();
+    EXPECT_NE(after, before);
+    EXPECT_NE(
+        std::find(after.begin(), after.end(), "xdp-offload-persist=false"),
+        after.end());
 }
 
 }  // namespace

@@ -8,10 +8,14 @@ import json
 import sys
 import time
 
+from . import VERSION
 from .rates import choose, compare
 from .sample import MAX_FLOWS, SORT_KEYS, Source, Unavailable, drivers
 
 ONCE_INTERVAL = 1.0  # Seconds between the two samples of --once.
+# What a monitoring plug-in's exit status says.
+CHECKED = {'OK': 0, 'WARNING': 1, 'CRITICAL': 2}
+UNKNOWN = 3
 
 
 def interval(text):
@@ -59,12 +63,19 @@ def parse_args(args):
     parser.add_argument('--prometheus', nargs='?', const='-', metavar='FILE',
                         help="the same in Prometheus's own text format, for "
                         "node_exporter's textfile collector")
+    parser.add_argument('--check', action='store_true',
+                        help='print whether all is well, in a line, and end as '
+                        'a monitoring plug-in does: 0 if it is, 1 or 2 for a '
+                        'warning or worse, 3 if nobody can be asked')
+    parser.add_argument('--version', action='version',
+                        version='%(prog)s ' + VERSION)
     args = parser.parse_args(args)
     if args.json and not args.once:
         parser.error('--json needs --once')
-    if sum(map(bool, (args.once, args.stream, args.openmetrics, args.prometheus))) > 1:
-        parser.error('--openmetrics, --prometheus, --once and --stream exclude each '
-                     'other')
+    if sum(map(bool, (args.once, args.stream, args.openmetrics, args.prometheus,
+                      args.check))) > 1:
+        parser.error('--openmetrics, --prometheus, --once, --stream and --check '
+                     'exclude each other')
     return args
 
 
@@ -112,6 +123,16 @@ def run_metrics(source, path, classic):
         raise unavailable
 
 
+def check(source):
+    """Prints the verdict, and returns the exit status that goes with it."""
+    try:
+        verdict = source.ask_text('xdp-offload/status').split('\n', 1)[0]
+    except Unavailable as e:
+        verdict = 'UNKNOWN: %s' % e
+    print(verdict)
+    return CHECKED.get(verdict.split(':', 1)[0], UNKNOWN)
+
+
 def run(args):
     source = Source(args.target)
     if args.openmetrics or args.prometheus:
@@ -137,6 +158,8 @@ def run(args):
 def main(argv=None):
     args = parse_args(argv)
     try:
+        if args.check:
+            return check(Source(args.target))
         run(args)
     except KeyboardInterrupt:
         return 130 if args.once or args.openmetrics or args.prometheus else 0

@@ -23,7 +23,7 @@ class Source:
     def __init__(self, target='ovs-vswitchd'):
         self.target = target
 
-    def ask(self, command, *args):
+    def ask_text(self, command, *args):
         try:
             done = subprocess.run(
                 ['ovs-appctl', '--timeout=%d' % TIMEOUT, '-t', self.target,
@@ -33,7 +33,10 @@ class Source:
             raise Unavailable('ovs-appctl: %s' % e.strerror) from None
         if done.returncode:
             raise Unavailable(self.explain(done.stderr))
-        reply = json.loads(done.stdout)
+        return done.stdout
+
+    def ask(self, command, *args):
+        reply = json.loads(self.ask_text(command, *args))
         if reply['version'] != VERSION:
             raise Unavailable('the plugin speaks version %s of the statistics, '
                               'this is for %d' % (reply['version'], VERSION))

@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: Apache-2.0
+// xdp-offload/status: one screen, of which the first line says whether all is
+// well (health.h).
+#include <sys/utsname.h>
+
+#include <algorithm>
+#include <cinttypes>
+#include <numeric>
+
+#include "engine/offload.h"
+#include "report/health.h"
+#include "translate/describe.h"
+#include "translate/reasons.h"
+
+namespace flowxlate {
+namespace {
+
+std::string release_of_kernel() {
+    utsname names{};
+    (void)uname(&names);
+    return names.release;
+}
+
+std::string in_words(std::chrono::steady_clock::duration d) {
+    const auto s = std::chrono::duration_cast<std::chrono::seconds>(d).count();
+    std::string text;
+    append(&text, "%lld d %02lld:%02lld:%02lld",
+           static_cast<long long>(s / 86400),
+           static_cast<long long>(s / 3600 % 24),
+           static_cast<long long>(s / 60 % 60),
+           static_cast<long long>(s % 60));
+    return text;
+}
+
+uint64_t sum(const std::array<uint64_t, XF_N_MISSES> &misses) {
+    return std::accumulate(misses.begin(), misses.end(), uint64_t{0});
+}
+
+// "native", "left out", ...
+std::string mode_of(const Port &port) {
+    return port.is_left_out()               ? "left out"
+         : port.is_tunnel()                 ? "tunnel"
+         : port.mode == AttachMode::kNative ? "native"
+                                            : "generic";
+}
+
+std::string line_of(const Port &port) {
+    std::string s;
+    append(&s, "  %s: %s", port.name.c_str(), mode_of(port).c_str());
+    if (port.is_left_out()) {
+        return s + ", " + port.left_out + "\n";
+    }
+    append(&s, ", %s flow%s", grouped(port.n_flows).c_str(),
+           port.n_flows == 1 ? "" : "s");
+    if (const auto problem = problem_of(port)) {
+        s += ", " + problem->text.substr(port.name.size() + 2);
+    } else if (!port.is_tunnel() && !port.device.up) {
+        s += ", the link is down";
+    }
+    return s + "\n";
+}
+
+// The reasons for which packets were passed to OVS, most first.
+std::string describe_misses(const std::array<uint64_t, XF_N_MISSES> &misses) {
+    std::vector<std::pair<uint64_t, std::string>> sorted;
+    for (int reason = 0; reason < XF_N_MISSES; reason++) {
+        if (misses[reason]) {
+            sorted.emplace_back(misses[reason], miss_name(xf_miss(reason)));
+        }
+    }
+    std::sort(sorted.rbegin(), sorted.rend());
+    std::string s;
+    for (auto &[n, name] : sorted) {
+        s += (s.empty() ? " (" : ", ") + name + " " + grouped(n);
+    }
+    return s.empty() ? s : s + ")";
+}
+
+Problem warning(std::string text) {
+    return {Level::kWarning, std::move(text)};
+}
+
+std::string joined(const std::vector<std::string> &texts) {
+    std::string s;
+    for (auto &text : texts) {
+        s += (s.empty() ? "" : " ") + text;
+    }
+    return s;
+}
+
+}  // namespace
+
+// OVS does not say when it removes a port that we have not taken.
+void Offload::forget_unserved() {
+    std::vector<Unserved> known;
+    {
+        StateLock lock(this);
+        known.assign(unserved_.all().begin(), unserved_.all().end());
+    }
+    for (auto &port : known) {
+        if (!ask().has_port(port.dpif_type, port.name)) {
+            StateLock lock(this);
+            unserved_.remove(port.name);
+        }
+    }
+}
+
+// Options of the database that differ from those in force.
+std::vector<std::string> Offload::pending_options() const {
+    Settings wanted;
+    for (auto &[key, value] : options_now_) {
+        (void)wanted.set({key.c_str(), value.c_str()});  // Logged at start.
+    }
+    auto pending = wanted.in_words();
+    const auto in_force = settings_.in_words();
+    std::erase_if(pending, [&](const std::string &s) {
+        return std::find(in_force.begin(), in_force.end(), s)
+            != in_force.end();
+    });
+    return pending;
+}
+
+// What is wrong with none of the ports alone.
+std::vector<Problem> Offload::general_problems() const {
+    std::vector<Problem> problems;
+    const bool none = ports_.by_ifindex().empty();
+    const bool should_be =
+        std::ranges::any_of(unserved_.all(), &Unserved::should_be);
+    if (!host_.notify.is_enabled()) {
+        problems.push_back(warning(
+            "the offload is switched off (\"ovs-vsctl set Open_vSwitch . "
+            "other_config:hw-offload=true\" switches it on)"));
+    }
+    if (none) {
+        problems.push_back({should_be ? Level::kCritical : Level::kWarning,
+                            "no port is in XDP"});
+    }
+    if (table_->n_flows() >= table_->max_flows()) {
+        problems.push_back(warning("there is no room for more flows"));
+    }
+    if (table_->n_subtables() >= XF_MAX_MASKS) {
+        problems.push_back(warning("there is no room for more masks"));
+    }
+    if (!taking_over().empty() && !host_.notify.has_rules()) {
+        problems.push_back(warning(
+            "flows of an earlier ovs-vswitchd are executed, as OpenFlow rules "
+            "are missing"));
+    }
+    if (const auto pending = pending_options(); !pending.empty()) {
+        problems.push_back(
+            warning(joined(pending) + " needs a restart of ovs-vswitchd"));
+    }
+    return problems;
+}
+
+void Offload::show_ports(std::string *s) const {
+    *s += "ports:\n";
+    for (auto &port : ports_.by_slot()) {
+        if (port) {
+            *s += line_of(*port);
+        }
+    }
+    for (auto &port : unserved_.all()) {
+        append(s, "  %s: not in XDP, %s\n", port.name.c_str(),
+               port.why.c_str());
+    }
+}
+
+Health Offload::health() const {
+    Health h;
+    for (auto &port : ports_.by_slot()) {
+        if (!port) {
+            continue;
+        }
+        h.n_ports++;
+        h.n_served += !port->is_left_out();
+        if (auto problem = problem_of(*port)) {
+            h.problems.push_back(*problem);
+        }
+    }
+    for (auto &port : unserved_.all()) {
+        h.n_ports++;
+        if (port.should_be) {
+            h.problems.push_back(
+                warning(port.name + ": not offloaded: " + port.why));
+        }
+    }
+    const auto general = general_problems();
+    h.problems.insert(h.problems.end(), general.begin(), general.end());
+    h.n_flows = table_->n_flows();
+    h.in_xdp = flows_->packets();
+    h.passed = sum(all_misses());
+    return h;
+}
+
+// Also those of ports that are gone.
+std::array<uint64_t, XF_N_MISSES> Offload::all_misses() const {
+    auto all = past_misses_;
+    for (auto &port : ports_.by_slot()) {
+        if (port) {
+            const auto misses = misses_of(*port);
+            std::transform(all.begin(), all.end(), misses.begin(), all.begin(),
+                           std::plus<>());
+        }
+    }
+    return all;
+}
+
+std::string Offload::handover_in_words() const {
+    const size_t n = taking_over().size();
+    return n == 0 ? "none"
+                  : "taking over " + std::to_string(n)
+                        + " ports from an earlier ovs-vswitchd"
+                        + (host_.notify.has_rules()
+                               ? ""
+                               : ", waiting for OpenFlow rules");
+}
+
+std::string Offload::status() {
+    forget_unserved();
+    StateLock lock(this);
+    const Health h = health();
+    std::string s = verdict(h) + "\n";
+    for (auto &problem : h.problems) {
+        s += "  " + problem.text + "\n";
+    }
+    append(&s, "versions: plugin %s, Linux %s, Open vSwitch %s\n",
+           FLOWXLATE_VERSION, release_of_kernel().c_str(),
+           host_.notify.ovs_version());
+    append(&s, "running for: %s\n",
+           in_words(std::chrono::steady_clock::now() - start_).c_str());
+    show_ports(&s);
+    append(&s, "packets: %s in XDP, %s passed to OVS%s\n",
+           grouped(h.in_xdp).c_str(), grouped(h.passed).c_str(),
+           describe_misses(all_misses()).c_str());
+    const auto unexecuted = view().count_unexecuted();
+    const size_t n_unexecuted = std::accumulate(
+        unexecuted.begin(), unexecuted.end(), size_t{0},
+        [](size_t n, auto &reason) { return n + reason.second; });
+    append(&s, "flows: %s of %s in the tables, %s not executed in XDP%s\n",
+           grouped(h.n_flows).c_str(), grouped(table_->max_flows()).c_str(),
+           grouped(n_unexecuted).c_str(),
+           n_unexecuted ? " (ovs-appctl xdp-offload/explain)" : "");
+    append(&s, "handover: %s\n", handover_in_words().c_str());
+    show_persistence(&s);
+    append(&s, "in force: %s\n", joined(settings_.in_words()).c_str());
+    const auto pending = pending_options();
+    append(&s, "needs a restart: %s\n",
+           pending.empty() ? "nothing" : joined(pending).c_str());
+    return s;
+}
+
+}  // namespace flowxlate
