@@ -42,12 +42,31 @@ struct Shown {
     Ufid ufid;
     std::string line, text;
     FlowCopy flow;  // If there is no text yet.
+    Blanks blanks;  // But for the flow.
 };
 struct Section {
     size_t n = 0;
     std::vector<Shown> shown;
 };
 using Sections = std::map<std::string, Section>;
+
+// The match of a flow's text, for xdp-offload/trace; empty if that cannot make
+// a packet of it.
+std::string traceable(const std::string &text) {
+    const bool is_first = text.find("recirc_id(") == text.npos
+                       || text.starts_with("recirc_id(0)");
+    return is_first ? text.substr(0, text.find(", actions:")) : "";
+}
+
+// Filled in for the first of the flows.
+std::string command_for(const Reason &reason, const Section &section) {
+    if (section.shown.empty()) {
+        return reason.command;
+    }
+    Blanks blanks = section.shown.front().blanks;
+    blanks.flow = traceable(section.shown.front().text);
+    return fill_in(reason.command, blanks);
+}
 
 void append_section(const std::string &name, const Section &section,
                     std::string *s) {
@@ -56,6 +75,10 @@ void append_section(const std::string &name, const Section &section,
     if (const auto *reason = find_reason(name)) {
         append(s, "  What it means: %s\n  What to do: %s\n",
                reason->meaning.c_str(), reason->remedy.c_str());
+        if (!reason->command.empty()) {
+            append(s, "  Command: %s\n",
+                   command_for(*reason, section).c_str());
+        }
     }
     for (auto &shown : section.shown) {
         append(s, "  %s\n", shown.line.c_str());
@@ -81,9 +104,25 @@ std::string to_text(const Sections &sections) {
     return s;
 }
 
-std::string nothing_found(const std::string &filter) {
+// Why no flow can be in XDP now; empty if some can.
+std::string why_none(const View &view, bool is_enabled) {
+    const auto &ports = view.ports.by_ifindex();
+    const bool has_port = std::ranges::any_of(
+        ports, [](auto &p) { return !p.second->is_left_out(); });
+    return !is_enabled ? "no flow is in XDP: the offload is switched off "
+                         "(\"ovs-vsctl set Open_vSwitch . "
+                         "other_config:hw-offload=true\" switches it on)\n"
+         : !has_port   ? "no flow is in XDP: no port is (\"ovs-appctl "
+                         "xdp-offload/status\" says why)\n"
+                       : "";
+}
+
+std::string nothing_found(const View &view, const std::string &filter) {
     if (filter.empty()) {
-        return "every flow that OVS has offered is executed in XDP\n";
+        return view.flows.by_ufid().empty()
+                 ? "OVS has offered no flow: there was no packet lately for "
+                   "which it made one\n"
+                 : "every flow that OVS has offered is executed in XDP\n";
     }
     const bool is_reason =
         std::ranges::any_of(reasons(), [&](const Reason &r) {
@@ -156,19 +195,32 @@ struct Unexecuted {
     Ufid ufid;
     std::string port;      // Where it enters.
     std::string detail;    // What else there is to say.
+    std::string out_port;  // Which one is at fault, if that is known.
     FlowSlot slot{};       // In the tables; kNone if it is not.
     const FlowCopy *flow;  // As OVS has offered it; null if not known.
 };
 
+// The port that is left out, if there is one, and only one.
+std::string the_port_left_out(const View &view) {
+    std::vector<std::string> names;
+    for (auto &port : view.ports.by_slot()) {
+        if (port && port->is_left_out()) {
+            names.push_back(port->name);
+        }
+    }
+    return names.size() == 1 ? names[0] : "";
+}
+
 // Calls fn(Unexecuted) for all.
 template <typename Fn>
 void for_each_unexecuted(const View &view, Fn fn) {
+    const auto left_out = the_port_left_out(view);
     for (auto &r : view.refusals) {
         std::string detail;
         append(&detail, "refused %" PRIu64 " time%s, last %lld s ago", r.n,
                plural(r.n), seconds_since(r.last));
         fn(Unexecuted{r.reason.name(), r.ufid, port_name(view, r.in), detail,
-                      FlowSlot::kNone, &r.flow});
+                      left_out, FlowSlot::kNone, &r.flow});
     }
     for (auto &[ufid, flow] : view.flows.by_ufid()) {
         if (view.flows.is_executed(flow) || view.refusals.has(ufid)) {
@@ -180,13 +232,13 @@ void for_each_unexecuted(const View &view, Fn fn) {
         if (!flow.is_placed()) {
             if (flow.parked) {
                 fn(Unexecuted{flow.parked.name(), ufid, port,
-                              "was in XDP until then", FlowSlot::kNone,
-                              nullptr});
+                              "was in XDP until then", left_out,
+                              FlowSlot::kNone, nullptr});
             }
         } else if (auto r = why_waiting(view, flow, &out)) {
             fn(Unexecuted{r.name(), ufid, port,
-                          out->name + ": " + out->why_no_output(), flow.slot,
-                          nullptr});
+                          out->name + ": " + out->why_no_output(), out->name,
+                          flow.slot, nullptr});
         }
     }
 }
@@ -264,7 +316,7 @@ std::string Offload::explain(const std::string &filter) {
     const size_t max_shown = filter.empty() ? kShownOfAll : kShownIfFiltered;
     const auto ufid = ufid_in(filter);
     Sections sections;
-    std::string s, executed, masks;
+    std::string s, executed, masks, none;
     {
         StateLock lock(this);
         const View view = this->view();
@@ -281,11 +333,17 @@ std::string Offload::explain(const std::string &filter) {
                      "ufid:" + id + " in_port(" + u.port + "), " + u.detail,
                      u.slot != FlowSlot::kNone ? view.describe_flow(u.slot)
                                                : "",
-                     u.flow ? *u.flow : FlowCopy{}});
+                     u.flow ? *u.flow : FlowCopy{},
+                     {.port = u.port,
+                      .out_port = u.out_port,
+                      .flow = "",
+                      .max_flows = view.table.max_flows()}});
             }
         });
         executed = ufid ? explain_executed(view, *ufid) : "";
         masks = explain_masks(view, filter);
+        s = why_none(view, host_.notify.is_enabled());
+        none = s.empty() || !filter.empty() ? nothing_found(view, filter) : "";
         if (refusals_.n_dropped()) {
             append(&s,
                    "%" PRIu64
@@ -302,8 +360,7 @@ std::string Offload::explain(const std::string &filter) {
         }
     }
     if (sections.empty()) {
-        return s + (executed.empty() ? nothing_found(filter) : executed)
-             + masks;
+        return s + (executed.empty() ? none : executed) + masks;
     }
     return s + to_text(sections) + executed + masks;
 }

@@ -232,6 +232,9 @@ std::string trace_text(const View &view, const Port &port,
                 find_reason(std::string("miss/") + miss_name(*o.miss))) {
             append(&s, "  What it means: %s\n  What to do: %s\n",
                    r->meaning.c_str(), r->remedy.c_str());
+            if (!r->command.empty()) {
+                append(&s, "  Command: %s\n", r->command.c_str());
+            }
         }
     } else if (o.verdict == XDP_REDIRECT) {
         const bool same = std::ranges::equal(frame, o.frame);

@@ -34,8 +34,18 @@ constexpr const char *kIcmpv6Later =
     "OpenFlow rules set of ICMP OVS executes itself (action/userspace).";
 constexpr const char *kSender = "Nothing here; the sender makes such packets.";
 
+constexpr const char *kTraceCommand =
+    "ovs-appctl xdp-offload/trace PORT 'FLOW'";
+constexpr const char *kTakeIn =
+    "ovs-vsctl remove Interface PORT other_config xdp-offload";
+constexpr const char *kTakeOutputIn =
+    "ovs-vsctl remove Interface OUTPORT other_config xdp-offload";
+constexpr const char *kStatus = "ovs-appctl xdp-offload/status";
+constexpr const char *kExplain = "ovs-appctl xdp-offload/explain";
+
 struct Row {
     const char *name, *meaning, *remedy;
+    const char *command = "";
 };
 
 // What cannot be said of a whole group.
@@ -64,7 +74,8 @@ constexpr Row kRows[] = {
      "plugin.",
      "Run the ovs-vswitchd that belongs to the plugin.  If it is, OVS has two "
      "userspace datapaths (ovs-appctl dpctl/show): delete the one that is not "
-     "used."},
+     "used.",
+     "ovs-appctl dpctl/show"},
     {"action/set_after_ct",
      "The flow sets addresses or ports twice, with connection tracking "
      "between.",
@@ -114,7 +125,8 @@ constexpr Row kRows[] = {
     {"action/sample",
      "The flow samples packets (sFlow, IPFIX, or the sample action).",
      "Switch sFlow or IPFIX off for the bridge, or accept that sampled "
-     "traffic stays in OVS."},
+     "traffic stays in OVS.",
+     "ovs-vsctl clear Bridge BRIDGE sflow ipfix"},
     {"action/third_vlan", "The packet would leave with three VLAN tags.",
      kNothing},
     {"action/too_many_outputs",
@@ -135,16 +147,18 @@ constexpr Row kRows[] = {
      "The input port is left out of XDP, as its Interface says: "
      "other_config:xdp-offload=false.",
      "Nothing, if that is on purpose.  Else: ovs-vsctl remove Interface PORT "
-     "other_config xdp-offload; the flow then goes to XDP by itself."},
+     "other_config xdp-offload; the flow then goes to XDP by itself.",
+     kTakeIn},
     {"input/no_device",
      "The device of the input port is gone, deleted or moved to another "
      "network namespace.",
-     "Bring the device back, or remove the port from OVS."},
+     "Bring the device back, or remove the port from OVS.",
+     "ovs-vsctl del-port PORT"},
     {"input/not_an_xdp_port",
      "The packets enter through a port that executes no flows in XDP.",
-     "xdp-offload/show lists the ports that do; ovs-vswitchd.log says why "
-     "another one was not taken.  When it is, the flow goes to XDP by "
-     "itself."},
+     "xdp-offload/status lists the ports that do, and why another one was not "
+     "taken.  When it is, the flow goes to XDP by itself.",
+     kStatus},
     {"match/dp_hash",
      "The flow matches more bits of the packet's hash than XDP knows.",
      "Let OpenFlow rules match only the low 8 bits of dp_hash."},
@@ -188,13 +202,15 @@ constexpr Row kRows[] = {
      "beside "
      "the frame, where XDP does not see them.",
      "ethtool -K DEV rxvlan off; for a veth, ethtool -K PEER txvlan off.  "
-     "xdp-offload/show says which it is."},
+     "xdp-offload/status says which it is.",
+     kStatus},
     {"input/handled_before_ovs",
      "Kernel datapath: the input port has a filter of TC that is not OVS's, a "
      "BPF program, or a chain of nftables (family netdev) at ingress, which "
      "comes before OVS and would miss what XDP executes.",
-     "Remove it, or move what it does to OpenFlow rules.  xdp-offload/show "
-     "says which it is."},
+     "Remove it, or move what it does to OpenFlow rules.  xdp-offload/status "
+     "says which it is.",
+     kStatus},
     {"input/may_be_marked",
      "Kernel datapath: the flow matches skb_mark or skb_priority, which the "
      "sender may have set: the veth peer is in the same network namespace, or "
@@ -213,35 +229,42 @@ constexpr Row kRows[] = {
      "Kernel datapath: one of the flow's output ports takes no frames from "
      "XDP "
      "now.",
-     "As xdp-offload/show says of the port; OVS then offers the flow again."},
+     "As xdp-offload/status says of the port; OVS then offers the flow "
+     "again.",
+     kStatus},
     {"output/left_out",
      "One of the flow's output ports is left out of XDP, as its Interface "
      "says: other_config:xdp-offload=false.",
      "Nothing, if that is on purpose.  Else: ovs-vsctl remove Interface PORT "
-     "other_config xdp-offload; the flow then goes to XDP by itself."},
+     "other_config xdp-offload; the flow then goes to XDP by itself.",
+     kTakeOutputIn},
     {"output/not_an_xdp_port",
      "One of the flow's output ports takes no frames from XDP: the bridge's "
      "own port, a tap, patch or DPDK port, or one that was refused.",
      "Broadcasts always go to the bridge's own port too.  Other ports: "
-     "xdp-offload/show lists those that are in XDP, and ovs-vswitchd.log says "
-     "why another one was not taken.  When it is, the flow goes to XDP by "
-     "itself (userspace datapath)."},
+     "xdp-offload/status lists those that are in XDP, and why another one was "
+     "not taken.  When it is, the flow goes to XDP by itself (userspace "
+     "datapath).",
+     kStatus},
     {"parked/flushed",
      "OVS has taken the flows of this port out of XDP: the offload was "
      "switched off, or all flows are being deleted.",
      "If it is not on purpose: other_config:hw-offload=true.  The flow then "
-     "comes back by itself."},
+     "comes back by itself.",
+     "ovs-vsctl set Open_vSwitch . other_config:hw-offload=true"},
     {"parked/left_out",
      "The flow's input port, or one of its output ports, was left out of XDP "
      "while the flow was there (other_config:xdp-offload=false).",
      "Nothing, if that is on purpose.  Else: ovs-vsctl remove Interface PORT "
-     "other_config xdp-offload; the flow then comes back by itself."},
+     "other_config xdp-offload; the flow then comes back by itself.",
+     kTakeOutputIn},
     {"parked/mask_evicted",
      "Masks were scarce, and no flow under this one's had seen a packet in "
      "XDP "
      "for a second.",
      "It comes back by itself when it has packets and more than 8 masks are "
-     "free.  So that there are fewer masks: as for table/masks."},
+     "free.  So that there are fewer masks: as for table/masks.",
+     "ovs-appctl xdp-offload/explain table/masks"},
     {"parked/no_memory",
      "ovs-vswitchd had no memory left when OVS modified the flow.",
      "Find out what takes the memory; the flow comes back by itself when it "
@@ -251,7 +274,8 @@ constexpr Row kRows[] = {
      "another network namespace.",
      "Bring the device back, or remove the port from OVS.  The flow comes "
      "back "
-     "by itself when packets of it come to OVS."},
+     "by itself when packets of it come to OVS.",
+     "ovs-vsctl del-port PORT"},
     {"parked/port_removed",
      "The flow's input port, or one of its output ports, has left XDP.",
      "Add the port again: the flow then comes back by itself, as soon as OVS "
@@ -265,11 +289,13 @@ constexpr Row kRows[] = {
     {"table/buckets",
      "The places for this flow's hash are taken; rare, and not a matter of "
      "the number of flows.",
-     "A larger xdp-offload-max-flows, and a restart."},
+     "A larger xdp-offload-max-flows, and a restart.",
+     "ovs-vsctl set Open_vSwitch . other_config:xdp-offload-max-flows=N"},
     {"table/flows", "There are as many flows in XDP as it holds.",
      "The flow goes to XDP by itself when others are gone.  For more: raise "
      "other_config:xdp-offload-max-flows and restart ovs-vswitchd, or "
-     "let OpenFlow rules match fewer fields, so that there are fewer flows."},
+     "let OpenFlow rules match fewer fields, so that there are fewer flows.",
+     "ovs-vsctl set Open_vSwitch . other_config:xdp-offload-max-flows=N"},
     {"table/groups",
      "Too many different sets of output ports (64), or this one is not "
      "prepared yet: they are made one after the other after the start.",
@@ -278,7 +304,8 @@ constexpr Row kRows[] = {
      "Let OpenFlow rules match the same fields, with prefixes of the same "
      "lengths: xdp-offload/explain table/masks lists the masks that there "
      "are.  Flows of these still go to XDP, and this one does by itself when "
-     "more than 8 masks are free."},
+     "more than 8 masks are free.",
+     "ovs-appctl xdp-offload/explain table/masks"},
     {"table/ports", "Too many ports (1023) in XDP.", kNothing},
     {"table/recirc_ids", "Too many recirculation ids in use (16384).",
      "Fewer different recirculations: select groups, bonds, MPLS."},
@@ -291,15 +318,19 @@ constexpr Row kRows[] = {
      "The output port's driver takes no frames from XDP now; the flow is in "
      "the tables, and its packets go through OVS.",
      "What the flow's port says below.  The flow then goes on in XDP by "
-     "itself."},
+     "itself.",
+     kStatus},
     {"waiting/link_down", "The link of the output port is down.",
-     "Set the link up; the flow then goes on in XDP by itself."},
+     "Set the link up; the flow then goes on in XDP by itself.",
+     "ip -d link show OUTPORT"},
     {"waiting/no_device", "The output port's device is gone.",
-     "Remove the port from OVS, or bring the device back."},
+     "Remove the port from OVS, or bring the device back.",
+     "ovs-vsctl del-port OUTPORT"},
 
     {"miss/no-flow", "No flow in XDP matches the packet.",
      "xdp-offload/explain lists the flows that are not in XDP, with reasons; "
-     "the first packet of a flow always takes this way."},
+     "the first packet of a flow always takes this way.",
+     kExplain},
     {"miss/truncated", "The packet is shorter than its headers say.", kSender},
     {"miss/ethertype",
      "The packet has a length (802.3) where XDP needs an Ethernet type; STP "
@@ -320,9 +351,11 @@ constexpr Row kRows[] = {
      "The packet was recirculated, and no flow in XDP matches it then, or it "
      "would pass more than eight flows or connections.",
      "xdp-offload/explain lists the flows that are not in XDP, with reasons; "
-     "until the next flow is there, OVS executes the whole packet."},
+     "until the next flow is there, OVS executes the whole packet.",
+     kExplain},
     {"miss/tx-port", "The output port cannot take frames from XDP now.",
-     "xdp-offload/explain waiting/ says why."},
+     "xdp-offload/explain waiting/ says why.",
+     "ovs-appctl xdp-offload/explain waiting/"},
     {"miss/tx-length", "The packet is too long for the output port.",
      "The same MTU on all ports and behind them."},
     {"miss/tx-checksum",
@@ -348,7 +381,8 @@ constexpr Row kRows[] = {
      "OVS has to make one or to find the packet invalid.",
      "The first packet of a connection always takes this way.  If others do, "
      "xdp-offload/show says whether there is room for all connections "
-     "(other_config:xdp-offload-max-connections)."},
+     "(other_config:xdp-offload-max-connections).",
+     "ovs-appctl xdp-offload/show"},
     {"miss/ct-state",
      "The packet may change the state of its connection (SYN, FIN, RST, the "
      "first answer, one after the time-out), or follows one that may, which "
@@ -372,7 +406,8 @@ constexpr Row kRows[] = {
      "Nothing: OVS verifies these."},
     {"miss/tunnel-flow", "No flow in XDP matches what came out of the tunnel.",
      "As for no-flow: xdp-offload/explain lists the flows that are not in "
-     "XDP, with reasons."},
+     "XDP, with reasons.",
+     kExplain},
     {"miss/internal", "The program has found a table to be inconsistent.",
      "A bug: please report it."},
 };
@@ -380,8 +415,18 @@ constexpr Row kRows[] = {
 using Table = std::map<std::string, Reason>;
 
 void add(Table *table, const std::string &name, const std::string &meaning,
-         const std::string &remedy) {
-    table->try_emplace(name, Reason{name, meaning, remedy});
+         const std::string &remedy, const std::string &command = "") {
+    table->try_emplace(
+        name,
+        Reason{name, meaning, remedy,
+               command.empty() && remedy == kTrace ? kTraceCommand : command});
+}
+
+void replace(std::string *s, std::string_view blank, const std::string &by) {
+    const auto at = by.empty() ? s->npos : s->find(blank);
+    if (at != s->npos) {
+        s->replace(at, blank.size(), by);
+    }
 }
 
 // The reasons that have a header field's name.
@@ -412,7 +457,7 @@ void add_malformed(Table *t, const std::string &what) {
 Table make_table() {
     Table t;
     for (auto &row : kRows) {
-        add(&t, row.name, row.meaning, row.remedy);
+        add(&t, row.name, row.meaning, row.remedy, row.command);
     }
     for (auto &f : fields()) {
         add_field(&t, f.name, f.key_off != kNotInKey, f.settable);
@@ -460,6 +505,17 @@ const Reason *find_reason(std::string_view name) {
         all.begin(), all.end(), name,
         [](const Reason &r, std::string_view n) { return r.name < n; });
     return it != all.end() && it->name == name ? &*it : nullptr;
+}
+
+std::string fill_in(const std::string &command, const Blanks &blanks) {
+    std::string s = command;
+    replace(&s, "OUTPORT", blanks.out_port);
+    replace(&s, " PORT", blanks.port.empty() ? "" : " " + blanks.port);
+    replace(
+        &s, "=N",
+        blanks.max_flows ? "=" + std::to_string(2 * blanks.max_flows) : "");
+    replace(&s, "FLOW", blanks.flow);
+    return s;
 }
 
 const char *miss_name(xf_miss reason) {

@@ -29,7 +29,20 @@ struct Reason {
     std::string name;
     std::string meaning;  // A sentence.
     std::string remedy;   // What the operator can do.
+    // To paste; may be empty.  PORT stands for the flow's input port, OUTPORT
+    // for the output port that the reason is about, FLOW for its match, N for
+    // twice the room that there is for flows.
+    std::string command;
 };
+
+// What is known of a flow for its reason's command; empty: not known.
+struct Blanks {
+    std::string port, out_port, flow;
+    size_t max_flows = 0;
+};
+
+// The command with what is known filled in.
+std::string fill_in(const std::string &command, const Blanks &);
 
 // All of them, sorted by name.
 std::span<const Reason> reasons();

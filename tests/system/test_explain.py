@@ -165,6 +165,69 @@ def test_waiting(context):
                          lab, ufid))
 
 
+def paste(lab, text, reason):
+    """Runs the command that explain prints for the reason, as it is."""
+    m = re.search(r'^%s: .*?^  Command: (.*?)$' % reason, text,
+                  re.MULTILINE | re.DOTALL)
+    expect(m, 'no command for %s in\n%s', reason, text)
+    program, *args = shlex.split(m[1])
+    if program == 'ovs-vsctl':
+        return lab.ovs.vsctl(*args)
+    if program == 'ovs-appctl':
+        return lab.ovs.appctl(*args)
+    return run('ip', 'netns', 'exec', lab.switch, program, *args)
+
+
+def test_commands(context):
+    """What explain says to paste is true, with port and flow filled in."""
+    with context.lab(acquainted=False) as lab:
+        a, b = lab.hosts
+        a.know(b)
+        b.know(a)
+        rule(lab, 'priority=9,ip,in_port=%d,actions=output:%d' % (
+            lab.ovs.of_port(a.port), lab.ovs.of_port(b.port)))
+
+        def wait_explained(reason):
+            return wait_for(reason, lambda: (lambda f: f[1] if reason in f[0]
+                                             else None)(explained(lab)))
+        lab.ovs.vsctl('set', 'Interface', b.port, 'other_config:xdp-offload=false')
+        with Stream(a, b, pps=100):
+            text = wait_explained('output/left_out')
+            paste(lab, text, 'output/left_out')
+            wait_for('XDP', lambda: 'output/left_out' not in explained(lab)[0])
+        run('ip', '-n', lab.switch, 'link', 'set', b.port, 'down')
+        text = wait_explained('waiting/link_down')
+        expect('state DOWN' in paste(lab, text, 'waiting/link_down'), 'link_down')
+        run('ip', '-n', lab.switch, 'link', 'set', b.port, 'up')
+        lab.ovs.ofctl('-OOpenFlow15', 'add-meter', 'br0',
+                      'meter=1,pktps,bands=type=drop,rate=100000')
+        rule(lab, 'priority=10,udp,in_port=%d,actions=meter:1,output:%d' % (
+            lab.ovs.of_port(a.port), lab.ovs.of_port(b.port)))
+        exchange(a, b, udp_frame(a, b), 3, settle=0)
+        said = paste(lab, wait_explained('action/meter'), 'action/meter')
+        expect('enter through %s' % a.port in said and 'priority 10' in said,
+               'trace: %s', said)
+        lab.ovs.vsctl('set', 'Open_vSwitch', '.', 'other_config:hw-offload=false')
+        wait_for('what is the matter', lambda: explain(lab).startswith(
+            'no flow is in XDP: the offload is switched off'))
+
+
+def test_nothing(context):
+    """Nothing to explain is good news only if there are ports and flows."""
+    with context.lab(0) as lab:
+        expect('no port is' in explain(lab), 'no port: %s', explain(lab))
+        a = lab.add_host(port=False)
+        lab.ovs.vsctl('add-port', 'br0', a.port, '--', 'set', 'Interface', a.port,
+                      'type=afxdp', 'other_config:xdp-offload=false')
+        # But for what the host itself may have sent.
+        expect('no port is' in explain(lab) or 'left_out' in explain(lab),
+               'left out: %s', explain(lab))
+        lab.ovs.vsctl('del-port', a.port)
+        wait_for('no port', lambda: 'no port is' in explain(lab), 45)
+        lab.ovs.vsctl('set', 'Open_vSwitch', '.', 'other_config:hw-offload=false')
+        wait_for('off', lambda: 'the offload is switched off' in explain(lab))
+
+
 def test_explain_full(context):
     """A flow after the table is full: explain says how to make it larger, and it is."""
     with context.lab(config=['xdp-offload-max-flows=16']) as lab:
@@ -338,6 +401,8 @@ def test_trace_exact(context):
 TESTS = [
     ('explain-refused', test_refused),
     ('explain-forget', test_forget),
+    ('explain-commands', test_commands),
+    ('explain-nothing', test_nothing),
     ('explain-waiting', test_waiting),
     ('explain-full', test_explain_full),
     ('trace', test_trace),

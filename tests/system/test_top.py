@@ -107,6 +107,11 @@ RATE_ROWS = (
      look(1000), look(3000, flows=[100, 1], since_ms=2500),
      [('interval_s', 2), ('flows.0.packets_per_s', 200),
       ('flows.0.bytes_per_s', 12000), ('flows.1.packets_per_s', 2)]),
+    ('a driver that does not count redirect errors: not known, which is not 0',
+     look(1000, ports=[('p', 0), ('q', 0)], drivers={'q': {'rx_xdp_drop': 1}}),
+     look(2000, ports=[('p', 0), ('q', 0)], drivers={'q': {'rx_xdp_drop': 2}}),
+     [('ports.0.redirect_errors_per_s', None),
+      ('ports.1.redirect_errors_per_s', None)]),
     ('the device is older than the port: no rate yet',
      look(1000), look(2000, ports=[('p', 0)],
                       drivers={'p': {'tx_queue_0_xdp_xmit_errors': 5}}),
@@ -414,7 +419,11 @@ def test_errors(context):
             expect(part in error and 'Traceback' not in error, '%s: %s', args,
                    error)
         lab.ovs.kill_vswitchd()
-        expect('does not run' in top(lab, '--once', status=1), 'killed')
+        error = top(lab, '--once', status=1)
+        # What was tried, and no line of a log.
+        expect('does not run' in error and 'OVS_RUNDIR ' + lab.tmp in error
+               and '-t ovs-vswitchd' in error and '|WARN|' not in error,
+               'killed: %s', error)
     with context.lab(0) as lab:
         # By its control socket, as ovs-appctl -t.
         pid = lab.ovs.processes['ovs-vswitchd'].pid

@@ -102,7 +102,10 @@ std::string document() {
         "or no room, `malformed/` if something is broken; `parked/` if it\n"
         "lost its place, `waiting/` if it has one and its output port takes\n"
         "no frames now.  `miss/` is of packets: `xdp-offload/show` counts\n"
-        "them, and `xdp-offload/trace` shows them.\n";
+        "them, and `xdp-offload/trace` shows them.\n\n"
+        "A command has PORT for the port where the flow enters, OUTPORT for\n"
+        "the output port that the reason is about, FLOW for its match, and N\n"
+        "for a number; `xdp-offload/explain` fills in what it knows.\n";
     std::string group;
     for (auto &r : reasons()) {
         const auto of = r.name.substr(0, r.name.find('/') + 1);
@@ -112,7 +115,9 @@ std::string document() {
                + "\n\n| reason | what it means | what to do "
                  "|\n|---|---|---|\n";
         }
-        s += "| `" + r.name + "` | " + r.meaning + " | " + r.remedy + " |\n";
+        const auto command = r.command.empty() ? "" : " `" + r.command + "`";
+        s += "| `" + r.name + "` | " + r.meaning + " | " + r.remedy + command
+           + " |\n";
     }
     return s;
 }
@@ -134,6 +139,40 @@ TEST(Reasons, AllThatTheCodeGivesAreInTheTable) {
     }
     for (auto &name : reasons_of_tables()) {
         EXPECT_TRUE(find_reason(name)) << name;
+    }
+}
+
+// What is known is filled in, and what is not stays as the document has it.
+TEST(Reasons, CommandsAreFilledIn) {
+    const Blanks all{"p1", "p2", "in_port(p1),ip()", 65536};
+    const struct {
+        const char *command;
+        Blanks blanks;
+        const char *text;
+    } rows[] = {
+        {"ovs-appctl xdp-offload/trace PORT 'FLOW'", all,
+         "ovs-appctl xdp-offload/trace p1 'in_port(p1),ip()'"},
+        {"ovs-appctl xdp-offload/trace PORT 'FLOW'",
+         {},
+         "ovs-appctl xdp-offload/trace PORT 'FLOW'"},
+        {"ovs-vsctl del-port OUTPORT", all, "ovs-vsctl del-port p2"},
+        {"ovs-vsctl del-port OUTPORT",
+         {"p1", "", "", 0},
+         "ovs-vsctl del-port OUTPORT"},
+        {"set other_config:xdp-offload-max-flows=N", all,
+         "set other_config:xdp-offload-max-flows=131072"},
+        {"ovs-appctl xdp-offload/status", all,
+         "ovs-appctl xdp-offload/status"},
+    };
+    for (auto &row : rows) {
+        EXPECT_EQ(fill_in(row.command, row.blanks), row.text);
+    }
+    for (auto &r : reasons()) {
+        EXPECT_EQ(r.command.find_first_of("\n|"), r.command.npos) << r.name;
+        // One that says how to find out needs something to paste.
+        if (r.remedy.find("xdp-offload/") != r.remedy.npos) {
+            EXPECT_FALSE(r.command.empty()) << r.name;
+        }
     }
 }
 

@@ -43,8 +43,9 @@ def rate_port(port, interval, old_driver, driver, driver_seconds):
                    for k in ('executed', 'passed', 'flow_cache')})
     growth = {k: grown(old.get(k, 0), v) for k, v in new.items()}
     # The device may be older than the port, so there is no 0 to begin with.
+    counted = redirect_errors(driver)
     lost = sum(grown(old_driver.get(name, driver[name]), driver[name])
-               for name in redirect_errors(driver))
+               for name in counted)
     lookups = growth['flow_cache/lookups']
     searches = min(growth['flow_cache/searches'], lookups)
     return dict(port, **{
@@ -55,7 +56,9 @@ def rate_port(port, interval, old_driver, driver, driver_seconds):
         'passed_per_s': sum(n for k, n in growth.items() if k.startswith(
             'passed/')) / interval.seconds,
         'flow_cache_hit_rate': 1 - searches / lookups if lookups else None,
-        'redirect_errors_per_s': lost / max(driver_seconds, 0.001),
+        # Nobody counts: not known, which is not 0.
+        'redirect_errors_per_s':
+            lost / max(driver_seconds, 0.001) if counted else None,
         'driver': driver})
 
 

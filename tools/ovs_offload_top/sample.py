@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What ovs-vswitchd and the network drivers have counted so far."""
 import json
+import os
 import platform
 import re
 import socket
@@ -44,14 +45,18 @@ class Source:
 
     def explain(self, error):
         lines = error.strip().splitlines() or ['ovs-appctl failed']
+        # Its last line is its own; before that is what its library has logged.
+        reason = re.sub(r'^ovs-appctl: ', '', lines[-1])
         if 'is not a valid command' in error:
             return ('%s runs without the XDP plugin, or with an older one: '
                     'other_config:hw-offload=true '
                     'other_config:hw-offload-plugin=xdp loads it'
                     % self.target)
         if 'pidfile' in error or 'cannot connect' in error:
-            return '%s does not run (%s)' % (self.target, lines[0])
-        return lines[0]
+            return '%s does not run, or not there: %s (OVS_RUNDIR %s, -t %s)' % (
+                self.target, reason, os.environ.get('OVS_RUNDIR', 'is not set'),
+                self.target)
+        return '%s (-t %s)' % (reason, self.target)
 
     def stats(self):
         return self.ask('xdp-offload/stats')

@@ -20,7 +20,9 @@ KEYS = {'p': 'packets', 'b': 'bytes'}
 
 
 def human(n):
-    """1234567 -> '1.23M'."""
+    """1234567 -> '1.23M'; '-' for None."""
+    if n is None:
+        return '-'
     for unit in ('', 'k', 'M', 'G'):
         if n < 999.5:
             break
@@ -49,8 +51,8 @@ def port_table(view):
                         '>XDP B/S', '>DROP/S', '>TO OVS/S', '>CACHE HITS',
                         '>REDIR ERR/S'])
     for p in view['ports']:
-        state = ('down' if not p['up'] else 'ok' if p['transmits']
-                 else 'no transmit')
+        state = ('left out' if p.get('left_out') else 'down' if not p['up']
+                 else 'ok' if p['transmits'] else 'no transmit')
         t.add_row(Text(p['name']), p['mode'], state, human(p['flows']),
                   human(p['packets_per_s']), human(p['bytes_per_s']),
                   human(p['dropped_per_s']), human(p['passed_per_s']),
