@@ -7,7 +7,7 @@ import platform
 import re
 import subprocess
 
-from .dump import Dump
+from .dump import Dump, first
 from .verdict import judge_devices, may_serve
 
 TIMEOUT = 30                         # Seconds.
@@ -118,7 +118,7 @@ def memory():
 # -- Open vSwitch -------------------------------------------------------------
 
 def open_vswitch(ovs):
-    version = ovs.ask('version').split()[-1]
+    version = first(r'(\d+\.\d+\.\d+)', ovs.ask('version')) or 'unknown version'
     release = '.'.join(version.split('.')[:2])
     if release in RELEASES:
         yield Finding('ok', 'Open vSwitch', '%s: %s' % (version, RELEASES[release]))

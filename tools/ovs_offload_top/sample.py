@@ -70,7 +70,8 @@ class Source:
                 stderr=subprocess.DEVNULL).stdout
         except OSError:
             text = ''
-        return {'openvswitch': (text.split() or [''])[-1], 'kernel': platform.release()}
+        found = re.search(r'\d+\.\d+\.\d+', text)
+        return {'openvswitch': found[0] if found else '', 'kernel': platform.release()}
 
     def sample(self, n_flows, sort):
         """The 'n_flows' busiest flows are those since the last sample."""
