@@ -4,8 +4,8 @@
  * This and maps.def are all that both worlds include.  It compiles as C, C++ and
  * BPF C, and the assertions at its end hold the layouts in place.  The program
  * is embedded in the library, and a process reads no maps of an earlier one but
- * xf_cpus, and that only if its entries are as long as ours: the two sides
- * always are of one version.
+ * xf_cpus, and its connections, and these only if their entries are as long as
+ * ours: otherwise the two sides always are of one version.
  *
  * How a packet finds its flow
  * ===========================
@@ -408,7 +408,12 @@ struct xf_settings {
  * direction write; OVS writes there what it changes as seldom as a packet comes
  * to it.  A packet that it does not execute but that may change the
  * state sets 'closing' of both directions, and no packet is executed before OVS
- * has seen that one; OVS clears it. */
+ * has seen that one; OVS clears it.
+ *
+ * The next process reads this, 'xf_conns' and 'xf_conn_uses', and writes to
+ * 'xf_zones', and so an earlier release's (old_conns.h in flowxlate): another layout
+ * or meaning needs maps of other names.  What was 0 in all releases before may get a
+ * meaning. */
 struct xf_conn {
     __u64 addr[4];                   /* As words 5 to 8 of struct xf_key. */
     __u32 ports;                     /* As the upper half of word 3; ICMP: the
@@ -426,7 +431,10 @@ struct xf_conn {
     __u32 mark;
     __u32 timeout_ms;                /* After the last packet. */
     __u32 change;
-    __u32 pad1;
+    __u8 l4_state, l4_wscale;        /* For the next process, as in struct
+                                      * ovs_offload_ct_dir; it clears 'l4_state' of
+                                      * what it has changed or ended. */
+    __u16 pad1;
     /* The second cache line, which most connections do not need. */
     __u64 label[2];
     __u64 to_addr[4];                /* After translation. */
@@ -783,8 +791,13 @@ XF_ASSERT(sizeof(struct xf_conn) == 128);
 XF_ASSERT(__builtin_offsetof(struct xf_conn, ports) == 32);
 XF_ASSERT(__builtin_offsetof(struct xf_conn, live) == 40);
 XF_ASSERT(__builtin_offsetof(struct xf_conn, change) == 56);
+XF_ASSERT(__builtin_offsetof(struct xf_conn, l4_state) == 60);
 XF_ASSERT(__builtin_offsetof(struct xf_conn, label) == 64);
+XF_ASSERT(__builtin_offsetof(struct xf_conn, to_addr) == 80);
+XF_ASSERT(__builtin_offsetof(struct xf_conn, to_ports) == 112);
 XF_ASSERT(sizeof(struct xf_conn_use) == 64);
+XF_ASSERT(__builtin_offsetof(struct xf_conn_use, closing) == 20);
+XF_ASSERT(__builtin_offsetof(struct xf_conn_use, expires_ms) == 24);
 XF_ASSERT(XF_MAX_REWRITES <= 0x10000); /* struct xf_action's is 16 bits. */
 XF_ASSERT(XF_MAX_PORTS <= 0x10000);  /* So is a port slot there. */
 XF_ASSERT(__builtin_offsetof(struct xf_flow, action) == 2);

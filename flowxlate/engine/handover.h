@@ -3,8 +3,9 @@
 //
 // When ovs-vswitchd ends, in whatever way, its programs and their tables stay
 // on the devices (pins.h) and go on executing its flows.  The next process
-// loads programs and tables of its own, empty ones, and never reads the old.
-// For all its ports at once it goes through three phases:
+// loads programs and tables of its own, empty ones, and reads nothing of the
+// old but connections (old_conns.h).  For all its ports at once it goes
+// through three phases:
 //
 //   holding   The old programs execute the old flows.  What matches none of
 //             them takes the miss path, to the new process, as ever.  This

@@ -121,6 +121,8 @@ public:
     bool flow_wanted(const Ufid &);
     int take_copy(std::string_view dpif_type, ovs_offload_copy *);
     ConnTable &connections() { return *connections_; }
+    bool restore_connection(ovs_offload_ct *);
+    bool is_leaving() const { return leaving_; }
 
     // What the commands xdp-offload/status, show, stats, top-flows, rejects,
     // explain, trace and connections print.  Arguments are not trusted.
@@ -219,6 +221,9 @@ private:
     void open_pins() NOT_CHECKED;
     void show_persistence(std::string *) const REQUIRES(mutex_);
     void keep_attached(Port &);
+    void inherit_connections(const Port &);
+    void follow_connections() REQUIRES(worker_role_);
+    void forget_old_connections() REQUIRES(worker_role_);
     void continue_handover() REQUIRES(worker_role_);
     void hurry_handover() REQUIRES(attach_mutex_);
     void note_flow() REQUIRES(mutex_);
@@ -344,6 +349,8 @@ private:
     std::chrono::steady_clock::time_point forget_copied_
         GUARDED_BY(worker_role_);
     std::chrono::steady_clock::time_point next_orphans_
+        GUARDED_BY(worker_role_);
+    std::chrono::steady_clock::time_point next_follow_
         GUARDED_BY(worker_role_);
     IdleMasks idle_masks_ GUARDED_BY(mutex_);
     uint64_t n_evicted_masks_ GUARDED_BY(mutex_) = 0, n_evicted_flows_

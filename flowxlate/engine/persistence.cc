@@ -15,6 +15,8 @@ namespace flowxlate {
 namespace {
 
 constexpr auto kOrphanInterval = std::chrono::seconds(5);
+// TCP would have to send 2 GiB in the meantime (ConnTable::follow_old()).
+constexpr auto kFollowInterval = std::chrono::milliseconds(100);
 // More than OVS handles while it is busy with others would be old.
 constexpr size_t kMaxCopies = 4096;
 constexpr auto kCopyInterval = std::chrono::milliseconds(250);
@@ -25,6 +27,25 @@ bool is_plausible(const xf_copy &copy) {
     constexpr uint32_t kMaxFrame = 65535;
     return copy.in_port < XF_MAX_PORTS && copy.frame_len >= ETH_HLEN
         && copy.frame_len <= kMaxFrame;
+}
+
+// What has become of an earlier process's connections; nothing if it had none.
+std::string to_string(const ConnTable::Restored &r) {
+    std::string others;
+    const auto add = [&](size_t n, const char *why) {
+        if (n) {
+            append(&others, ", %zu do not (%s)", n, why);
+        }
+    };
+    for (size_t i = 0; i < r.left_out.size(); i++) {
+        const OldConns::LeftOut why{static_cast<uint8_t>(i)};
+        add(why == OldConns::LeftOut::kUnused ? 0 : r.left_out[i],
+            OldConns::name(why));
+    }
+    add(r.n_refused, "OVS has made another one");
+    add(r.n_no_room, "no room");
+    return r.n || !others.empty() ? std::to_string(r.n) + " go on" + others
+                                  : "";
 }
 
 }  // namespace
@@ -76,6 +97,7 @@ void Offload::keep_attached(Port &port) {
         log(OVS_OFFLOAD_LOG_INFO,
             port.name + ": flows of an earlier ovs-vswitchd are executed until "
                         "this one has taken over");
+        inherit_connections(port);
         wake_worker();
     }
     if (!persists_) {
@@ -83,6 +105,50 @@ void Offload::keep_attached(Port &port) {
     } else if (auto f = port.attachment->persist(pins_)) {
         log(OVS_OFFLOAD_LOG_WARN, port.name + ": " + f.message);
     }
+}
+
+// The port has just been added, and OVS asks for them before it handles the
+// first miss (ct_restore in ovs_offload_abi.h).
+void Offload::inherit_connections(const Port &port) {
+    const ConnMaps *maps = port.attachment->old_connections();
+    if (!maps || connections_->has_inherited(maps->id)) {
+        return;
+    }
+    if (auto old = map_connections(*maps)) {
+        connections_->inherit(std::move(*old));
+    }
+}
+
+bool Offload::restore_connection(ovs_offload_ct *ct) {
+    if (connections_->restore(ct)) {
+        return true;
+    }
+    const auto restored = connections_->take_restored();
+    if (const auto s = restored ? to_string(*restored) : ""; !s.empty()) {
+        log(OVS_OFFLOAD_LOG_INFO,
+            "connections of the earlier ovs-vswitchd: " + s);
+    }
+    return false;
+}
+
+void Offload::follow_connections() {
+    const auto now = std::chrono::steady_clock::now();
+    if (connections_->has_old() && now >= next_follow_) {
+        connections_->follow_old();
+        next_follow_ = now + kFollowInterval;
+    }
+}
+
+// Its program is on no port any more.  A packet may still be in it.
+void Offload::forget_old_connections() {
+    if (!connections_->has_old()) {
+        return;
+    }
+    if (auto f = maps_.wait_for_programs()) {
+        log(OVS_OFFLOAD_LOG_WARN, f.message);  // Once more at the next tick.
+        return;
+    }
+    connections_->forget_old();
 }
 
 std::vector<Port *> Offload::taking_over() const {
@@ -127,7 +193,14 @@ void Offload::continue_handover() {
             copies_.clear();  // From now on packets miss.
         }
     }
+    if (begun == Handover::Phase::kOver) {
+        next_follow_ = {};  // What ours does now begins where the old one is.
+    }
+    follow_connections();
     advance(ports, phase);
+    if (phase == Handover::Phase::kOver && ports.empty()) {
+        forget_old_connections();
+    }
     if (begun == Handover::Phase::kOver && !ports.empty()) {
         log(host.has_rules ? OVS_OFFLOAD_LOG_INFO : OVS_OFFLOAD_LOG_WARN,
             "taken over from the earlier ovs-vswitchd, ports: "

@@ -3,6 +3,7 @@
 //
 // No exception leaves this file.  There is no global state: init() makes an
 // instance, which the host hands back with every call.
+#include <algorithm>
 #include <cerrno>
 #include <charconv>
 #include <cstddef>
@@ -134,7 +135,11 @@ int ct_open(void *self, const ovs_offload_ct_settings *settings) {
     return guarded([&] { return connections_of(self).open(*settings); });
 }
 
-void ct_close(void *self) { connections_of(self).close(); }
+void ct_close(void *self) {
+    if (!self_of(self).is_leaving()) {
+        connections_of(self).close();
+    }
+}
 
 void ct_settings(void *self, const ovs_offload_ct_settings *settings) {
     if (is_complete(settings)) {
@@ -143,16 +148,25 @@ void ct_settings(void *self, const ovs_offload_ct_settings *settings) {
 }
 
 int ct_put(void *self, const ovs_offload_ct *ct, uint64_t *handle) {
-    if (!is_complete(ct)) {
+    // Of an older host: what came with ct_restore() is not there.
+    if (!ct || ct->size < offsetof(ovs_offload_ct, origin)) {
         return EPROTO;
     }
-    return guarded([&] { return connections_of(self).put(*ct, handle); });
+    ovs_offload_ct c{};
+    std::memcpy(&c, ct, std::min<size_t>(ct->size, sizeof c));
+    return guarded([&] { return connections_of(self).put(c, handle); });
 }
 
 void ct_del(void *self, uint64_t handle) { connections_of(self).del(handle); }
 
 bool ct_use(void *self, uint64_t handle, ovs_offload_ct_use *use) {
     return is_complete(use) && connections_of(self).use(handle, use);
+}
+
+bool ct_restore(void *self, ovs_offload_ct *ct) {
+    return is_complete(ct) && !guarded([&] {
+               return self_of(self).restore_connection(ct) ? 0 : ENOENT;
+           });
 }
 
 template <typename Fn>
@@ -271,6 +285,7 @@ constexpr ovs_offload_ops kOps = {
     .port_set_left_out = port_set_left_out,
     .port_status = port_status,
     .options_changed = options_changed,
+    .ct_restore = ct_restore,
 };
 
 }  // namespace

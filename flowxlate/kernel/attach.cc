@@ -220,6 +220,7 @@ Failure Attachment::take_over(const BpfMaps &maps, PortSlot slot,
     if (const int fd = cpus_fd(old.maps, &n_old_cpus_); fd >= 0) {
         old_cpus_ = Mapping(fd, n_old_cpus_ * sizeof(xf_cpu));
     }
+    old_connections_ = find_connections(old.maps);
     old_ = std::move(old.prog);
     taking_over_ = true;
     return {};
@@ -303,6 +304,7 @@ Failure Attachment::finish_take_over() {
     next_ = {};
     old_ = {};
     old_cpus_ = {};
+    old_connections_ = {};
     return {};
 }
 

@@ -26,10 +26,12 @@
 #include <atomic>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "base/resource.h"
 #include "kernel/bpf_maps.h"
+#include "kernel/loaded.h"
 #include "kernel/pins.h"
 
 struct xdp_multiprog;
@@ -64,6 +66,12 @@ public:
     bool is_taking_over() const { return taking_over_; }
     Failure begin_sampling();
     Failure finish_take_over();
+
+    // The connections that the earlier process's program executes by; null if
+    // there is none, or its are not as ours are.
+    const ConnMaps *old_connections() const {
+        return old_connections_ ? &*old_connections_ : nullptr;
+    }
 
     // Says to the earlier process's program, if that is there still, that
     // somebody tends it (set_deadline()).
@@ -115,8 +123,9 @@ private:
     bool sampling_ = false;                  // our programs are in it.
     Mapping old_cpus_;                       // Its 'xf_cpus', which has
     uint32_t n_old_cpus_ = 0;                // so many, unless it is 0.
-    xdp_program *program_ = nullptr;         // In a dispatcher; else null.
-    uint32_t dispatcher_id_ = 0;  // The one our program was last seen in.
+    std::optional<ConnMaps> old_connections_;
+    xdp_program *program_ = nullptr;  // In a dispatcher; else null.
+    uint32_t dispatcher_id_ = 0;      // The one our program was last seen in.
 };
 
 }  // namespace flowxlate

@@ -57,6 +57,44 @@ int cpus_fd(const OpenMaps &maps, uint32_t *n) {
     return map->second.get();
 }
 
+// Is it an array for user space to map, with entries of that size?
+static bool is_array_of(const Fd &map, size_t size, bpf_map_info *info) {
+    uint32_t len = sizeof *info;
+    *info = {};
+    return map && !bpf_obj_get_info_by_fd(map.get(), info, &len)
+        && info->type == BPF_MAP_TYPE_ARRAY && info->map_flags & BPF_F_MMAPABLE
+        && info->key_size == 4 && info->value_size == size;
+}
+
+std::optional<ConnMaps> find_connections(OpenMaps &maps) {
+    bpf_map_info conns, uses, zones;
+    if (!is_array_of(maps[kConnMapName], sizeof(xf_conn), &conns)
+        || !is_array_of(maps[kConnUseMapName], sizeof(xf_conn_use), &uses)
+        || !is_array_of(maps[kZoneMapName], sizeof(xf_zones), &zones)
+        || conns.max_entries != uses.max_entries) {
+        return {};
+    }
+    return ConnMaps{.id = conns.id,
+                    .n = conns.max_entries,
+                    .conns = std::move(maps[kConnMapName]),
+                    .uses = std::move(maps[kConnUseMapName]),
+                    .zones = std::move(maps[kZoneMapName])};
+}
+
+std::optional<OldConns> map_connections(const ConnMaps &maps) {
+    std::vector<Mapping> m;
+    m.emplace_back(maps.conns.get(), maps.n * sizeof(xf_conn));
+    m.emplace_back(maps.uses.get(), maps.n * sizeof(xf_conn_use));
+    m.emplace_back(maps.zones.get(), sizeof(xf_zones));
+    if (!m[0] || !m[1] || !m[2]) {
+        return {};
+    }
+    const OldConns::Memory memory{.conns = m[0].as<xf_conn>(maps.n),
+                                  .uses = m[1].as<xf_conn_use>(maps.n),
+                                  .zones = m[2].as<xf_zones>(1)};
+    return OldConns(maps.id, memory, std::move(m));
+}
+
 Failure look_at_link(const Fd &link, LinkedProgram *out) {
     bpf_link_info info{};
     uint32_t len = sizeof info;

@@ -4,10 +4,12 @@
 #define FLOWXLATE_LOADED_H
 
 #include <map>
+#include <optional>
 #include <string>
 
 #include "base/resource.h"
 #include "base/types.h"
+#include "tables/old_conns.h"
 
 namespace flowxlate {
 
@@ -17,6 +19,10 @@ constexpr const char *kSocketMapName = "xsks_map";
 // Only our programs use a map of this name.
 constexpr const char *kFlowMapName = "xf_flows";
 constexpr const char *kCpuMapName = "xf_cpus";
+// Another layout has other names (struct xf_conn).
+constexpr const char *kConnMapName = "xf_conns";
+constexpr const char *kConnUseMapName = "xf_conn_uses";
+constexpr const char *kZoneMapName = "xf_zones";
 
 // The maps that a program uses, by name.  Of two with the same name it is the
 // later: a program that has taken over from another uses that one's 'xf_next'
@@ -36,6 +42,17 @@ Fd find_map(int prog_fd, const char *name);
 // are
 // '*n' then; -1 if there is none, or another release's.
 int cpus_fd(const OpenMaps &, uint32_t *n);
+
+// The connections that programs of a process execute by.
+struct ConnMaps {
+    uint32_t id = 0;  // Of 'conns': the same in all programs of a process.
+    uint32_t n = 0;   // Entries in 'conns', and in 'uses'.
+    Fd conns, uses, zones;
+};
+// Of a program of ours; none if its maps are not as ours are.
+std::optional<ConnMaps> find_connections(OpenMaps &);
+// None if that cannot be.
+std::optional<OldConns> map_connections(const ConnMaps &);
 
 // An XDP link, and what it attaches where.
 struct LinkedProgram {

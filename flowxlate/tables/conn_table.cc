@@ -8,8 +8,10 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <ctime>
 #include <functional>
 #include <new>
+#include <utility>
 
 #include "tables/buckets.h"
 #include "tables/shared_words.h"
@@ -86,11 +88,18 @@ void prefetch(const T &what) {
     }
 }
 
+uint64_t now_ms() {
+    timespec t{};
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return static_cast<uint64_t>(t.tv_sec) * 1000 + t.tv_nsec / 1'000'000;
+}
+
 // Sequence numbers wrap around.
-void raise(uint32_t &word, uint32_t to) {
+template <typename T>
+void raise(T &word, std::type_identity_t<T> to) {
     std::atomic_ref ref(word);
-    uint32_t now = ref.load(std::memory_order_relaxed);
-    while (static_cast<int32_t>(to - now) > 0
+    T now = ref.load(std::memory_order_relaxed);
+    while (static_cast<std::make_signed_t<T>>(to - now) > 0
            && !ref.compare_exchange_weak(now, to)) {
     }
 }
@@ -182,10 +191,22 @@ int ConnTable::put(const ovs_offload_ct &c, uint64_t *handle) {
             return ENOENT;
         }
         fill(slot_of(*handle), c);
+        leave_if_changed(slot_of(*handle), c);
         return 0;
     }
+    if (!c.origin) {
+        for (const auto &table : old_) {
+            table->doubt(c.zone);
+        }
+    }
     const uint64_t birth = ++last_birth_;
-    return place(c, birth, handle) ? 0 : put_unplaced(c, birth, handle);
+    if (!place(c, birth, handle)) {
+        return put_unplaced(c, birth, handle);
+    }
+    if (c.origin) {
+        link(slot_of(*handle), c.origin);
+    }
+    return 0;
 }
 
 // OVS goes on with the connection in any case.
@@ -308,6 +329,8 @@ void ConnTable::change(uint32_t index, const ovs_offload_ct &c,
     publish(conn.nat_state, d.nat_state);
     publish(conn.mark, c.mark);
     publish(conn.timeout_ms, c.timeout_ms);
+    publish(conn.l4_state, d.l4_state);
+    publish(conn.l4_wscale, d.l4_wscale);
     publish(conn.has_label, (label[0] | label[1]) != 0);
     publish(conn.label[0], label[0]);
     publish(conn.label[1], label[1]);
@@ -346,6 +369,7 @@ void ConnTable::del(uint64_t handle) {
 
 void ConnTable::remove(uint32_t slot) {
     generations_[slot]++;
+    unlink(slot);
     for (const uint32_t index : {original(slot), reply(slot)}) {
         const uint64_t hash = hash_of(mem_.conns[index]);
         if (mem_.conns[index].live) {
@@ -377,10 +401,214 @@ bool ConnTable::use(uint64_t handle, ovs_offload_ct_use *out) const {
         out->dir[d] = {peek(use.seq_end), peek(use.ack_win),
                        peek(use.max_win)};
     }
+    if (has_old_) {
+        add_old_use(slot, out, &used);
+    }
     out->used_ms = static_cast<int64_t>(used);
     out->expires_ms = static_cast<int64_t>(
         used + peek(mem_.conns[original(slot)].timeout_ms));
     return used && is_current(handle);
+}
+
+// -- Connections of an earlier process --------------------------------------
+
+bool ConnTable::has_inherited(uint32_t id) const {
+    MutexLock lock(mutex_);
+    return std::ranges::find(old_ids_, id) != old_ids_.end();
+}
+
+void ConnTable::inherit(OldConns table) {
+    const uint32_t id = table.id();
+    auto owned = std::make_unique<const OldConns>(std::move(table));
+    MutexLock lock(mutex_);
+    if (std::ranges::find(old_ids_, id) != old_ids_.end()) {
+        return;
+    }
+    old_ids_.push_back(id);
+    // Not before one that is being read.
+    const size_t n_begun =
+        std::min(next_old_ + (next_old_slot_ > 1 ? 1 : 0), old_.size());
+    const auto place = std::find_if(
+        old_.begin() + static_cast<ptrdiff_t>(n_begun), old_.end(),
+        [=](const auto &other) { return other->id() > id; });
+    old_.insert(place, std::move(owned));
+    has_old_ = true;
+}
+
+bool ConnTable::restore(ovs_offload_ct *out) {
+    constexpr int kAtOnce = 256;  // OVS waits for the lock.
+    const uint64_t now = now_ms();
+    while (has_old_) {
+        MutexLock lock(mutex_);
+        for (int i = 0; i < kAtOnce; i++) {
+            if (!is_open_ || next_old_ >= old_.size()) {
+                return false;
+            }
+            const OldConns &table = *old_[next_old_];
+            if (next_old_slot_ >= table.n_slots()) {
+                next_old_++;
+                next_old_slot_ = 1;
+                has_restored_ = true;
+            } else if (restore_from(table, next_old_slot_++, now, out)) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+bool ConnTable::restore_from(const OldConns &table, uint32_t slot,
+                             uint64_t now_ms, ovs_offload_ct *out) {
+    const auto why = table.read(slot, now_ms, out);
+    if (why != OldConns::LeftOut::kNot) {
+        restored_.left_out[static_cast<size_t>(why)]++;
+        return false;
+    }
+    if (const uint32_t here = find_same(*out)) {
+        // Two processes have died before the second one had taken over.
+        if (origins_.contains(here)) {
+            origins_.emplace(here, Origin{&table, slot});
+        }
+        return false;
+    }
+    if (free_.empty()) {
+        restored_.n_no_room++;
+        return false;
+    }
+    restored_.n_refused++;  // Until OVS puts it.
+    out->origin = uint64_t{table.id()} << kGenerationShift | slot;
+    return true;
+}
+
+// The slot of the connection that has these tuples; 0: there is none.
+uint32_t ConnTable::find_same(const ovs_offload_ct &c) const {
+    const xf_conn there = tuples_of(c, 0), back = tuples_of(c, 1);
+    uint32_t slot = 0;
+    for_each_of(there, hash_of(there), [&](uint32_t found) {
+        if (has_same_tuple(mem_.conns[found ^ 1], back)) {
+            slot = found / 2;
+        }
+    });
+    return slot;
+}
+
+void ConnTable::link(uint32_t slot, uint64_t origin) {
+    const auto old_slot = static_cast<uint32_t>(origin);
+    const auto it = std::ranges::find_if(old_, [=](const auto &table) {
+        return table->id() == origin >> kGenerationShift;
+    });
+    if (it != old_.end() && old_slot < (*it)->n_slots()) {
+        origins_.emplace(slot, Origin{it->get(), old_slot});
+        restored_.n_refused--;
+        restored_.n++;
+    }
+}
+
+// The connection ends.
+void ConnTable::unlink(uint32_t slot) {
+    const auto [begin, end] = origins_.equal_range(slot);
+    for (auto it = begin; it != end; ++it) {
+        it->second.table->release(it->second.slot);
+    }
+    origins_.erase(begin, end);
+}
+
+// What the old program has seen still counts, also of the packet that it is
+// just executing.
+void ConnTable::leave_if_changed(uint32_t slot, const ovs_offload_ct &c) {
+    const auto [begin, end] = origins_.equal_range(slot);
+    for (auto it = begin; it != end; ++it) {
+        if (!it->second.table->does_as(it->second.slot, c)) {
+            it->second.table->release(it->second.slot);
+        }
+    }
+}
+
+void ConnTable::add_old_use(uint32_t slot, ovs_offload_ct_use *out,
+                            uint64_t *used) const {
+    const uint64_t now = now_ms();
+    MutexLock lock(mutex_);
+    const auto [begin, end] = origins_.equal_range(slot);
+    for (auto it = begin; it != end; ++it) {
+        for (int d = 0; d < 2; d++) {
+            const auto seen = it->second.table->use(it->second.slot, d, now);
+            if (!seen.used_ms) {
+                continue;
+            }
+            *used = std::max(*used, seen.used_ms);
+            raise(out->dir[d].seq_end, seen.seq_end);
+            raise(out->dir[d].ack_win, seen.ack_win);
+            raise(out->dir[d].max_win, seen.max_win);
+        }
+    }
+}
+
+void ConnTable::follow(uint32_t slot, const OldConns &table, uint32_t old_slot,
+                       uint64_t now_ms) {
+    for (int d = 0; d < 2; d++) {
+        const auto seen = table.use(old_slot, d, now_ms);
+        xf_conn_use &use = mem_.uses[original(slot) + d];
+        if (!seen.used_ms) {
+            continue;
+        }
+        raise(use.used_ms, seen.used_ms);
+        if (mem_.conns[original(slot)].proto == IPPROTO_TCP) {
+            raise(use.seq_end, seen.seq_end);
+            raise(use.ack_win, seen.ack_win);
+            raise(use.max_win, seen.max_win);
+        }
+    }
+}
+
+// Calls 'fn' with each slot and what it comes from, some at a time.
+template <typename Fn>
+void ConnTable::for_each_origin(Fn fn) {
+    constexpr int kAtOnce = 256;
+    for (uint32_t next = 0;;) {
+        MutexLock lock(mutex_);
+        auto it = origins_.lower_bound(next);
+        for (int i = 0; it != origins_.end(); ++it, i++) {
+            if (i >= kAtOnce && it->first != next) {
+                break;
+            }
+            next = it->first;
+            fn(it->first, it->second);
+        }
+        if (it == origins_.end()) {
+            return;
+        }
+        next = it->first;
+    }
+}
+
+void ConnTable::follow_old() {
+    const uint64_t now = now_ms();
+    for_each_origin([&](uint32_t slot, const Origin &o) REQUIRES(mutex_) {
+        follow(slot, *o.table, o.slot, now);
+    });
+}
+
+void ConnTable::forget_old() {
+    const uint64_t now = now_ms();
+    for_each_origin([&](uint32_t slot, const Origin &o) REQUIRES(mutex_) {
+        o.table->release(o.slot);
+        follow(slot, *o.table, o.slot, now);
+    });
+    decltype(old_) gone;  // Unmapped without the lock.
+    MutexLock lock(mutex_);
+    has_old_ = false;
+    origins_.clear();
+    gone = std::exchange(old_, {});
+    next_old_ = 0;
+    next_old_slot_ = 1;
+}
+
+std::optional<ConnTable::Restored> ConnTable::take_restored() {
+    MutexLock lock(mutex_);
+    if (!std::exchange(has_restored_, false)) {
+        return {};
+    }
+    return std::exchange(restored_, {});
 }
 
 // -- Buckets ----------------------------------------------------------------

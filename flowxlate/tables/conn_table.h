@@ -26,6 +26,15 @@
 // zone's bit in xf_zones is set before OVS may find the connection, which is
 // when put() returns.
 //
+// Those of an earlier process
+// ---------------------------
+// inherit() brings tables that programs of earlier processes go on executing
+// by (old_conns.h).  restore() tells OVS of what is in them, and what OVS
+// makes of that is linked to where it came from ('origins_'): use() adds what
+// the old program has seen, follow_old() notes it here, and if OVS changes or
+// ends the connection, the old program lets go of it.  When the old programs
+// are gone, forget_old() notes the last of it.
+//
 // Reclamation
 // -----------
 // A program may hold on to a slot for as long as it runs.  A slot that was
@@ -37,7 +46,9 @@
 #include <atomic>
 #include <bit>
 #include <cstdint>
+#include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <unordered_map>
@@ -46,6 +57,7 @@
 
 #include "base/guarded.h"
 #include "base/types.h"
+#include "tables/old_conns.h"
 
 namespace flowxlate {
 
@@ -70,7 +82,33 @@ public:
     void set(const ovs_offload_ct_settings &) EXCLUDES(mutex_);
     int put(const ovs_offload_ct &, uint64_t *handle) EXCLUDES(mutex_);
     void del(uint64_t handle) EXCLUDES(mutex_);
-    bool use(uint64_t handle, ovs_offload_ct_use *) const;
+    bool use(uint64_t handle, ovs_offload_ct_use *) const EXCLUDES(mutex_);
+    bool restore(ovs_offload_ct *) EXCLUDES(mutex_);
+
+    // Takes a table of an earlier process, unless it was taken before, and be
+    // it forgotten since.  Those that come together are read in the order of
+    // their ids: what a newer one has of a connection, which is in an older
+    // one still, is the same but for what packets have done.
+    bool has_inherited(uint32_t id) const EXCLUDES(mutex_);
+    void inherit(OldConns) EXCLUDES(mutex_);
+    bool has_old() const { return has_old_; }
+    // Notes what the old programs have seen.  Often enough for TCP not to send
+    // 2 GiB in between: more of it would look like less.
+    void follow_old() EXCLUDES(mutex_);
+    // The old programs have gone from all ports: notes the last of what they
+    // have seen, takes the connections from those that are elsewhere, and
+    // forgets the tables.
+    void forget_old() EXCLUDES(mutex_);
+
+    // What has become of the connections in the tables that restore() has read
+    // to their ends; once.
+    struct Restored {
+        size_t n = 0;          // Go on.
+        size_t n_refused = 0;  // By OVS.
+        size_t n_no_room = 0;
+        std::array<size_t, OldConns::kN> left_out{};
+    };
+    std::optional<Restored> take_restored() EXCLUDES(mutex_);
 
     // Does OVS tell of its connections?
     bool is_open() const EXCLUDES(mutex_);
@@ -122,6 +160,19 @@ private:
     void for_each_of(const xf_conn &tuple, uint64_t hash, Fn fn) const;
     void show_youngest(uint32_t index, uint64_t hash) REQUIRES(mutex_);
     void hide(const xf_conn &tuple) REQUIRES(mutex_);
+    bool restore_from(const OldConns &, uint32_t slot, uint64_t now_ms,
+                      ovs_offload_ct *) REQUIRES(mutex_);
+    uint32_t find_same(const ovs_offload_ct &) const REQUIRES(mutex_);
+    void link(uint32_t slot, uint64_t origin) REQUIRES(mutex_);
+    void unlink(uint32_t slot) REQUIRES(mutex_);
+    void leave_if_changed(uint32_t slot, const ovs_offload_ct &)
+        REQUIRES(mutex_);
+    void add_old_use(uint32_t slot, ovs_offload_ct_use *, uint64_t *used) const
+        EXCLUDES(mutex_);
+    void follow(uint32_t slot, const OldConns &, uint32_t old_slot,
+                uint64_t now_ms) REQUIRES(mutex_);
+    template <typename Fn>
+    void for_each_origin(Fn fn) EXCLUDES(mutex_);
     bool is_current(uint64_t handle) const;
     uint64_t hash_of(const xf_conn &) const;
     bool is_executable(uint32_t slot) const;
@@ -151,6 +202,21 @@ private:
     std::vector<uint64_t> births_ GUARDED_BY(mutex_);
     uint64_t last_birth_ GUARDED_BY(mutex_) = 0;
     size_t n_ GUARDED_BY(mutex_) = 0;
+    // Tables of earlier processes, of which those from 'next_old_' on have not
+    // been read, or not from 'next_old_slot_' on; the ids of all that there
+    // ever were; and by slot what connections come from.
+    struct Origin {
+        const OldConns *table;
+        uint32_t slot;
+    };
+    std::vector<std::unique_ptr<const OldConns>> old_ GUARDED_BY(mutex_);
+    size_t next_old_ GUARDED_BY(mutex_) = 0;
+    uint32_t next_old_slot_ GUARDED_BY(mutex_) = 1;
+    std::vector<uint32_t> old_ids_ GUARDED_BY(mutex_);
+    std::multimap<uint32_t, Origin> origins_ GUARDED_BY(mutex_);
+    Restored restored_ GUARDED_BY(mutex_);
+    bool has_restored_ GUARDED_BY(mutex_) = false;
+    std::atomic<bool> has_old_ = false;  // Written with mutex_ held.
     // By slot: odd while a connection has it.  Written with mutex_ held.
     const std::unique_ptr<std::atomic<uint32_t>[]> generations_;
 };

@@ -32,6 +32,7 @@ namespace oracle {
 namespace {
 
 using flowxlate::ConnTable;
+using flowxlate::OldConns;
 using flowxlate::test::hex;
 
 constexpr unsigned kPacketsPerSet = 300, kCompareEvery = 50;
@@ -64,6 +65,9 @@ const ovs_offload_ops *table_ops() {
         o.ct_use = [](void *t, uint64_t handle, ovs_offload_ct_use *use) {
             return table_of(t)->use(handle, use);
         };
+        o.ct_restore = [](void *t, ovs_offload_ct *c) {
+            return table_of(t)->restore(c);
+        };
         return o;
     }();
     return &ops;
@@ -71,7 +75,7 @@ const ovs_offload_ops *table_ops() {
 
 struct Tally {
     uint64_t packets = 0, hits = 0, sets = 0, flows = 0, refused = 0,
-             compared = 0, ended = 0;
+             compared = 0, ended = 0, restarts = 0, restored = 0, cut = 0;
     std::map<std::string, uint64_t> misses;
 };
 
@@ -86,6 +90,7 @@ public:
           pipeline_(make_pipeline(r)),
           table_(reality->program().maps().connections()),
           seed_(static_cast<uint32_t>(r->word()) | 1),
+          checks_windows_(!r->percent(15)),
           alone_(tracker_create(seed_, nullptr, nullptr)),
           behind_(tracker_create(seed_, table_ops(), &table_)) {
         reality_.install(FlowSet{});
@@ -95,9 +100,8 @@ public:
         for (int m = 0; m < XF_N_MISSES; m++) {
             misses_[m] = reality_.program().misses(static_cast<xf_miss>(m));
         }
-        const bool check = !r->percent(15);
-        tracker_check_windows(alone_, check);
-        tracker_check_windows(behind_, check);
+        tracker_check_windows(alone_, checks_windows_);
+        tracker_check_windows(behind_, checks_windows_);
     }
     ~Trial() {
         tracker_destroy(behind_);
@@ -133,6 +137,15 @@ public:
                 c.sent(Frame(o.frame, o.frame + o.len));
             }
             disturb();
+            if (random_.percent(2)) {
+                wrong = restart();
+            }
+            if (!wrong.empty()) {
+                return "after a restart: " + wrong;
+            }
+            if (is_cut_) {
+                break;
+            }
         }
         tally_.sets++;
         return {};
@@ -288,8 +301,10 @@ private:
     }
 
     static std::string compare_connection(const tracked &a, const tracked &b) {
-        if (std::strcmp(a.text, b.text) != 0) {
-            return std::string("connection:\n  ") + a.text + "\n  " + b.text;
+        if (std::strcmp(a.text, b.text) != 0 || a.timeout != b.timeout) {
+            return std::string("connection:\n  ") + a.text + "\n  " + b.text
+                 + "\ntime-outs: " + std::to_string(a.timeout) + ", "
+                 + std::to_string(b.timeout);
         }
         if (std::abs(a.expires - b.expires) > kClockMs) {
             return "expires in " + std::to_string(a.expires) + " ms, "
@@ -325,6 +340,60 @@ private:
         }
     }
 
+    // OVS behind XDP ends, and is there again with the connections that it
+    // had. Not if it had one that cannot come back: OVS alone goes on with
+    // that.
+    std::string restart() {
+        constexpr uint32_t kSlots = 256;
+        const auto &mem = reality_.program().maps().connections();
+        std::vector<xf_conn> conns(mem.conns.begin(),
+                                   mem.conns.begin() + 2 * kSlots);
+        std::vector<xf_conn_use> uses(mem.uses.begin(),
+                                      mem.uses.begin() + 2 * kSlots);
+        const OldConns old(++n_restarts_, {conns, uses, {}});
+        size_t n = 0;
+        for (uint32_t slot = 1; slot < kSlots; slot++) {
+            ovs_offload_ct c;
+            n += old.read(slot, static_cast<uint64_t>(now_), &c)
+              == OldConns::LeftOut::kNot;
+        }
+        if (n != tracker_count(behind_)) {
+            return {};
+        }
+        tracker_destroy(behind_);
+        table_.release(table_.take_retired());
+        behind_ = tracker_create(seed_, table_ops(), &table_);
+        tracker_check_windows(behind_, checks_windows_);
+        table_.inherit(OldConns(n_restarts_, {conns, uses, {}}));
+        tracker_restore(behind_);
+        table_.forget_old();
+        tally_.restarts++;
+        tally_.restored += n;
+        return compare_restored();
+    }
+
+    // OVS lets the time-out of the state before stand where a packet was valid
+    // though out of the window.  What came back does not live longer than the
+    // state's, so a set that has such a connection ends there.
+    std::string compare_restored() {
+        tracked *a, *b;
+        const size_t n = tracker_list(alone_, now_, &a);
+        const size_t m = tracker_list(behind_, now_, &b);
+        std::string wrong = n == m ? "" : "other connections";
+        for (size_t i = 0; wrong.empty() && i < n; i++) {
+            if (b[i].timeout < a[i].timeout && b[i].expires <= a[i].expires) {
+                is_cut_ = true;
+                b[i].timeout = a[i].timeout;
+                b[i].expires = a[i].expires;
+            }
+            wrong = compare_connection(a[i], b[i]);
+        }
+        tally_.cut += is_cut_;
+        std::free(a);
+        std::free(b);
+        return wrong;
+    }
+
     // Not to before the machine was started: the program's clock is its own.
     void age(long long ms) {
         if (aged_ + ms + 10'000 > now_) {
@@ -353,6 +422,7 @@ private:
     const Pipeline pipeline_;
     ConnTable table_;
     const uint32_t seed_;
+    const bool checks_windows_;
     conntrack *alone_, *behind_;
     std::vector<Conversation> conversations_;
     std::vector<model_flow *> flows_;
@@ -362,6 +432,8 @@ private:
     Frame frame_;
     long long now_ = 0, aged_ = 0;
     bool ended_ = false;  // OVS alone, by itself.
+    uint32_t n_restarts_ = 0;
+    bool is_cut_ = false;
 };
 
 // -- The run ----------------------------------------------------------------
@@ -381,13 +453,16 @@ int run(const RunOptions &o) {
     std::printf(
         "ct_oracle: %ju packets, %ju sets (%ju megaflows, %ju refused), "
         "%ju hits (%.1f %%), %ju connections compared, OVS alone ended itself "
-        "%ju times, mismatches %d, seed %ju\n%d passed, %d failed, 0 "
+        "%ju times, %ju restarts (%ju connections came back, %ju sets cut "
+        "short), mismatches %d, seed %ju\n%d passed, %d failed, 0 "
         "skipped\n",
         static_cast<uintmax_t>(t.packets), static_cast<uintmax_t>(t.sets),
         static_cast<uintmax_t>(t.flows), static_cast<uintmax_t>(t.refused),
         static_cast<uintmax_t>(t.hits), share,
         static_cast<uintmax_t>(t.compared), static_cast<uintmax_t>(t.ended),
-        !good, static_cast<uintmax_t>(o.seed), good + enough, !good + !enough);
+        static_cast<uintmax_t>(t.restarts), static_cast<uintmax_t>(t.restored),
+        static_cast<uintmax_t>(t.cut), !good, static_cast<uintmax_t>(o.seed),
+        good + enough, !good + !enough);
     return good && enough ? 0 : 1;
 }
 

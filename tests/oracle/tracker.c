@@ -204,6 +204,21 @@ tracker_flush(struct conntrack *ct, uint16_t zone)
     conntrack_flush(ct, &zone);
 }
 
+size_t
+tracker_count(struct conntrack *ct)
+{
+    uint32_t n;
+
+    conntrack_get_nconns(ct, &n);
+    return n;
+}
+
+void
+tracker_restore(struct conntrack *ct)
+{
+    conntrack_offload_restore(ct);
+}
+
 void
 tracker_check_windows(struct conntrack *ct, bool check)
 {
@@ -242,11 +257,12 @@ describe(const struct conn *conn, long long now, struct tracked *t)
     struct ovs_offload_ct c = { .size = sizeof c };
 
     memset(t, 0, sizeof *t);
+    /* What else there is to a translation is of no use once there is a
+     * connection. */
     ds_put_format(&ds, "zone=%u,proto=%u,nat=%x,mark=0x%x,label=%"PRIx64
-                  ":%"PRIx64",timeout=%u", conn->key.zone,
-                  conn->key.nw_proto, conn->nat_action, conn->mark,
-                  conn->label.u64.hi, conn->label.u64.lo,
-                  conn->offload_timeout);
+                  ":%"PRIx64, conn->key.zone, conn->key.nw_proto,
+                  conn->nat_action & (NAT_ACTION_SRC | NAT_ACTION_DST),
+                  conn->mark, conn->label.u64.hi, conn->label.u64.lo);
     ds_put_cstr(&ds, ",key=");
     ds_put_hex(&ds, &conn->key, sizeof conn->key);
     ds_put_cstr(&ds, ",reply=");
@@ -263,6 +279,7 @@ describe(const struct conn *conn, long long now, struct tracked *t)
         t->max_win[i] = c.dir[i].max_win;
     }
     t->expires = conn->expiration - now;
+    t->timeout = conn->offload_timeout;
     ovs_strlcpy(t->text, ds_cstr(&ds), sizeof t->text);
     ds_destroy(&ds);
 }

@@ -41,12 +41,16 @@ long long tracker_now(void);
 
 void tracker_age(struct conntrack *, long long ms);
 void tracker_flush(struct conntrack *, uint16_t zone);
+size_t tracker_count(struct conntrack *); /* Also those that have expired. */
+/* Asks the plugin for connections of an earlier process. */
+void tracker_restore(struct conntrack *);
 void tracker_check_windows(struct conntrack *, bool);
 
 /* What is known of a connection, with what a plugin has seen. */
 struct tracked {
     char text[512];                  /* Tuples, zone, state, mark, label. */
     long long expires;               /* In ms from 'now'. */
+    uint32_t timeout;                /* In ms, after the last packet. */
     uint32_t seq[2], ack_win[2], max_win[2]; /* TCP. */
     bool is_executable;
 };

@@ -538,7 +538,7 @@ def killed_controller(world, a, b):
 
 
 def killed_stateful(world, a, b):
-    """ovs-vswitchd killed under stateful ACLs: it forgets the connections."""
+    """ovs-vswitchd killed under stateful ACLs: what is open goes on."""
     guarded_pair(world, a, b)
     with tracked(world) as connections:
         connections.between(a, b)

@@ -737,8 +737,196 @@ def test_reasons(context):
             expect(ping(*lab.hosts, 5) == 5, 'ping')
 
 
+# A firewall that translates, in zone 1: what a sends to b comes from SOURCE, and what
+# it sends to SERVICE goes to b.
+SOURCE, SERVICE = '10.77.0.101', '10.77.0.102'
+FLUSHED = 7203                  # The port.
+TRANSLATED = ('priority=1,arp,actions=NORMAL',
+              'priority=10,ip,actions=ct(table=1,zone=1,nat)',
+              'table=1,priority=9,ip,ct_state=+trk+inv,actions=drop',
+              'table=1,priority=8,in_port={b},ip,ct_state=+trk+est,actions={a}',
+              'table=1,priority=8,in_port={a},ip,ct_state=+trk+est,actions={b}')
+MAY_OPEN = tuple(
+    'table=1,priority=7,in_port={a},ip,ct_state=+trk+new,nw_dst=%s,'
+    'actions=ct(commit,zone=1,nat(%s),exec(load:%s->NXM_NX_CT_MARK[],'
+    'load:%s->NXM_NX_CT_LABEL[])),{b}' % row
+    for row in (('{ip}', 'src=' + SOURCE, '0x17', '0x77'),
+                (SERVICE, 'dst={ip}', '0x18', '0')))
+
+
+class Dialogue:
+    """What a sends to 'to' comes back from b, one message after the other."""
+
+    INTERVAL = 0.005
+    PATIENCE = 2                # Seconds, then a message is lost.
+
+    def __init__(self, stack, hosts, kind, to, port):
+        a, b = hosts
+        self.kind = kind
+        self.sent = self.lost = 0
+        self.peers = set()
+        self.ended = threading.Event()
+        self.listener = stack.enter_context(b.socket(socket.AF_INET, kind))
+        self.listener.bind((b.ip4, port))
+        self.client = stack.enter_context(a.socket(socket.AF_INET, kind))
+        self.client.settimeout(self.PATIENCE)
+        if kind == socket.SOCK_STREAM:
+            self.listener.listen()
+        self.client.connect((to, port))
+        self.server = self.listener
+        if kind == socket.SOCK_STREAM:
+            self.server, peer = self.listener.accept()
+            stack.enter_context(self.server)
+            self.peers.add(peer)
+            for s in (self.server, self.client):
+                s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.server.settimeout(0.2)
+        self.threads = [threading.Thread(target=f)
+                        for f in (self.serve, self.talk)]
+        for thread in self.threads:
+            thread.start()
+        stack.callback(self.end)
+
+    def end(self):
+        self.ended.set()
+        for thread in self.threads:
+            thread.join()
+
+    def serve(self):
+        while not self.ended.is_set():
+            with contextlib.suppress(socket.timeout):
+                data, peer = self.server.recvfrom(8)
+                if self.kind == socket.SOCK_DGRAM:
+                    self.peers.add(peer)
+                    self.server.sendto(data, peer)
+                elif data:
+                    self.server.sendall(data)
+
+    def talk(self):
+        while not self.ended.wait(self.INTERVAL):
+            message = self.sent.to_bytes(8, 'big')
+            self.sent += 1
+            try:
+                self.client.sendall(message)
+                while self.client.recv(8) != message:
+                    pass
+            except OSError:
+                self.lost += 1
+
+    def __str__(self):
+        return '%d of %d lost' % (self.lost, self.sent)
+
+
+def add_translated(lab, rules):
+    a, b = lab.hosts
+    names = {'a': lab.ovs.of_port(a.port), 'b': lab.ovs.of_port(b.port),
+             'ip': b.ip4}
+    for line in rules:
+        lab.ovs.ofctl('add-flow', 'br0', line.format(**names))
+
+
+def tracked(lab):
+    """OVS's connections, without what changes with each packet."""
+    text = lab.ovs.appctl('dpctl/dump-conntrack', '-m', 'zone=1')
+    return sorted(re.sub(r',(id|timeout)=\d+', '', line)
+                  for line in text.splitlines())
+
+
+def ended(connections):
+    return {line for line in connections if 'FIN_WAIT_2' in line}
+
+
+def retransmitted(hosts):
+    n = 0
+    for host in hosts:
+        names, values = [line.split() for line in host.run(
+            'cat', '/proc/net/snmp').splitlines() if line.startswith('Tcp:')]
+        n += int(dict(zip(names, values))['RetransSegs'])
+    return n
+
+
+def has_ports(lab):
+    with contextlib.suppress(RuntimeError):
+        return len(lab.ovs.offload_show()[1]) == len(lab.hosts)
+
+
+def replace_translating(lab, how):
+    """The next process has no rule by which there could be new connections."""
+    programs = programs_of(lab)
+    end(lab, how)
+    time.sleep(1)
+    with restoring(lab):
+        wait_for('the ports', lambda: has_ports(lab), 20)
+        lab.ovs.ofctl('del-flows', 'br0')
+        add_translated(lab, TRANSLATED)
+    wait_taken_over(lab, programs)
+
+
+def brief_connection(hosts, port):
+    """One that both sides have ended."""
+    a, b = hosts
+    with b.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((b.ip4, port))
+        listener.listen()
+        with a.socket(socket.AF_INET, socket.SOCK_STREAM) as client:
+            client.connect((b.ip4, port))
+            listener.accept()[0].close()
+            client.recv(1)
+
+
+def test_connections(context):
+    """Translated connections outlive ovs-vswitchd, with all that OVS knows of them."""
+    with kept_lab(context) as lab, contextlib.ExitStack() as stack:
+        a, b = hosts = lab.hosts
+        for host, ip, mac in ((a, SERVICE, b.mac), (b, SOURCE, a.mac)):
+            run('ip', '-n', host.netns, 'neigh', 'replace', ip, 'lladdr', mac,
+                'dev', 'eth0', 'nud', 'permanent')
+        lab.ovs.ofctl('del-flows', 'br0')
+        add_translated(lab, TRANSLATED + MAY_OPEN)
+        kinds = socket.SOCK_STREAM, socket.SOCK_DGRAM
+        dialogues = [Dialogue(stack, hosts, kind, to, port)
+                     for kind in kinds
+                     for to, port in ((b.ip4, 7200), (SERVICE, 7201))]
+        s = stack.enter_context(a.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        s.sendto(b'x', (b.ip4, FLUSHED))
+        time.sleep(0.5)
+        lab.ovs.appctl('dpctl/flush-conntrack', 'zone=1',
+                       'ct_nw_src=%s,ct_nw_dst=%s,ct_nw_proto=17,ct_tp_src=%d,'
+                       'ct_tp_dst=%d' % (a.ip4, b.ip4, s.getsockname()[1],
+                                         FLUSHED))
+        for how in ('SIGKILL', 'SIGTERM', 'exit'):
+            add_translated(lab, MAY_OPEN)
+            brief_connection(hosts, 7210)
+            s.sendto(b'x', (b.ip4, 7202))       # Nobody ever answers.
+            time.sleep(1)
+            before, again = tracked(lab), retransmitted(hosts)
+            replace_translating(lab, how)
+            after, again = tracked(lab), retransmitted(hosts) - again
+            context.note('%s: %d connections, %d of %d that had ended; %s', how,
+                         len(after), len(ended(after)), len(ended(before)),
+                         lab.ovs.log_lines('go on')[-1].split('|')[-1])
+            # Those that have ended last for 30 s.
+            expect(before == sorted(set(after) | ended(before)),
+                   'before:\n%s\nafter:\n%s', '\n'.join(before),
+                   '\n'.join(after))
+            expect('=%d' % FLUSHED not in str(after), 'a flushed one came back')
+            expect(not again, '%d segments of TCP sent again', again)
+        missed = passed(lab, a.port)
+        time.sleep(1)
+        context.note('passed to OVS afterwards: %d',
+                     passed(lab, a.port) - missed)
+        for d in dialogues:
+            d.end()
+        context.note('; '.join(map(str, dialogues)))
+        for d in dialogues:
+            expect(not d.lost and len(d.peers) == 1, '%s, peers %s', d, d.peers)
+        expect(passed(lab, a.port) - missed < 20, 'not executed in XDP')
+
+
 TESTS = [
     ('kept-ways', test_ways),
+    ('kept-connections', test_connections),
     ('kept-copies', test_copies),
     ('kept-late-rules', test_late_rules),
     ('kept-late-controller', test_late_controller),
