@@ -1322,6 +1322,10 @@ ops_are_complete(const struct ovs_offload_ops *o)
            && o->n_flows && (o->commands || !o->n_commands);
 }
 
+/* The bytes of its table of operations that a plugin must have: an older one may
+ * lack what was appended since, ct_restore(). */
+#define NEEDED_OPS OFFSETOFEND(struct ovs_offload_ops, ct_use)
+
 /* Checks that 'o' can be used as plugin 'name'.  Returns NULL or what is
  * wrong, which the caller must free. */
 static char *
@@ -1332,9 +1336,10 @@ check_ops(const struct ovs_offload_ops *o, const char *name)
     } else if (o->abi != OVS_OFFLOAD_ABI) {
         return xasprintf("it has ABI version %"PRIu32", but this program "
                          "needs %d", o->abi, OVS_OFFLOAD_ABI);
-    } else if (o->size < sizeof *o) {
+    } else if (o->size < NEEDED_OPS) {
         return xasprintf("its table of operations has %"PRIu32" bytes, but "
-                         "this program needs %"PRIuSIZE, o->size, sizeof *o);
+                         "this program needs %"PRIuSIZE, o->size,
+                         (size_t) NEEDED_OPS);
     } else if (!ops_are_complete(o)) {
         return xstrdup("its table of operations is incomplete");
     } else if (strcmp(o->type, name)) {

@@ -21,6 +21,7 @@
 #include <stdatomic.h>
 #include <stdarg.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -357,7 +358,7 @@ static const struct ovs_offload_command commands[] = {
 
 static const struct ovs_offload_ops ops = {
 #ifdef FAKE_SMALL_TABLE
-    .size = sizeof ops - sizeof(void *),
+    .size = offsetof(struct ovs_offload_ops, ct_use),
 #else
     .size = sizeof ops,
 #endif
