@@ -64,6 +64,8 @@ BUILD_ASSERT_DECL(sizeof(ovs_u128) == OVS_OFFLOAD_UFID_LEN);
  * true, and constant from then on. */
 static const struct ovs_offload_ops *ops;
 static void *self;
+static struct ovs_offload_ops plugin_ops; /* Where 'ops' points to: what an older
+                                           * plugin lacks is NULL. */
 static atomic_bool plugin_loaded = false;
 
 /* False makes flow_put refuse.  Written by the main thread only. */
@@ -1323,7 +1325,7 @@ ops_are_complete(const struct ovs_offload_ops *o)
 }
 
 /* The bytes of its table of operations that a plugin must have: an older one may
- * lack what was appended since, ct_restore(). */
+ * lack what was appended since. */
 #define NEEDED_OPS OFFSETOFEND(struct ovs_offload_ops, ct_use)
 
 /* Checks that 'o' can be used as plugin 'name'.  Returns NULL or what is
@@ -1477,7 +1479,8 @@ plugin_open(const char *name, const char *path,
         /* Stays open: whatever it has started may still be running. */
         return xasprintf("initialization failed (%s)", ovs_strerror(error));
     }
-    ops = o;
+    memcpy(&plugin_ops, o, MIN(o->size, sizeof plugin_ops));
+    ops = &plugin_ops;
     return NULL;
 }
 
