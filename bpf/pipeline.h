@@ -113,6 +113,14 @@ plan_tags(struct xf_plan *plan, const struct xf_packet *p,
     return XF_PARSED;
 }
 
+/* What check_pkt_len counts of a packet as it came: not what is behind its IP
+ * packet. */
+static __always_inline int
+unpadded_len(const struct xf_packet *p)
+{
+    return p->l4_off ? p->l4_off + p->l4_len : p->frame_len;
+}
+
 /* Adds what 'act' does to the plan. */
 static __always_inline int
 plan_action(struct xdp_md *ctx, struct xf_plan *plan,
@@ -129,6 +137,9 @@ plan_action(struct xdp_md *ctx, struct xf_plan *plan,
         return XF_MISS_INTERNAL;
     if (act->verdict == XF_POP)
         return XF_MISS_TUNNEL_HEADER; /* A tunnel in a tunnel. */
+    if (rewrite->max_in
+        && unpadded_len(p) + growth(&plan->act) > rewrite->max_in)
+        return XF_MISS_PACKET_LENGTH;
     if (rewrite->n_ct_first)
         miss = plan_connections(ctx, p, plan, rewrite, 0, rewrite->n_ct_first);
     if (miss != XF_PARSED)

@@ -325,7 +325,9 @@ struct xf_rewrite {
     __u64 mask[XF_SET_WORDS];
     __u32 max_len;                   /* Cut off what is longer; 0 = nothing. */
     __u32 hash_basis;                /* For XF_HASH_RECIRC. */
-    __u32 n_ct_first;                /* Steps that come before fields are set. */
+    __u16 n_ct_first;                /* Steps that come before fields are set. */
+    __u16 max_in;                    /* Longer packets, as they come to the flow and
+                                      * without padding, are OVS's; 0 = none. */
     __u16 sets;                      /* 'mask' has a bit; the flow table fills it
                                       * in. */
     __u16 tunnel;                    /* Index into xf_tunnels: what is put before
@@ -581,6 +583,7 @@ enum xf_miss {
     XF_MISS_TUNNEL_CHECKSUM,         /* The outer one is wrong, or cannot be told
                                       * to be right. */
     XF_MISS_TUNNEL_FLOW,             /* No megaflow matches what was in it. */
+    XF_MISS_PACKET_LENGTH,           /* Longer than check_pkt_len says. */
     XF_N_MISSES
 };
 
@@ -589,7 +592,7 @@ enum xf_miss {
     "nd-options", "recirculation", "tx-port", "tx-length", "tx-checksum",     \
     "headroom", "frame-size", "internal", "ct-packet", "ct-unknown",          \
     "ct-state", "ct-window", "ct-change", "tunnel-header", "tunnel-checksum", \
-    "tunnel-flow"
+    "tunnel-flow", "packet-length"
 
 /* Miss counters of one port on one CPU; as many as five bits count, since the
  * verifier knows of a reason's number no more (all kernels).  'searches' is no miss: it counts what the

@@ -76,6 +76,23 @@ flow_text_put_action(const char *text, struct ofpbuf *actions)
     return true;
 }
 
+static void renumber(struct nlattr *, size_t);
+
+/* In both lists of a check_pkt_len. */
+static void
+renumber_lists(struct nlattr *lists, size_t size)
+{
+    struct nlattr *list;
+    size_t left;
+
+    NL_ATTR_FOR_EACH_UNSAFE (list, left, lists, size) {
+        if (nl_attr_type(list) != OVS_CHECK_PKT_LEN_ATTR_PKT_LEN) {
+            renumber(CONST_CAST(struct nlattr *, nl_attr_get(list)),
+                     nl_attr_get_size(list));
+        }
+    }
+}
+
 /* Gives OVS's own actions the numbers that a plugin gets, as abi_action() of the
  * glue does. */
 static void
@@ -92,6 +109,9 @@ renumber(struct nlattr *actions, size_t size)
         } else if (nl_attr_type(a) == OVS_ACTION_ATTR_CLONE) {
             renumber(CONST_CAST(struct nlattr *, nl_attr_get(a)),
                      nl_attr_get_size(a));
+        } else if (nl_attr_type(a) == OVS_ACTION_ATTR_CHECK_PKT_LEN) {
+            renumber_lists(CONST_CAST(struct nlattr *, nl_attr_get(a)),
+                           nl_attr_get_size(a));
         } else if (nl_attr_type(a) > OVS_ACTION_ATTR_TUNNEL_PUSH) {
             a->nla_type = OVS_OFFLOAD_ACTION_PRIVATE;
         }

@@ -505,6 +505,32 @@ own_action(uint16_t type)
     }
 }
 
+static void renumber_actions(struct nlattr *, size_t,
+                             uint16_t (*number)(uint16_t));
+
+/* Renumbers the list that a clone has, or one of a check_pkt_len. */
+static void
+renumber_list(struct nlattr *a, uint16_t (*number)(uint16_t))
+{
+    renumber_actions(CONST_CAST(struct nlattr *, nl_attr_get(a)),
+                     nl_attr_get_size(a), number);
+}
+
+/* Renumbers both lists of a check_pkt_len. */
+static void
+renumber_lists(struct nlattr *a, uint16_t (*number)(uint16_t))
+{
+    struct nlattr *lists = CONST_CAST(struct nlattr *, nl_attr_get(a));
+    struct nlattr *list;
+    size_t left;
+
+    NL_ATTR_FOR_EACH_UNSAFE (list, left, lists, nl_attr_get_size(a)) {
+        if (nl_attr_type(list) != OVS_CHECK_PKT_LEN_ATTR_PKT_LEN) {
+            renumber_list(list, number);
+        }
+    }
+}
+
 static void
 renumber_actions(struct nlattr *actions, size_t actions_len,
                  uint16_t (*number)(uint16_t))
@@ -513,11 +539,14 @@ renumber_actions(struct nlattr *actions, size_t actions_len,
     size_t left;
 
     NL_ATTR_FOR_EACH_UNSAFE (a, left, actions, actions_len) {
-        if (nl_attr_type(a) == OVS_ACTION_ATTR_CLONE) {
-            renumber_actions(CONST_CAST(struct nlattr *, nl_attr_get(a)),
-                             nl_attr_get_size(a), number);
-        } else if (number(nl_attr_type(a)) != nl_attr_type(a)) {
-            a->nla_type = number(nl_attr_type(a));
+        uint16_t type = nl_attr_type(a);
+
+        if (type == OVS_ACTION_ATTR_CLONE) {
+            renumber_list(a, number);
+        } else if (type == OVS_ACTION_ATTR_CHECK_PKT_LEN) {
+            renumber_lists(a, number);
+        } else if (number(type) != type) {
+            a->nla_type = number(type);
         }
     }
 }

@@ -155,6 +155,9 @@ Reject Binder::check_kernel_datapath(const Rule &rule, const Binding &b) {
     if (rule.actions.recirc_id) {
         return {"action", "recirc", EOPNOTSUPP};
     }
+    if (rule.actions.rewrite.max_in) {
+        return {"action", "check_pkt_len", EOPNOTSUPP};
+    }
     for (auto slot : b.out) {
         Port &out = *ports_.at(slot);
         if (!out.takes_frames_from(*b.in)) {

@@ -43,7 +43,9 @@ constexpr ActionSupport kActions[] = {
     {"pop_nsh", false, ""},
     {"meter", false, "a meter's tokens would have to be shared with OVS"},
     {"clone", true, "as the last action: the program does not copy packets"},
-    {"check_pkt_len", false, "two lists of actions for one flow"},
+    {"check_pkt_len", true,
+     "as the last action, of packets that are not longer; longer ones are "
+     "OVS's"},
     {"add_mpls", false, ""},
     {"dec_ttl", false, "OVS sets the TTL that it has matched instead"},
 };
@@ -51,6 +53,9 @@ static_assert(std::size(kActions) == OVS_ACTION_ATTR_DEC_TTL + 1);
 
 // <linux/openvswitch.h> has it from Linux 6.3 on, OVS's own from 2.10 on.
 constexpr uint32_t kHashAlgSymL4 = 1;
+
+// So deep are lists of actions in others, in OVS's flows.
+constexpr unsigned kMaxDepth = 4;
 
 Reject unsupported(const char *what) { return {"action", what, EOPNOTSUPP}; }
 Reject malformed(const char *what) { return {"malformed", what, EINVAL}; }
@@ -109,11 +114,21 @@ public:
                 return unsupported("ovs_private");  // lb_output.
             case OVS_ACTION_ATTR_CLONE:
                 return unsupported("clone");  // Not the last one.
+            case OVS_ACTION_ATTR_CHECK_PKT_LEN:
+                return unsupported("check_pkt_len");  // Not the last one.
             default:
                 return unsupported(a.type < std::size(kActions)
                                        ? kActions[a.type].name
                                        : "unknown_action");
         }
+    }
+
+    // Which list of an action that has some is done here.
+    Reject choose_list(const Attr &a, Bytes *list) {
+        *list = a.payload;
+        return a.type == OVS_ACTION_ATTR_CHECK_PKT_LEN
+                 ? check_packet_length(a.payload, list)
+                 : Reject{};
     }
 
     // Whatever was done to a packet that is dropped, nobody sees it; but that
@@ -136,6 +151,54 @@ public:
 private:
     bool is_in_tunnel() const { return out_.tunnel.len != 0; }
 
+    // Both lists must be there, each in its place.
+    static bool read_lists(Bytes payload, uint16_t *size, Bytes *longer,
+                           Bytes *others) {
+        AttrReader reader(payload);
+        const auto a = reader.next(), b = reader.next(), c = reader.next();
+        if (!a || !b || !c || reader.next() || reader.malformed()
+            || a->type != OVS_CHECK_PKT_LEN_ATTR_PKT_LEN
+            || b->type != OVS_CHECK_PKT_LEN_ATTR_ACTIONS_IF_GREATER
+            || c->type != OVS_CHECK_PKT_LEN_ATTR_ACTIONS_IF_LESS_EQUAL) {
+            return false;
+        }
+        *longer = b->payload;
+        *others = c->payload;
+        return read_exactly(a->payload, size);
+    }
+
+    // Longer packets are OVS's.  The program asks for the length that a packet
+    // has when it comes to the flow.
+    Reject check_packet_length(Bytes payload, Bytes *list) {
+        uint16_t size;
+        Bytes longer;
+        if (!read_lists(payload, &size, &longer, list)) {
+            return malformed("check_pkt_len");
+        }
+        if (out_.verdict != XF_DROP && out_.out_ports.empty()) {
+            return unsupported("after_output");
+        }
+        if (out_.rewrite.max_len) {
+            return unsupported("trunc");
+        }
+        if (is_in_tunnel()) {
+            return unsupported("after_tnl_push");
+        }
+        if (std::ranges::equal(longer, *list)) {
+            return {};
+        }
+        const int n_more_tags =
+            static_cast<int>(out_.push.size()) - static_cast<int>(out_.n_pop);
+        const int max_in = std::min<int>(
+            size - n_more_tags * static_cast<int>(sizeof(xf_tag)), UINT16_MAX);
+        if (max_in < ETH_HLEN) {
+            return unsupported("check_pkt_len");  // All packets are longer.
+        }
+        auto &limit = out_.rewrite.max_in;
+        limit = limit ? std::min<int>(limit, max_in) : max_in;
+        return {};
+    }
+
     // Takes the whole packet apart, so nothing can have been done to it but
     // that its tags were taken off.
     Reject tunnel_pop(const Attr &a) {
@@ -148,8 +211,8 @@ private:
             std::ranges::any_of(r.mask, [](auto word) { return word != 0; });
         const bool is_ip =
             match_.cls == XF_CLASS_IPV4 || match_.cls == XF_CLASS_IPV6;
-        if (!is_ip || match_.recirc_id || sets || n_ct_ || !out_.push.empty()
-            || out_.n_pop != match_.n_tags) {
+        if (!is_ip || match_.recirc_id || sets || n_ct_ || r.max_in
+            || !out_.push.empty() || out_.n_pop != match_.n_tags) {
             return unsupported("tnl_pop");
         }
         out_.pop = OdpPort{port};
@@ -468,6 +531,7 @@ private:
     void leave_only_connections() {
         const xf_rewrite all = out_.rewrite;
         out_ = {};
+        out_.rewrite.max_in = all.max_in;
         if (n_ct_) {
             out_.tracks = true;
             out_.rewrite = all;
@@ -500,24 +564,37 @@ private:
 
 }  // namespace
 
-// One list.  A clone that is the last action of the flow's is like its
-// contents.
-static Reject walk_list(Bytes actions, bool is_clone, Walk *walk) {
+static bool has_list(const Attr &a) {
+    return a.type == OVS_ACTION_ATTR_CLONE
+        || a.type == OVS_ACTION_ATTR_CHECK_PKT_LEN;
+}
+
+// One list, which is in 'depth' others.  Where the last action of the flow's
+// has a list, the flow ends with that.
+static Reject walk_list(Bytes actions, unsigned depth, Walk *walk) {
     AttrReader reader(actions);
     while (auto a = reader.next()) {
-        const bool is_last_clone =
-            a->type == OVS_ACTION_ATTR_CLONE && !is_clone && reader.at_end();
-        if (auto r = is_last_clone ? walk_list(a->payload, true, walk)
-                                   : walk->step(*a)) {
+        if (!has_list(*a) || !reader.at_end()) {
+            if (auto r = walk->step(*a)) {
+                return r;
+            }
+            continue;
+        }
+        if (depth == kMaxDepth) {
+            return unsupported("nested");
+        }
+        Bytes list;
+        if (auto r = walk->choose_list(*a, &list)) {
             return r;
         }
+        return walk_list(list, depth + 1, walk);
     }
     return reader.malformed() ? malformed("action_length") : Reject{};
 }
 
 Reject decode_actions(Bytes actions, const Match &match, Actions *out) {
     Walk walk(match, out);
-    if (auto r = walk_list(actions, false, &walk)) {
+    if (auto r = walk_list(actions, 0, &walk)) {
         return r;
     }
     walk.finish();

@@ -247,6 +247,9 @@ std::string describe_changes(int cls, uint8_t proto, const xf_action &action,
     std::copy(std::begin(rewrite.value), std::end(rewrite.value), value.word);
     std::copy(std::begin(rewrite.mask), std::end(rewrite.mask), mask.word);
 
+    if (rewrite.max_in) {
+        append(&s, "check_pkt_len(size=%u),", rewrite.max_in);
+    }
     for (int i = 0; i < action.n_pop; i++) {
         s += "pop_vlan,";
     }

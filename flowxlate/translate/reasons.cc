@@ -99,6 +99,15 @@ constexpr Row kRows[] = {
      "fields of them, recirculates them or mirrors what is in them.",
      "Simple OpenFlow rules (actions=NORMAL, no bond with balance-tcp) in the "
      "bridge that has the tunnels' local address."},
+    {"action/check_pkt_len",
+     "The flow goes on with the packet behind check_pkt_len, is of the kernel "
+     "datapath, or leaves no packet that is short enough: the program does "
+     "not copy packets, and OVS executes those that are longer.",
+     "Let check_pkt_larger be the last of the OpenFlow actions, with those "
+     "that it decides on behind it."},
+    {"action/nested",
+     "The flow has lists of actions within others, more than four deep.",
+     kTrace},
     {"action/clone",
      "The flow goes on with the packet behind a clone; the program does not "
      "copy packets.",
@@ -408,6 +417,11 @@ constexpr Row kRows[] = {
      "As for no-flow: xdp-offload/explain lists the flows that are not in "
      "XDP, with reasons.",
      kExplain},
+    {"miss/packet-length",
+     "The packet is longer than the flow's check_pkt_len says (gateway_mtu of "
+     "OVN), so that other actions are due.",
+     "Nothing: OVS executes these.  A smaller MTU of the sender spares it "
+     "that."},
     {"miss/internal", "The program has found a table to be inconsistent.",
      "A bug: please report it."},
 };
@@ -478,7 +492,7 @@ Table make_table() {
     for (auto *what :
          {"duplicate_attribute", "attribute_length", "action_length", "output",
           "push_vlan", "pop_vlan", "trunc", "hash", "recirc", "set", "ct",
-          "tnl_push", "tnl_pop"}) {
+          "tnl_push", "tnl_pop", "check_pkt_len"}) {
         add_malformed(&t, what);
     }
     return t;

@@ -192,6 +192,11 @@ FlowSpec &FlowSpec::trunc(uint32_t max_len) {
     return *this;
 }
 
+FlowSpec &FlowSpec::up_to(uint16_t max_in) {
+    rewrite.max_in = max_in;
+    return *this;
+}
+
 FlowSpec &FlowSpec::recirc_to(uint16_t slot) {
     action.verdict = XF_RECIRC;
     action.to = slot;

@@ -62,6 +62,7 @@ public:
     FlowSpec &pop();
     FlowSpec &replace(uint16_t tci);
     FlowSpec &trunc(uint32_t max_len);
+    FlowSpec &up_to(uint16_t max_in);
     FlowSpec &recirc_to(uint16_t);
     FlowSpec &hash_to(uint32_t basis, uint16_t);
     // Sets bits of the field that begins 'key_at' bytes into struct xf_key.

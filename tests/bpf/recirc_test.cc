@@ -129,6 +129,52 @@ TEST(Trunc, GenericMode) {
     }
 }
 
+// -- Packet lengths ---------------------------------------------------------
+
+// TCP and ARP of 84 and 60 bytes, UDP of 64 and a tag, with padding or without; and
+// later fragments.
+Packet padded_tcp() { return tcp4().padding(9); }
+Packet padded_arp() { return Packet().eth(kArp).arp(1).padding(18); }
+Packet padded_udp() { return tagged_udp4(5).padding(9); }
+Packet fragment4() { return Packet().eth(kIpv4).ipv4(6, 9).payload(50).padding(9); }
+Packet fragment6() { return Packet().eth(kIpv6).ipv6(kFragment).ipv6_fragment(6, 9).payload(50).padding(9); }
+FlowSpec tcp_up_to(uint16_t n) { return FlowSpec::ipv4().up_to(n).to(kOut); }
+
+const Row kLengthRows[] = {
+    {"shorter", {tcp_up_to(85)}, tcp4(), 0, XDP_REDIRECT, kNone, {}, 0x10},
+    {"as long", {tcp_up_to(84)}, tcp4(), 0, XDP_REDIRECT, kNone, {}, 0x10},
+    missing("longer", {tcp_up_to(83)}, tcp4(), XF_MISS_PACKET_LENGTH),
+    missing("any packet", {tcp_up_to(14)}, tcp4(), XF_MISS_PACKET_LENGTH),
+    {"the longest", {tcp_up_to(65535)}, tcp4(), 0, XDP_REDIRECT, kNone, {}, 0x10},
+    {"padding does not count", {tcp_up_to(84)}, padded_tcp(), 0, XDP_REDIRECT, kNone, {}, 0x10},
+    missing("padding, longer", {tcp_up_to(83)}, padded_tcp(), XF_MISS_PACKET_LENGTH),
+    {"padding of a later fragment", {tcp_up_to(84)}, fragment4(), 0, XDP_REDIRECT, kNone},
+    missing("a later fragment", {tcp_up_to(83)}, fragment4(), XF_MISS_PACKET_LENGTH),
+    {"padding of an IPv6 fragment", {FlowSpec::ipv6().up_to(112).to(kOut)}, fragment6(), 0, XDP_REDIRECT, kNone},
+    missing("an IPv6 fragment", {FlowSpec::ipv6().up_to(111).to(kOut)}, fragment6(), XF_MISS_PACKET_LENGTH),
+    {"IPv6", {FlowSpec::ipv6().up_to(uint16_t(tcp6().bytes().size())).to(kOut)}, tcp6().padding(3), 0, XDP_REDIRECT, kNone, {}, 0x10},
+    missing("IPv6, longer", {FlowSpec::ipv6().up_to(uint16_t(tcp6().bytes().size() - 1)).to(kOut)}, tcp6().padding(3), XF_MISS_PACKET_LENGTH),
+    {"padding of ARP counts", {FlowSpec::arp().up_to(60).to(kOut)}, padded_arp(), 0, XDP_REDIRECT, kNone},
+    missing("ARP with padding", {FlowSpec::arp().up_to(59).to(kOut)}, padded_arp(), XF_MISS_PACKET_LENGTH),
+    {"a tag counts", {tcp_up_to(68).vid(5)}, padded_udp(), 0, XDP_REDIRECT, kNone},
+    missing("longer with a tag", {tcp_up_to(67).vid(5)}, padded_udp(), XF_MISS_PACKET_LENGTH),
+    {"also one that is taken off then", {tcp_up_to(68).vid(5).pop()}, padded_udp(), 0, XDP_REDIRECT, kNone, without_tag(padded_udp().bytes())},
+    missing("longer with the tag that is taken off then", {tcp_up_to(67).vid(5).pop()}, padded_udp(), XF_MISS_PACKET_LENGTH),
+    {"not one that is put on then", {tcp_up_to(84).push(9)}, tcp4(), 0, XDP_REDIRECT, kNone, with_tag(tcp4().bytes(), kVlan, 9), 0x10},
+    {"dropped", {FlowSpec::ipv4().up_to(84).drop()}, tcp4(), 0, XDP_DROP, kNone, {}, 0x10},
+    missing("not dropped", {FlowSpec::ipv4().up_to(83).drop()}, tcp4(), XF_MISS_PACKET_LENGTH),
+    missing("set and longer", {set_mac(set_ttl63(tcp_up_to(83))).push(9)}, tcp4().partial(), XF_MISS_PACKET_LENGTH),
+    {"cut to less", {tcp_up_to(84).trunc(50)}, tcp4(), 0, XDP_REDIRECT, kNone, cut(tcp4().bytes(), 50), 0x10},
+    missing("cut, but longer before", {tcp_up_to(83).trunc(50)}, tcp4(), XF_MISS_PACKET_LENGTH),
+    Row{"by the second flow", {first(), second().up_to(84)}, tcp4(), 0, XDP_REDIRECT, kNone, {}, 0x10}.passing({84, 84}),
+    missing("longer for the second", {set_ttl63(first()), second().up_to(83)}, tcp4(), XF_MISS_PACKET_LENGTH),
+    missing("longer for the first", {first().up_to(83), second()}, tcp4(), XF_MISS_PACKET_LENGTH),
+    Row{"a tag of the first counts", {first().push(9), second().vid(9).up_to(88)}, padded_tcp(), 0, XDP_REDIRECT, kNone, with_tag(padded_tcp().bytes(), kVlan, 9), 0x10}.passing({93, 97}),
+    missing("longer with a tag of the first", {first().push(9), second().vid(9).up_to(87)}, padded_tcp(), XF_MISS_PACKET_LENGTH),
+    Row{"a tag that the first takes off does not", {first().vid(5).pop(), second().up_to(64)}, padded_udp(), 0, XDP_REDIRECT, kNone, without_tag(padded_udp().bytes())}.passing({77, 73}),
+    missing("longer without a tag", {first().vid(5).pop(), second().up_to(63)}, padded_udp(), XF_MISS_PACKET_LENGTH),
+};
+
 // -- Random chains ----------------------------------------------------------
 
 // A packet on its way through a chain: bytes as they are there, checksums
@@ -231,6 +277,7 @@ TEST(Recirc, Random) {
 
 INSTANTIATE_TEST_SUITE_P(Recirc, ProgramTest, testing::ValuesIn(kRecircRows), row_name);
 INSTANTIATE_TEST_SUITE_P(RecircNd, ProgramTest, testing::ValuesIn(kRecircNdRows), row_name);
+INSTANTIATE_TEST_SUITE_P(PacketLength, ProgramTest, testing::ValuesIn(kLengthRows), row_name);
 INSTANTIATE_TEST_SUITE_P(Trunc, ProgramTest, testing::ValuesIn(kTruncRows), row_name);
 
 }  // namespace flowxlate::test

@@ -211,9 +211,35 @@ private:
 
 class Model {
 public:
-    Model(const Kind &kind, unsigned n_tags) : kind_(kind) {
+    Model(const Kind &kind, unsigned n_tags) : kind_(kind), n_tags_(n_tags) {
         done_.tags = tags_before(n_tags);
     }
+
+    // Can the program tell for which packets the second list of a
+    // check_pkt_len is, and are there any?
+    bool check_length(Bytes payload, Bytes *list) {
+        AttrReader reader(payload);
+        const auto size = reader.next(), longer = reader.next(),
+                   others = reader.next();
+        uint16_t limit;
+        if (!others || reader.next() || reader.malformed() || size->type != 1
+            || longer->type != 2 || others->type != 3
+            || !read_exactly(size->payload, &limit) || done_.popped
+            || done_.recirc || done_.max_len || !done_.pushed.empty()) {
+            return false;
+        }
+        *list = others->payload;
+        if (!std::ranges::equal(longer->payload, others->payload)) {
+            limits_.push_back(limit - added_tags());
+        }
+        return takes(ETH_HLEN);
+    }
+    // Is a packet of 'len' bytes for the program?
+    bool takes(int len) const {
+        return std::ranges::all_of(limits_,
+                                   [len](int limit) { return len <= limit; });
+    }
+    const std::vector<int> &limits() const { return limits_; }
 
     // Can the program do this action, after the previous ones?
     bool step(uint16_t type, Bytes payload) {
@@ -282,6 +308,13 @@ public:
     }
 
 private:
+    // In bytes.
+    int added_tags() const {
+        return 4
+             * (static_cast<int>(done_.tags.size())
+                - static_cast<int>(n_tags_));
+    }
+
     static bool read(Bytes payload, std::optional<uint32_t> *to) {
         uint32_t value;
         if (!read_exactly(payload, &value)) {
@@ -521,6 +554,8 @@ private:
     };
 
     const Kind &kind_;
+    const unsigned n_tags_;    // At the begin.
+    std::vector<int> limits_;  // Longest packets, as they come to the flow.
     Outcome done_;
     std::vector<Change> changes_;
     xf_key value_{}, mask_{};  // Of one set.
@@ -634,23 +669,42 @@ void check_fields(const Kind &kind, const Model &model, const Actions &a) {
     }
 }
 
-// A clone that is the last action is like what is in it.
-bool walk(Bytes list, bool is_clone, Model *model) {
+// A clone or check_pkt_len that is the last action is like what is in it.
+bool walk(Bytes list, int depth, Model *model) {
     AttrReader reader(list);
     while (auto a = reader.next()) {
-        const bool inside =
-            a->type == OVS_ACTION_ATTR_CLONE && !is_clone && reader.at_end();
-        if (inside ? !walk(a->payload, true, model)
-                   : !model->step(a->type, a->payload)) {
+        const bool checks = a->type == OVS_ACTION_ATTR_CHECK_PKT_LEN;
+        Bytes inner = a->payload;
+        if ((!checks && a->type != OVS_ACTION_ATTR_CLONE)
+            || !reader.at_end()) {
+            if (!model->step(a->type, a->payload)) {
+                return false;
+            }
+        } else if (depth == 4
+                   || (checks && !model->check_length(a->payload, &inner))
+                   || !walk(inner, depth + 1, model)) {
             return false;
         }
     }
     return !reader.malformed();
 }
 
+// At the limits, and of the shortest and the longest packets.
+void check_lengths(const Model &model, const Actions &a) {
+    std::vector<int> lengths = {ETH_HLEN, UINT16_MAX};
+    for (const int limit : model.limits()) {
+        lengths.push_back(std::min<int>(limit, UINT16_MAX));
+        lengths.push_back(std::min<int>(limit + 1, UINT16_MAX));
+    }
+    for (const int len : lengths) {
+        const int max_in = a.rewrite.max_in;
+        CHECK(model.takes(len) == (!max_in || len <= max_in));
+    }
+}
+
 void check(const ByteVector &list, const Kind &kind, unsigned n_tags) {
     Model model(kind, n_tags);
-    const bool possible = walk(list, false, &model);
+    const bool possible = walk(list, 0, &model);
 
     Actions out, again;
     // Whatever was there before must not shine through.
@@ -675,6 +729,7 @@ void check(const ByteVector &list, const Kind &kind, unsigned n_tags) {
     CHECK(carry_out(out, n_tags) == model.outcome());
     CHECK(carry_out(again, n_tags) == model.outcome());
     CHECK(!std::memcmp(&out.rewrite, &again.rewrite, sizeof out.rewrite));
+    check_lengths(model, out);
     check_steps(out, model);
     check_fields(kind, model, out);
 }
@@ -801,11 +856,36 @@ void put_tunnel(unit::AttrList *list, std::minstd_rand *random) {
     }
 }
 
+void put_any(unit::AttrList *list, std::minstd_rand *random);
+
+// Lists for longer packets and for others, which may be the same.
+void put_check(unit::AttrList *list, std::minstd_rand *random) {
+    const auto size = static_cast<uint16_t>(
+        (*random)() % 2 ? (*random)() : (*random)() % 32);
+    unit::AttrList lists[2];
+    for (auto &inner : lists) {
+        for (auto n = (*random)() % 3; n; n--) {
+            put_any(&inner, random);
+        }
+    }
+    list->nest(OVS_ACTION_ATTR_CHECK_PKT_LEN, [&](unit::AttrList &check) {
+        check.put(OVS_CHECK_PKT_LEN_ATTR_PKT_LEN, size);
+        check.put_bytes(OVS_CHECK_PKT_LEN_ATTR_ACTIONS_IF_GREATER,
+                        lists[0].bytes());
+        check.put_bytes(OVS_CHECK_PKT_LEN_ATTR_ACTIONS_IF_LESS_EQUAL,
+                        lists[(*random)() % 4 != 0].bytes());
+    });
+}
+
 void put_any(unit::AttrList *list, std::minstd_rand *random) {
     const auto word = static_cast<uint32_t>((*random)());
     const bool fits = word & 0x700;
     const uint16_t tpid = word & 0x800 ? ETH_P_8021Q : ETH_P_8021AD;
-    switch (word % 18) {
+    switch (word % 20) {
+        case 18:
+        case 19:
+            put_check(list, random);
+            break;
         case 16:
         case 17:
             put_tunnel(list, random);

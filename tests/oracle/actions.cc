@@ -189,9 +189,11 @@ public:
             drop();
         } else if (n < 32) {
             output();
-        } else if (n < 84) {
+        } else if (n < 79) {
             changes();
             output();
+        } else if (n < 84) {
+            check_length();
         } else if (n < 89) {
             several_outputs();
         } else if (n < 92) {
@@ -307,6 +309,57 @@ private:
                        static_cast<unsigned>(r_.below(3))));
         }
         add(format("recirc(%u)", ++*recirc_id_));
+        if (r_.percent(5)) {
+            output();
+        }
+    }
+
+    // Actions of a list in another one, as text.
+    std::string inner_list() {
+        List inner(*this);
+        inner.list_.clear();
+        inner.make_inner();
+        std::string text;
+        for (auto &action : inner.list_) {
+            text += (text.empty() ? "" : ",") + action;
+        }
+        return text.empty() ? "drop" : text;
+    }
+
+    // OVS's texts have no hash in such a list.
+    void make_inner() {
+        const size_t n = r_.below(100);
+        if (n < 10) {
+            return;
+        }
+        if (n < 50) {
+            changes();
+        }
+        if (n < 75) {
+            output();
+        } else if (n < 90) {
+            add(format("recirc(%u)", ++*recirc_id_));
+        } else if (n < 95) {
+            truncated_output();
+        } else {
+            check_length();
+        }
+    }
+
+    // Something else for packets that are longer, most often.
+    void check_length() {
+        if (r_.percent(40)) {
+            changes();
+        }
+        if (r_.percent(5)) {
+            output();
+        }
+        const size_t size =
+            r_.percent(90) ? r_.between(14, 200) : r_.between(0, 2000);
+        const std::string longer = inner_list();
+        const std::string others = r_.percent(10) ? longer : inner_list();
+        add(format("check_pkt_len(size=%zu,", size) + "gt(" + longer + "),le("
+            + others + "))");
         if (r_.percent(5)) {
             output();
         }

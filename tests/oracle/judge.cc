@@ -28,7 +28,7 @@ constexpr const char *kKinds[] = {
     "one output", "outputs",  "recirculated", "push_vlan",  "pop_vlan",
     "set(eth",    "set(arp",  "set(ipv4",     "set(ipv6",   "set(tcp",
     "set(udp",    "set(sctp", "set(icmp(",    "set(icmpv6", "set(nd",
-    "trunc",      "hash(l4",  "hash(sym_l4",  "recirc"};
+    "trunc",      "hash(l4",  "hash(sym_l4",  "recirc",     "check_pkt_len"};
 static_assert(std::size(kKinds) <= kMaxKinds);
 enum {
     kUntagged,

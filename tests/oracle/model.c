@@ -61,6 +61,22 @@ model_limit_vlans(int limit)
 
 /* Flows. */
 
+static void examine_actions(struct model_flow *, const struct nlattr *, size_t);
+
+/* Both lists of a check_pkt_len. */
+static void
+examine_lists(struct model_flow *f, const struct nlattr *check)
+{
+    const struct nlattr *list;
+    size_t left;
+
+    NL_NESTED_FOR_EACH (list, left, check) {
+        if (nl_attr_type(list) != OVS_CHECK_PKT_LEN_ATTR_PKT_LEN) {
+            examine_actions(f, nl_attr_get(list), nl_attr_get_size(list));
+        }
+    }
+}
+
 static bool
 is_ethernet_set(const struct nlattr *set)
 {
@@ -69,13 +85,13 @@ is_ethernet_set(const struct nlattr *set)
 
 /* Notes what model_run() has to know of the actions. */
 static void
-examine_actions(struct model_flow *f)
+examine_actions(struct model_flow *f, const struct nlattr *actions,
+                size_t size)
 {
     const struct nlattr *a;
     size_t left;
 
-    f->executable = true;
-    NL_ATTR_FOR_EACH (a, left, f->actions.data, f->actions.size) {
+    NL_ATTR_FOR_EACH (a, left, actions, size) {
         switch (nl_attr_type(a)) {
         case OVS_ACTION_ATTR_OUTPUT:
         case OVS_ACTION_ATTR_PUSH_VLAN:
@@ -91,6 +107,9 @@ examine_actions(struct model_flow *f)
         case OVS_ACTION_ATTR_SET:
         case OVS_ACTION_ATTR_SET_MASKED:
             f->needs_l3 |= !is_ethernet_set(a);
+            break;
+        case OVS_ACTION_ATTR_CHECK_PKT_LEN:
+            examine_lists(f, a);
             break;
         default:
             f->executable = false;
@@ -132,7 +151,8 @@ create(const struct flow *flow, const struct flow_wildcards *wc,
         model_flow_destroy(f);
         return NULL;
     }
-    examine_actions(f);
+    f->executable = true;
+    examine_actions(f, f->actions.data, f->actions.size);
     return f;
 }
 

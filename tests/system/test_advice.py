@@ -111,9 +111,12 @@ CASES = [
     Case('action/clone', (in_a('clone(ct(commit),output:{c}),output:{b}'),),
          (in_a('output:{c},output:{b}'),)),
     Case('action/check_pkt_len',
-         (in_a('check_pkt_larger(100)->NXM_NX_REG0[0],resubmit(,1)'),
-          'table=1,reg0=1,actions=output:{b}', 'table=1,actions=output:{c}'),
-         (OUT,)),
+         (in_a('resubmit(,1),output:{b}'),
+          'table=1,actions=check_pkt_larger(200)->NXM_NX_REG0[0],'
+          'resubmit(,2)', 'table=2,reg0=0,actions=output:{c}'),
+         (in_a('output:{b},resubmit(,1)'),
+          'table=1,actions=check_pkt_larger(200)->NXM_NX_REG0[0],'
+          'resubmit(,2)', 'table=2,reg0=0,actions=output:{c}')),
     Case('action/push_mpls', (in_a('push_mpls:0x8847,output:{b}'),), (OUT,)),
     Case('action/pop_mpls',
          (in_a('pop_mpls:0x0800,output:{b}', 'mpls'),),

@@ -4,8 +4,8 @@ import contextlib
 import re
 import time
 
-from lab import (Stream, counters, ping, settled_counters, tcp_transfer,
-                 udp_echo, udp_frame, vlan_frames, wait_for)
+from lab import (Stream, counters, exchange, ping, settled_counters,
+                 tcp_transfer, udp_echo, udp_frame, vlan_frames, wait_for)
 from suite import (expect, expect_exact, flows_between, flows_in_tables,
                    passed, per_port_rules, since_start, wait_offloaded,
                    xdp_packets)
@@ -359,6 +359,47 @@ def test_del_flows(context):
                    '%d', forgettable, sent)
 
 
+def test_packet_length(context):
+    """XDP executes what check_pkt_len says of packets that are not longer."""
+    count, limit = 50, 200
+    with two_tables(context) as (lab, look):
+        a, b = lab.hosts
+        lab.ovs.vsctl('set', 'Open_vSwitch', '.',
+                      'other_config:' + MAX_IDLE_CONFIG)
+        to_b = lab.ovs.of_port(b.port)
+        for rule in ('table=1,actions=check_pkt_larger(%d)->NXM_NX_REG0[0],'
+                     'resubmit(,2)' % limit,
+                     'table=2,reg0=1,ip,actions=mod_nw_tos:32,output:%d' % to_b,
+                     'table=2,actions=output:%d' % to_b):
+            lab.ovs.ofctl('add-flow', 'br0', rule)
+        before = look()
+        headers = len(udp_frame(a, b, payload=b''))
+        frames = {n: udp_frame(a, b, payload=b'x' * (n - headers))
+                  for n in (limit, limit + 1)}
+        exchange(a, b, frames[limit], 1)
+        ufid = wait_offloaded(lab, a, b)[0]['ufid']
+        for n, tos, in_xdp in ((limit, 0, count), (limit + 1, 32, 0),
+                               (limit, 0, count)):
+            executed = xdp_packets(lab, a.port)
+            longer = passed(lab, a.port, 'packet-length')
+            arrived = exchange(a, b, frames[n], count)
+            expect([(frame[15], k) for (frame, _), k in arrived.items()]
+                   == [(tos, count)], '%d bytes: %s', n, arrived)
+            executed = xdp_packets(lab, a.port) - executed
+            longer = passed(lab, a.port, 'packet-length') - longer
+            expect((executed, longer) == (in_xdp, count - in_xdp), '%d bytes: '
+                   '%d in XDP, %d passed on', n, executed, longer)
+        # Packets that are longer keep the flow, too.
+        end = time.monotonic() + 3 * MAX_IDLE
+        while time.monotonic() < end:
+            exchange(a, b, frames[limit + 1], 20)
+        flows = flows_between(lab, a, b, 'xdp')
+        expect([f['ufid'] for f in flows] == [ufid], 'flow %s became %s', ufid,
+               flows)
+        sent, counted = (x - y for x, y in zip(look(), before))
+        expect(counted == sent > 3 * count, '%d sent, %d counted', sent, counted)
+
+
 TESTS = [
     ('counters', test_exact),
     ('counters-two-pmds', test_two_pmds),
@@ -368,4 +409,5 @@ TESTS = [
     ('flags-and-used', test_flags_and_used),
     ('busy-flow', test_busy_flow),
     ('idle-flow', test_idle_flow),
+    ('packet-length', test_packet_length),
 ]

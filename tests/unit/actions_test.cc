@@ -94,6 +94,22 @@ public:
         put_bytes(OVS_ACTION_ATTR_CT, what.bytes());
         return *this;
     }
+    List &clone(const AttrList &list) {
+        put_bytes(OVS_ACTION_ATTR_CLONE, list.bytes());
+        return *this;
+    }
+    // 'longer' for packets of more than 'size' bytes.
+    List &check_length(uint16_t size, const AttrList &longer,
+                       const AttrList &others) {
+        nest(OVS_ACTION_ATTR_CHECK_PKT_LEN, [&](AttrList &a) {
+            a.put(OVS_CHECK_PKT_LEN_ATTR_PKT_LEN, size);
+            a.put_bytes(OVS_CHECK_PKT_LEN_ATTR_ACTIONS_IF_GREATER,
+                        longer.bytes());
+            a.put_bytes(OVS_CHECK_PKT_LEN_ATTR_ACTIONS_IF_LESS_EQUAL,
+                        others.bytes());
+        });
+        return *this;
+    }
     List &ct_clear() {
         put_bytes(OVS_ACTION_ATTR_CT_CLEAR, {});
         return *this;
@@ -228,9 +244,11 @@ std::string describe_tunnel(const xf_tunnel &t) {
 std::string describe(const Match &match, const Actions &a) {
     const uint32_t n_first = a.rewrite.n_ct_first;
     check_steps(a);
-    std::string s = describe_steps(a, 0, n_first)
-                  + describe_fields(match, a.rewrite)
-                  + describe_steps(a, n_first, XF_MAX_CT_STEPS);
+    std::string s = a.rewrite.max_in
+                      ? "up to " + std::to_string(a.rewrite.max_in) + ", "
+                      : "";
+    s += describe_steps(a, 0, n_first) + describe_fields(match, a.rewrite)
+       + describe_steps(a, n_first, XF_MAX_CT_STEPS);
     for (unsigned i = 0; i < a.n_pop; i++) {
         s += "pop, ";
     }
@@ -279,8 +297,8 @@ std::string describe(const Match &match, const Actions &a) {
 }
 
 // "drop", "output 2", "pop, output 2", "push 8100 0005, output 2",
-// "nw_ttl=3f/ff, output 2", "cut 100, output 2", "hash 7, recirc 5", or the
-// reason of the refusal.
+// "nw_ttl=3f/ff, output 2", "cut 100, output 2", "hash 7, recirc 5",
+// "up to 1414, output 2", or the reason of the refusal.
 std::string describe(Bytes list, const Match &match) {
     Actions a;
     // Whatever was there before must not shine through.
@@ -585,7 +603,6 @@ TEST(DecodeActions, RefusesAllOthersByName) {
         {OVS_ACTION_ATTR_PUSH_NSH, "action/push_nsh"},
         {OVS_ACTION_ATTR_POP_NSH, "action/pop_nsh"},
         {OVS_ACTION_ATTR_METER, "action/meter"},
-        {OVS_ACTION_ATTR_CHECK_PKT_LEN, "action/check_pkt_len"},
         {OVS_ACTION_ATTR_ADD_MPLS, "action/add_mpls"},
         {OVS_ACTION_ATTR_DEC_TTL, "action/dec_ttl"},
         {OVS_OFFLOAD_ACTION_PRIVATE, "action/ovs_private"},
@@ -600,7 +617,7 @@ TEST(DecodeActions, RefusesAllOthersByName) {
         OVS_ACTION_ATTR_RECIRC,    OVS_ACTION_ATTR_HASH,
         OVS_ACTION_ATTR_TRUNC,     OVS_ACTION_ATTR_SET_MASKED,
         OVS_ACTION_ATTR_CT,        OVS_ACTION_ATTR_CT_CLEAR,
-        OVS_ACTION_ATTR_CLONE};
+        OVS_ACTION_ATTR_CLONE,     OVS_ACTION_ATTR_CHECK_PKT_LEN};
     EXPECT_EQ(names.size() - 1 + supported.size(), action_support().size());
     for (size_t type = 0; type < action_support().size(); type++) {
         const ActionSupport &a = action_support()[type];
@@ -725,7 +742,7 @@ TEST(DecodeActions, TunnelPush) {
          "action/clone"},
         {"a clone in a clone",
          List().other(OVS_ACTION_ATTR_CLONE, to_hex(in_clone(geneve).bytes())),
-         "action/clone"},
+         kBoth},
         {"no header", pushed(""), "malformed/tnl_push"},
         {"less than its length",
          List().other(OVS_OFFLOAD_ACTION_TUNNEL_PUSH,
@@ -750,6 +767,155 @@ TEST(DecodeActions, TunnelPush) {
     };
     for (const auto &row : more) {
         EXPECT_EQ(describe(row.list.bytes(), 0u), row.expected) << row.what;
+    }
+}
+
+// Packet lengths
+// --------------
+
+List to_user() { return List().other(OVS_ACTION_ATTR_USERSPACE); }
+List up_to(uint16_t size, const List &others) {
+    return List().check_length(size, to_user(), others);
+}
+
+TEST(DecodeActions, CheckPacketLength) {
+    const char *const kNone = "malformed/pop_vlan";
+    const char *const kThird = "action/third_vlan";
+    const Row rows[] = {
+        {"others", up_to(1414, List().output(2)), "up to 1414, output 2",
+         "up to 1414, output 2", "up to 1414, output 2"},
+        {"a tag before",
+         List().push(0x8100, 5).check_length(1414, to_user(),
+                                             List().output(2)),
+         "up to 1410, push 8100 0005, output 2",
+         "up to 1410, push 8100 0005, output 2", kThird},
+        {"a tag in it", up_to(1414, List().push(0x8100, 5).output(2)),
+         "up to 1414, push 8100 0005, output 2",
+         "up to 1414, push 8100 0005, output 2", kThird},
+        {"no tag before",
+         List().pop().check_length(1414, to_user(), List().output(2)), kNone,
+         "up to 1418, pop, output 2", "up to 1418, pop, output 2"},
+        {"another tag before",
+         List().pop().push(0x8100, 5).check_length(1414, to_user(),
+                                                   List().output(2)),
+         kNone, "up to 1414, pop, push 8100 0005, output 2",
+         "up to 1414, pop, push 8100 0005, output 2"},
+    };
+    check(rows);
+    const SameRow same[] = {
+        {"dropped", up_to(100, List()), "up to 100, drop"},
+        {"recirculated", up_to(100, List().recirc(5)), "up to 100, recirc 5"},
+        {"hashed before",
+         List().hash(1, 7).check_length(100, to_user(), List().recirc(5)),
+         "up to 100, hash 7, recirc 5"},
+        {"cut in it", up_to(100, List().trunc(50).output(2)),
+         "up to 100, cut 50, output 2"},
+        {"cut before",
+         List().trunc(50).check_length(100, to_user(), List().output(2)),
+         "action/trunc"},
+        {"an output before",
+         List().output(3).check_length(100, to_user(), List().output(2)),
+         "up to 100, output 3 2"},
+        {"an output before, changed in it",
+         List().output(3).check_length(100, to_user(),
+                                       List().set(kEth, kMacs).output(2)),
+         "action/after_output"},
+        {"a recirculation before",
+         List().recirc(5).check_length(100, to_user(), List()),
+         "action/after_output"},
+        {"a tunnel's end before",
+         List()
+             .other(OVS_OFFLOAD_ACTION_TUNNEL_POP, "07000000")
+             .check_length(100, to_user(), List()),
+         "action/tnl_pop"},
+        {"the same for all",
+         List().check_length(100, List().output(2), List().output(2)),
+         "output 2"},
+        {"nothing for all", List().check_length(100, List(), List()), "drop"},
+        {"other ports for longer ones",
+         List().check_length(100, List().output(3), List().output(2)),
+         "up to 100, output 2"},
+        {"userspace for others",
+         List().check_length(100, List().output(2), to_user()),
+         "action/userspace"},
+        {"both are too much", List().check_length(100, to_user(), to_user()),
+         "action/userspace"},
+        {"twice, the second less", up_to(100, up_to(90, List().output(2))),
+         "up to 90, output 2"},
+        {"twice, the first less", up_to(90, up_to(100, List().output(2))),
+         "up to 90, output 2"},
+        {"in a clone", List().clone(up_to(100, List().output(2))),
+         "up to 100, output 2"},
+        {"a clone in it", up_to(100, List().clone(List().output(2))),
+         "up to 100, output 2"},
+        {"four deep",
+         List().clone(
+             List().clone(List().clone(up_to(100, List().output(2))))),
+         "up to 100, output 2"},
+        {"five deep",
+         up_to(100, List().clone(List().clone(
+                        List().clone(List().clone(List().output(2)))))),
+         "action/nested"},
+        {"not the last",
+         List().check_length(100, to_user(), List().output(2)).output(3),
+         "action/check_pkt_len"},
+        {"not the last in it",
+         up_to(100, up_to(90, List().output(2)).output(3)),
+         "action/check_pkt_len"},
+        {"the longest", up_to(65535, List().output(2)),
+         "up to 65535, output 2"},
+        {"an Ethernet header", up_to(14, List().output(2)),
+         "up to 14, output 2"},
+        {"no packet is so short", up_to(13, List().output(2)),
+         "action/check_pkt_len"},
+        {"empty", List().other(OVS_ACTION_ATTR_CHECK_PKT_LEN),
+         "malformed/check_pkt_len"},
+    };
+    check(same);
+    auto tagged_up_to = [](uint16_t size) {
+        return List().push(0x8100, 5).check_length(size, to_user(),
+                                                   List().output(2));
+    };
+    EXPECT_EQ(describe(tagged_up_to(18).bytes(), 0u),
+              "up to 14, push 8100 0005, output 2");
+    EXPECT_EQ(describe(tagged_up_to(17).bytes(), 0u), "action/check_pkt_len");
+    EXPECT_EQ(describe(tagged_up_to(0).bytes(), 0u), "action/check_pkt_len");
+    EXPECT_EQ(describe(List()
+                           .pop()
+                           .check_length(65535, to_user(), List().output(2))
+                           .bytes(),
+                       1u),
+              "up to 65535, pop, output 2");
+}
+
+// The length and both lists, in this order.
+TEST(DecodeActions, MalformedPacketLength) {
+    auto make = [](std::initializer_list<uint16_t> types,
+                   const char *size = "6400") {
+        List inner;
+        for (const uint16_t type : types) {
+            inner.other(type,
+                        type == OVS_CHECK_PKT_LEN_ATTR_PKT_LEN ? size : "");
+        }
+        List list;
+        list.put_bytes(OVS_ACTION_ATTR_CHECK_PKT_LEN, inner.bytes());
+        return list;
+    };
+    EXPECT_EQ(describe(make({1, 2, 3}).bytes(), 0u), "drop");
+    const List rows[] = {make({1, 2}),
+                         make({1, 3}),
+                         make({2, 3}),
+                         make({1, 3, 2}),
+                         make({2, 1, 3}),
+                         make({1, 2, 3, 4}),
+                         make({1, 2, 2}),
+                         make({1, 2, 3, 3}),
+                         make({0, 2, 3}),
+                         make({1, 2, 3}, "64"),
+                         make({1, 2, 3}, "64000000")};
+    for (const List &list : rows) {
+        EXPECT_EQ(describe(list.bytes(), 0u), "malformed/check_pkt_len")
+            << to_hex(list.bytes());
     }
 }
 

@@ -77,9 +77,11 @@ TEST(Describe, Changes) {
     mask.nw_ttl = 0xff;
     std::memcpy(rewrite.value, value.word, sizeof rewrite.value);
     std::memcpy(rewrite.mask, mask.word, sizeof rewrite.mask);
+    rewrite.max_in = 1414;
     rewrite.max_len = 100;
     EXPECT_EQ(describe_changes(XF_CLASS_IPV4, 0, action, rewrite),
-              "pop_vlan,push_vlan(tpid=0x8100,tci=0x0064),"
+              "check_pkt_len(size=1414),pop_vlan,"
+              "push_vlan(tpid=0x8100,tci=0x0064),"
               "push_vlan(tpid=0x88a8,tci=0x0007),set(ip_ttl=63),trunc(100),");
 }
 

@@ -430,5 +430,22 @@ TEST(Flows, WhoseOutputCannotTransmit) {
     EXPECT_EQ(e.flows.take(Engine::ufid(1), &told), 0);
 }
 
+// What XDP would pass on has no other copy there.
+TEST(Flows, OfTheKernelDatapath) {
+    Engine e;
+    e.ports.find(kIn)->in_kernel_datapath = true;
+    SubtableSlot mask;
+    Rule up_to_100 = Engine::rule(1, kOutput);
+    up_to_100.actions.rewrite.max_in = 100;
+    EXPECT_EQ(e.flows.put(Engine::ufid(1), &up_to_100, &mask).name(),
+              "action/check_pkt_len");
+    EXPECT_EQ(e.put(2, Shape::kRecirc).name(), "action/recirc");
+    EXPECT_FALSE(e.put(3, kOutput));
+    e.ports.find(kIn)->in_kernel_datapath = false;
+    up_to_100 = Engine::rule(1, kOutput);
+    up_to_100.actions.rewrite.max_in = 100;
+    EXPECT_FALSE(e.flows.put(Engine::ufid(1), &up_to_100, &mask));
+}
+
 }  // namespace
 }  // namespace flowxlate::unit
