@@ -134,6 +134,10 @@ GROUPS = [
               'flowxlate/translate/actions.cc',
               '        out_.rewrite.max_in = all.max_in;\n', '', UNIT,
               'DecodeActions.CheckPacketLength'),
+        Fault('OVS\'s own actions in a check_pkt_len keep their numbers',
+              OVS + 'lib/netdev-offload-plugin.c',
+              '            renumber_lists(a, number);\n', '            ;\n', SYSTEM,
+              'tunnels-packet-length'),
         Fault('longer packets of a flow in the kernel datapath, whose only copy is '
               'in XDP, would be upcalls', 'flowxlate/engine/binder.cc',
               'if (rule.actions.rewrite.max_in) {', 'if (false) {', UNIT,

@@ -14,6 +14,7 @@ from lab import (Host, ping, settled_counters, tcp_transfer, udp_echo,
 from suite import expect, xdp_packets
 from underlay import TUNNEL_MTU, connect, lay_wire, local_address
 
+ETH_HLEN = 14
 PACKETS = 200
 
 
@@ -119,7 +120,24 @@ def test_both(context):
     run_kinds(context, True)
 
 
+def test_packet_length(context):
+    """Packets that are not too long for check_pkt_len are put into a tunnel."""
+    with two_sites(context, False) as sites:
+        ovs, host = sites[0].lab.ovs, sites[0].host
+        for rule in ('priority=10,in_port=%d,actions=check_pkt_larger(%d)->'
+                     'NXM_NX_REG0[0],resubmit(,1)' % (
+                         ovs.of_port(host.port), TUNNEL_MTU + ETH_HLEN),
+                     'table=1,reg0=0,actions=NORMAL'):
+            ovs.ofctl('add-flow', 'br0', rule)
+        for site, other in (sites, reversed(sites)):
+            site.tunnel('geneve', 4, other)
+        use(context, 'geneve', host, sites[1].host, sites)
+        flows = ovs.appctl('dpctl/dump-flows', 'type=offloaded')
+        expect('check_pkt_len' in flows, 'no flow checks lengths: %s', flows)
+
+
 TESTS = [
     ('tunnels', test_stock),
     ('tunnels-both', test_both),
+    ('tunnels-packet-length', test_packet_length),
 ]
