@@ -89,10 +89,13 @@ constexpr Row kRows[] = {
      "Run the ovs-vswitchd that belongs to the plugin."},
     {"action/hash_l4",
      "The flow hashes packets with OVS's hash_l4, which XDP cannot "
-     "reproduce: a bond, or a select group with selection_method=dp_hash.",
+     "reproduce: a bond with balance-tcp, or a select group with "
+     "selection_method=dp_hash, as load balancers of OVN have for the first "
+     "packets of connections.",
      "For groups: leave selection_method out, or give it with "
-     "selection_method_param=4294967296 (the symmetric hash).  For bonds "
-     "nothing: OVS executes these."},
+     "selection_method_param=4294967296 (the symmetric hash).  For bonds: "
+     "bond_mode=balance-slb or active-backup, of which a flow outputs to one "
+     "member.  For OVN nothing: connections go on in XDP without the hash."},
     {"action/after_tnl_push",
      "The flow does more to a packet that it has put into a tunnel than to "
      "push a VLAN tag and to output it: the bridge of the outer packets sets "
@@ -113,9 +116,11 @@ constexpr Row kRows[] = {
      "copy packets.",
      kTrace},
     {"action/ovs_private",
-     "The flow uses an action of OVS's userspace datapath: balancing over a "
-     "bond.",
-     kNothing},
+     "The flow has lb_output, an action of OVS's userspace datapath: a bond "
+     "with balance-tcp and lb-output-action, whose hash XDP cannot reproduce, "
+     "and whose traffic OVS measures for each bucket.",
+     "bond_mode=balance-slb or active-backup, of which a flow outputs to one "
+     "member."},
     {"action/tnl_pop",
      "The flow takes packets out of a tunnel after it has done something else "
      "to them.",
@@ -127,6 +132,11 @@ constexpr Row kRows[] = {
     {"action/tnl_push_type",
      "The flow puts packets into a tunnel that is neither Geneve nor VXLAN.",
      "Geneve or VXLAN, where the other side can do that."},
+    {"action/meter",
+     "The flow limits the rate of packets with an OpenFlow meter (QoS rules "
+     "and rate-limited ACL logs of OVN): its tokens would have to be shared "
+     "with OVS.",
+     "Without a meter in the OpenFlow rules the flow goes to XDP."},
     {"action/recirc",
      "Kernel datapath: the flow recirculates, and the flow that goes on with "
      "the packet might not be in XDP.",
@@ -250,7 +260,9 @@ constexpr Row kRows[] = {
     {"output/not_an_xdp_port",
      "One of the flow's output ports takes no frames from XDP: the bridge's "
      "own port, a tap, patch or DPDK port, or one that was refused.",
-     "Broadcasts always go to the bridge's own port too.  Other ports: "
+     "Broadcasts go to the bridge's own port too.  If nobody uses that: "
+     "ovs-ofctl -O OpenFlow10 mod-port BRIDGE BRIDGE no-flood, each time that "
+     "ovs-vswitchd has started.  Other ports: "
      "xdp-offload/status lists those that are in XDP, and why another one was "
      "not taken.  When it is, the flow goes to XDP by itself (userspace "
      "datapath).",

@@ -29,6 +29,10 @@ def udp(a, b):
     return udp_frame(a, b)
 
 
+def broadcast(a, b):
+    return b'\xff' * 6 + udp_frame(a, b)[6:]
+
+
 def later_fragment(a, b):
     frame = bytearray(udp_frame(a, b))
     frame[20:22] = b'\0\x10'    # 128 bytes further on, the last one.
@@ -154,6 +158,10 @@ CASES = [
     Case('set/skb_mark', (in_a('set_field:5->pkt_mark,output:{b}'),), (OUT,)),
     Case('set/skb_priority', (in_a('set_queue:1,output:{b}'),), (OUT,)),
     Case('output/not_an_xdp_port', (in_a('output:LOCAL'),), (OUT,)),
+    Case('output/not_an_xdp_port', (in_a('NORMAL'),), (in_a('NORMAL'),),
+         frame=broadcast, commands=tuple(
+             ('-OOpenFlow10 mod-port br0 br0 ' + what,)
+             for what in ('flood', 'no-flood'))),
 ]
 
 
