@@ -44,20 +44,21 @@ int host_port_ifindex(const char *, uint32_t odp_port) {
     return static_cast<int>(odp_port);
 }
 
-constexpr ovs_offload_host kHost = {sizeof(ovs_offload_host),
-                                    OVS_OFFLOAD_ABI,
-                                    "3.1.0",
-                                    host_log,
-                                    host_port_ifindex,
-                                    0,
-                                    host_nothing,
-                                    host_nothing,
-                                    nullptr,
-                                    [] { return true; },
-                                    host_nothing,
-                                    nullptr,
-                                    nullptr,
-                                    [] { return true; }};
+constexpr ovs_offload_host kHost = [] {
+    ovs_offload_host h{};
+    h.size = sizeof h;
+    h.abi = OVS_OFFLOAD_ABI;
+    h.ovs_version = "3.1.0";
+    h.log = host_log;
+    h.port_ifindex = host_port_ifindex;
+    h.flows_lost = host_nothing;
+    h.offer_again = host_nothing;
+    h.handles_misses = [] { return true; };
+    h.copies_ready = host_nothing;
+    h.has_rules = [] { return true; };
+    h.is_enabled = [] { return true; };
+    return h;
+}();
 
 }  // namespace
 
@@ -97,8 +98,12 @@ Plugin::Plugin() {
 
 PluginPort::PluginPort(Plugin *plugin, const std::string &device)
     : plugin_(plugin), ifindex_(if_nametoindex(device.c_str())) {
-    const ovs_offload_port port = {sizeof port, ifindex_, device.c_str(),
-                                   "afxdp", kDatapath};
+    ovs_offload_port port{};
+    port.size = sizeof port;
+    port.ifindex = ifindex_;
+    port.name = device.c_str();
+    port.netdev_type = "afxdp";
+    port.dpif_type = kDatapath;
     if (int error = plugin->ops().port_add(plugin->self(), &port, &handle_)) {
         fail("port_add", error);
     }

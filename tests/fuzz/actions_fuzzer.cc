@@ -374,6 +374,9 @@ private:
     }
 
     bool pop_headers(Bytes payload) {
+        if (!limits_.empty()) {
+            return false;
+        }
         const bool sets = std::ranges::any_of(changes_, [](const Change &c) {
             return std::ranges::any_of(c.mask.word,
                                        [](auto w) { return w != 0; });
@@ -572,7 +575,9 @@ std::optional<Outcome> carry_out(const Actions &a, unsigned n_tags) {
         CHECK(a.n_pop == 0 && a.push.empty());
         CHECK(a.out_ports.empty() && a.recirc_id == 0);
         CHECK(!a.rewrite.max_len && !a.rewrite.hash_basis && !a.tunnel.len);
-        CHECK(a.tracks || !FlowAction(xf_action{}, a.rewrite).rewrites());
+        xf_rewrite rest = a.rewrite;
+        rest.max_in = 0;  // See check_lengths().
+        CHECK(a.tracks || !FlowAction(xf_action{}, rest).rewrites());
         return {};
     }
     CHECK(a.n_pop <= n_tags);
