@@ -113,6 +113,9 @@ Reject Binder::find_ports(const Rule &rule, Binding *b) {
         }
         b->out.push_back(port->slot);
     }
+    if (const Port *tunnel = ports_.find(rule.into)) {
+        b->into = tunnel->slot;
+    }
     if (auto r = check_left_out(*b)) {
         return r;
     }
@@ -139,9 +142,12 @@ Reject Binder::check_left_out(const Binding &b) const {
     if (b.in->is_left_out()) {
         return {"input", "left_out", EOPNOTSUPP};
     }
-    const bool leaves_there = std::any_of(
-        b.out.begin(), b.out.end(),
-        [&](PortSlot slot) { return ports_.at(slot)->is_left_out(); });
+    auto is_left_out = [&](PortSlot slot) {
+        return slot != PortSlot::kNone && ports_.at(slot)->is_left_out();
+    };
+    const bool leaves_there =
+        is_left_out(b.into)
+        || std::any_of(b.out.begin(), b.out.end(), is_left_out);
     return leaves_there ? Reject{"output", "left_out", EOPNOTSUPP} : Reject{};
 }
 

@@ -32,6 +32,7 @@ struct Rule {
     Actions actions;
     Ifindex in{};
     std::vector<Ifindex> out;      // XF_POP: the tunnel port.
+    Ifindex into{};                // The tunnel port whose headers it puts on.
     std::vector<OdpPort> unknown;  // Those that are no ports of ours.
 };
 
@@ -40,7 +41,8 @@ struct Rule {
 // are several, and the outer headers that it puts before packets.
 struct Binding {
     Port *in = nullptr;
-    PortSlots out;  // Empty: drop, or recirculation.
+    PortSlots out;                    // Empty: drop, or recirculation.
+    PortSlot into = PortSlot::kNone;  // A tunnel port.
     RecircIds::Use recirc, next;
     Groups::Use group;
     Tunnels::Use tunnel;

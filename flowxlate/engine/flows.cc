@@ -74,6 +74,7 @@ Reject Flows::place(Rule *rule, Flow *flow, SubtableSlot *mask) {
     flow->parked = {};
     flow->in = uses.in->slot;
     flow->out = std::move(uses.out);
+    flow->into = uses.into;
     flow->recirc = std::move(uses.recirc);
     flow->next = std::move(uses.next);
     flow->group = std::move(uses.group);
@@ -141,7 +142,7 @@ void Flows::park_entering(PortSlot port, const Reject &why) {
 void Flows::park_all_of(PortSlot port, const Reject &why) {
     park_those(
         [=](const Flow &flow) {
-            return flow.in == port
+            return flow.in == port || flow.into == port
                 || std::find(flow.out.begin(), flow.out.end(), port)
                        != flow.out.end();
         },

@@ -27,7 +27,8 @@ namespace flowxlate {
 struct Flow {
     FlowSlot slot{};  // kNone: parked.
     PortSlot in{};
-    PortSlots out;  // Empty: drop, or recirculation.
+    PortSlots out;                    // Empty: drop, or recirculation.
+    PortSlot into = PortSlot::kNone;  // The tunnel port of its outer headers.
     // What it uses while it is in the tables (Binding).
     RecircIds::Use recirc, next;
     Groups::Use group;

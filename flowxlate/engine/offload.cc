@@ -218,7 +218,10 @@ int Offload::add_tunnel(const ovs_offload_port &p, uint32_t kind, Port **out) {
     port->tunnel = kind;
     port->device.exists = true;
     port->left_out = is_left_out(p) ? kUserLeavesOut : "";
-    const auto line = port->name + ": executing flows of its tunnels";
+    const auto line =
+        port->name
+        + (port->is_left_out() ? ": left out of XDP, " + port->left_out
+                               : ": executing flows of its tunnels");
 
     StateLock lock(this);
     if (auto r = ports_.new_slot(&port->slot)) {
@@ -379,11 +382,11 @@ void Offload::options_changed(std::span<const ovs_offload_option> options) {
 
 void Offload::port_set_left_out(Port *port, bool left_out) {
     MutexLock attaching(attach_mutex_);
-    if (leaving_ || left_out == port->is_left_out()) {
+    if (leaving_ || (!left_out && !port->is_left_out())) {
         return;
     }
     if (left_out) {
-        leave_out(*port);
+        leave_out(*port);  // Or only for another reason than before.
     } else if (auto f = take_in(*port)) {
         log(OVS_OFFLOAD_LOG_WARN,
             port->name + ": not offloaded: " + f.message);
@@ -423,17 +426,17 @@ Failure Offload::take_in(Port &port) {
         }
         port.attach(std::move(attachment));
     }
-    {
-        StateLock lock(this);
-        ports_.take_in(port, std::chrono::steady_clock::now());
-    }
-    if (port.is_tunnel()) {
-        return {};
-    }
-    start_port(port);
+    // Its tags are in the frame, and its state is known, before flows enter.
     DeviceState state;
-    if (!devices_.query(port.ifindex, port.in_kernel_datapath, &state)) {
-        StateLock lock(this);
+    bool is_known = false;
+    if (!port.is_tunnel()) {
+        start_port(port);
+        is_known =
+            !devices_.query(port.ifindex, port.in_kernel_datapath, &state);
+    }
+    StateLock lock(this);
+    ports_.take_in(port, std::chrono::steady_clock::now());
+    if (is_known) {
         apply_device_state(port, std::move(state),
                            {.changed = false, .was_away = true});
     }
@@ -495,6 +498,7 @@ Reject Offload::translate(const ovs_offload_flow &flow, Rule *w) {
         w->out.push_back(device_of(w->actions.pop));
     }
     if (w->actions.tunnel.len) {
+        w->into = ask().port_ifindex(flow.dpif_type, w->actions.tunnel_port);
         set_source_ports(flow, &w->actions.tunnel);
     }
     return {};

@@ -42,7 +42,7 @@ std::string to_string(const ConnTable::Restored &r) {
         add(why == OldConns::LeftOut::kUnused ? 0 : r.left_out[i],
             OldConns::name(why));
     }
-    add(r.n_refused, "OVS has made another one");
+    add(r.n_refused, "OVS has made another one, or takes no more");
     add(r.n_no_room, "no room");
     return r.n || !others.empty() ? std::to_string(r.n) + " go on" + others
                                   : "";
@@ -116,6 +116,11 @@ void Offload::inherit_connections(const Port &port) {
     }
     if (auto old = map_connections(*maps)) {
         connections_->inherit(std::move(*old));
+    } else {
+        log(OVS_OFFLOAD_LOG_WARN,
+            "the connections of the earlier ovs-vswitchd cannot be read, and "
+            "end "
+            "with it");
     }
 }
 

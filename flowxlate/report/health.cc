@@ -27,16 +27,16 @@ std::optional<Problem> problem_of(const Port &port) {
     const auto is = [&](Level level, const std::string &what) {
         return Problem{level, port.name + ": " + what};
     };
+    if (port.lost_sockets) {
+        return is(Level::kCritical,
+                  "its device was away, and OVS receives nothing: remove the "
+                  "port from OVS and add it again");
+    }
     if (port.is_left_out()) {
         return port.left_out == kUserLeavesOut
                  ? std::nullopt
                  : std::optional(
                      is(Level::kWarning, "not offloaded: " + port.left_out));
-    }
-    if (port.lost_sockets) {
-        return is(Level::kCritical,
-                  "its device was away, and OVS receives nothing: remove the "
-                  "port from OVS and add it again");
     }
     if (!port.device.exists) {
         return is(Level::kWarning, port.why_no_output());

@@ -31,6 +31,9 @@ void show_tunnel(const Port &port, const View::Sum &sum, std::string *s) {
         append(s, " (%zu of them wait for their output port)", sum.waiting);
     }
     *s += "\n";
+    if (port.is_left_out()) {
+        append(s, "    %s\n", port.why_no_entry().c_str());
+    }
 }
 
 void show_attachment(const Port &port, const Asked &asked, std::string *s) {

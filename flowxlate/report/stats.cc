@@ -61,6 +61,7 @@ PortStats Offload::stats_of(const Port &port, const View::Sum &sum) const {
     s.executed += sum.stats;
     s.why_no_enter = port.why_no_entry();
     s.enters = s.why_no_enter.empty();
+    s.left_out = port.is_left_out();
     if (port.is_tunnel()) {
         s.mode = "tunnel";
         s.attached = s.misses_to = "none";
@@ -68,7 +69,6 @@ PortStats Offload::stats_of(const Port &port, const View::Sum &sum) const {
         s.why_no_transmit = "a tunnel has no device";
         return s;
     }
-    s.left_out = port.is_left_out();
     s.limits = port.shaping.to_string();
     s.mode = s.attached = "none";
     s.misses_to = "kernel";

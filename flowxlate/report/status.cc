@@ -47,7 +47,7 @@ std::string mode_of(const Port &port) {
 std::string line_of(const Port &port) {
     std::string s;
     append(&s, "  %s: %s", port.name.c_str(), mode_of(port).c_str());
-    if (port.is_left_out()) {
+    if (port.is_left_out() && !port.lost_sockets) {
         return s + ", " + port.left_out + "\n";
     }
     append(&s, ", %s flow%s", grouped(port.n_flows).c_str(),

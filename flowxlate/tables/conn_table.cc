@@ -201,6 +201,9 @@ int ConnTable::put(const ovs_offload_ct &c, uint64_t *handle) {
     }
     const uint64_t birth = ++last_birth_;
     if (!place(c, birth, handle)) {
+        if (c.origin) {
+            release(c.origin, c.zone);
+        }
         return put_unplaced(c, birth, handle);
     }
     if (c.origin) {
@@ -437,7 +440,6 @@ void ConnTable::inherit(OldConns table) {
 
 bool ConnTable::restore(ovs_offload_ct *out) {
     constexpr int kAtOnce = 256;  // OVS waits for the lock.
-    const uint64_t now = now_ms();
     while (has_old_) {
         MutexLock lock(mutex_);
         for (int i = 0; i < kAtOnce; i++) {
@@ -449,7 +451,7 @@ bool ConnTable::restore(ovs_offload_ct *out) {
                 next_old_++;
                 next_old_slot_ = 1;
                 has_restored_ = true;
-            } else if (restore_from(table, next_old_slot_++, now, out)) {
+            } else if (restore_from(table, next_old_slot_++, now_ms(), out)) {
                 return true;
             }
         }
@@ -504,6 +506,16 @@ void ConnTable::link(uint32_t slot, uint64_t origin) {
     }
 }
 
+// The connection has no place here, so OVS judges all of its packets.
+void ConnTable::release(uint64_t origin, uint16_t zone) {
+    for (const auto &table : old_) {
+        if (table->id() == origin >> kGenerationShift) {
+            table->release(static_cast<uint32_t>(origin));
+            table->doubt(zone);
+        }
+    }
+}
+
 // The connection ends.
 void ConnTable::unlink(uint32_t slot) {
     const auto [begin, end] = origins_.equal_range(slot);
@@ -520,19 +532,33 @@ void ConnTable::leave_if_changed(uint32_t slot, const ovs_offload_ct &c) {
     for (auto it = begin; it != end; ++it) {
         if (!it->second.table->does_as(it->second.slot, c)) {
             it->second.table->release(it->second.slot);
+            it->second.released = true;
         }
     }
 }
 
+// Does the old program see no packets of the direction any more, but we or OVS
+// do?  What it saw then would look like more than is now, once 2 GiB have
+// passed.
+bool ConnTable::is_history(uint32_t slot, const Origin &o, int d,
+                           uint64_t used_ms) const {
+    constexpr uint64_t kAheadMs =
+        200;  // Twice the time from follow to follow.
+    const uint64_t own = peek(mem_.uses[original(slot) + d].used_ms);
+    return used_ms <= o.followed[d]
+        && (own > used_ms + kAheadMs || o.n_followed > 2);
+}
+
 void ConnTable::add_old_use(uint32_t slot, ovs_offload_ct_use *out,
                             uint64_t *used) const {
-    const uint64_t now = now_ms();
     MutexLock lock(mutex_);
+    const uint64_t now = now_ms();
     const auto [begin, end] = origins_.equal_range(slot);
     for (auto it = begin; it != end; ++it) {
         for (int d = 0; d < 2; d++) {
             const auto seen = it->second.table->use(it->second.slot, d, now);
-            if (!seen.used_ms) {
+            if (!seen.used_ms
+                || is_history(slot, it->second, d, seen.used_ms)) {
                 continue;
             }
             *used = std::max(*used, seen.used_ms);
@@ -543,14 +569,15 @@ void ConnTable::add_old_use(uint32_t slot, ovs_offload_ct_use *out,
     }
 }
 
-void ConnTable::follow(uint32_t slot, const OldConns &table, uint32_t old_slot,
-                       uint64_t now_ms) {
+void ConnTable::follow(uint32_t slot, Origin *o) {
+    const uint64_t now = now_ms();
     for (int d = 0; d < 2; d++) {
-        const auto seen = table.use(old_slot, d, now_ms);
+        const auto seen = o->table->use(o->slot, d, now);
         xf_conn_use &use = mem_.uses[original(slot) + d];
-        if (!seen.used_ms) {
+        if (!seen.used_ms || is_history(slot, *o, d, seen.used_ms)) {
             continue;
         }
+        o->followed[d] = seen.used_ms;
         raise(use.used_ms, seen.used_ms);
         if (mem_.conns[original(slot)].proto == IPPROTO_TCP) {
             raise(use.seq_end, seen.seq_end);
@@ -558,6 +585,7 @@ void ConnTable::follow(uint32_t slot, const OldConns &table, uint32_t old_slot,
             raise(use.max_win, seen.max_win);
         }
     }
+    o->n_followed += o->released;
 }
 
 // Calls 'fn' with each slot and what it comes from, some at a time.
@@ -582,17 +610,14 @@ void ConnTable::for_each_origin(Fn fn) {
 }
 
 void ConnTable::follow_old() {
-    const uint64_t now = now_ms();
-    for_each_origin([&](uint32_t slot, const Origin &o) REQUIRES(mutex_) {
-        follow(slot, *o.table, o.slot, now);
-    });
+    for_each_origin([&](uint32_t slot, Origin &o)
+                        REQUIRES(mutex_) { follow(slot, &o); });
 }
 
 void ConnTable::forget_old() {
-    const uint64_t now = now_ms();
-    for_each_origin([&](uint32_t slot, const Origin &o) REQUIRES(mutex_) {
+    for_each_origin([&](uint32_t slot, Origin &o) REQUIRES(mutex_) {
         o.table->release(o.slot);
-        follow(slot, *o.table, o.slot, now);
+        follow(slot, &o);
     });
     decltype(old_) gone;  // Unmapped without the lock.
     MutexLock lock(mutex_);

@@ -43,6 +43,7 @@
 #ifndef FLOWXLATE_CONN_TABLE_H
 #define FLOWXLATE_CONN_TABLE_H
 
+#include <array>
 #include <atomic>
 #include <bit>
 #include <cstdint>
@@ -138,6 +139,16 @@ public:
     std::vector<Shown> list(int zone, size_t max) const EXCLUDES(mutex_);
 
 private:
+    // What a connection comes from.
+    struct Origin {
+        const OldConns *table;
+        uint32_t slot;
+        // By direction: when that was which follow() has seen last.
+        std::array<uint64_t, 2> followed{};
+        bool released = false;
+        int n_followed = 0;  // Since it was released.
+    };
+
     void write_settings(const ovs_offload_ct_settings &) REQUIRES(mutex_);
     int put_unplaced(const ovs_offload_ct &, uint64_t birth, uint64_t *handle)
         REQUIRES(mutex_);
@@ -169,8 +180,10 @@ private:
         REQUIRES(mutex_);
     void add_old_use(uint32_t slot, ovs_offload_ct_use *, uint64_t *used) const
         EXCLUDES(mutex_);
-    void follow(uint32_t slot, const OldConns &, uint32_t old_slot,
-                uint64_t now_ms) REQUIRES(mutex_);
+    bool is_history(uint32_t slot, const Origin &, int d,
+                    uint64_t used_ms) const REQUIRES(mutex_);
+    void release(uint64_t origin, uint16_t zone) REQUIRES(mutex_);
+    void follow(uint32_t slot, Origin *) REQUIRES(mutex_);
     template <typename Fn>
     void for_each_origin(Fn fn) EXCLUDES(mutex_);
     bool is_current(uint64_t handle) const;
@@ -205,10 +218,6 @@ private:
     // Tables of earlier processes, of which those from 'next_old_' on have not
     // been read, or not from 'next_old_slot_' on; the ids of all that there
     // ever were; and by slot what connections come from.
-    struct Origin {
-        const OldConns *table;
-        uint32_t slot;
-    };
     std::vector<std::unique_ptr<const OldConns>> old_ GUARDED_BY(mutex_);
     size_t next_old_ GUARDED_BY(mutex_) = 0;
     uint32_t next_old_slot_ GUARDED_BY(mutex_) = 1;

@@ -113,6 +113,9 @@ bool has_sound_tuples(const std::array<xf_conn, 2> &dir) {
         && has_sound_translation(o.nat_state, is_icmp(o), there, back);
 }
 
+// The program's clock is coarse, and time passes while a table is read.
+constexpr uint64_t kSkewMs = 1000;
+
 bool is_steady(uint8_t a, uint8_t b) {
     return (a == kTcpEstablished
             && (b == kTcpEstablished || b == kTcpFinWait2))
@@ -162,7 +165,8 @@ LeftOut judge_times(const xf_conn &conn, const std::array<xf_conn_use, 2> &use,
         used = std::max<uint64_t>(used, u.used_ms);
         expires = std::max<uint64_t>(expires, u.expires_ms);
     }
-    if (used > now_ms || expires > now_ms + conn.timeout_ms) {
+    const uint64_t latest = now_ms + kSkewMs;
+    if (used > latest || expires > latest + conn.timeout_ms) {
         return LeftOut::kImplausible;
     }
     *expires_ms = std::max(expires, used ? used + conn.timeout_ms : 0);
@@ -281,7 +285,7 @@ LeftOut OldConns::read(uint32_t slot, uint64_t now_ms,
 OldConns::Use OldConns::use(uint32_t slot, int d, uint64_t now_ms) const {
     xf_conn_use &use = uses_[2 * size_t{slot} + d];
     const uint64_t used = peek(use.used_ms);
-    if (!used || used > now_ms) {
+    if (!used || used > now_ms + kSkewMs) {
         return {};
     }
     return {used, peek(use.seq_end), peek(use.ack_win),

@@ -107,7 +107,8 @@ public:
             case OVS_ACTION_ATTR_CT_CLEAR:
                 return ct_clear();
             case OVS_OFFLOAD_ACTION_TUNNEL_PUSH:
-                return decode_tunnel_push(a.payload, &out_.tunnel);
+                return decode_tunnel_push(a.payload, &out_.tunnel,
+                                          &out_.tunnel_port);
             case OVS_OFFLOAD_ACTION_TUNNEL_POP:
                 return tunnel_pop(a);
             case OVS_OFFLOAD_ACTION_PRIVATE:

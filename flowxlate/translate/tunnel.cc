@@ -73,13 +73,14 @@ Reject read_ipv6(xf_tunnel *t) {
 
 }  // namespace
 
-Reject decode_tunnel_push(Bytes payload, xf_tunnel *t) {
+Reject decode_tunnel_push(Bytes payload, xf_tunnel *t, OdpPort *port) {
     ovs_offload_tunnel_push push;
     *t = {};
     if (payload.size() < sizeof push) {
         return malformed();
     }
     std::memcpy(&push, payload.data(), sizeof push);
+    *port = OdpPort{push.tunnel_port};
     const Bytes header = payload.subspan(sizeof push);
     if (header.size() != push.header_len) {
         return malformed();

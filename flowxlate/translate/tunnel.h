@@ -16,7 +16,7 @@ namespace flowxlate {
 // Fills in '*tunnel', but for its ports, from the payload of an
 // OVS_OFFLOAD_ACTION_TUNNEL_PUSH.  Refused: malformed/tnl_push,
 // action/tnl_push_type, action/tnl_push_length.
-Reject decode_tunnel_push(Bytes payload, xf_tunnel *tunnel);
+Reject decode_tunnel_push(Bytes payload, xf_tunnel *tunnel, OdpPort *port);
 
 // Puts a VLAN tag into the Ethernet header.  Refused if there is one already:
 // action/third_vlan.

@@ -59,8 +59,9 @@ xf_tunnel headers(bool has_checksum) {
     std::memcpy(payload.data(), &push, sizeof push);
     payload.insert(payload.end(), h.begin(), h.end());
     xf_tunnel t;
-    if (auto r =
-            decode_tunnel_push(bytes_of(payload.data(), payload.size()), &t)) {
+    OdpPort port{};
+    if (auto r = decode_tunnel_push(bytes_of(payload.data(), payload.size()),
+                                    &t, &port)) {
         throw std::runtime_error(r.name());
     }
     t.port_min = kMinPort;

@@ -181,7 +181,8 @@ xf_tunnel tunnel_of(const Frame &header, uint32_t type) {
     Frame payload(reinterpret_cast<const uint8_t *>(&push), reinterpret_cast<const uint8_t *>(&push + 1));
     payload = joined(payload, header);
     xf_tunnel t;
-    EXPECT_FALSE(decode_tunnel_push(bytes_of(payload.data(), payload.size()), &t));
+    OdpPort port{};
+    EXPECT_FALSE(decode_tunnel_push(bytes_of(payload.data(), payload.size()), &t, &port));
     t.port_min = kMinPort;
     t.n_ports = kMaxPort - kMinPort;
     return t;

@@ -447,5 +447,28 @@ TEST(Flows, OfTheKernelDatapath) {
     EXPECT_FALSE(e.flows.put(Engine::ufid(1), &up_to_100, &mask));
 }
 
+// A flow puts packets into a tunnel, and leaves by another port.
+TEST(Flows, TunnelThatIsLeftOut) {
+    Engine e;
+    Port *tunnel = e.add_tunnel(Ifindex{-5});
+    auto put = [&] {
+        Rule r = Engine::rule(1, Shape::kOutput);
+        r.into = tunnel->ifindex;
+        SubtableSlot mask;
+        return e.flows.put(Engine::ufid(1), &r, &mask);
+    };
+    ASSERT_FALSE(put());
+    ASSERT_NE(e.find(1, Shape::kOutput), FlowSlot::kNone);
+
+    e.ports.leave_out(*tunnel, "the user says so", {});
+    e.flows.park_all_of(tunnel->slot, {"parked", "left_out", ENODEV});
+    EXPECT_EQ(e.find(1, Shape::kOutput), FlowSlot::kNone);
+    EXPECT_EQ(put().name(), "output/left_out");
+
+    e.ports.take_in(*tunnel, {});
+    EXPECT_FALSE(put());
+    EXPECT_NE(e.find(1, Shape::kOutput), FlowSlot::kNone);
+}
+
 }  // namespace
 }  // namespace flowxlate::unit

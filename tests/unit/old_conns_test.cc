@@ -203,7 +203,7 @@ const Corrupt kCorrupt[] = {
      [](xf_conn *, xf_conn_use *u) { u[0].expires_ms = u[1].expires_ms = 0; },
      LeftOut::kExpired},
     {"expires later than after a packet now",
-     [](xf_conn *, xf_conn_use *u) { u[1].expires_ms = now_ms() + 6000; }},
+     [](xf_conn *, xf_conn_use *u) { u[1].expires_ms = now_ms() + 7000; }},
     {"used in the future",
      [](xf_conn *, xf_conn_use *u) { u[0].used_ms = now_ms() + 60'000; }},
     {"two time-outs", [](xf_conn *c, xf_conn_use *) { c[1].timeout_ms++; }},
@@ -473,10 +473,59 @@ TEST_F(Restored, WhatTheOldProgramSeesCounts) {
     EXPECT_EQ(u.used_ms, static_cast<int64_t>(when + 1));
     EXPECT_EQ(u.dir[1].seq_end, 5u);
 
+    // Time passes while the table is read.
+    execute(earlier_, tcp(), 0, now_ms() + 100, 1500);
+    EXPECT_EQ(use().dir[0].seq_end, 1500u);
+
     // What cannot be is not believed.
     execute(earlier_, tcp(), 0, now_ms() + 60'000, 90'000);
     EXPECT_EQ(use().dir[0].seq_end, 1000u);
     EXPECT_EQ(use().used_ms, static_cast<int64_t>(when + 1));
+}
+
+// When more than 2 GiB have passed since, what the old program has seen last
+// looks like more than is now.
+constexpr uint32_t kFar = 2000 + (1U << 31) + 1;
+
+TEST_F(Restored, NotFollowedWhenOursSeesThePackets) {
+    ASSERT_NE(earlier_.put(tcp()), 0u);
+    take_over(earlier_);
+    const uint64_t when = now_ms() - 1000;
+    execute(earlier_, tcp(), 0, when, 2000);
+    now_.table.follow_old();
+    xf_conn_use &own = now_.uses[now_.find(tcp(), 0)];
+    EXPECT_EQ(own.seq_end, 2000u);
+    own.used_ms = when + 500;
+    own.seq_end = kFar;
+    now_.table.follow_old();
+    EXPECT_EQ(own.seq_end, kFar);
+    EXPECT_EQ(use().dir[0].seq_end, kFar);
+
+    // Until it sees one again.
+    execute(earlier_, tcp(), 0, when + 400, kFar + 1);
+    EXPECT_EQ(use().dir[0].seq_end, kFar + 1);
+    now_.table.forget_old();
+    EXPECT_EQ(own.seq_end, kFar + 1);
+}
+
+TEST_F(Restored, NotFollowedWhenItWasReleased) {
+    ASSERT_NE(earlier_.put(tcp()), 0u);
+    take_over(earlier_);
+    execute(earlier_, tcp(), 0, now_ms() - 1000, 2000);
+    auto marked = tcp();
+    marked.mark++;
+    ASSERT_EQ(now_.put(marked, handle_), handle_);
+    for (int i = 0; i < 3; i++) {
+        now_.table.follow_old();
+    }
+    xf_conn_use &own = now_.uses[now_.find(tcp(), 0)];
+    EXPECT_EQ(own.seq_end, 2000u) << "of the packet that it was executing";
+    own.seq_end = kFar;
+    now_.table.follow_old();
+    EXPECT_EQ(own.seq_end, kFar);
+    EXPECT_EQ(use().dir[0].seq_end, kFar);
+    now_.table.forget_old();
+    EXPECT_EQ(own.seq_end, kFar);
 }
 
 TEST_F(Restored, FollowAndForget) {
