@@ -136,7 +136,8 @@ constexpr Row kRows[] = {
      "The flow limits the rate of packets with an OpenFlow meter (QoS rules "
      "and rate-limited ACL logs of OVN): its tokens would have to be shared "
      "with OVS.",
-     "Without a meter in the OpenFlow rules the flow goes to XDP."},
+     "Without a meter in the OpenFlow rules the flow goes to XDP.",
+     kTraceCommand},
     {"action/recirc",
      "Kernel datapath: the flow recirculates, and the flow that goes on with "
      "the packet might not be in XDP.",
