@@ -274,6 +274,9 @@ int Offload::port_add(const ovs_offload_port &p, Port **out) {
         return reject_port(p, failed);
     }
     if (port->attachment) {
+        if (!port->is_left_out()) {
+            log_mode(*port);
+        }
         start_port(*port);
     }
     DeviceState state;
@@ -319,16 +322,16 @@ Failure Offload::attach_device(const Port &port,
     return f;
 }
 
+void Offload::log_mode(const Port &port) {
+    log(OVS_OFFLOAD_LOG_INFO,
+        port.name + ": executing flows in "
+            + (port.attachment->mode() == AttachMode::kNative
+                   ? "native XDP"
+                   : "generic XDP: " + devices_.why_generic(port.ifindex)));
+}
+
 // The port's program has just been attached.
 void Offload::start_port(Port &port) {
-    if (!port.is_left_out()) {
-        log(OVS_OFFLOAD_LOG_INFO,
-            port.name + ": executing flows in "
-                + (port.attachment->mode() == AttachMode::kNative
-                       ? "native XDP"
-                       : "generic XDP: "
-                             + devices_.why_generic(port.ifindex)));
-    }
     if (port.in_kernel_datapath) {
         port.switched_off = devices_.put_tags_in_frame(port.ifindex);
         if (!port.switched_off.empty()) {
@@ -430,6 +433,7 @@ Failure Offload::take_in(Port &port) {
     DeviceState state;
     bool is_known = false;
     if (!port.is_tunnel()) {
+        log_mode(port);
         start_port(port);
         is_known =
             !devices_.query(port.ifindex, port.in_kernel_datapath, &state);

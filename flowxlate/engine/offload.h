@@ -175,6 +175,7 @@ private:
     int add_tunnel(const ovs_offload_port &, uint32_t kind, Port **);
     Attachment::Options attach_options(const Port &);
     Failure attach_device(const Port &, std::unique_ptr<Attachment> *);
+    void log_mode(const Port &);
     void start_port(Port &);
     void leave_out(Port &) REQUIRES(attach_mutex_);
     Failure take_in(Port &) REQUIRES(attach_mutex_);

@@ -117,6 +117,7 @@ def test_from_start(context):
         leave_out(lab, c, False)
         wait_status(lab, c, 'native')
         expect(attached_program(lab, c.port), 'no program')
+        expect(lab.ovs.log_lines(r'%s: executing flows' % c.port), 'the log')
         ran_in_xdp(lab, c, lambda: ping(c, a, 50))
         for host in (b, c):
             lab.ovs.vsctl('del-port', host.port)
