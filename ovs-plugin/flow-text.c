@@ -3,10 +3,8 @@
 
 #include "flow-text.h"
 
-#include "netdev-offload-plugin.h"
 #include "netlink.h"
 #include "odp-util.h"
-#include "ovs_offload_abi.h"
 #include "packets.h"
 #include "util.h"
 
@@ -74,58 +72,4 @@ flow_text_put_action(const char *text, struct ofpbuf *actions)
     }
     nl_msg_put_unspec(actions, OVS_ACTION_ATTR_HASH, &hash, sizeof hash);
     return true;
-}
-
-static void renumber(struct nlattr *, size_t);
-
-/* In both lists of a check_pkt_len. */
-static void
-renumber_lists(struct nlattr *lists, size_t size)
-{
-    struct nlattr *list;
-    size_t left;
-
-    NL_ATTR_FOR_EACH_UNSAFE (list, left, lists, size) {
-        if (nl_attr_type(list) != OVS_CHECK_PKT_LEN_ATTR_PKT_LEN) {
-            renumber(CONST_CAST(struct nlattr *, nl_attr_get(list)),
-                     nl_attr_get_size(list));
-        }
-    }
-}
-
-/* Gives OVS's own actions the numbers that a plugin gets, as abi_action() of the
- * glue does. */
-static void
-renumber(struct nlattr *actions, size_t size)
-{
-    struct nlattr *a;
-    size_t left;
-
-    NL_ATTR_FOR_EACH_UNSAFE (a, left, actions, size) {
-        if (nl_attr_type(a) == OVS_ACTION_ATTR_TUNNEL_PUSH) {
-            a->nla_type = OVS_OFFLOAD_ACTION_TUNNEL_PUSH;
-        } else if (nl_attr_type(a) == OVS_ACTION_ATTR_TUNNEL_POP) {
-            a->nla_type = OVS_OFFLOAD_ACTION_TUNNEL_POP;
-        } else if (nl_attr_type(a) == OVS_ACTION_ATTR_CLONE) {
-            renumber(CONST_CAST(struct nlattr *, nl_attr_get(a)),
-                     nl_attr_get_size(a));
-        } else if (nl_attr_type(a) == OVS_ACTION_ATTR_CHECK_PKT_LEN) {
-            renumber_lists(CONST_CAST(struct nlattr *, nl_attr_get(a)),
-                           nl_attr_get_size(a));
-        } else if (nl_attr_type(a) > OVS_ACTION_ATTR_TUNNEL_PUSH) {
-            a->nla_type = OVS_OFFLOAD_ACTION_PRIVATE;
-        }
-    }
-}
-
-void
-flow_text_hide_private(struct ofpbuf *actions)
-{
-    const struct nlattr *a = actions->data;
-
-    if (actions->size && nl_attr_type(a) == OVS_ACTION_ATTR_DROP
-        && NLA_ALIGN(a->nla_len) >= actions->size) {
-        ofpbuf_clear(actions);
-    }
-    renumber(actions->data, actions->size);
 }

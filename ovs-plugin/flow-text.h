@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* From OVS's text of a datapath flow to what a plugin gets of it, outside of
- * ovs-vswitchd: for tests, and for tools that read saved dumps.
+/* Reads OVS's text of a datapath flow outside of ovs-vswitchd: for tests, and for
+ * tools that read saved dumps.  The parsing is OVS's own.
  *
- * The parsing, and the serialisation, are OVS's own. */
+ * What a plugin gets of such a flow is the glue's affair
+ * (netdev_offload_plugin_put_match() and _put_actions()). */
 #ifndef FLOW_TEXT_H
 #define FLOW_TEXT_H 1
 
@@ -22,9 +23,5 @@ char *flow_text_parse_match(const char *text, struct flow *,
 
 /* Appends one action.  Returns whether it could be parsed. */
 bool flow_text_put_action(const char *text, struct ofpbuf *actions);
-
-/* Changes a list of actions to what a plugin gets, as put_actions() of the
- * glue does. */
-void flow_text_hide_private(struct ofpbuf *actions);
 
 #endif /* flow-text.h */

@@ -552,9 +552,9 @@ renumber_actions(struct nlattr *actions, size_t actions_len,
 }
 
 /* Appends 'actions' to 'out' as ovs_offload_abi.h says. */
-static void
-put_actions(const struct nlattr *actions, size_t actions_len,
-            struct ofpbuf *out)
+void
+netdev_offload_plugin_put_actions(const struct nlattr *actions,
+                                  size_t actions_len, struct ofpbuf *out)
 {
     if (actions_len && nl_attr_type(actions) == OVS_ACTION_ATTR_DROP
         && NLA_ALIGN(actions->nla_len) >= actions_len) {
@@ -595,7 +595,7 @@ netdev_offload_plugin_offer(struct netdev *netdev, const struct match *match,
     ofpbuf_use_stub(&abi_actions, actions_stub, sizeof actions_stub);
     netdev_offload_plugin_put_match(&match->flow, &match->wc.masks, &key,
                                     &mask);
-    put_actions(actions, actions_len, &abi_actions);
+    netdev_offload_plugin_put_actions(actions, actions_len, &abi_actions);
     if (vlan_limit != flow_vlan_limit) {
         error = EOPNOTSUPP;     /* Which one counted cannot be told. */
         goto out;

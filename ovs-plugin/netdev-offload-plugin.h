@@ -108,11 +108,13 @@ int netdev_offload_plugin_del_known(const ovs_u128 *ufid,
                                     struct dpif_flow_stats *);
 bool netdev_offload_plugin_keeps_figures(const ovs_u128 *ufid);
 
-/* What a plugin gets of a match.  For tests, too. */
+/* What a plugin gets of a match and of actions.  For tools and tests, too. */
 void netdev_offload_plugin_put_match(const struct flow *,
                                      const struct flow *mask,
                                      struct ofpbuf *key_buf,
                                      struct ofpbuf *mask_buf);
+void netdev_offload_plugin_put_actions(const struct nlattr *actions,
+                                       size_t actions_len, struct ofpbuf *);
 
 /* For netdev-offload-plugin-system.c. */
 int netdev_offload_plugin_offer(struct netdev *, const struct match *,

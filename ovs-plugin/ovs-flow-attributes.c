@@ -33,18 +33,22 @@ static void
 print_flow(const struct flow *flow, const struct flow_wildcards *wc,
            const struct ofpbuf *actions)
 {
-    struct ofpbuf key, mask;
+    struct ofpbuf key, mask, abi_actions;
 
     ofpbuf_init(&key, 512);
     ofpbuf_init(&mask, 512);
+    ofpbuf_init(&abi_actions, 128);
     netdev_offload_plugin_put_match(flow, &wc->masks, &key, &mask);
+    netdev_offload_plugin_put_actions(actions->data, actions->size,
+                                      &abi_actions);
     fputs("ok", stdout);
     print_hex(&key);
     print_hex(&mask);
-    print_hex(actions);
+    print_hex(&abi_actions);
     putchar('\n');
     ofpbuf_uninit(&key);
     ofpbuf_uninit(&mask);
+    ofpbuf_uninit(&abi_actions);
 }
 
 static void
@@ -67,7 +71,6 @@ translate(char *line)
     if (error) {
         printf("error\t%s\n", error);
     } else {
-        flow_text_hide_private(&actions);
         print_flow(&flow, &wc, &actions);
     }
     ofpbuf_uninit(&actions);

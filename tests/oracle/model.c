@@ -131,22 +131,24 @@ create(const struct flow *flow, const struct flow_wildcards *wc,
        const char *const *actions, size_t n_actions)
 {
     struct model_flow *f = xzalloc(sizeof *f);
-    struct ofpbuf abi_key, abi_mask, list;
+    struct ofpbuf abi_key, abi_mask, abi_actions, list;
     bool ok = true;
 
     ofpbuf_init(&list, 128);
     ofpbuf_init(&abi_key, 512);
     ofpbuf_init(&abi_mask, 512);
+    ofpbuf_init(&abi_actions, 128);
     for (size_t i = 0; i < n_actions && ok; i++) {
         ok = flow_text_put_action(actions[i], &list);
     }
-    flow_text_hide_private(&list);
     netdev_offload_plugin_put_match(flow, &wc->masks, &abi_key, &abi_mask);
+    netdev_offload_plugin_put_actions(list.data, list.size, &abi_actions);
+    ofpbuf_uninit(&list);
     memcpy(&f->key, flow, sizeof *flow);
     memcpy(&f->mask, &wc->masks, sizeof wc->masks);
     f->netlink_key = model_take_bytes(&abi_key);
     f->netlink_mask = model_take_bytes(&abi_mask);
-    f->actions = model_take_bytes(&list);
+    f->actions = model_take_bytes(&abi_actions);
     if (!ok) {
         model_flow_destroy(f);
         return NULL;

@@ -12,12 +12,12 @@
 #include "hash.h"
 #include "model_private.h"
 #include "netdev-native-tnl.h"
+#include "netdev-offload-plugin.h"
 #include "netdev.h"
 #include "netlink.h"
 #include "odp-execute.h"
 #include "odp-util.h"
 #include "openvswitch/ofpbuf.h"
-#include "ovs-plugin/ovs_offload_abi.h"
 #include "ovs-router.h"
 #include "packets.h"
 #include "seq.h"
@@ -221,22 +221,6 @@ put_texts(const char *const *texts, size_t n, struct ofpbuf *list)
     return true;
 }
 
-/* As put_actions() of the glue does. */
-static void
-renumber(struct ofpbuf *list)
-{
-    struct nlattr *a;
-    size_t left;
-
-    NL_ATTR_FOR_EACH_UNSAFE (a, left, list->data, list->size) {
-        if (nl_attr_type(a) == OVS_ACTION_ATTR_TUNNEL_PUSH) {
-            a->nla_type = OVS_OFFLOAD_ACTION_TUNNEL_PUSH;
-        } else if (nl_attr_type(a) == OVS_ACTION_ATTR_TUNNEL_POP) {
-            a->nla_type = OVS_OFFLOAD_ACTION_TUNNEL_POP;
-        }
-    }
-}
-
 bool
 tunnel_actions(const char *const *before, size_t n_before,
                const struct tunnel_spec *spec, const char *const *after,
@@ -244,7 +228,7 @@ tunnel_actions(const char *const *before, size_t n_before,
                struct model_bytes *abi)
 {
     struct ovs_action_push_tnl push;
-    struct ofpbuf list, renumbered;
+    struct ofpbuf list, abi_list;
     bool ok;
 
     ofpbuf_init(&list, 1024);
@@ -254,26 +238,27 @@ tunnel_actions(const char *const *before, size_t n_before,
         odp_put_tnl_push_action(&list, &push);
     }
     ok = put_texts(after, n_after, &list) && ok;
-    ofpbuf_init(&renumbered, 1024);
-    ofpbuf_put(&renumbered, list.data, list.size);
-    renumber(&renumbered);
+    ofpbuf_init(&abi_list, 1024);
+    netdev_offload_plugin_put_actions(list.data, list.size, &abi_list);
     *own = model_take_bytes(&list);
-    *abi = model_take_bytes(&renumbered);
+    *abi = model_take_bytes(&abi_list);
     return ok;
 }
 
 struct model_bytes
 tunnel_pop_actions(unsigned n_tags, uint32_t port)
 {
-    struct ofpbuf list;
+    struct ofpbuf list, abi_list;
 
     ofpbuf_init(&list, 64);
+    ofpbuf_init(&abi_list, 64);
     while (n_tags--) {
         nl_msg_put_flag(&list, OVS_ACTION_ATTR_POP_VLAN);
     }
     nl_msg_put_odp_port(&list, OVS_ACTION_ATTR_TUNNEL_POP, u32_to_odp(port));
-    renumber(&list);
-    return model_take_bytes(&list);
+    netdev_offload_plugin_put_actions(list.data, list.size, &abi_list);
+    ofpbuf_uninit(&list);
+    return model_take_bytes(&abi_list);
 }
 
 /* What dp_execute_cb() of dpif-netdev.c does, for one packet with one output. */
