@@ -33,8 +33,6 @@
 #include <linux/openvswitch.h>
 
 #include <algorithm>
-#include <cstdlib>
-#include <fstream>
 #include <iostream>
 #include <map>
 #include <string>
@@ -453,10 +451,7 @@ TEST(RealFlows, DocumentIsUpToDate) {
     const auto before = unit::contents(path);
     const auto wanted =
         before.substr(0, before.find(unit::kRealFlowsMark)) + document();
-    if (std::getenv("UPDATE_DOCS")) {
-        std::ofstream(path) << wanted;
-    }
-    EXPECT_EQ(unit::contents(path), wanted) << "run again with UPDATE_DOCS=1";
+    unit::expect_document(path, wanted);
 }
 
 }  // namespace

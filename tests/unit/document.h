@@ -3,6 +3,9 @@
 #ifndef TESTS_UNIT_DOCUMENT_H
 #define TESTS_UNIT_DOCUMENT_H
 
+#include <gtest/gtest.h>
+
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
@@ -20,6 +23,22 @@ inline std::string contents(const std::filesystem::path &path) {
     std::stringstream s;
     s << file.rdbuf();
     return s.str();
+}
+
+// The document must be 'wanted'.  With UPDATE_DOCS in the environment it is
+// written anew before.
+inline void expect_document(const std::filesystem::path &path,
+                            const std::string &wanted) {
+    if (std::getenv("UPDATE_DOCS")) {
+        std::ofstream out(path);
+        out << wanted;
+        out.close();
+        ASSERT_TRUE(out) << path;
+    }
+    EXPECT_EQ(contents(path), wanted)
+        << path
+        << " is not what the code says; run this test again with "
+           "UPDATE_DOCS=1 in the environment";
 }
 
 }  // namespace flowxlate::unit

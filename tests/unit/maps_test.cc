@@ -6,10 +6,9 @@
 #include <gtest/gtest.h>
 
 #include <bit>
-#include <cstdlib>
-#include <fstream>
 #include <string>
 
+#include "flowxlate/report/health.h"
 #include "flowxlate/tables/maps.h"
 #include "tests/unit/document.h"
 
@@ -67,14 +66,6 @@ TEST(Maps, TracesWriteNothingThatPortsUse) {
     }
 }
 
-std::string with_commas(uint64_t n) {
-    std::string s = std::to_string(n);
-    for (size_t i = s.size(); i > 3; i -= 3) {
-        s.insert(i - 3, ",");
-    }
-    return s;
-}
-
 std::string mebibytes(double bytes) {
     char text[32];
     std::snprintf(text, sizeof text, "%.2f", bytes / (1 << 20));
@@ -95,7 +86,7 @@ std::string table() {
         s += "| `" + std::string(row.name) + "` | "
            + kWriters[static_cast<int>(row.writer)] + " | "
            + (row.scope == MapScope::kTrace ? "reads it" : "has its own")
-           + " | " + with_commas(row.entries) + " | "
+           + " | " + grouped(row.entries) + " | "
            + std::to_string(row.value_bytes) + " | "
            + mebibytes(static_cast<double>(row.bytes())) + " | "
            + (grows ? mebibytes(static_cast<double>(grows)) : "") + " |\n";
@@ -113,16 +104,7 @@ TEST(Maps, DocumentIsUpToDate) {
     ASSERT_NE(end, before.npos);
     const std::string wanted =
         before.substr(0, begin) + kBegin + table() + before.substr(end);
-    if (std::getenv("UPDATE_DOCS")) {
-        std::ofstream out(kDocument);
-        out << wanted;
-        out.close();
-        ASSERT_TRUE(out) << kDocument;
-    }
-    EXPECT_EQ(unit::contents(kDocument), wanted)
-        << "docs/design.md is not what bpf/maps.def says; write it anew with\n"
-           "UPDATE_DOCS=1 build/release/tests/unit/unit_tests "
-           "--gtest_filter='Maps.*'";
+    unit::expect_document(kDocument, wanted);
 }
 
 }  // namespace

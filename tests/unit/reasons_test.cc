@@ -5,9 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <filesystem>
-#include <fstream>
 #include <regex>
 #include <set>
 
@@ -194,11 +192,7 @@ TEST(Reasons, AreSentencesInOrder) {
 }
 
 TEST(Reasons, DocumentIsCurrent) {
-    const auto path = kTop / "docs" / "reasons.md";
-    if (std::getenv("UPDATE_DOCS")) {
-        std::ofstream(path) << document();
-    }
-    EXPECT_EQ(contents(path), document()) << "run again with UPDATE_DOCS=1";
+    unit::expect_document(kTop / "docs" / "reasons.md", document());
 }
 
 }  // namespace
