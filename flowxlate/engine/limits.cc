@@ -33,10 +33,9 @@ void Offload::look_at_shaping() {
         if (shaping != port->shaping && !shaping.to_string().empty()) {
             changes_.log(OVS_OFFLOAD_LOG_WARN,
                          port->name + ": packets executed in XDP pass by its "
-                             + shaping.to_string()
-                             + " (\"ovs-vsctl set Interface " + port->name
-                             + " other_config:xdp-offload=false\" leaves the "
-                               "port out of XDP)");
+                             + shaping.to_string() + " (\""
+                             + port->command_to_leave_out()
+                             + "\" leaves the port out of XDP)");
         }
         port->shaping = shaping;
     }

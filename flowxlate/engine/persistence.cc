@@ -119,8 +119,7 @@ void Offload::inherit_connections(const Port &port) {
     } else {
         log(OVS_OFFLOAD_LOG_WARN,
             "the connections of the earlier ovs-vswitchd cannot be read, and "
-            "end "
-            "with it");
+            "end with it");
     }
 }
 

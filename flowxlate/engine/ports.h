@@ -63,6 +63,10 @@ struct Port {
 
     bool is_tunnel() const { return tunnel != XF_TUNNEL_NONE; }
     bool is_left_out() const { return !left_out.empty(); }
+    // The command by which the user leaves it out.
+    std::string command_to_leave_out() const {
+        return "ovs-vsctl set Interface " + name + " " + kUserLeavesOut;
+    }
 
     // Can it be the output of packets that enter through 'in'?
     bool takes_frames_from(const Port &in) const;

@@ -18,6 +18,7 @@
 #include <optional>
 
 #include "engine/offload.h"
+#include "report/health.h"
 #include "report/mask_usage.h"
 #include "translate/describe.h"
 #include "translate/reasons.h"
@@ -109,12 +110,11 @@ std::string why_none(const View &view, bool is_enabled) {
     const auto &ports = view.ports.by_ifindex();
     const bool has_port = std::ranges::any_of(
         ports, [](auto &p) { return !p.second->is_left_out(); });
-    return !is_enabled ? "no flow is in XDP: the offload is switched off "
-                         "(\"ovs-vsctl set Open_vSwitch . "
-                         "other_config:hw-offload=true\" switches it on)\n"
-         : !has_port   ? "no flow is in XDP: no port is (\"ovs-appctl "
-                         "xdp-offload/status\" says why)\n"
-                       : "";
+    return !is_enabled
+             ? std::string("no flow is in XDP: ") + kSwitchedOff + "\n"
+         : !has_port ? "no flow is in XDP: no port is (\"ovs-appctl "
+                       "xdp-offload/status\" says why)\n"
+                     : "";
 }
 
 std::string nothing_found(const View &view, const std::string &filter) {

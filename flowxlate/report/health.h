@@ -13,6 +13,11 @@
 
 namespace flowxlate {
 
+// Why nothing is executed.
+constexpr const char *kSwitchedOff =
+    "the offload is switched off (\"ovs-vsctl set Open_vSwitch . "
+    "other_config:hw-offload=true\" switches it on)";
+
 enum class Level { kOk, kWarning, kCritical };
 
 struct Problem {

@@ -92,12 +92,11 @@ void show_port(const Port &port, const View::Sum &sum, const Asked &asked,
                to_string(port.device.entrance.vlans).c_str());
     }
     if (!port.shaping.to_string().empty()) {
-        append(
-            s,
-            "    limits: packets executed in XDP pass by its %s (\"ovs-vsctl "
-            "set Interface %s other_config:xdp-offload=false\" leaves the "
-            "port out)\n",
-            port.shaping.to_string().c_str(), port.name.c_str());
+        append(s,
+               "    limits: packets executed in XDP pass by its %s (\"%s\" "
+               "leaves the port out)\n",
+               port.shaping.to_string().c_str(),
+               port.command_to_leave_out().c_str());
     }
     append(s,
            "    entered: packets:%" PRIu64 ", bytes:%" PRIu64

@@ -127,9 +127,7 @@ std::vector<Problem> Offload::general_problems() const {
     const bool should_be =
         std::ranges::any_of(unserved_.all(), &Unserved::should_be);
     if (!host_.notify.is_enabled()) {
-        problems.push_back(warning(
-            "the offload is switched off (\"ovs-vsctl set Open_vSwitch . "
-            "other_config:hw-offload=true\" switches it on)"));
+        problems.push_back(warning(kSwitchedOff));
     }
     if (none) {
         problems.push_back({should_be ? Level::kCritical : Level::kWarning,
@@ -166,7 +164,7 @@ void Offload::show_ports(std::string *s) const {
     }
 }
 
-Health Offload::health() const {
+Health Offload::health(uint64_t n_passed) const {
     Health h;
     for (auto &port : ports_.by_slot()) {
         if (!port) {
@@ -189,7 +187,7 @@ Health Offload::health() const {
     h.problems.insert(h.problems.end(), general.begin(), general.end());
     h.n_flows = table_->n_flows();
     h.in_xdp = flows_->packets();
-    h.passed = sum(all_misses());
+    h.passed = n_passed;
     return h;
 }
 
@@ -219,7 +217,8 @@ std::string Offload::handover_in_words() const {
 std::string Offload::status() {
     forget_unserved();
     StateLock lock(this);
-    const Health h = health();
+    const auto misses = all_misses();
+    const Health h = health(sum(misses));
     std::string s = verdict(h) + "\n";
     for (auto &problem : h.problems) {
         s += "  " + problem.text + "\n";
@@ -232,7 +231,7 @@ std::string Offload::status() {
     show_ports(&s);
     append(&s, "packets: %s in XDP, %s passed to OVS%s\n",
            grouped(h.in_xdp).c_str(), grouped(h.passed).c_str(),
-           describe_misses(all_misses()).c_str());
+           describe_misses(misses).c_str());
     const auto unexecuted = view().count_unexecuted();
     const size_t n_unexecuted = std::accumulate(
         unexecuted.begin(), unexecuted.end(), size_t{0},

@@ -199,15 +199,20 @@ int ConnTable::put(const ovs_offload_ct &c, uint64_t *handle) {
             table->doubt(c.zone);
         }
     }
+    const OldConns *old = c.origin ? table_of(c.origin) : nullptr;
+    const auto old_slot = static_cast<uint32_t>(c.origin);
     const uint64_t birth = ++last_birth_;
     if (!place(c, birth, handle)) {
-        if (c.origin) {
-            release(c.origin, c.zone);
+        if (old) {  // OVS judges all of its packets.
+            old->release(old_slot);
+            old->doubt(c.zone);
         }
         return put_unplaced(c, birth, handle);
     }
-    if (c.origin) {
-        link(slot_of(*handle), c.origin);
+    if (old) {
+        origins_.emplace(slot_of(*handle), Origin{old, old_slot});
+        restored_.n_refused--;
+        restored_.n++;
     }
     return 0;
 }
@@ -494,26 +499,14 @@ uint32_t ConnTable::find_same(const ovs_offload_ct &c) const {
     return slot;
 }
 
-void ConnTable::link(uint32_t slot, uint64_t origin) {
-    const auto old_slot = static_cast<uint32_t>(origin);
+// Where restore() has found what it gave this 'origin'; null if nowhere.
+const OldConns *ConnTable::table_of(uint64_t origin) const {
     const auto it = std::ranges::find_if(old_, [=](const auto &table) {
         return table->id() == origin >> kGenerationShift;
     });
-    if (it != old_.end() && old_slot < (*it)->n_slots()) {
-        origins_.emplace(slot, Origin{it->get(), old_slot});
-        restored_.n_refused--;
-        restored_.n++;
-    }
-}
-
-// The connection has no place here, so OVS judges all of its packets.
-void ConnTable::release(uint64_t origin, uint16_t zone) {
-    for (const auto &table : old_) {
-        if (table->id() == origin >> kGenerationShift) {
-            table->release(static_cast<uint32_t>(origin));
-            table->doubt(zone);
-        }
-    }
+    const bool is_there =
+        it != old_.end() && static_cast<uint32_t>(origin) < (*it)->n_slots();
+    return is_there ? it->get() : nullptr;
 }
 
 // The connection ends.
@@ -542,8 +535,8 @@ void ConnTable::leave_if_changed(uint32_t slot, const ovs_offload_ct &c) {
 // passed.
 bool ConnTable::is_history(uint32_t slot, const Origin &o, int d,
                            uint64_t used_ms) const {
-    constexpr uint64_t kAheadMs =
-        200;  // Twice the time from follow to follow.
+    // Twice the time from one follow_old() to the next.
+    constexpr uint64_t kAheadMs = 200;
     const uint64_t own = peek(mem_.uses[original(slot) + d].used_ms);
     return used_ms <= o.followed[d]
         && (own > used_ms + kAheadMs || o.n_followed > 2);

@@ -174,7 +174,7 @@ private:
     bool restore_from(const OldConns &, uint32_t slot, uint64_t now_ms,
                       ovs_offload_ct *) REQUIRES(mutex_);
     uint32_t find_same(const ovs_offload_ct &) const REQUIRES(mutex_);
-    void link(uint32_t slot, uint64_t origin) REQUIRES(mutex_);
+    const OldConns *table_of(uint64_t origin) const REQUIRES(mutex_);
     void unlink(uint32_t slot) REQUIRES(mutex_);
     void leave_if_changed(uint32_t slot, const ovs_offload_ct &)
         REQUIRES(mutex_);
@@ -182,7 +182,6 @@ private:
         EXCLUDES(mutex_);
     bool is_history(uint32_t slot, const Origin &, int d,
                     uint64_t used_ms) const REQUIRES(mutex_);
-    void release(uint64_t origin, uint16_t zone) REQUIRES(mutex_);
     void follow(uint32_t slot, Origin *) REQUIRES(mutex_);
     template <typename Fn>
     void for_each_origin(Fn fn) EXCLUDES(mutex_);

@@ -13,7 +13,8 @@
 
 namespace flowxlate {
 
-// Fills in '*tunnel', but for its ports, from the payload of an
+// Fills in '*tunnel', but for its source ports, and the datapath port whose
+// headers these are, '*port', from the payload of an
 // OVS_OFFLOAD_ACTION_TUNNEL_PUSH.  Refused: malformed/tnl_push,
 // action/tnl_push_type, action/tnl_push_length.
 Reject decode_tunnel_push(Bytes payload, xf_tunnel *tunnel, OdpPort *port);

@@ -64,11 +64,8 @@ class Source:
     def versions(self):
         """Of Open vSwitch and of the kernel; '' if it does not say."""
         try:
-            text = subprocess.run(
-                ['ovs-appctl', '--timeout=%d' % TIMEOUT, '-t', self.target, 'version'],
-                text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL).stdout
-        except OSError:
+            text = self.ask_text('version')
+        except Unavailable:
             text = ''
         found = re.search(r'\d+\.\d+\.\d+', text)
         return {'openvswitch': found[0] if found else '', 'kernel': platform.release()}
