@@ -36,6 +36,19 @@ struct Rule {
     std::vector<OdpPort> unknown;  // Those that are no ports of ours.
 };
 
+// Fills in 'in' and 'out' of the rule: the devices of the ports that its match
+// and actions name.
+template <typename Fn>
+void find_devices(Rule *rule, Fn device_of) {
+    rule->in = device_of(rule->match.in_port);
+    for (auto port : rule->actions.out_ports) {
+        rule->out.push_back(device_of(port));
+    }
+    if (rule->actions.verdict == XF_POP) {
+        rule->out.push_back(device_of(rule->actions.pop));
+    }
+}
+
 // What a flow uses while it is in the tables: its ports, the recirculation id
 // that it matches and the one that it goes on with, its output ports if they
 // are several, and the outer headers that it puts before packets.

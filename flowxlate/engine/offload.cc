@@ -487,20 +487,13 @@ Reject Offload::translate(const ovs_offload_flow &flow, Rule *w) {
     if (auto r = check_connections(flow, *w)) {
         return r;
     }
-    auto device_of = [&](OdpPort port) {
+    find_devices(w, [&](OdpPort port) {
         const auto ifindex = ask().port_ifindex(flow.dpif_type, port);
         if (index(ifindex) == 0 || index(ifindex) == -1) {
             w->unknown.push_back(port);
         }
         return ifindex;
-    };
-    w->in = device_of(w->match.in_port);
-    for (auto port : w->actions.out_ports) {
-        w->out.push_back(device_of(port));
-    }
-    if (w->actions.verdict == XF_POP) {
-        w->out.push_back(device_of(w->actions.pop));
-    }
+    });
     if (w->actions.tunnel.len) {
         w->into = ask().port_ifindex(flow.dpif_type, w->actions.tunnel_port);
         set_source_ports(flow, &w->actions.tunnel);

@@ -258,7 +258,7 @@ private:
 
     // Whether all is well (status.cc).
     void forget_unserved();
-    Health health() const REQUIRES(mutex_);
+    Health health(uint64_t n_passed) const REQUIRES(mutex_);
     std::vector<Problem> general_problems() const REQUIRES(mutex_);
     std::vector<std::string> pending_options() const REQUIRES(mutex_);
     std::string handover_in_words() const REQUIRES(mutex_);

@@ -6,7 +6,6 @@
 #include <sys/random.h>
 
 #include <atomic>
-#include <bit>
 #include <cerrno>
 #include <cstring>
 #include <new>
@@ -44,9 +43,10 @@ MapRefs maps_of(xdp_offload_bpf *s, MapScope scope) {
 }
 
 // Lets the program of one skeleton, not loaded yet, use maps of another.
-Failure share(const MapRefs &from, const MapRefs &to) {
-    for (size_t i = 0; i < to.size(); i++) {
-        if (int error = bpf_map__reuse_fd(to[i], bpf_map__fd(from[i]))) {
+Failure share(xdp_offload_bpf *from, xdp_offload_bpf *to, MapScope scope) {
+    const auto theirs = maps_of(from, scope), ours = maps_of(to, scope);
+    for (size_t i = 0; i < ours.size(); i++) {
+        if (int error = bpf_map__reuse_fd(ours[i], bpf_map__fd(theirs[i]))) {
             return failure(error, "cannot share the BPF maps");
         }
     }
@@ -219,12 +219,10 @@ Failure BpfMaps::open_port(PortSlot slot, uint32_t tx_flag, int xsks_fd,
     if (auto f = open_skeleton(&s)) {
         return f;
     }
-    if (auto f = share(maps_of(template_.get(), MapScope::kTrace),
-                       maps_of(s.get(), MapScope::kTrace))) {
+    if (auto f = share(template_.get(), s.get(), MapScope::kTrace)) {
         return f;
     }
-    if (auto f = share(maps_of(template_.get(), MapScope::kPorts),
-                       maps_of(s.get(), MapScope::kPorts))) {
+    if (auto f = share(template_.get(), s.get(), MapScope::kPorts)) {
         return f;
     }
     if (xsks_fd >= 0) {
@@ -248,8 +246,7 @@ Failure BpfMaps::open_trace(PortSlot slot, uint32_t tx_flag,
         return f;
     }
     size_maps(s.get());
-    if (auto f = share(maps_of(template_.get(), MapScope::kTrace),
-                       maps_of(s.get(), MapScope::kTrace))) {
+    if (auto f = share(template_.get(), s.get(), MapScope::kTrace)) {
         return f;
     }
     bpf_map__set_max_entries(s->maps.xf_stats, n_slots());

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tables/maps.h"
 
+#include <bit>
+
 namespace flowxlate {
 namespace {
 
@@ -11,8 +13,6 @@ constexpr MapWriter kWriterPROGRAM = MapWriter::kProgram;
 constexpr MapWriter kWriterBOTH = MapWriter::kBoth;
 constexpr MapScope kScopeTRACE = MapScope::kTrace;
 constexpr MapScope kScopePORTS = MapScope::kPorts;
-constexpr bool kIsMAPPED = true;
-constexpr bool kIsINNER = false;
 
 }  // namespace
 
@@ -52,8 +52,7 @@ bool MapSizes::fit() const {
 
 std::vector<MapRow> map_rows(const MapSizes &sizes) {
 #define XF_MAP(NAME, VALUE, ENTRIES, WRITER, SCOPE, ACCESS) \
-    {#NAME,       kWriter##WRITER, kScope##SCOPE,           \
-     kIs##ACCESS, sizeof(VALUE),   sizes.ENTRIES},
+    {#NAME, kWriter##WRITER, kScope##SCOPE, sizeof(VALUE), sizes.ENTRIES},
     return {
 #include "bpf/maps.def"
     };

@@ -8,7 +8,6 @@
 #define FLOWXLATE_MAPS_H
 
 #include <algorithm>
-#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -53,7 +52,6 @@ struct MapRow {
     const char *name;
     MapWriter writer;
     MapScope scope;
-    bool mapped;         // Into the memory of user space.
     size_t value_bytes;  // Of an entry.
     uint64_t entries;
 

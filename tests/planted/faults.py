@@ -706,8 +706,8 @@ GROUPS = [
               '    bpf_map__set_max_entries(s->maps.xf_stats, n_slots());\n'
               '    bpf_map__set_map_flags(s->maps.xf_flow_cache, '
               'BPF_F_MMAPABLE);\n',
-              '    (void)share(maps_of(template_.get(), MapScope::kPorts), '
-              'maps_of(s.get(), MapScope::kPorts));\n', SYSTEM, 'trace-exact'),
+              '    (void)share(template_.get(), s.get(), MapScope::kPorts);\n',
+              SYSTEM, 'trace-exact'),
         Fault('a rate is of twice the time', 'tools/ovs_offload_top/rates.py',
               "max(new['now_ms'] - begin, 1) / 1000",
               "max(new['now_ms'] - begin, 1) / 500", SYSTEM, 'top-once'),

@@ -17,7 +17,7 @@
 
 #include "flowxlate/tables/buckets.h"
 #include "flowxlate/tables/conn_table.h"
-#include "tests/unit/heap_maps.h"
+#include "flowxlate/tables/heap_maps.h"
 
 namespace flowxlate::unit {
 

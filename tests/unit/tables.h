@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "flowxlate/tables/flow_table.h"
-#include "tests/unit/heap_maps.h"
+#include "flowxlate/tables/heap_maps.h"
 
 namespace flowxlate::unit {
 

@@ -2,7 +2,6 @@
 #include <fcntl.h>
 
 #include <array>
-#include <bit>
 #include <istream>
 #include <map>
 #include <memory>
@@ -14,6 +13,7 @@
 #include "flowxlate/base/netlink_attr.h"
 #include "flowxlate/engine/flows.h"
 #include "flowxlate/engine/settings.h"
+#include "flowxlate/tables/heap_maps.h"
 #include "flowxlate/translate/reasons.h"
 #include "tools/advise/judge.h"
 
@@ -40,33 +40,14 @@ private:
     std::vector<xf_tunnel> tunnels_{XF_MAX_TUNNELS};
 };
 
-// The tables, in the sizes that BpfMaps gives them.
-class TablesInMemory {
-public:
-    FlowTable &table() { return table_; }
-
-private:
-    static constexpr size_t kFlows = Settings{}.max_flows + 1;
-
-    std::vector<xf_bucket> buckets_{std::bit_ceil(kFlows / 4 + 1)};
-    std::vector<xf_flow> flows_{kFlows};
-    std::vector<xf_key_rest> key_rests_{kFlows};
-    std::vector<xf_subtable> subtables_{XF_MAX_SUBTABLES};
-    std::vector<xf_walk> walks_{XF_MAX_RECIRCS};
-    std::vector<xf_rewrite> rewrites_{XF_MAX_REWRITES};
-    std::vector<xf_stats> stats_{kFlows};
-    std::vector<xf_cpu> cpus_{1};
-    FlowTable table_{TableMemory{buckets_, flows_, key_rests_, subtables_,
-                                 walks_, rewrites_, stats_, cpus_, secret()}};
-
-    static std::array<uint64_t, XF_KEY_WORDS + 1> secret() {
-        std::array<uint64_t, XF_KEY_WORDS + 1> words{};
-        for (size_t i = 0; i < words.size(); i++) {
-            words[i] = 0x9e3779b97f4a7c15 * (i + 1);
-        }
-        return words;
+// No secret: nobody here makes collisions.
+constexpr std::array<uint64_t, XF_KEY_WORDS + 1> secret() {
+    std::array<uint64_t, XF_KEY_WORDS + 1> words{};
+    for (size_t i = 0; i < words.size(); i++) {
+        words[i] = 0x9e3779b97f4a7c15 * (i + 1);
     }
-};
+    return words;
+}
 
 // A device on which nothing is wrong.
 DeviceState good_device() {
@@ -122,7 +103,7 @@ public:
         return flows_.put(ufid, &rule, &subtable);
     }
 
-    size_t n_masks() const { return tables_.table().n_subtables(); }
+    size_t n_masks() const { return table_.n_subtables(); }
 
 private:
     static Ifindex device_of(OdpPort number, bool is_tunnel) {
@@ -142,28 +123,22 @@ private:
         if (auto r = check_tracking(*rule, in_kernel_datapath_)) {
             return r;
         }
-        const auto device = [this](OdpPort number) {
+        find_devices(rule, [this](OdpPort number) {
             return device_of(number, tunnels_.contains(number));
-        };
-        rule->in = device(rule->match.in_port);
-        for (auto port : rule->actions.out_ports) {
-            rule->out.push_back(device(port));
-        }
-        if (rule->actions.verdict == XF_POP) {
-            rule->out.push_back(device(rule->actions.pop));
-        }
+        });
         return {};
     }
 
     const bool in_kernel_datapath_;
     std::set<OdpPort> tunnels_;
     uint32_t n_put_ = 0;
-    mutable TablesInMemory tables_;
+    HeapMaps maps_{MapSizes::of(Settings{}.max_flows, 1, 1)};
+    FlowTable table_{table_memory(maps_, secret())};
     Memory memory_;
     Changes changes_;
     Ports ports_{&memory_, true, &changes_};
     Binder binder_{&memory_, &ports_};
-    Flows flows_{&tables_.table(), &ports_, &binder_, &changes_};
+    Flows flows_{&table_, &ports_, &binder_, &changes_};
 };
 
 std::vector<std::byte> from_hex(const std::string &digits) {

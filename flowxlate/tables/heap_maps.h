@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// The arrays of bpf/maps.def in heap memory, zeroed.
-#ifndef TESTS_UNIT_HEAP_MAPS_H
-#define TESTS_UNIT_HEAP_MAPS_H
+// The arrays of bpf/maps.def in heap memory, zeroed: for who has flows judged
+// without a program (tools/advise), and for tests.
+#ifndef FLOWXLATE_HEAP_MAPS_H
+#define FLOWXLATE_HEAP_MAPS_H
 
 #include <vector>
 
-#include "flowxlate/tables/maps.h"
+#include "tables/maps.h"
 
-namespace flowxlate::unit {
+namespace flowxlate {
 
 struct HeapMaps {
     explicit HeapMaps(const MapSizes &s) : sizes(s) {}
@@ -19,6 +20,6 @@ struct HeapMaps {
 #undef XF_MAP
 };
 
-}  // namespace flowxlate::unit
+}  // namespace flowxlate
 
 #endif
