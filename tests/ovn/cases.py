@@ -6,7 +6,6 @@ on the offload.  They are listed at the end.
 """
 import dataclasses
 import errno
-import json
 import signal
 import socket
 import time
@@ -15,10 +14,11 @@ import typing
 import dhcp
 import frames
 import networks
-from lab import Stream, ping, run, tcp_transfer, udp_echo, wait_for
+from lab import Stream, ping, tcp_transfer, udp_echo, wait_for
+from lasting import (Connections, complete, keep_neighbours, learn,
+                     make_socket)
 from networks import FLOATING, ip4, ip6, routed, switch_of
 from suite import expect
-from traffic import PROTOCOLS, Connections, make_socket
 
 NOISE = 2       # Packets of a ping that may be lost while flows are made.
 # Of the packets in two kills; 0 of 17,893 were measured, without us 12 %.
@@ -145,30 +145,6 @@ def established(world, connections, rounds=ROUNDS):
                   lambda: connections.use(rounds, ('UDP', 'ICMP')))
     world.check('the servers', {c.name: c.served() for c in connections.all})
     world.check('connections', world.connections())
-
-
-def learn(connections, protocols=tuple(PROTOCOLS)):
-    """Has OVS make the flows of all connections, so that XDP has them.
-
-    That takes some milliseconds, in which hosts exchange a hundred packets: a
-    measurement without it is about how short it is.
-    """
-    connections.use(12, protocols)
-    time.sleep(0.5)
-
-
-def keep_neighbours(host):
-    """The host asks for nobody's MAC address again."""
-    for entry in json.loads(run('ip', '-n', host.netns, '-j', 'neigh', 'show')):
-        if 'lladdr' in entry:
-            host.run('ip', 'neigh', 'replace', entry['dst'], 'lladdr',
-                     entry['lladdr'], 'dev', entry['dev'], 'nud', 'permanent')
-
-
-def complete(connections, back):
-    """Has everything come back?"""
-    return all(back[c.name] == (1 if c.protocol == 'TCP' else 12)
-               for c in connections.all)
 
 
 def ended(world, connections):

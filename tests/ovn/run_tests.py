@@ -20,7 +20,7 @@ import mounts  # noqa: E402
 from cases import CASES  # noqa: E402
 from lab import Host, run  # noqa: E402
 from ovn import FarChassis, Ovn  # noqa: E402
-from suite import Context, Failed, expect  # noqa: E402
+from suite import Context, Failed, expect, handled, share  # noqa: E402
 from underlay import (  # noqa: E402
     TUNNEL_MTU, connect, lay_wire, local_address)
 
@@ -54,10 +54,10 @@ class World:
         if not self.offload:
             yield
             return
-        before = [packets(lab) for lab in self.labs]
+        before = [handled(lab) for lab in self.labs]
         yield
         for counts, lab, old in zip(self.measured_packets, self.labs, before):
-            counts.update(packets(lab) - old)
+            counts.update(handled(lab) - old)
         self.flows = listed(sum(map(reasons, self.labs), collections.Counter()))
 
     def share(self):
@@ -127,19 +127,6 @@ class World:
         return sorted(re.sub(r'zone=(\d+)', lambda m: 'zone=' + names.get(
             m[1], m[1]), line) for line in self.lab.ovs.appctl(
                 'dpctl/dump-conntrack', '-m').splitlines())
-
-
-def packets(lab):
-    """How many were executed in XDP, and passed to OVS, by reason."""
-    counts = collections.Counter()
-    for port in lab.ovs.offload_show()[1].values():
-        counts += collections.Counter(port['passed'])
-        counts['XDP'] += port['packets']
-    return counts
-
-
-def share(counts):
-    return 100 * counts['XDP'] / max(1, counts.total())
 
 
 def prepared(host, offload):

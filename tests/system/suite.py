@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every system test needs: labs, checks and notes."""
+import collections
 import contextlib
 import json
 import os
@@ -159,6 +160,20 @@ def per_port_rules(lab, actions='NORMAL'):
 def xdp_packets(lab, port):
     """Packets that entered through 'port' and were executed in XDP."""
     return lab.ovs.offload_show()[1][port]['packets']
+
+
+def handled(lab):
+    """How many packets were executed in XDP, and passed to OVS, by reason."""
+    counts = collections.Counter()
+    for port in lab.ovs.offload_show()[1].values():
+        counts += collections.Counter(port['passed'])
+        counts['XDP'] += port['packets']
+    return counts
+
+
+def share(counts):
+    """Percent of those that handled() has counted that were executed in XDP."""
+    return 100 * counts['XDP'] / max(1, counts.total())
 
 
 def flows_in_tables(lab):

@@ -8,11 +8,14 @@ The other switch is a stock one first: whatever leaves XDP is what Open vSwitch 
 out of the tunnel, and the other way round.
 """
 import contextlib
+import time
 
-from lab import (Host, ping, settled_counters, tcp_transfer, udp_echo,
+from lab import (Host, ping, run, settled_counters, tcp_transfer, udp_echo,
                  wait_for)
-from suite import expect, xdp_packets
-from underlay import TUNNEL_MTU, connect, lay_wire, local_address
+from suite import expect, passed, programs_of, xdp_packets
+from test_persistence import TAKEN_OVER, both_ways, check_nothing_lost, end, kept_lab
+from underlay import (TUNNEL_MTU, connect, give_addresses, lay_wire,
+                      local_address)
 
 ETH_HLEN = 14
 PACKETS = 200
@@ -40,8 +43,8 @@ class Site:
 
 
 @contextlib.contextmanager
-def two_sites(context, other_offload):
-    with context.lab(hosts=0) as near, \
+def two_sites(context, other_offload, make_lab=None):
+    with (make_lab or context.lab)(hosts=0) as near, \
             context.lab(hosts=0, offload=other_offload) as far:
         sites = Site(near, 1, True), Site(far, 2, other_offload)
         lay_wire(near, far)
@@ -136,7 +139,65 @@ def test_packet_length(context):
         expect('check_pkt_len' in flows, 'no flow checks lengths: %s', flows)
 
 
+def has_taken_over(lab, before):
+    with contextlib.suppress(RuntimeError):
+        text, ports = lab.ovs.offload_show()
+        return (len(ports) == 2 and 'taking over' not in text
+                and not before & programs_of(lab))
+
+
+def replace_process(site, other, how):
+    """As test_persistence's, with neighbours that the next process has to be told."""
+    lab, programs = site.lab, programs_of(site.lab)
+    end(lab, how)
+    time.sleep(1)
+    lab.ovs.start_vswitchd()
+    begin = time.monotonic()
+    wait_for('br-phys', lambda: run('ip', '-n', lab.switch, 'link', 'show',
+                                    'br-phys', check=False))
+    give_addresses(lab, site.number, other.number)
+    wait_for('the new process to take over',
+             lambda: has_taken_over(lab, programs), TAKEN_OVER)
+    return time.monotonic() - begin
+
+
+def test_kept(context):
+    """ovs-vswitchd ends and comes back while packets go through its tunnels."""
+    def kept(**options):
+        return kept_lab(context, **options)
+
+    # The other side forwards in XDP as well: what is lost is not lost on its way to a
+    # process that waits for a CPU.
+    with two_sites(context, True, kept) as sites:
+        near, far = sites
+        for site, other in (sites, reversed(sites)):
+            site.tunnel('geneve', 4, other, csum='true')
+        with both_ways(near.host, far.host) as streams:
+            for how in ('SIGKILL', 'SIGTERM', 'exit'):
+                for site in sites:
+                    wait_for('all packets in XDP', lambda: misses_nothing(site),
+                             20)
+                context.note('%s: taken over after %.1f s', how,
+                             replace_process(near, far, how))
+        context.note('%s; %s', *streams)
+        check_nothing_lost(streams)
+
+
+def misses_nothing(site):
+    """For as long as hundreds of packets take."""
+    def look():
+        return (in_xdp(site), [passed(site.lab, port)
+                               for port in (site.host.port, 'wire')])
+
+    executed, missed = look()
+    time.sleep(0.3)
+    executed_now, missed_now = look()
+    return missed == missed_now and all(
+        now >= before + 100 for before, now in zip(executed, executed_now))
+
+
 TESTS = [
+    ('kept-tunnels', test_kept),
     ('tunnels', test_stock),
     ('tunnels-both', test_both),
     ('tunnels-packet-length', test_packet_length),

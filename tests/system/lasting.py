@@ -11,13 +11,14 @@ established connections can be counted without those that make them.
 import collections
 import contextlib
 import hashlib
+import json
 import select
 import socket
 import struct
 import threading
 import time
 
-from lab import checksum
+from lab import checksum, run
 
 CHUNK = 16 << 10        # Of TCP: a dozen segments in a row, each way.
 SEGMENTS = 12
@@ -261,3 +262,27 @@ class Connections(contextlib.ExitStack):
         """The clients close."""
         for connection in self.all:
             connection.close()
+
+
+def learn(connections, protocols=tuple(PROTOCOLS)):
+    """Has OVS make the flows of all connections, so that XDP has them.
+
+    That takes some milliseconds, in which hosts exchange a hundred packets: a
+    measurement without it is about how short it is.
+    """
+    connections.use(12, protocols)
+    time.sleep(0.5)
+
+
+def keep_neighbours(host):
+    """The host asks for nobody's MAC address again."""
+    for entry in json.loads(run('ip', '-n', host.netns, '-j', 'neigh', 'show')):
+        if 'lladdr' in entry:
+            host.run('ip', 'neigh', 'replace', entry['dst'], 'lladdr',
+                     entry['lladdr'], 'dev', entry['dev'], 'nud', 'permanent')
+
+
+def complete(connections, back):
+    """Has everything come back?"""
+    return all(back[c.name] == (1 if c.protocol == 'TCP' else 12)
+               for c in connections.all)
