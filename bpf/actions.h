@@ -14,10 +14,10 @@
 #define XF_ACTIONS_H 1
 
 #include "checksum.h"
+#include "inside.h"
 #include "maps.h"
 #include "parse.h"
 
-#define XF_TAG_LEN 4
 #define XF_MACS_LEN 12
 #define XF_ICMP_CHECKSUM 2           /* Its offset in the header. */
 
@@ -341,8 +341,8 @@ may_be_segments(const struct xf_packet *p)
  * Generic XDP redirects the sk_buff, which remembers its checksum; but the
  * kernel would complete that after the cut, or miss the field. */
 static __always_inline int
-check_checksum(const struct xf_packet *p, const struct xf_action *act,
-               __u32 max_len, __u32 *partial)
+check_checksum(struct xdp_md *ctx, const struct xf_packet *p,
+               const struct xf_action *act, __u32 max_len, __u32 *partial)
 {
     bool is_native = xf_tx_flag == XF_PORT_TX_NATIVE;
     bool is_cut = max_len && p->frame_len + growth(act) > max_len;
@@ -354,6 +354,8 @@ check_checksum(const struct xf_packet *p, const struct xf_action *act,
         return XF_MISS_TX_CHECKSUM;
     *partial = is_partial(p);
     if (*partial && (!is_native || may_be_segments(p)))
+        return XF_MISS_TX_CHECKSUM;
+    if (may_carry(p) && !is_whole_inside(ctx, p))
         return XF_MISS_TX_CHECKSUM;
     return p->frame_len * *partial > XF_MAX_FRAME ? XF_MISS_FRAME_SIZE
                                                   : XF_PARSED;
@@ -391,7 +393,7 @@ output(struct xdp_md *ctx, const struct xf_packet *p,
     miss = choose_port(p, act, 0, 0, action);
     if (miss != XF_PARSED)
         return miss;
-    miss = check_checksum(p, act, 0, &partial);
+    miss = check_checksum(ctx, p, act, 0, &partial);
     if (miss != XF_PARSED)
         return miss;
     return change_packet(ctx, p, act, &p->key, false, partial, 0);

@@ -38,6 +38,8 @@
 #define XF_IPPROTO_ICMPV6 58
 #define XF_IPPROTO_SCTP 132
 
+#define XF_TAG_LEN 4
+
 struct xf_vlan_header {
     __be16 tci;
     __be16 type;
@@ -89,6 +91,34 @@ struct xf_nd {
 struct xf_nd_option {
     __u8 type, len;                  /* In units of 8 bytes. */
     __u8 mac[6];
+};
+
+/* Tunnels. */
+#define XF_ETH_P_TEB 0x6558          /* Transparent Ethernet bridging, RFC 1701. */
+#define XF_GENEVE_OAM 0x80           /* In 'flags'. */
+#define XF_GENEVE_OPTION_LEN 8       /* With four bytes of data. */
+#define XF_VXLAN_FLAGS 0x08000000    /* The network identifier is valid. */
+
+/* RFC 8926 section 3.4. */
+struct xf_geneve {
+    __u8 ver_and_len;                /* 2 and 6 bits; of the options, in units of
+                                      * 4 bytes. */
+    __u8 flags;
+    __be16 type;
+    __be32 vni;                      /* 24 bits, then 8 reserved ones. */
+};
+
+/* Section 3.5. */
+struct xf_geneve_option {
+    __be16 class;
+    __u8 type, len;                  /* 3 reserved bits; in units of 4 bytes. */
+    __be32 data;
+};
+
+/* RFC 7348 section 5. */
+struct xf_vxlan {
+    __be32 flags;
+    __be32 vni;
 };
 
 #define XF_NO_CHECK 0x10000          /* Nothing that could be partial. */

@@ -301,7 +301,7 @@ output_plan(struct xdp_md *ctx, const struct xf_packet *p,
            : choose_port(p, &plan->act, plan->max_len, plan->lead, action);
     if (miss != XF_PARSED)
         return miss;
-    miss = check_checksum(p, &plan->act, plan->max_len, &partial);
+    miss = check_checksum(ctx, p, &plan->act, plan->max_len, &partial);
     if (miss != XF_PARSED)
         return miss;
     if (t)

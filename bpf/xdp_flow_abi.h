@@ -502,7 +502,10 @@ struct xf_port {
                                       * UDP header and payload with a partial
                                       * checksum that is completed; 0 = any. */
     __u32 tunnel;                    /* XF_TUNNEL_GENEVE...; others have devices. */
-    __u64 pad[6];
+    __u32 is_no_nic;                 /* Who sends here may leave any checksum to the
+                                      * device. */
+    __u32 pad32;
+    __u64 pad[5];
 };
 
 /* What XDP on a tap cannot tell from a whole packet is a short one of several

@@ -212,6 +212,8 @@ void Ports::publish(const Port &port, const DeviceState &state) {
     std::atomic_ref(shared.max_partial)
         .store(state.is_tap && tap_tso_ ? XF_TAP_MAX_PARTIAL : 0,
                std::memory_order_relaxed);
+    std::atomic_ref(shared.is_no_nic)
+        .store(!state.is_nic, std::memory_order_relaxed);
     std::atomic_ref(shared.max_frame)
         .store(state.max_frame, std::memory_order_relaxed);
     const bool takes = state.up && !port.is_left_out();

@@ -644,6 +644,7 @@ Failure Devices::query(Ifindex ifindex, bool with_tags, DeviceState *state) {
     s.up = (link.flags & IFF_UP) && (link.flags & IFF_LOWER_UP);
     s.max_frame = link.mtu + ETH_HLEN;
     s.is_tap = link.is_tap;
+    s.is_nic = link.kind.empty();
     s.peer = link.peer;
     s.peer_netns = link.peer_netns;
     Arrivals::Figures figures{link.tx_dropped, 0};

@@ -48,6 +48,7 @@ struct DeviceState {
     bool xdp_xmit = false;   // The driver takes frames from native XDP now.
     uint32_t max_frame = 0;  // Longest untagged frame, in bytes, without FCS.
     bool is_tap = false;     // XF_TAP_MAX_PARTIAL may apply.
+    bool is_nic = false;     // What enters has its checksums, see xf_port.
     Ifindex peer{};          // Of a veth; in its own namespace,
     int peer_netns = kNoNetns;                 // which has this id here.
     std::optional<Arrivals::Figures> figures;  // If the device has them.

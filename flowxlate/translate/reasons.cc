@@ -54,7 +54,11 @@ constexpr Row kRows[] = {
      "The flow does something to the packet after an output, such as setting "
      "a field between two outputs.",
      "Put outputs last in the OpenFlow actions, so that all ports get the "
-     "same packet, and truncate for none of several."},
+     "same packet, and truncate for none of several.  A flood to ports with "
+     "different VLAN tags, or to a tunnel and others, is such a flow too: if "
+     "nobody uses the bridge's own port, take that out of it by ovs-ofctl -O "
+     "OpenFlow10 mod-port BRIDGE BRIDGE no-flood, each time that "
+     "ovs-vswitchd has started."},
     {"action/ct",
      "The flow sends packets to connection tracking in the kernel datapath, "
      "or "
@@ -381,8 +385,9 @@ constexpr Row kRows[] = {
     {"miss/tx-length", "The packet is too long for the output port.",
      "The same MTU on all ports and behind them."},
     {"miss/tx-checksum",
-     "The packet has a checksum that XDP cannot complete: SCTP, or fields to "
-     "be set in a packet of generic XDP.",
+     "The packet has a checksum that XDP cannot complete: SCTP, fields to be "
+     "set in a packet of generic XDP, or one of a packet in it, as a "
+     "container sends that makes a tunnel itself.",
      "Switch the sender's checksum offload off (ethtool -K DEV tx off)."},
     {"miss/headroom",
      "No room in front of the packet for a VLAN tag or for the headers of a "

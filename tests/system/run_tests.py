@@ -27,6 +27,7 @@ import test_identity
 import test_kernel_datapath
 import test_kernel_entrance
 import test_left_out
+import test_nested
 import test_overlays
 import test_persistence
 import test_ports
@@ -56,7 +57,8 @@ TESTS = (test_traffic.TESTS + test_counters.TESTS + test_ports.TESTS
          + test_explosion.TESTS + test_top.TESTS + test_prometheus.TESTS
          + test_coexistence.TESTS
          + test_tap.TESTS + test_slow_path.TESTS + test_connections.TESTS
-         + test_overlays.TESTS + test_tunnels.TESTS + test_worth.TESTS
+         + test_nested.TESTS + test_overlays.TESTS + test_tunnels.TESTS
+         + test_worth.TESTS
          + test_bugtool.TESTS + test_left_out.TESTS
          + test_status.TESTS)
 

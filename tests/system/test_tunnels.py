@@ -196,7 +196,55 @@ def misses_nothing(site):
         now >= before + 100 for before, now in zip(executed, executed_now))
 
 
+class KernelPeer(Host):
+    """A host whose own kernel has the other end of a tunnel."""
+
+    def __init__(self, lab, number):
+        super().__init__(lab, number)
+        for change in ([self.port, 'down'], [self.port, 'name', 'wire'],
+                       ['wire', 'up']):
+            run('ip', '-n', lab.switch, 'link', 'set', *change)
+        self.port = 'wire'
+        self.run('ip', 'addr', 'flush', 'dev', 'eth0')
+        for version, bits in ((4, 24), (6, 64)):
+            self.run('ip', 'addr', 'add', '%s/%d' % (local_address(
+                number, version), bits), 'dev', 'eth0', 'nodad')
+            lab.ovs.appctl('tnl/neigh/set', 'br-phys',
+                           local_address(number, version), self.mac)
+
+    def tunnel(self, version, other, *options):
+        """Of the same key as Site.tunnel()'s."""
+        self.run('ip', 'link', 'del', 'tun0', check=False)
+        self.run('ip', 'link', 'add', 'tun0', 'mtu', str(TUNNEL_MTU), 'address',
+                 self.mac, 'type', 'vxlan', 'id', '77', 'dstport', '4789',
+                 'dev', 'eth0', 'local', local_address(self.number, version),
+                 'remote', local_address(other.number, version), *options)
+        self.run('ip', 'link', 'set', 'tun0', 'up')
+        for address in (self.ip4 + '/24', self.ip6 + '/64'):
+            self.run('ip', 'addr', 'add', address, 'dev', 'tun0', 'nodad')
+        for ip in (other.host.ip4, other.host.ip6):
+            self.run('ip', 'neigh', 'replace', ip, 'lladdr', other.host.mac, 'dev',
+                     'tun0', 'nud', 'permanent')
+
+
+def test_kernel_peer(context):
+    """VXLAN with the kernel's own device on the other side."""
+    with context.lab(hosts=0) as lab:
+        site = Site(lab, 1, True)
+        connect(lab, site.number, wire=None)
+        peer = KernelPeer(lab, 2)
+        lab.ovs.add_port('wire', bridge='br-phys')
+        site.host.know(peer)
+        for version, checksums in ((4, 'noudpcsum'), (4, 'udpcsum'), (6, 'udpcsum')):
+            peer.tunnel(version, site, *([checksums] if version == 4 else []))
+            site.tunnel('vxlan', version, peer,
+                        csum='true' if checksums == 'udpcsum' else 'false')
+            use(context, 'vxlan, %s, over IPv%d' % (checksums, version), site.host,
+                peer, [site])
+
+
 TESTS = [
+    ('kernel-vxlan-peer', test_kernel_peer),
     ('kept-tunnels', test_kept),
     ('tunnels', test_stock),
     ('tunnels-both', test_both),

@@ -43,12 +43,13 @@ def join(labs):
         run('ip', '-n', lab.switch, 'link', 'set', 'wire', 'up')
 
 
-def connect(lab, number, *others):
+def connect(lab, number, *others, wire='wire'):
     """The bridge of end 'number', which knows the MAC addresses of the others'."""
     lab.ovs.vsctl('add-br', 'br-phys', '--', 'set', 'bridge', 'br-phys',
                   'datapath_type=netdev',
                   'other_config:hwaddr=' + bridge_mac(number))
-    lab.ovs.add_port('wire', bridge='br-phys')
+    if wire:
+        lab.ovs.add_port(wire, bridge='br-phys')
     give_addresses(lab, number, *others)
 
 

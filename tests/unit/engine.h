@@ -41,7 +41,7 @@ private:
 
 inline DeviceState device_that_transmits() {
     DeviceState s;
-    s.exists = s.up = s.xdp_xmit = s.tags_in_frame = true;
+    s.exists = s.up = s.xdp_xmit = s.tags_in_frame = s.is_nic = true;
     s.max_frame = 1514;
     return s;
 }

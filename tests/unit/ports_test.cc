@@ -28,6 +28,12 @@ DeviceState tags_beside() {
     return s;
 }
 
+DeviceState veth() {
+    auto s = device_that_transmits();
+    s.is_nic = false;
+    return s;
+}
+
 constexpr uint32_t kBoth = XF_PORT_TX_NATIVE | XF_PORT_TX_GENERIC;
 
 struct Row {
@@ -45,6 +51,7 @@ using Effect = Ports::Effect;
 const auto kGood = device_that_transmits();
 const Row kRows[] = {
     {"Nothing", false, kGood, kGood, true, kBoth, {}, false, false},
+    {"Veth", false, kGood, veth(), true, kBoth, {}, false, false},
     {"Down",
      false,
      kGood,
@@ -154,6 +161,7 @@ TEST_P(PortStates, Change) {
     EXPECT_EQ(effect.flush, row.effect.flush);
     EXPECT_EQ(effect.no_output, row.effect.no_output);
     EXPECT_EQ(datapath.port(port.slot).flags, row.flags);
+    EXPECT_EQ(datapath.port(port.slot).is_no_nic, !row.after.is_nic);
     EXPECT_EQ(port.flows_lost.wanted, row.flows_lost);
     EXPECT_EQ(port.offer.wanted, row.offer);
     EXPECT_EQ(changes.wakes_worker, row.flows_lost || row.offer);
