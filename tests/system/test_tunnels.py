@@ -8,6 +8,7 @@ The other switch is a stock one first: whatever leaves XDP is what Open vSwitch 
 out of the tunnel, and the other way round.
 """
 import contextlib
+import socket
 import time
 
 from lab import (Host, ping, run, settled_counters, tcp_transfer, udp_echo,
@@ -24,9 +25,9 @@ PACKETS = 200
 class Site:
     """One of the two switches, with its host."""
 
-    def __init__(self, lab, number, offload):
+    def __init__(self, lab, number, offload, mtu=TUNNEL_MTU):
         self.lab, self.number, self.offload = lab, number, offload
-        self.host = Host(lab, number, mtu=TUNNEL_MTU)
+        self.host = Host(lab, number, mtu=mtu)
         lab.hosts.append(self.host)
         lab.ovs.add_port(self.host.port)
         if not offload:             # As Context.lab() does.
@@ -43,10 +44,10 @@ class Site:
 
 
 @contextlib.contextmanager
-def two_sites(context, other_offload, make_lab=None):
-    with (make_lab or context.lab)(hosts=0) as near, \
+def two_sites(context, other_offload, make_lab=None, offload=True, mtu=TUNNEL_MTU):
+    with (make_lab or context.lab)(hosts=0, offload=offload) as near, \
             context.lab(hosts=0, offload=other_offload) as far:
-        sites = Site(near, 1, True), Site(far, 2, other_offload)
+        sites = Site(near, 1, offload, mtu), Site(far, 2, other_offload, mtu)
         lay_wire(near, far)
         for site, other in (sites, reversed(sites)):
             connect(site.lab, site.number, other.number)
@@ -196,6 +197,48 @@ def misses_nothing(site):
         now >= before + 100 for before, now in zip(executed, executed_now))
 
 
+def sizes_that_arrive(site, other):
+    """Of datagrams, around the longest that fits into the tunnel."""
+    arrived = []
+    with other.host.socket(socket.AF_INET, socket.SOCK_DGRAM) as into, \
+            site.host.socket(socket.AF_INET, socket.SOCK_DGRAM) as out:
+        into.bind((other.host.ip4, 7300))
+        into.settimeout(0.3)
+        for _ in range(3):          # The flow is there by then.
+            out.sendto(b'x' * 100, (other.host.ip4, 7300))
+            into.recv(2048)
+            time.sleep(0.2)
+        for size in SIZES:
+            out.sendto(b'x' * size, (other.host.ip4, 7300))
+            with contextlib.suppress(socket.timeout):
+                arrived.append(len(into.recv(2048)))
+    return arrived
+
+
+# The underlay has frames of 1514 bytes: with 50 of Geneve's before them, inner frames of
+# 1464, of which Ethernet, IP and UDP have 42.  (A veth takes 4 more, for a tag.)
+SIZES = (1300, 1400, 1420, 1421, 1422, 1423, 1424, 1440, 1472, 1300)
+
+
+def test_sizes(context):
+    """What is too long for the underlay gets as far as without the offload."""
+    found = []
+    for offload in (False, True):
+        with two_sites(context, False, offload=offload, mtu=1500) as sites:
+            for site, other in (sites, reversed(sites)):
+                site.tunnel('geneve', 4, other)
+            ping(sites[0].host, sites[1].host, 5)
+            found.append([sizes_that_arrive(*pair)
+                          for pair in (sites, sites[::-1])])
+            if offload:
+                put, taken = in_xdp(sites[0])
+                expect(put > 4 and taken > 4, 'in XDP: %d, %d', put, taken)
+    expect(found[0] == found[1], 'off: %s; on: %s', *found)
+    expect(all(SIZES[0] in sizes and SIZES[-2] not in sizes
+               for sizes in found[0]), 'arrived: %s', found[0])
+    context.note('both ways up to %s bytes', max(found[1][0]))
+
+
 class KernelPeer(Host):
     """A host whose own kernel has the other end of a tunnel."""
 
@@ -246,6 +289,7 @@ def test_kernel_peer(context):
 TESTS = [
     ('kernel-vxlan-peer', test_kernel_peer),
     ('kept-tunnels', test_kept),
+    ('tunnels-sizes', test_sizes),
     ('tunnels', test_stock),
     ('tunnels-both', test_both),
     ('tunnels-packet-length', test_packet_length),
