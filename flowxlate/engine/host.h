@@ -2,6 +2,9 @@
 // What we ask and tell OVS.  Nobody else calls the pointers that it has given
 // us (ovs_offload_abi.h).
 //
+// OVS may be older than we are, and have less to offer: then it stays without
+// what the missing member is for.
+//
 // There are two kinds of calls.  Those of 'notify' return at once, whatever
 // locks OVS or we hold.  Those of Ask take locks of OVS, so none of ours may
 // be held: see Offload::ask().
@@ -17,8 +20,18 @@
 namespace flowxlate {
 
 class Host {
+    static ovs_offload_host completed(const ovs_offload_host &);
+
+    const ovs_offload_host services_;  // Before those that refer to it.
+
 public:
-    explicit Host(const ovs_offload_host &host) : notify(host), ask(host) {}
+    // What each OVS has: 'size' of the shortest that is served.
+    static constexpr size_t kMinSize = offsetof(ovs_offload_host, flows_lost);
+
+    explicit Host(const ovs_offload_host &host)
+        : services_(completed(host)), notify(services_), ask(services_) {}
+    Host(const Host &) = delete;
+    Host &operator=(const Host &) = delete;
 
     class Notify {
     public:

@@ -19,7 +19,7 @@
 namespace flowxlate {
 namespace {
 
-// A host that was compiled with less than all members cannot be served.
+// What is only as long as an older host's cannot be used.
 template <typename T>
 bool is_complete(const T *t) {
     return t && t->size >= sizeof *t;
@@ -41,7 +41,7 @@ int guarded(Fn fn) noexcept {
 
 int init(const ovs_offload_host *host, const ovs_offload_option *options,
          size_t n_options, void **selfp) {
-    if (!is_complete(host) || host->abi != OVS_OFFLOAD_ABI) {
+    if (!host || host->size < Host::kMinSize || host->abi != OVS_OFFLOAD_ABI) {
         return EPROTO;
     }
     return guarded([&] {
