@@ -30,7 +30,7 @@ RIVALS = (
     (r'(program_ns\.connections\.\d+\.)ours$', (r'\1hash_ct',)),
     (r'(forward_mpps\w*\.(?:\d+\.)*)ours$',
      (r'\1bare', r'\1afxdp', r'\1bridge')),
-    (r'(stateful_mpps\.\d+\.\d+\.)ours$', (r'\1afxdp',)),
+    (r'((?:stateful|tunnel)_mpps\.\d+\.\d+\.)ours$', (r'\1afxdp',)),
     (r'(setup_per_s\.\w+\.)ours$', (r'\1afxdp',)),
     (r'(forward_ns\.)ours$', (r'\1bare', r'\1bridge')),
     (r'(first_packet_us\.)on$', (r'\1off',)),
@@ -101,12 +101,10 @@ def commands(args):
     return (
         ('program', [programs + 'program_cost']),
         ('control', [programs + 'control_plane']),
-        ('end-to-end', [HERE + '/end_to_end.py', '--ovs', args.ovs, '--plugin',
-                        args.build + '/flowxlate', '--traffic',
-                        programs + 'traffic']),
-        ('end-to-end', [HERE + '/stateful.py', '--ovs', args.ovs, '--plugin',
-                        args.build + '/flowxlate', '--traffic',
-                        programs + 'traffic']))
+        *(('end-to-end', [HERE + script, '--ovs', args.ovs, '--plugin',
+                          args.build + '/flowxlate', '--traffic',
+                          programs + 'traffic'])
+          for script in ('/end_to_end.py', '/stateful.py', '/tunnels.py')))
 
 
 def run_component(command, args, metrics):
@@ -208,6 +206,9 @@ def end_to_end_targets(metrics):
     for n in (1, 1000):
         yield ('stateful, %d connections, ours / afxdp' % n,
                m('stateful_ratio.64.%d' % n), '>=', 8)
+    for n in (1, 1000):
+        yield ('into a tunnel, %d flows, ours / afxdp' % n,
+               m('tunnel_ratio.64.%d' % n), '>=', 8)
     for protocol in ('tcp', 'udp'):
         yield ('connections set up, %s, ours / afxdp' % protocol.upper(),
                m('setup_ratio.' + protocol), '>=', 0.9)

@@ -167,7 +167,7 @@ void ProgramCost::run(Results *results) {
     }
     ConntrackCost conntrack(bare_.fd(), devmap(), &cases_);
     conntrack.add();
-    TunnelCost tunnels;
+    TunnelCost tunnels(bare_.fd());
     tunnels.add(&cases_);
     add_memory();
     interleave(cases_.all(), options_.rounds, results);

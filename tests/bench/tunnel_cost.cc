@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tunnel_cost.h"
 
+#include <arpa/inet.h>
 #include <linux/bpf.h>
 #include <netinet/in.h>
 
@@ -8,6 +9,7 @@
 #include <stdexcept>
 
 #include "flowxlate/translate/tunnel.h"
+#include "rivals_abi.h"
 
 namespace flowxlate::bench {
 namespace {
@@ -18,6 +20,7 @@ using test::Packet;
 
 constexpr uint16_t kGenevePort = 6081;
 constexpr size_t kUdpAt = 34, kHeader = 50;  // Ethernet, IPv4, UDP, Geneve.
+constexpr uint16_t kRemotes[] = {1, 1000, XF_MAX_TUNNELS - 1};
 constexpr uint16_t kMinPort = 32768, kNPorts = 28232;
 
 Frame inner_packet() {
@@ -91,9 +94,39 @@ void TunnelCost::add_relay(const char *metric, bool has_checksum,
                XDP_REDIRECT);
 }
 
+void TunnelCost::add_remotes(uint16_t n, ProgramCases *cases) {
+    auto &ours = *ours_.emplace_back(std::make_unique<test::Program>());
+    ours.add(FlowSpec::ipv4()
+                 .proto(IPPROTO_UDP)
+                 .tp_dst(kGenevePort)
+                 .out_of_tunnel(test::kGeneve));
+    for (uint16_t i = 0; i < n; i++) {
+        const uint32_t source = htonl(RIVAL_FLOW_ADDRESS + i);
+        Frame address(sizeof source);
+        std::memcpy(address.data(), &source, sizeof source);
+        ours.maps().tunnel(TunnelSlot(i + 1)) = headers(false);
+        ours.add(FlowSpec::ipv4()
+                     .from(test::kGeneve)
+                     .match(offsetof(xf_key, tun_ipv4_src), address)
+                     .into_tunnel(i + 1)
+                     .to(test::kOut));
+    }
+    auto *vary = varies_
+                     .emplace_back(std::make_unique<Vary>(uniform_sequence(n),
+                                                          Vary::kAddress))
+                     .get();
+    const Frame in = outer_packet().no_checksum().bytes();
+    cases->add_behind(vary, "bare_tunnels." + std::to_string(n), bare_, in);
+    cases->add_behind(vary, "tunnel.relay_of." + std::to_string(n), ours.fd(),
+                      in);
+}
+
 void TunnelCost::add(ProgramCases *cases) {
     add_relay("tunnel.relay", false, cases);
     add_relay("tunnel.relay_checksum", true, cases);
+    for (uint16_t n : kRemotes) {
+        add_remotes(n, cases);
+    }
 }
 
 }  // namespace flowxlate::bench

@@ -1,0 +1,81 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""End to end into a tunnel: what leaves a host is put into Geneve.
+
+  generator -> eth0 -veth- p1 -> br0, tunnel, br-phys -> p2 -veth- eth0 -> counted
+
+with the offload on ('ours') and off ('afxdp': Open vSwitch's own tunnels, on
+AF_XDP).  The hosts and cores are those of end_to_end.py, and so are the turns.
+
+tunnel_mpps     the rate at the far end, by the size of what is in the tunnel and
+                the number of megaflows.
+tunnel_ratio    ours to afxdp, of each pair.
+"""
+import contextlib
+
+from end_to_end import (FLOWS, RULE, Path, Results, parse_args, run, say,
+                        send_once)
+from underlay import connect, local_address
+
+SIZES = (64, 1400)              # Of inner frames without FCS.
+OVERHEAD = 50                   # Ethernet, IPv4, UDP, Geneve.
+WIRE_MTU = 1600
+
+
+class TunnelPath(Path):
+    overhead = OVERHEAD
+
+    def install_rules(self):
+        lab, ovs, wire = self.lab, self.lab.ovs, self.dst.port
+        for netns, device in ((lab.switch, wire), (self.dst.netns, 'eth0')):
+            run('ip', '-n', netns, 'link', 'set', device, 'mtu', str(WIRE_MTU))
+        ovs.vsctl('del-port', 'br0', wire)
+        connect(lab, 1, 2, wire=wire)
+        ovs.vsctl('add-port', 'br0', 'tunnel', '--', 'set', 'interface', 'tunnel',
+                  'type=geneve', 'options:key=77', 'options:csum=false',
+                  'options:remote_ip=' + local_address(2),
+                  'options:local_ip=' + local_address(1))
+        # Nobody answers there, from whom the bridge could learn.
+        ovs.ofctl('add-flow', 'br-phys', 'priority=10,in_port=LOCAL,actions=%d'
+                  % ovs.of_port(wire))
+        ovs.ofctl('add-flow', 'br0', RULE % (ovs.of_port(self.src.port),
+                                             ovs.of_port('tunnel')))
+
+
+def measure_rate(path, seconds, size, flows, results):
+    with path.running():
+        path.send(0.1, size, flows)
+        rate, _, missed = send_once(path, seconds, size, flows)
+    if path.rival == 'ours':
+        results.add('tunnel_missed.%d.%d' % (size, flows), 'packets', missed)
+    results.add('tunnel_mpps.%d.%d.%s' % (size, flows, path.rival), 'Mpps', rate)
+    return rate
+
+
+def measure_rates(paths, rounds, seconds, results):
+    for path in paths:
+        path.make_ready()
+    for i in range(rounds):
+        for size in SIZES:
+            for flows in FLOWS:
+                ours, afxdp = (measure_rate(p, seconds, size, flows, results)
+                               for p in paths)
+                results.add('tunnel_ratio.%d.%d' % (size, flows), 'ratio',
+                            ours / afxdp)
+                say('round %d, into a tunnel, %d bytes, %d flows, Mpps: ours %.3f, '
+                    'afxdp %.3f', i + 1, size, flows, ours, afxdp)
+    for path in paths:
+        path.counter.close()
+
+
+def main():
+    args = parse_args(__doc__)
+    results = Results()
+    with contextlib.ExitStack() as stack:
+        paths = [TunnelPath(stack, rival, args) for rival in ('ours', 'afxdp')]
+        measure_rates(paths, args.rounds, 0.3 if args.quick else 1.0, results)
+    results.write(args.out)
+
+
+if __name__ == '__main__':
+    main()
