@@ -339,16 +339,18 @@ may_be_segments(const struct xf_packet *p)
  * Returns XF_PARSED or an enum xf_miss.
  *
  * Generic XDP redirects the sk_buff, which remembers its checksum; but the
- * kernel would complete that after the cut, or miss the field. */
+ * kernel would complete that after the cut, or miss the field, and what 'sums'
+ * the bytes for a checksum of its own would sum what is there now. */
 static __always_inline int
 check_checksum(struct xdp_md *ctx, const struct xf_packet *p,
-               const struct xf_action *act, __u32 max_len, __u32 *partial)
+               const struct xf_action *act, __u32 max_len, bool sums,
+               __u32 *partial)
 {
     bool is_native = xf_tx_flag == XF_PORT_TX_NATIVE;
     bool is_cut = max_len && p->frame_len + growth(act) > max_len;
 
     *partial = 0;
-    if (!is_native && !is_cut)
+    if (!is_native && !is_cut && !sums)
         return XF_PARSED;
     if (p->l4_check == XF_NO_CRC)
         return XF_MISS_TX_CHECKSUM;
@@ -393,7 +395,7 @@ output(struct xdp_md *ctx, const struct xf_packet *p,
     miss = choose_port(p, act, 0, 0, action);
     if (miss != XF_PARSED)
         return miss;
-    miss = check_checksum(ctx, p, act, 0, &partial);
+    miss = check_checksum(ctx, p, act, 0, false, &partial);
     if (miss != XF_PARSED)
         return miss;
     return change_packet(ctx, p, act, &p->key, false, partial, 0);

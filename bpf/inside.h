@@ -10,9 +10,9 @@
  * The checksum of the outer UDP header, if there is one, is that of the packet as it
  * will be: local checksum offload, as in has_known_sum().
  *
- * Known are the formats in look_at_type(), look_at_proto() and udp_tunnel(), UDP by
- * the registered ports.  What is known to carry packets in a way that is not read
- * here is a miss as well.
+ * Known are the formats in look_at_type(), look_at_proto() and look_into_udp(), UDP
+ * by the registered ports.  What is known to carry packets in a way that is not read
+ * here, and what is not as it should be, is a miss as well.
  */
 #ifndef XF_INSIDE_H
 #define XF_INSIDE_H 1
@@ -24,9 +24,10 @@
 #define XF_INSIDE_STEPS 8            /* Headers, one in the other. */
 
 /* Ethernet types that <linux/if_ether.h> does not have or calls otherwise: RFC 8300,
- * batman-adv, ERSPAN's in GRE. */
+ * batman-adv, RFC 8013, ERSPAN's in GRE. */
 #define XF_ETH_P_NSH 0x894f
 #define XF_ETH_P_BATMAN 0x4305
+#define XF_ETH_P_IFE 0xed3e
 #define XF_ETH_P_ERSPAN2 0x22eb
 
 /* <linux/in.h> has the others. */
@@ -41,11 +42,15 @@
 #define XF_PORT_GENEVE 6081
 #define XF_PORT_MPLS 6635
 #define XF_PORT_L2TP 1701
+#define XF_PORT_GUE 6080
+
+#define XF_VXLAN_RCO 0x20            /* Remote checksum offload, in the second byte. */
 
 #define XF_GRE_ROUTING_AND_VERSION 0x4007 /* RFC 1701, RFC 2784. */
 #define XF_GRE_CHECKSUM 0x8000
 #define XF_GRE_KEY 0x2000
 #define XF_GRE_SEQUENCE 0x1000
+#define XF_GRE_CHECKSUM_AT 4
 
 enum xf_inside_result {
     XF_INSIDE_MORE,                  /* Another header follows. */
@@ -59,8 +64,10 @@ struct xf_inside {
     __u32 off;                       /* The next header, in the frame. */
     __u32 type;                      /* Its Ethernet type, host order; or */
     __u32 proto;                     /* of IP, if that is not 0. */
-    __u32 len;                       /* Of IP's payload. */
+    __u32 len;                       /* Of IP's payload, from 'off' on. */
     __u32 pseudo;                    /* The sum of its pseudo-header. */
+    __u32 sum_at;                    /* Of a partial checksum, from 'off' on. */
+    __u32 frame_len;
 };
 
 /* RFC 2516 section 4, and what follows it. */
@@ -87,20 +94,28 @@ go_on(struct xf_inside *in, __u32 len, __u32 type)
 static __always_inline int
 look_at_ipv4(struct xdp_md *ctx, struct xf_inside *in)
 {
-    struct iphdr ip;
+    union {
+        struct iphdr ip;
+        __u32 word[5];
+    } h;
     __u32 len;
 
-    if (bpf_xdp_load_bytes(ctx, in->off, &ip, sizeof ip) || ip.version != 4
-        || ip.ihl * 4 < sizeof ip || bpf_ntohs(ip.tot_len) < ip.ihl * 4
-        || ip.frag_off & bpf_htons(XF_IP_MF | XF_IP_OFFSET))
-        return XF_INSIDE_WHOLE;      /* Fragments are completed before. */
-    len = bpf_ntohs(ip.tot_len) - ip.ihl * 4;
+    if (bpf_xdp_load_bytes(ctx, in->off, &h, sizeof h))
+        return XF_INSIDE_WHOLE;      /* Cut off, and with it what is in it. */
+    len = bpf_ntohs(h.ip.tot_len) - sizeof h;
+    /* Behind a label it may be something else. */
+    if (h.ip.version != 4 || h.ip.ihl * 4 != sizeof h
+        || !is_ipv4_header_valid(h.word)
+        || in->off + sizeof h + len > in->frame_len)
+        return XF_INSIDE_UNKNOWN;
+    if (h.ip.frag_off & bpf_htons(XF_IP_MF | XF_IP_OFFSET))
+        return XF_INSIDE_WHOLE;      /* Completed before it was cut. */
     in->len = len;
-    in->pseudo = fold((__u64)ip.saddr + ip.daddr + bpf_htons(len)
-                      + bpf_htons(ip.protocol));
-    go_on(in, ip.ihl * 4, ETH_P_IP);
-    in->proto = ip.protocol;
-    return ip.protocol ? XF_INSIDE_MORE : XF_INSIDE_WHOLE;
+    in->pseudo = fold((__u64)h.ip.saddr + h.ip.daddr + bpf_htons(len)
+                      + bpf_htons(h.ip.protocol));
+    go_on(in, sizeof h, ETH_P_IP);
+    in->proto = h.ip.protocol;
+    return in->proto ? XF_INSIDE_MORE : XF_INSIDE_WHOLE;
 }
 
 static __always_inline int
@@ -109,16 +124,40 @@ look_at_ipv6(struct xdp_md *ctx, struct xf_inside *in)
     struct ipv6hdr ip;
     const __u32 *a = (const __u32 *)&ip.saddr;
 
-    if (bpf_xdp_load_bytes(ctx, in->off, &ip, sizeof ip) || ip.version != 6
-        || ip.nexthdr == XF_NEXTHDR_FRAGMENT)
+    if (bpf_xdp_load_bytes(ctx, in->off, &ip, sizeof ip))
         return XF_INSIDE_WHOLE;
-    if (is_ipv6_extension(ip.nexthdr))
-        return XF_INSIDE_UNKNOWN;
     in->len = bpf_ntohs(ip.payload_len);
+    if (ip.version != 6 || in->off + sizeof ip + in->len > in->frame_len
+        || ip.nexthdr == XF_NEXTHDR_HOPOPTS)
+        return XF_INSIDE_UNKNOWN;
     in->pseudo = fold((__u64)a[0] + a[1] + a[2] + a[3] + a[4] + a[5] + a[6]
                       + a[7] + ip.payload_len + bpf_htons(ip.nexthdr));
     go_on(in, sizeof ip, ETH_P_IPV6);
     in->proto = ip.nexthdr;
+    return XF_INSIDE_MORE;
+}
+
+/* Linux puts it around what it sends through ip6tnl and ip6gre (RFC 2473 section
+ * 5.1). */
+static __always_inline int
+look_at_destination_options(struct xdp_md *ctx, struct xf_inside *in)
+{
+    struct {
+        __u8 next, units;            /* Of 8 bytes, but for the first. */
+    } h;
+    __u32 len;
+
+    if (bpf_xdp_load_bytes(ctx, in->off, &h, sizeof h))
+        return XF_INSIDE_WHOLE;
+    len = (h.units + 1) * 8;
+    if (!h.next || len > in->len)
+        return XF_INSIDE_UNKNOWN;
+    in->pseudo = fold(in->pseudo
+                      + sum_change(bpf_htons(in->len), bpf_htons(in->len - len))
+                      + sum_change(bpf_htons(in->proto), bpf_htons(h.next)));
+    in->off += len;
+    in->len -= len;
+    in->proto = h.next;
     return XF_INSIDE_MORE;
 }
 
@@ -150,14 +189,24 @@ look_at_pppoe(struct xdp_md *ctx, struct xf_inside *in)
            ? go_on(in, sizeof h, ETH_P_IPV6) : XF_INSIDE_WHOLE;
 }
 
+/* If what is in it is whole, GRE's own checksum may be the one that is left to the
+ * device, and is 0 then (gre_build_header() in the kernel's include/net/gre.h). */
 static __always_inline int
 look_at_gre(struct xdp_md *ctx, struct xf_inside *in)
 {
     struct xf_gre h;
     __u32 len = sizeof h;
+    __be16 sum;
 
     if (bpf_xdp_load_bytes(ctx, in->off, &h, sizeof h))
         return XF_INSIDE_WHOLE;
+    if (h.flags & bpf_htons(XF_GRE_CHECKSUM)) {
+        in->sum_at = XF_GRE_CHECKSUM_AT;
+        if (bpf_xdp_load_bytes(ctx, in->off + in->sum_at, &sum, sizeof sum))
+            return XF_INSIDE_WHOLE;
+        if (!sum)
+            return XF_INSIDE_PARTIAL;
+    }
     if (h.flags & bpf_htons(XF_GRE_ROUTING_AND_VERSION)
         || h.type == bpf_htons(ETH_P_ERSPAN)
         || h.type == bpf_htons(XF_ETH_P_ERSPAN2))
@@ -177,13 +226,15 @@ look_into_udp(struct xdp_md *ctx, struct xf_inside *in, __u32 port)
 
     if (port == XF_PORT_MPLS)
         return go_on(in, sizeof(struct udphdr), ETH_P_MPLS_UC);
-    if (port == XF_PORT_L2TP || port == XF_PORT_VXLAN_GPE)
+    if (port == XF_PORT_L2TP || port == XF_PORT_VXLAN_GPE || port == XF_PORT_GUE)
         return XF_INSIDE_UNKNOWN;
     if (bpf_xdp_load_bytes(ctx, in->off + sizeof(struct udphdr), &h, sizeof h))
         return XF_INSIDE_WHOLE;
     if (port == XF_PORT_GENEVE)
         return go_on(in, sizeof(struct udphdr) + sizeof h
                          + (h.ver_and_len & 0x3f) * 4, bpf_ntohs(h.type));
+    if (vxlan[1] & XF_VXLAN_RCO)
+        return XF_INSIDE_WHOLE;      /* It stays partial up to the far end. */
     if (vxlan[0] & 0x04)             /* Says what follows: VXLAN-GPE. */
         return XF_INSIDE_UNKNOWN;
     return vxlan[0] & 0x08
@@ -196,7 +247,8 @@ is_udp_tunnel(__u32 port)
 {
     return port == XF_PORT_VXLAN || port == XF_PORT_VXLAN_OLD
            || port == XF_PORT_GENEVE || port == XF_PORT_VXLAN_GPE
-           || port == XF_PORT_MPLS || port == XF_PORT_L2TP;
+           || port == XF_PORT_MPLS || port == XF_PORT_L2TP
+           || port == XF_PORT_GUE;
 }
 
 static __always_inline int
@@ -205,8 +257,9 @@ look_at_transport(struct xdp_md *ctx, struct xf_inside *in)
     struct udphdr udp;
     __be16 sum;
 
-    if (bpf_xdp_load_bytes(ctx, in->off + checksum_offset(in->proto), &sum,
-                           sizeof sum))
+    in->sum_at = checksum_offset(in->proto);
+    if (in->sum_at + sizeof sum > in->len
+        || bpf_xdp_load_bytes(ctx, in->off + in->sum_at, &sum, sizeof sum))
         return XF_INSIDE_WHOLE;
     if (sum == in->pseudo)
         return XF_INSIDE_PARTIAL;
@@ -215,6 +268,15 @@ look_at_transport(struct xdp_md *ctx, struct xf_inside *in)
         || !is_udp_tunnel(bpf_ntohs(udp.dest)))
         return XF_INSIDE_WHOLE;
     return look_into_udp(ctx, in, bpf_ntohs(udp.dest));
+}
+
+static __always_inline int
+look_at_sctp(struct xdp_md *ctx, const struct xf_inside *in)
+{
+    struct xf_sctp h;
+
+    return bpf_xdp_load_bytes(ctx, in->off, &h, sizeof h) || h.crc
+           ? XF_INSIDE_WHOLE : XF_INSIDE_UNKNOWN;
 }
 
 static __always_inline int
@@ -234,9 +296,13 @@ look_at_proto(struct xdp_md *ctx, struct xf_inside *in)
         return go_on(in, 0, ETH_P_MPLS_UC);
     case XF_IPPROTO_ETHERNET:
         return go_on(in, 0, XF_ETH_P_TEB);
+    case XF_IPPROTO_SCTP:
+        return look_at_sctp(ctx, in);
+    case XF_NEXTHDR_DSTOPTS:
+        return look_at_destination_options(ctx, in);
+    case XF_NEXTHDR_ROUTING:
     case XF_IPPROTO_ETHERIP:
     case XF_IPPROTO_L2TP:
-    case XF_IPPROTO_SCTP:            /* Its CRC may be missing. */
         return XF_INSIDE_UNKNOWN;
     }
     return XF_INSIDE_WHOLE;
@@ -269,6 +335,7 @@ look_at_type(struct xdp_md *ctx, struct xf_inside *in)
         return look_at_pppoe(ctx, in);
     case XF_ETH_P_NSH:
     case XF_ETH_P_BATMAN:
+    case XF_ETH_P_IFE:
     case ETH_P_8021AH:
     case ETH_P_HSR:
     case ETH_P_PRP:
@@ -287,19 +354,34 @@ look_deeper(struct xdp_md *ctx, struct xf_inside *in)
     return in->proto ? look_at_proto(ctx, in) : look_at_type(ctx, in);
 }
 
-/* May the packet carry another one?  Only its own header is asked. */
+/* May the packet carry another one?  Only its own header is asked.  What does not
+ * parse because of IP's options may as well. */
 static __always_inline bool
 may_carry(const struct xf_packet *p)
 {
-    __u32 proto = p->l4_proto;       /* 0 for fragments. */
+    __u32 proto = p->l4_proto;       /* 0 for fragments, and behind options of IPv6. */
 
     if (p->cls == XF_CLASS_MPLS || p->cls == XF_CLASS_L2)
         return true;
+    if (p->cls == XF_CLASS_IPV6 && !proto)
+        return !p->key.nw_frag;
     if (proto == IPPROTO_UDP)
-        return is_udp_tunnel(bpf_ntohs(p->key.tp_dst));
+        return is_udp_tunnel(bpf_ntohs(p->key.tp_dst)) || !p->key.tp_dst;
     return proto == IPPROTO_IPIP || proto == IPPROTO_IPV6 || proto == IPPROTO_GRE
            || proto == IPPROTO_MPLS || proto == XF_IPPROTO_ETHERNET
            || proto == XF_IPPROTO_ETHERIP || proto == XF_IPPROTO_L2TP;
+}
+
+/* Behind the packet's own UDP header, whose checksum is not what is looked for. */
+static __always_inline int
+look_behind_udp(struct xdp_md *ctx, struct xf_inside *in)
+{
+    struct udphdr udp;
+
+    if (bpf_xdp_load_bytes(ctx, in->off, &udp, sizeof udp)
+        || !is_udp_tunnel(bpf_ntohs(udp.dest)))
+        return XF_INSIDE_WHOLE;
+    return look_into_udp(ctx, in, bpf_ntohs(udp.dest));
 }
 
 /* Looks for a partial checksum behind the packet's own headers.  Returns an enum
@@ -314,16 +396,17 @@ look_inside(struct xdp_md *ctx, const struct xf_packet *p, struct xf_inside *in)
     *in = (struct xf_inside){
         .off = p->l3_off,
         .type = bpf_ntohs(p->key.eth_type),
+        .len = p->l4_len,
+        .frame_len = p->frame_len,
     };
     if (!port || !port->is_no_nic)
         return XF_INSIDE_WHOLE;
-    if (p->l4_proto == IPPROTO_UDP) {
-        in->off = p->l4_off;
-        result = look_into_udp(ctx, in, bpf_ntohs(p->key.tp_dst));
-    } else if (p->l4_proto) {
+    if (p->l4_proto) {
         in->off = p->l4_off;
         in->proto = p->l4_proto;
     }
+    if (p->l4_proto == IPPROTO_UDP)
+        result = look_behind_udp(ctx, in);
     for (int i = 0; i < XF_INSIDE_STEPS && result == XF_INSIDE_MORE; i++)
         result = look_deeper(ctx, in);
     return result == XF_INSIDE_MORE ? XF_INSIDE_UNKNOWN : result;
@@ -347,7 +430,7 @@ complete_inside(struct xdp_md *ctx, const struct xf_packet *p)
 
     if (!p || look_inside(ctx, p, &in) != XF_INSIDE_PARTIAL)
         return 0;
-    return complete_checksum(ctx, in.off, in.len, checksum_offset(in.proto));
+    return complete_checksum(ctx, in.off, in.len, in.sum_at);
 }
 
 #endif /* inside.h */

@@ -301,7 +301,8 @@ output_plan(struct xdp_md *ctx, const struct xf_packet *p,
            : choose_port(p, &plan->act, plan->max_len, plan->lead, action);
     if (miss != XF_PARSED)
         return miss;
-    miss = check_checksum(ctx, p, &plan->act, plan->max_len, &partial);
+    miss = check_checksum(ctx, p, &plan->act, plan->max_len,
+                          t && t->has_checksum && !has_known_sum(p), &partial);
     if (miss != XF_PARSED)
         return miss;
     if (t)

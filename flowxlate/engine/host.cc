@@ -20,45 +20,14 @@ std::string text_or(const FromHost<char> &text, const char *otherwise) {
     return text ? text.get() : otherwise;
 }
 
-template <typename Fn>
-void fill_in(Fn **member, Fn *otherwise) {
-    if (!*member) {
-        *member = otherwise;
-    }
-}
-
-char *not_offered() {
-    return strdup(
-        "this Open vSwitch is older than the plugin, and cannot tell");
-}
-
 }  // namespace
 
-// Without a member of its own an OVS has no such state as that asks for.
 ovs_offload_host Host::completed(const ovs_offload_host &host) {
     ovs_offload_host h{};
     std::memcpy(&h, &host, std::min<size_t>(host.size, sizeof h));
-    fill_in(
-        &h.flows_lost, +[] {});
-    fill_in(
-        &h.offer_again, +[] {});
-    fill_in(
-        &h.handles_misses, +[] { return true; });
-    fill_in(
-        &h.copies_ready, +[] {});
-    fill_in(
-        &h.compose,
-        +[](const char *, uint8_t **, size_t *) { return not_offered(); });
-    fill_in(
-        &h.trace, +[](const char *, const char *, const char *) {
-            return not_offered();
-        });
-    fill_in(
-        &h.has_rules, +[] { return true; });
-    fill_in(
-        &h.is_enabled, +[] { return true; });
-    fill_in(
-        &h.has_port, +[](const char *, const char *) { return true; });
+    if (!h.has_port) {
+        h.has_port = [](const char *, const char *) { return true; };
+    }
     return h;
 }
 

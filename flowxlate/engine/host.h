@@ -25,8 +25,9 @@ class Host {
     const ovs_offload_host services_;  // Before those that refer to it.
 
 public:
-    // What each OVS has: 'size' of the shortest that is served.
-    static constexpr size_t kMinSize = offsetof(ovs_offload_host, flows_lost);
+    // What each OVS has that tells of what it cannot serialise of a flow
+    // (OVS_OFFLOAD_KEY_UNTOLD), and is served: 'size' of the shortest.
+    static constexpr size_t kMinSize = offsetof(ovs_offload_host, has_port);
 
     explicit Host(const ovs_offload_host &host)
         : services_(completed(host)), notify(services_), ask(services_) {}

@@ -4,6 +4,7 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 
+#include <algorithm>
 #include <cerrno>
 
 #include "xdp_offload.skel.h"
@@ -82,6 +83,7 @@ Failure TraceProgram::read(const BpfMaps &maps, uint32_t cpu,
     }
     o->packet = scratch.packet;
     o->plan = scratch.plan;
+    o->n_seen = std::max(scratch.packet.frame_len, scratch.outer.frame_len);
     for (int reason = 0; reason < XF_N_MISSES; reason++) {
         if (misses.count[reason]) {
             o->miss = xf_miss(reason);

@@ -24,6 +24,7 @@ public:
     struct Outcome {
         uint32_t verdict = 0;          // enum xdp_action.
         std::vector<std::byte> frame;  // As it leaves.
+        uint32_t n_seen = 0;           // Bytes, as it came.
         std::optional<xf_miss> miss;   // Why it is passed to OVS, if it is.
         xf_packet packet{};            // As parsed.
         xf_plan plan{};                // n_stages == 0: needed none.

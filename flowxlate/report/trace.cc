@@ -201,11 +201,11 @@ std::string trace_text(const View &view, const Port &port,
     const bool hit = o.first != FlowSlot::kNone;
     append(&s, "%zu bytes enter through %s\n", frame.size(),
            port.name.c_str());
-    if (o.packet.frame_len < frame.size()) {
+    if (o.n_seen < frame.size()) {
         append(&s,
                "note: the program sees the first %u bytes only, as much as "
                "the kernel shows one that does not support fragments\n",
-               o.packet.frame_len);
+               o.n_seen);
     }
     trace_outer(view, o, &s);
     const bool is_out = o.outer != FlowSlot::kNone;

@@ -387,8 +387,11 @@ constexpr Row kRows[] = {
     {"miss/tx-checksum",
      "The packet has a checksum that XDP cannot complete: SCTP, fields to be "
      "set in a packet of generic XDP, or one of a packet in it, as a "
-     "container sends that makes a tunnel itself.",
-     "Switch the sender's checksum offload off (ethtool -K DEV tx off)."},
+     "container sends that makes a tunnel itself.  Or it comes from a veth or "
+     "a tap in a format in which XDP does not look for one: L2TP, ERSPAN, "
+     "NSH, batman-adv, VXLAN-GPE, GUE, a pseudowire.",
+     "Switch the sender's checksum offload off (ethtool -K DEV tx off).  "
+     "Packets of those formats stay in OVS whatever the sender does."},
     {"miss/headroom",
      "No room in front of the packet for a VLAN tag or for the headers of a "
      "tunnel.",

@@ -20,6 +20,7 @@ from underlay import connect, local_address
 SIZES = (64, 1400)              # Of inner frames without FCS.
 OVERHEAD = 50                   # Ethernet, IPv4, UDP, Geneve.
 WIRE_MTU = 1600
+MAX_MISSED = 0.01               # Of all packets.
 
 
 class TunnelPath(Path):
@@ -48,6 +49,8 @@ def measure_rate(path, seconds, size, flows, results):
         rate, _, missed = send_once(path, seconds, size, flows)
     if path.rival == 'ours':
         results.add('tunnel_missed.%d.%d' % (size, flows), 'packets', missed)
+        if missed > MAX_MISSED * 1e6 * rate * seconds:
+            raise RuntimeError('XDP has passed %d packets to OVS' % missed)
     results.add('tunnel_mpps.%d.%d.%s' % (size, flows, path.rival), 'Mpps', rate)
     return rate
 

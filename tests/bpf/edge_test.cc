@@ -76,7 +76,7 @@ TEST(Truncation, EveryLength) {
 TEST(AfXdp, MissGoesToTheSocketOfItsQueueWithAWholeChecksum) {
     auto &p = empty_program();
     const uint32_t queue = 0;
-    XdpSocket socket(queue);
+    const XdpSocket &socket = the_socket();
     ASSERT_TRUE(socket.ok()) << std::strerror(errno);
     const int fd = socket.fd();
     ASSERT_EQ(bpf_map_update_elem(p.socket_map_fd(), &queue, &fd, BPF_ANY), 0);

@@ -49,6 +49,13 @@ private:
     bool ok_;
 };
 
+// On queue 0.  There can be one at a time, and the kernel takes its time to forget
+// it.
+inline const XdpSocket &the_socket() {
+    static const XdpSocket socket(0);
+    return socket;
+}
+
 }  // namespace flowxlate::test
 
 #endif

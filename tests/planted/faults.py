@@ -87,14 +87,14 @@ GROUPS = [
         Fault('a tag is pushed before the output is asked', 'bpf/actions.h',
               '    miss = choose_port(p, act, 0, 0, action);\n'
               '    if (miss != XF_PARSED)\n        return miss;\n'
-              '    miss = check_checksum(ctx, p, act, 0, &partial);',
+              '    miss = check_checksum(ctx, p, act, 0, false, &partial);',
               '    if (act->n_push && bpf_xdp_adjust_head(ctx, -4))\n'
               '        return XF_MISS_HEADROOM;\n'
               '    miss = choose_port(p, act, 0, 0, action);\n'
               '    if (miss != XF_PARSED)\n        return miss;\n'
               '    if (act->n_push && bpf_xdp_adjust_head(ctx, 4))\n'
               '        return XF_MISS_INTERNAL;\n'
-              '    miss = check_checksum(ctx, p, act, 0, &partial);',
+              '    miss = check_checksum(ctx, p, act, 0, false, &partial);',
               BPF, 'Output.*:Random.*:VlanMtu/*'),
         Fault('what does not parse is dropped', 'bpf/xdp_offload.bpf.c',
               '    return take_miss_path(ctx, &scratch->packet);\n',
@@ -267,7 +267,7 @@ GROUPS = [
               SYSTEM, 'nested-checksums'),
         Fault('the same on the way to AF_XDP', 'bpf/xdp_offload.bpf.c',
               '            complete_inside(ctx, p);', '            ;', BPF,
-              'Inside.CompletedOnTheWayToAfXdp'),
+              'InsideAfXdp.Completed'),
         Fault('a sum of zero is not sent as all ones', 'bpf/checksum.h',
               '        result = 0xffff;\n    end = ',
               '        result = 0;\n    end = ',

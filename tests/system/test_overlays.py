@@ -11,11 +11,13 @@ connections that are executed in XDP, at the chassis where it is least.
 import contextlib
 import re
 import time
+import types
 
-from lab import Host, run, wait_for
+from lab import Host, checksum, run, udp_frame, wait_for
 from lasting import Connections, complete, keep_neighbours, learn
 from suite import expect, handled, share
-from underlay import TUNNEL_MTU, connect, join, local_address
+from underlay import (TUNNEL_MTU, bridge_mac, connect, join,
+                      local_address)
 
 MIN_SHARE = 99                  # Percent.
 ROUNDS = 200                    # Packets of each connection.
@@ -342,6 +344,42 @@ def test_antrea(context):
         connections.add('TCP', one.host, [two.host], SERVICE, SERVICE_PORT,
                         server_port=ENDPOINT_PORT)
         measure(context, 'Antrea', nodes, connections)
+        check_traces(context, one, two, connections)
+
+
+def inner_frame(src, dst, macs, ttl, connection):
+    """A datagram of a connection, as OVS has it after its first hop."""
+    frame = udp_frame(src, dst, sport=connection.sport, dport=connection.port)
+    ip = bytearray(frame[14:34])
+    ip[8], ip[10:12] = ttl, b'\0\0'
+    ip[10:12] = checksum(bytes(ip)).to_bytes(2, 'big')
+    return bytes.fromhex(macs.replace(':', '')) + frame[12:14] + bytes(ip) + frame[34:]
+
+
+def in_geneve(c, other, inner):
+    """As the other node sends it."""
+    payload = b'\0\0\x65\x58\0\0\0\0' + inner
+    src, dst = (types.SimpleNamespace(mac=bridge_mac(n), ip4=local_address(n))
+                for n in (other.number, c.number))
+    return bytearray(udp_frame(src, dst, sport=40000, dport=6081, payload=payload))
+
+
+def check_traces(context, one, two, connections):
+    """What trace says of a packet of a connection, into the tunnel and out of it."""
+    out, = (c for c in connections.all if c.protocol == 'UDP' and c.src is one.host)
+    back, = (c for c in connections.all if c.protocol == 'UDP' and c.src is two.host)
+    sent = inner_frame(one.host, two.host, GATEWAY + one.host.mac, 64, out)
+    came = in_geneve(one, two, inner_frame(two.host, one.host, ALL_NODES + GATEWAY, 63,
+                                           back))
+    for port, frame, wanted in (
+            (one.host.port, sent, ('ct(', 'ip_ttl=63', 'tnl_push', 'output:wire')),
+            ('wire', came, ('tnl_pop', 'ct(', 'output:' + one.host.port))):
+        text = one.ovs.appctl('xdp-offload/trace', port, frame.hex())
+        ours = text.split('what OVS would do')[0]
+        expect('note:' not in ours, 'trace at %s: a note in\n%s', port, ours)
+        missing = [w for w in (*wanted, 'verdict: XDP_REDIRECT') if w not in ours]
+        expect(not missing, 'trace at %s: no %s in\n%s', port, missing, text)
+        context.show(ours)
 
 
 TESTS = [
