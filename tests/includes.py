@@ -12,13 +12,14 @@ import sys
 ABI = 'ovs-plugin/ovs_offload_abi.h'        # The host and the plugin.
 DATAPATH_ABI = 'bpf/xdp_flow_abi.h'         # The program and user space.
 MAPS = 'bpf/maps.def'                       # The same: their arrays.
+ERRORS = 'bpf/redirect_errors_abi.h'         # Another program and user space.
 
 # What a room may include besides itself: rooms, or files.  Nobody includes front.
 ROOMS = {
     'base':      [ABI],
     'translate': [ABI, DATAPATH_ABI, 'base'],
     'tables':    [ABI, DATAPATH_ABI, MAPS, 'base'],
-    'kernel':    [ABI, DATAPATH_ABI, MAPS, 'base', 'tables'],
+    'kernel':    [ABI, DATAPATH_ABI, MAPS, ERRORS, 'base', 'tables'],
     'engine':    [ABI, DATAPATH_ABI, 'base', 'translate', 'tables', 'kernel/datapath.h'],
     'report':    [ABI, DATAPATH_ABI, 'base', 'translate', 'tables', 'engine'],
     'front':     ['ovs_offload_abi.h', 'base', 'engine'],
@@ -40,6 +41,7 @@ EXCEPTIONS = {
         'check_entrance() judges a flow by values that the kernel room has asked for',
     ('engine/ports.h', 'kernel/attach.h'): 'a port owns its attachment',
     ('engine/ports.h', 'kernel/devices.h'): 'a port has its device\'s state, a value',
+    ('engine/losses.h', 'kernel/redirect_errors.h'): 'the errors are values',
     ('engine/ports.h', 'kernel/shaping.h'): 'the same, of its limits',
     ('engine/ports.h', 'kernel/tag_offload.h'): 'the same, of what was switched off',
     ('engine/offload.cc', 'kernel/realtime.h'): 'Offload sets everything up',
@@ -48,6 +50,7 @@ EXCEPTIONS = {
     ('engine/offload.h', 'kernel/clock.h'): 'the same',
     ('engine/offload.h', 'kernel/devices.h'): 'the same',
     ('engine/offload.h', 'kernel/pins.h'): 'the same',
+    ('engine/offload.h', 'kernel/redirect_errors.h'): 'the same',
     ('engine/offload.h', 'kernel/shaping.h'): 'the same',
     ('engine/offload.h', 'kernel/tag_offload.h'): 'the same',
     ('engine/offload.h', 'kernel/trace_program.h'): 'the same',

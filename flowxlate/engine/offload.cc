@@ -109,6 +109,12 @@ Failure Offload::init() {
     if (auto f = clock_.open()) {
         return f;
     }
+    if (auto f = redirect_errors_.open()) {
+        why_losses_unknown_ = f.message;  // The offload does without.
+        log(OVS_OFFLOAD_LOG_INFO,
+            "it is not known whether redirected frames are lost: "
+                + f.message);
+    }
     table_ = std::make_unique<FlowTable>(maps_.tables());
     connections_ = std::make_unique<ConnTable>(maps_.connections());
     flows_ =
@@ -279,6 +285,7 @@ int Offload::port_add(const ovs_offload_port &p, Port **out) {
         }
         start_port(*port);
     }
+    redirect_errors_.watch(port->ifindex);
     DeviceState state;
     if (auto f =
             devices_.query(port->ifindex, port->in_kernel_datapath, &state)) {
@@ -359,6 +366,7 @@ void Offload::port_del(Port *p) {
         port = ports_.remove(*p);
     }
     port->attachment.reset();  // A tunnel has none.
+    redirect_errors_.forget(port->ifindex);
     attaching.unlock();
     if (!port->switched_off.empty()) {
         devices_.put_tags_beside(port->ifindex, port->switched_off);
@@ -747,6 +755,7 @@ void Offload::work(bool full) {
         restore_attachments();
         evict_idle_masks();
         look_at_shaping();
+        look_at_losses();
         StateLock lock(this);
         refusals_.forget_old(std::chrono::steady_clock::now());
     }

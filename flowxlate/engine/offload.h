@@ -80,6 +80,7 @@
 #include "kernel/clock.h"
 #include "kernel/devices.h"
 #include "kernel/pins.h"
+#include "kernel/redirect_errors.h"
 #include "kernel/shaping.h"
 #include "kernel/tag_offload.h"
 #include "kernel/trace_program.h"
@@ -246,6 +247,7 @@ private:
     void log_eviction(size_t n_masks) REQUIRES(worker_role_);
 
     void look_at_shaping() REQUIRES(worker_role_);  // limits.cc
+    void look_at_losses() EXCLUDES(mutex_);         // losses.cc
     // Which flows come back (wanted.cc).
     // Ports::n_events() needs no lock.
     uint64_t n_port_events() const NOT_CHECKED { return ports_.n_events(); }
@@ -262,6 +264,7 @@ private:
     std::vector<Problem> general_problems() const REQUIRES(mutex_);
     std::vector<std::string> pending_options() const REQUIRES(mutex_);
     std::string handover_in_words() const REQUIRES(mutex_);
+    std::string losses_in_words() const REQUIRES(mutex_);
     std::array<uint64_t, XF_N_MISSES> all_misses() const REQUIRES(mutex_);
     void show_ports(std::string *) const REQUIRES(mutex_);
 
@@ -312,6 +315,8 @@ private:
     Devices devices_;
     ShapingQueries shaping_ GUARDED_BY(worker_role_);
     BpfMaps maps_;
+    RedirectErrors redirect_errors_;
+    std::string why_losses_unknown_;  // Constant after init().
 
     Pins pins_;
     std::string ends_with_us_;  // Why flows do, and what to do about it.

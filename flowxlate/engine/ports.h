@@ -21,6 +21,7 @@
 #include "base/damping.h"
 #include "base/types.h"
 #include "engine/changes.h"
+#include "engine/losses.h"
 #include "kernel/attach.h"
 #include "kernel/datapath.h"
 #include "kernel/devices.h"
@@ -51,6 +52,7 @@ struct Port {
     DeviceState device;
     Arrivals arrivals;          // Do redirected frames arrive?
     Shaping shaping;            // That XDP does not know.
+    Losses losses;              // Of redirected frames.
     size_t n_flows = 0;         // In the tables, that enter here.
     FlowStats past;             // Of flows that entered here and are gone.
     bool lost_sockets = false;  // The device was away: OVS receives nothing.

@@ -10,6 +10,7 @@
 #include <array>
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -23,6 +24,9 @@ constexpr int kStatsVersion = 1;
 
 enum class Order { kByPackets, kByBytes };
 constexpr size_t kMaxTopFlows = 256;
+
+// Frames by the name of an errno value.
+using CountsByErrno = std::map<std::string, uint64_t>;
 
 struct PortStats {
     std::string name;
@@ -45,6 +49,9 @@ struct PortStats {
     FlowStats executed;        // By flows that enter here.
     std::array<uint64_t, XF_N_MISSES> passed{};  // By reason.
     uint64_t searches = 0;  // Look-ups past the flow cache.
+    // Frames lost after they were redirected, to this port and to OVS from
+    // here; none: nobody knows.
+    std::optional<CountsByErrno> lost, lost_to_ovs;
 };
 
 struct TableStats {
@@ -75,6 +82,7 @@ struct Stats {
     // and the ports on which its programs still execute its flows.
     std::string handover_phase;
     size_t handover_ports = 0;
+    std::string why_losses_unknown;  // Empty if they are known.
 };
 
 struct FlowReport {

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cinttypes>
 
+#include "report/losses_text.h"
 #include "translate/describe.h"
 
 namespace flowxlate {
@@ -19,6 +20,17 @@ const char *name_of(Level level) {
             break;
     }
     return "CRITICAL";
+}
+
+// There is one at least.
+std::string loses(const std::vector<RedirectError> &errors) {
+    const auto &most = errors.front();
+    std::string s = std::string("redirected frames ")
+                  + (most.to_ovs ? "to OVS " : "")
+                  + "are lost: " + grouped(most.frames) + " with errno "
+                  + error_name(most.error) + ", " + meaning_of(most);
+    return errors.size() > 1 ? s + ", and in other ways (xdp-offload/show)"
+                             : s;
 }
 
 }  // namespace
@@ -48,6 +60,9 @@ std::optional<Problem> problem_of(const Port &port) {
     // A link that is down is not the offload's affair.
     if (!port.is_tunnel() && port.device.up && !why_not.empty()) {
         return is(Level::kWarning, "takes no frames from XDP: " + why_not);
+    }
+    if (port.device.up && !port.losses.lately().empty()) {
+        return is(Level::kWarning, loses(port.losses.lately()));
     }
     const auto limits = port.shaping.to_string();
     return limits.empty()

@@ -4,6 +4,7 @@
 
 #include "engine/offload.h"
 #include "report/connections.h"
+#include "report/losses_text.h"
 #include "translate/describe.h"
 #include "translate/reasons.h"
 
@@ -15,6 +16,7 @@ struct Asked {
     uint32_t n_queues = 1;
     std::string why_generic;
     bool has_rules = false;
+    std::string why_losses_unknown;
 };
 
 // A tunnel port: it has no device, and what it could not take is counted where
@@ -111,6 +113,10 @@ void show_port(const Port &port, const View::Sum &sum, const Asked &asked,
             append(s, " %s:%" PRIu64, miss_name(xf_miss(reason)), n);
         }
     }
+    append(s, "\n    redirect errors: %s", describe(port.losses).c_str());
+    if (!asked.why_losses_unknown.empty()) {
+        append(s, " (not known: %s)", asked.why_losses_unknown.c_str());
+    }
     *s += "\n";
 }
 
@@ -180,8 +186,9 @@ std::string Offload::show() {
         asked[ifindex] = {Devices::count_queues(question.name),
                           question.is_generic ? devices_.why_generic(ifindex)
                                               : std::string(),
-                          host_.notify.has_rules()};
+                          host_.notify.has_rules(), why_losses_unknown_};
     }
+    look_at_losses();
 
     StateLock lock(this);
     const View view = this->view();

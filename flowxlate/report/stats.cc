@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "engine/offload.h"
+#include "report/losses_text.h"
 #include "report/stats_json.h"
 
 namespace flowxlate {
@@ -33,6 +34,20 @@ const char *name_of(Handover::Phase phase) {
             break;
     }
     return "over";
+}
+
+// Of those that go to a port, or to OVS.
+std::optional<CountsByErrno> by_errno(const Losses &losses, bool to_ovs) {
+    if (!losses.are_known()) {
+        return std::nullopt;
+    }
+    CountsByErrno counts;
+    for (auto &e : losses.all()) {
+        if (e.to_ovs == to_ovs) {
+            counts[error_name(e.error)] += e.frames;
+        }
+    }
+    return counts;
 }
 
 int64_t now_ms() { return to_ms(std::chrono::steady_clock::now()); }
@@ -83,6 +98,8 @@ PortStats Offload::stats_of(const Port &port, const View::Sum &sum) const {
     s.max_frame = device.max_frame;
     s.passed = misses_of(port);
     s.searches = maps_.searches(port.slot);
+    s.lost = by_errno(port.losses, false);
+    s.lost_to_ovs = by_errno(port.losses, true);
     return s;
 }
 
@@ -106,6 +123,8 @@ TableStats Offload::table_stats() const {
 std::string Offload::stats() {
     Stats s;
     s.plugin_version = FLOWXLATE_VERSION;
+    s.why_losses_unknown = why_losses_unknown_;
+    look_at_losses();
     {
         StateLock lock(this);
         const auto sums = view().sum_by_port();

@@ -38,6 +38,10 @@ Json to_object(const FlowStats &s) {
             {"tracked_packets", s.tracked}};
 }
 
+Json to_object(const std::optional<CountsByErrno> &counts) {
+    return counts ? Json(*counts) : Json();
+}
+
 Json to_object(const PortStats &p) {
     Json passed = Json::object();
     for (int reason = 0; reason < XF_N_MISSES; reason++) {
@@ -63,7 +67,9 @@ Json to_object(const PortStats &p) {
         {"waiting", p.waiting},
         {"executed", to_object(p.executed)},
         {"passed", passed},
-        {"flow_cache", {{"lookups", lookups(p)}, {"searches", p.searches}}}};
+        {"flow_cache", {{"lookups", lookups(p)}, {"searches", p.searches}}},
+        {"redirect_errors", to_object(p.lost)},
+        {"redirect_errors_to_ovs", to_object(p.lost_to_ovs)}};
 }
 
 Json to_object(const TableStats &t) {
@@ -127,7 +133,8 @@ std::string to_json(const Stats &s) {
            {"refused", Json(s.refused)}}},
          {"unexecuted_flows", Json(s.unexecuted)},
          {"handover",
-          {{"phase", s.handover_phase}, {"ports", s.handover_ports}}}});
+          {{"phase", s.handover_phase}, {"ports", s.handover_ports}}},
+         {"why_redirect_errors_unknown", s.why_losses_unknown}});
 }
 
 std::string to_json(const TopFlows &top) {

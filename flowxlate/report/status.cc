@@ -9,6 +9,7 @@
 
 #include "engine/offload.h"
 #include "report/health.h"
+#include "report/losses_text.h"
 #include "translate/describe.h"
 #include "translate/reasons.h"
 
@@ -214,8 +215,21 @@ std::string Offload::handover_in_words() const {
                                : ", waiting for OpenFlow rules");
 }
 
+// Of all ports that there are.
+std::string Offload::losses_in_words() const {
+    if (!why_losses_unknown_.empty()) {
+        return "- (not known: " + why_losses_unknown_ + ")";
+    }
+    uint64_t n = 0;
+    for (auto &[ifindex, port] : ports_.by_ifindex()) {
+        n += port->losses.n_frames();
+    }
+    return grouped(n) + (n ? " (ovs-appctl xdp-offload/show)" : "");
+}
+
 std::string Offload::status() {
     forget_unserved();
+    look_at_losses();
     StateLock lock(this);
     const auto misses = all_misses();
     const Health h = health(sum(misses));
@@ -232,6 +246,7 @@ std::string Offload::status() {
     append(&s, "packets: %s in XDP, %s passed to OVS%s\n",
            grouped(h.in_xdp).c_str(), grouped(h.passed).c_str(),
            describe_misses(misses).c_str());
+    append(&s, "redirect errors: %s\n", losses_in_words().c_str());
     const auto unexecuted = view().count_unexecuted();
     const size_t n_unexecuted = std::accumulate(
         unexecuted.begin(), unexecuted.end(), size_t{0},

@@ -33,6 +33,7 @@ import test_persistence
 import test_ports
 import test_privileges
 import test_prometheus
+import test_redirect_errors
 import test_restart
 import test_slow_path
 import test_status
@@ -60,7 +61,7 @@ TESTS = (test_traffic.TESTS + test_counters.TESTS + test_ports.TESTS
          + test_nested.TESTS + test_overlays.TESTS + test_tunnels.TESTS
          + test_worth.TESTS
          + test_bugtool.TESTS + test_left_out.TESTS
-         + test_status.TESTS)
+         + test_status.TESTS + test_redirect_errors.TESTS)
 
 # Half a minute and more each, and others look at the same in less: for
 # "tests/run nightly", and for who names them.

@@ -55,6 +55,8 @@ def test_enough(context):
             replies = ran_in_xdp(lab, a, lambda: ping(a, b, 50))
             expect(replies == 50, '%d replies: %s, %s', replies, kind,
                    capabilities)
+            lines = lab.ovs.log_lines('not known whether redirected frames are lost')
+            expect(not lines, '%s, %s: %s', kind, capabilities, lines)
 
 
 def expect_refusal(lab, missing):

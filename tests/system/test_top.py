@@ -21,7 +21,7 @@ TOOLS = os.path.join(HERE, '..', '..', 'tools')
 TOP = os.path.join(TOOLS, 'ovs-offload-top')
 sys.path.insert(0, TOOLS)
 sys.dont_write_bytecode = True
-from ovs_offload_top import rates, sample  # noqa: E402
+from ovs_offload_top import openmetrics, rates, sample  # noqa: E402
 
 MANY = 10000                     # Flows.
 MANY_SECONDS = 1.0               # For one sample of them: 0.1, busy machines 0.4.
@@ -62,12 +62,15 @@ def expect_near(value, wanted, what, share=0.15):
 # -- Arithmetic ---------------------------------------------------------------
 
 def look(now_ms, start_ms=0, ports=(), flows=(), since_ms=0, drivers=None):
-    """A sample; 'ports' are (name, packets, searches), 'flows' new packets."""
-    def port(name, packets, searches=0):
+    """A sample; 'ports' are (name, packets, searches, frames lost by errno), 'flows' new
+    packets."""
+    def port(name, packets, searches=0, lost=None):
         return {'name': name, 'passed': {'no-flow': 0},
                 'executed': {'packets': packets, 'bytes': 100 * packets,
                              'dropped_packets': 0, 'tracked_packets': 0},
-                'flow_cache': {'lookups': packets, 'searches': searches}}
+                'flow_cache': {'lookups': packets, 'searches': searches},
+                'redirect_errors': lost,
+                'redirect_errors_to_ovs': lost and {'ENOMEM': 1}}
 
     return types.SimpleNamespace(
         stats={'start_ms': start_ms, 'now_ms': now_ms, 'tables': {},
@@ -124,6 +127,21 @@ RATE_ROWS = (
           drivers={'p': {'tx_queue_0_xdp_xmit_errors': 9,
                          'rx_queue_0_xdp_drops': 100}}),
      [('ports.0.redirect_errors_per_s', 4)]),
+    ('the kernel tells, and the driver does not',
+     look(1000, ports=[('p', 0, 0, {'none': 5})]),
+     look(2000, ports=[('p', 0, 0, {'none': 7, 'ENXIO': 3})]),
+     [('ports.0.redirect_errors_per_s', 5)]),
+    ('the kernel tells that there is none',
+     look(1000, ports=[('p', 0, 0, {})]), look(2000, ports=[('p', 0, 0, {})]),
+     [('ports.0.redirect_errors_per_s', 0)]),
+    ('the driver has lost more than the kernel knows of',
+     look(1000, ports=[('p', 0, 0, {'none': 5})], drivers={'p': {'tx_xdp_err': 5}}),
+     look(2000, ports=[('p', 0, 0, {'none': 6})], drivers={'p': {'tx_xdp_err': 9}}),
+     [('ports.0.redirect_errors_per_s', 4)]),
+    ('the kernel tells, also after a restart',
+     look(1000, ports=[('p', 0, 0, {'none': 5})]),
+     look(5000, start_ms=4000, ports=[('p', 0, 0, {'none': 3})]),
+     [('ports.0.redirect_errors_per_s', 4)]),
 )
 
 # What 'ethtool -S' prints, the counters kept, and those that are errors.
@@ -157,6 +175,27 @@ ETHTOOL_ROWS = (
 )
 
 
+# What the kernel and a driver tell of lost frames, and what is exported of that: names
+# without the prefix, labels and values.
+LOST = 'port_redirect_errors'
+METRIC_ROWS = (
+    ('nobody counts: no sample', {}, {}, {}),
+    ('an older plugin, which does not know of them', {'redirect_errors': None}, {}, {}),
+    ('there are none', {'redirect_errors': {}, 'redirect_errors_to_ovs': {}}, {},
+     {(LOST, ('p',)): 0}),
+    ('some, and the driver does not count',
+     {'redirect_errors': {'ENXIO': 2, 'none': 3}, 'redirect_errors_to_ovs': {'ENXIO': 4}},
+     {'rx_xdp_drop': 1},
+     {(LOST, ('p',)): 9, (LOST + '_by_errno', ('p', 'port', 'ENXIO')): 2,
+      (LOST + '_by_errno', ('p', 'port', 'none')): 3,
+      (LOST + '_by_errno', ('p', 'ovs', 'ENXIO')): 4}),
+    ('only the driver counts', {'redirect_errors': None, 'redirect_errors_to_ovs': None},
+     {'tx_xdp_err': 0, 'tx_xdp_full': 5}, {('port_driver_errors', ('p',)): 5}),
+    ('both count', {'redirect_errors': {}, 'redirect_errors_to_ovs': {}},
+     {'tx_xdp_err': 0}, {(LOST, ('p',)): 0, ('port_driver_errors', ('p',)): 0}),
+)
+
+
 def at(view, path):
     for key in path.split('.'):
         if isinstance(view, list):
@@ -179,7 +218,12 @@ def test_rates(context):
         expect(counters == kept, '%s: %s', what, counters)
         expect(set(sample.redirect_errors(counters)) == errors, '%s: errors %s',
                what, sample.redirect_errors(counters))
-    context.note('%d rows', len(RATE_ROWS) + len(ETHTOOL_ROWS))
+    for what, port, counters, wanted in METRIC_ROWS:
+        got = {(f.name[len(openmetrics.PREFIX):], tuple(s.labels.values())): s.value
+               for f in openmetrics.redirect_error_families(
+                   [dict(port, name='p')], {'p': counters}) for s in f.samples}
+        expect(got == wanted, '%s: exported %s, not %s', what, got, wanted)
+    context.note('%d rows', len(RATE_ROWS) + len(ETHTOOL_ROWS) + len(METRIC_ROWS))
 
 
 # -- With traffic -------------------------------------------------------------

@@ -55,6 +55,29 @@ TEST(Health, OfAPort) {
          "p1: no flow enters in XDP: tags are beside the frame"},
         {"limited", [](Port *p) { p->shaping.qdisc = "htb"; }, Level::kWarning,
          "p1: packets executed in XDP pass by its QoS (htb)"},
+        {"loses frames",
+         [](Port *p) {
+             p->losses.look({{{false, ENETDOWN, 1200}}}, {});
+         },
+         Level::kWarning,
+         "p1: redirected frames are lost: 1,200 with errno ENETDOWN, its "
+         "device was down (\"ip link set DEVICE up\" helps)"},
+        {"loses frames in several ways",
+         [](Port *p) {
+             p->losses.look({{{true, EIO, 2}, {false, ENETDOWN, 1}}}, {});
+         },
+         Level::kWarning,
+         "p1: redirected frames to OVS are lost: 2 with errno EIO, OVS's "
+         "socket refused them: Input/output error, and in other "
+         "ways (xdp-offload/show)"},
+        {"has lost none", [](Port *p) { p->losses.look({{}}, {}); },
+         Level::kOk, ""},
+        {"has lost frames while its link is down",
+         [](Port *p) {
+             p->losses.look({{{false, ENETDOWN, 1}}}, {});
+             p->device.up = false;
+         },
+         Level::kOk, ""},
         {"a tunnel",
          [](Port *p) {
              p->device = {};

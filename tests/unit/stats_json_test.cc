@@ -35,6 +35,8 @@ Stats some_stats() {
     port.passed[XF_MISS_NO_FLOW] = 7;
     port.passed[XF_MISS_TRUNCATED] = 100;
     port.searches = 8;
+    port.lost = {{"ENETDOWN", 9}};
+    port.lost_to_ovs = CountsByErrno{};
     Stats s;
     s.start_ms = 1000;
     s.now_ms = 2500;
@@ -88,6 +90,8 @@ TEST(StatsJson, Schema) {
         {"/ports/0/passed/internal", 0},
         {"/ports/0/flow_cache/lookups", 17},
         {"/ports/0/flow_cache/searches", 8},
+        {"/ports/0/redirect_errors/ENETDOWN", 9},
+        {"/ports/0/redirect_errors_to_ovs", json::object()},
         {"/tables/flows", 2},
         {"/tables/max_flows", 0},
         {"/tables/parked_flows", 0},
@@ -111,6 +115,7 @@ TEST(StatsJson, Schema) {
         {"/unexecuted_flows/waiting~1cannot_transmit", 4},
         {"/handover/phase", "sampling"},
         {"/handover/ports", 2},
+        {"/why_redirect_errors_unknown", ""},
     };
     std::set<std::string> known;
     for (auto &row : rows) {
@@ -149,6 +154,17 @@ TEST(StatsJson, Lookups) {
         EXPECT_EQ(lookups(port), not_parsed.count(xf_miss(reason)) ? 1U : 11U)
             << miss_name(xf_miss(reason));
     }
+}
+
+// Not known is null, which is not {}.
+TEST(StatsJson, LossesThatNobodyCounts) {
+    Stats s = some_stats();
+    s.ports[0].lost = s.ports[0].lost_to_ovs = std::nullopt;
+    s.why_losses_unknown = "no BTF";
+    const auto j = json::parse(to_json(s));
+    EXPECT_EQ(j["ports"][0]["redirect_errors"], nullptr);
+    EXPECT_EQ(j["ports"][0]["redirect_errors_to_ovs"], nullptr);
+    EXPECT_EQ(j["why_redirect_errors_unknown"], "no BTF");
 }
 
 TEST(StatsJson, NothingYet) {

@@ -14,7 +14,7 @@ from prometheus_client.core import (CounterMetricFamily, GaugeMetricFamily,
                                     InfoMetricFamily, StateSetMetricFamily)
 from prometheus_client.openmetrics import exposition as openmetrics
 
-from .sample import redirect_errors
+from .sample import lost_frames, redirect_errors
 
 PREFIX = 'ovs_offload_'
 PHASES = ('holding', 'sampling', 'over')
@@ -61,10 +61,31 @@ PORT_FAMILIES = (
 )
 
 
-def lost_frames(counters):
-    """What the driver counts of them; None if it counts nothing."""
+def lost_by_driver(counters):
+    """None if it counts nothing."""
     names = redirect_errors(counters or {})
     return sum(counters[n] for n in names) if names else None
+
+
+def lost_by_errno(port):
+    """(where the frames should have gone, errno, frames)."""
+    return [(to, errno, n) for to, key in (('port', 'redirect_errors'),
+                                           ('ovs', 'redirect_errors_to_ovs'))
+            for errno, n in (port.get(key) or {}).items()]
+
+
+def redirect_error_families(all_ports, drivers):
+    yield family('port_redirect_errors', 'counter', 'Frames that were lost after they were '
+                 'redirected, as the kernel tells.',
+                 [((p['name'],), lost_frames(p)) for p in all_ports], ['port'])
+    yield family('port_redirect_errors_by_errno', 'counter', 'Of these, by errno, and by '
+                 'where they should have gone.',
+                 [((p['name'], to, errno), n) for p in all_ports
+                  for to, errno, n in lost_by_errno(p)], ['port', 'to', 'errno'])
+    yield family('port_driver_errors', 'counter', 'Frames that the driver has counted as '
+                 'lost after they were redirected, where it counts them.',
+                 [((p['name'],), lost_by_driver(drivers.get(p['name'])))
+                  for p in all_ports], ['port'])
 
 
 def ports(all_ports, drivers):
@@ -74,10 +95,7 @@ def ports(all_ports, drivers):
     for name, kind, text, value in PORT_FAMILIES:
         yield family('port_' + name, kind, text,
                      [((p['name'],), value(p)) for p in all_ports], ['port'])
-    yield family('port_redirect_errors', 'counter', 'Frames that the driver has lost after '
-                 'XDP_REDIRECT, where it counts them.',
-                 [((p['name'],), lost_frames(drivers.get(p['name'])))
-                  for p in all_ports], ['port'])
+    yield from redirect_error_families(all_ports, drivers)
     yield family('port_passed_packets', 'counter',
                  'Packets passed to Open vSwitch, by reason.',
                  [((p['name'], reason), n) for p in all_ports

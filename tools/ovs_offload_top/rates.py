@@ -6,7 +6,7 @@ port is added.  One that is smaller than it was began anew.  Of flows, the
 plugin itself tells what they have counted since it was asked last, and when
 that was.
 """
-from .sample import redirect_errors
+from .sample import lost_frames, redirect_errors
 
 
 def grown(old, new):
@@ -35,6 +35,23 @@ class Interval:
             port['name']: port for port in old['ports']}
 
 
+def driver_errors_per_s(old_driver, driver, seconds):
+    """None if the driver counts none."""
+    counted = redirect_errors(driver)
+    # The device may be older than the port, so there is no 0 to begin with.
+    lost = sum(grown(old_driver.get(name, driver[name]), driver[name])
+               for name in counted)
+    return lost / max(seconds, 0.001) if counted else None
+
+
+def redirect_errors_per_s(before, port, seconds, of_driver):
+    """The kernel tells of frames that a driver refuses, and a driver may lose them
+    later: the greater of the two.  Nobody counts: not known, which is not 0."""
+    lost = lost_frames(port)
+    of_kernel = None if lost is None else grown(lost_frames(before) or 0, lost) / seconds
+    return max((n for n in (of_kernel, of_driver) if n is not None), default=None)
+
+
 def rate_port(port, interval, old_driver, driver, driver_seconds):
     """The port as it is now, with rates."""
     new = flatten({k: port[k] for k in ('executed', 'passed', 'flow_cache')})
@@ -42,10 +59,6 @@ def rate_port(port, interval, old_driver, driver, driver_seconds):
     old = flatten({k: before.get(k, {})
                    for k in ('executed', 'passed', 'flow_cache')})
     growth = {k: grown(old.get(k, 0), v) for k, v in new.items()}
-    # The device may be older than the port, so there is no 0 to begin with.
-    counted = redirect_errors(driver)
-    lost = sum(grown(old_driver.get(name, driver[name]), driver[name])
-               for name in counted)
     lookups = growth['flow_cache/lookups']
     searches = min(growth['flow_cache/searches'], lookups)
     return dict(port, **{
@@ -56,9 +69,9 @@ def rate_port(port, interval, old_driver, driver, driver_seconds):
         'passed_per_s': sum(n for k, n in growth.items() if k.startswith(
             'passed/')) / interval.seconds,
         'flow_cache_hit_rate': 1 - searches / lookups if lookups else None,
-        # Nobody counts: not known, which is not 0.
-        'redirect_errors_per_s':
-            lost / max(driver_seconds, 0.001) if counted else None,
+        'redirect_errors_per_s': redirect_errors_per_s(
+            before, port, interval.seconds,
+            driver_errors_per_s(old_driver, driver, driver_seconds)),
         'driver': driver})
 
 

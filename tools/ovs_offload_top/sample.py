@@ -117,6 +117,13 @@ def xdp_counters(text):
             or is_veth and re.match(r'rx_queue_\d+_drops$', name)}
 
 
+def lost_frames(port):
+    """Those that the kernel has told the plugin of, to the port and from there to Open
+    vSwitch; None if it tells nothing."""
+    kinds = [port.get('redirect_errors'), port.get('redirect_errors_to_ovs')]
+    return None if None in kinds else sum(sum(k.values()) for k in kinds)
+
+
 def redirect_errors(counters):
     """Names of those counters that count frames lost after XDP_REDIRECT.
 

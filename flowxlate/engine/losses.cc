@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/losses.h"
+
+#include <algorithm>
+#include <functional>
+#include <utility>
+
+#include "engine/offload.h"
+
+namespace flowxlate {
+
+void Losses::look(std::optional<std::vector<RedirectError>> now_has,
+                  Time now) {
+    known_ = now_has.has_value();
+    std::vector<Seen> seen;
+    for (const auto &error : now_has.value_or(std::vector<RedirectError>{})) {
+        const auto old = std::ranges::find_if(seen_, [&](const Seen &s) {
+            return s.error.to_ovs == error.to_ovs
+                && s.error.error == error.error;
+        });
+        const bool grows =
+            old == seen_.end() || old->error.frames != error.frames;
+        const Time grown = grows ? now : old->grown;
+        seen.push_back({error, grown, now - grown < kLately});
+    }
+    seen_ = std::move(seen);
+}
+
+std::vector<RedirectError> Losses::errors_of(const std::vector<Seen> &seen) {
+    std::vector<RedirectError> errors;
+    for (auto &s : seen) {
+        errors.push_back(s.error);
+    }
+    return errors;
+}
+
+std::vector<RedirectError> Losses::all() const { return errors_of(seen_); }
+
+uint64_t Losses::n_frames() const {
+    uint64_t n = 0;
+    for (auto &s : seen_) {
+        n += s.error.frames;
+    }
+    return n;
+}
+
+std::vector<RedirectError> Losses::lately() const {
+    auto seen = seen_;
+    std::erase_if(seen, [](const Seen &s) { return !s.lately; });
+    std::ranges::stable_sort(seen, std::greater<>(), [](const Seen &s) {
+        return std::pair(s.grown, s.error.frames);
+    });
+    return errors_of(seen);
+}
+
+// -- The offload's part -----------------------------------------------------
+
+// The kernel is asked without the mutex.
+void Offload::look_at_losses() {
+    std::vector<Ifindex> ports;
+    {
+        StateLock lock(this);
+        for (auto &[ifindex, port] : ports_.by_ifindex()) {
+            ports.push_back(ifindex);
+        }
+    }
+    for (auto ifindex : ports) {
+        auto errors = redirect_errors_.read(ifindex);
+        StateLock lock(this);
+        if (auto *port = ports_.find(ifindex)) {
+            port->losses.look(std::move(errors),
+                              std::chrono::steady_clock::now());
+        }
+    }
+}
+
+}  // namespace flowxlate
