@@ -947,8 +947,13 @@ netdev_offload_plugin_configure_port(struct netdev *netdev,
     }
     if (netdev_offload_plugin_owns(netdev)) {
         plugin_port_set_left_out(plugin_port_get(netdev), left_out);
-        netdev_change_seq_changed(netdev);      /* For its status. */
+    } else if (netdev_get_dpif_type(netdev)) {
+        /* The plugin has refused it, and may not as it is wanted now. */
+        netdev_offer_to_plugin(netdev);
+    } else {
+        return;                                 /* It is about to be added. */
     }
+    netdev_change_seq_changed(netdev);          /* For its status. */
 }
 
 /* Adds to 'status' how the plugin serves 'netdev', and why not better. */

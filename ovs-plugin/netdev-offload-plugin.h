@@ -64,6 +64,9 @@ struct smap;
 typedef char *netdev_offload_plugin_tracer(const char *dpif_type,
                                            const char *port, const char *hex);
 
+/* Of netdev-offload.c. */
+void netdev_offer_to_plugin(struct netdev *);
+
 #ifdef __linux__
 bool netdev_offload_plugin_configure(const struct smap *other_config);
 bool netdev_offload_plugin_is_loaded(void);

@@ -181,12 +181,14 @@ std::string Offload::why_unwanted(const ovs_offload_port &p) const {
 
 // Remembers why the port is not served, for those who ask.
 int Offload::reject_port(const ovs_offload_port &p, const Failure &why) {
+    const bool can_be = why_unwanted(p).empty();
+    const bool user_will_not = can_be && is_left_out(p);
     StateLock lock(this);
     unserved_.add({.name = p.name,
                    .type = p.netdev_type,
                    .dpif_type = p.dpif_type,
-                   .why = why.message,
-                   .should_be = why_unwanted(p).empty()});
+                   .why = user_will_not ? kUserLeavesOut : why.message,
+                   .should_be = can_be && !user_will_not});
     return why.error;
 }
 

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ports that the user leaves out: Interface other_config:xdp-offload=false."""
+import contextlib
 import re
 import time
 
-from lab import (Stream, attached_program, ping, settled_counters, tcp_transfer,
+from lab import (ForeignProgram, Stream, attached_program, ping, settled_counters, tcp_transfer,
                  wait_for)
 from suite import (expect, expect_exact, per_port_rules, ran_in_xdp, wait_offloaded,
                    xdp_packets)
@@ -180,7 +181,38 @@ def test_kernel(context):
         wait_status(lab, a, 'native')
 
 
+def test_refused(context):
+    """A port that was refused is left out, which is well, and taken in when it can be"""
+    with context.lab(hosts=1, kind='system',
+                     config=['xdp-offload-system-ports=true']) as lab:
+        b = lab.add_host(port=False)
+
+        def verdict():
+            return lab.ovs.appctl('xdp-offload/status').splitlines()[0]
+
+        refused = 'WARNING: %s: not offloaded: another XDP program' % b.port
+        with contextlib.closing(ForeignProgram()) as foreign:
+            foreign.attach(lab, b.port, link=True)
+            lab.ovs.add_port(b.port, kind='system')
+            expect(verdict().startswith(refused), 'refused: %s', verdict())
+            leave_out(lab, b)
+            expect(verdict().startswith('OK: 1 of 2 ports'), 'left out: %s', verdict())
+            wait_for('the reason', lambda: status(lab, b, 'xdp_offload_reason')
+                     == 'other_config:xdp-offload=false', SLOW)
+            leave_out(lab, b, False)
+            expect(verdict().startswith(refused), 'taken in: %s', verdict())
+            leave_out(lab, b)
+        leave_out(lab, b, False)
+        expect(verdict().startswith('OK: 2 of 2 ports'), 'taken in: %s', verdict())
+        wait_status(lab, b, 'native')
+        a = lab.hosts[0]
+        a.know(b)
+        b.know(a)
+        ran_in_xdp(lab, b, lambda: ping(b, a, 50))
+
+
 TESTS = [
+    ('left-out-refused', test_refused),
     ('left-out', test_left_out),
     ('left-out-early', test_from_start),
     ('left-out-qos', test_qos),
