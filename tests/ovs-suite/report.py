@@ -6,7 +6,7 @@ HEAD = '''\
 # OVS's own tests, without and with the offload
 
 `sudo ./tests/run ovs-suite --write-doc` has written this page: Open vSwitch's
-system tests over AF_XDP ports (`tests/system-afxdp-testsuite`), each without
+system tests over AF_XDP ports (its `system-afxdp-testsuite`), each without
 and with `hw-offload-plugin=xdp`.  Both times the hosts' veths have GRO, so that
 they take redirected frames, and PMD threads may sleep; else the tests are as OVS
 has them (`tests/ovs-suite/testsuite.at`).  What differs in a first attempt, or
