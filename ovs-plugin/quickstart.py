@@ -194,11 +194,9 @@ def demonstrate(lab, json_file=None):
         'offloaded_flows': len(flows),
         'xdp_packets': sum(after.xdp) - sum(before.xdp),
         'upcall_packets': sum(after.passed) - sum(before.passed),
-        'traffic': {k: v for k, v in traffic.items() if k != 'udp6'},
+        'traffic': traffic,
         'stats_exact': exact,
     }
-    if not traffic['udp6']:
-        result['traffic']['udp4'] = False
     if json_file:
         with open(json_file, 'w') as f:
             json.dump(result, f, indent=2)
