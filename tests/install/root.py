@@ -79,6 +79,11 @@ class Root:
     def apt(self, *args):
         return self.run(*APT, *args)
 
+    def unmount_below(self):
+        """What is mounted in it, but not the root itself."""
+        for where in ('/tmp', '/run', '/sys', '/proc'):
+            run('umount', '--recursive', self.file(where))
+
     def unmount(self):
         run('umount', '--recursive', self.path)
 

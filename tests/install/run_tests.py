@@ -8,6 +8,7 @@ process namespaces of its own: when this ends, however, all of it is gone.
 import argparse
 import contextlib
 import glob
+import json
 import os
 import re
 import shutil
@@ -17,6 +18,7 @@ import time
 import traceback
 
 import root
+from machine import Machine
 
 TOP = os.path.abspath(os.path.join(os.path.dirname(__file__), '../..'))
 sys.path.append(TOP + '/tests/system')
@@ -29,6 +31,9 @@ PACKAGE = 'openvswitch-offload-xdp'
 ADVISE = 'openvswitch-offload-advise'
 # Of service.py, and systemd-analyze.
 TOOLS = ('ethtool', 'iproute2', 'iputils-ping', 'python3', 'systemd')
+# A container host as it was before, and what configures it.
+CONTAINER_HOST = ('ansible', 'dbus', 'ethtool', 'iproute2', 'iputils-ping',
+                  'openvswitch-switch', 'python3-apt', 'systemd-sysv')
 
 
 class Context:
@@ -262,9 +267,80 @@ def test_stock(context):
     expect('xdp-offload/show' not in out, 'it has our commands:\n%s', out)
 
 
+CONTAINERS = """
+ovs-vsctl add-br br0 -- set bridge br0 datapath_type=netdev
+for i in 1 2 3; do
+    ip netns add c$i
+    ip link add veth-c$i type veth peer name eth0 netns c$i
+    ip netns exec c$i ethtool -K eth0 gro on
+    ip -n c$i addr add 10.0.0.$i/24 dev eth0
+    ip -n c$i link set eth0 up
+    ip link set veth-c$i up
+    ovs-vsctl add-port br0 veth-c$i -- set interface veth-c$i type=afxdp
+done
+"""
+
+# What is asked for; does it change the host, and does it restart ovs-vswitchd?
+PLAYS = [
+    ({}, True, True),
+    ({}, False, False),
+    ({'left_out': ['veth-c3']}, True, False),
+    ({'left_out': ['veth-c3']}, False, False),
+    ({}, True, False),
+    ({'enabled': False}, True, False),
+    ({}, True, False),
+    ({'keys': {'xdp-offload-max-flows': 1024}, 'may_restart': False,
+      'accept': [1]}, True, False),
+    ({'keys': {'xdp-offload-max-flows': 1024}}, True, True),
+    ({'keys': {'xdp-offload-max-flows': 1024}}, False, False),
+    ({'state': 'absent'}, True, True),
+    ({'state': 'absent'}, False, False),
+]
+
+
+def play(machine, debs, wanted):
+    """Runs the playbook; returns whether it has changed and restarted anything."""
+    variables = {'ovs_offload_xdp_' + k: v for k, v in dict(
+        {'debs': debs}, **wanted).items()}
+    pid = machine.run('cat', '/run/openvswitch/ovs-vswitchd.pid')
+    out = machine.run('sh', '-c', 'exec "$@" 2>&1', '-', 'ansible-playbook', '-i',
+                      '/src/packaging/ansible/this_host.yml',
+                      '/src/packaging/ansible/site.yml', '-e', json.dumps(variables))
+    return (int(re.search(r'changed=(\d+)', out)[1]) > 0,
+            machine.run('cat', '/run/openvswitch/ovs-vswitchd.pid') != pid)
+
+
+def test_ansible(context):
+    """The Ansible role does what is asked, nothing the second time, and undoes it"""
+    managed = context.roots.make('managed')
+    managed.apt('install', *CONTAINER_HOST)
+    for deb in context.debs:
+        shutil.copy(deb, managed.file('/'))
+    debs = ['/' + os.path.basename(d) for d in context.debs if PACKAGE in d]
+    managed.apt('install', '--download-only', *debs)    # In the machine is no network.
+    shutil.copytree(TOP, managed.file('/src'),
+                    ignore=shutil.ignore_patterns('build', '.git', '__pycache__'))
+    with Machine(managed) as machine:
+        machine.run('sh', '-ec', CONTAINERS)
+        for wanted, changes, restarts in PLAYS:
+            done = play(machine, debs, wanted)
+            expect(done == (changes, restarts), '%s: changed and restarted: %s',
+                   wanted, done)
+            machine.run('ip', 'netns', 'exec', 'c1', 'ping', '-c', '20', '-i', '0.02',
+                        '10.0.0.2')
+            if wanted == {}:
+                expect('dp:xdp' in machine.run(
+                    'ovs-appctl', 'dpctl/dump-flows', '-m', 'type=offloaded'),
+                       'no flow in XDP')
+        context.note('%d plays', len(PLAYS))
+        expect(not machine.run('ls', '/sys/fs/bpf/ovs-offload-xdp', check=False),
+               'programs are kept for a next one of ours')
+    expect(chosen(managed) == STOCK, 'ovs-vswitchd is %s', chosen(managed))
+
+
 TESTS = [test_build, test_lintian, test_paths, test_library, test_install,
          test_advise, test_units, test_traffic, test_unprivileged, test_kept, test_quickstart,
-         test_choice, test_upgrade, test_removal, test_stock]
+         test_choice, test_upgrade, test_removal, test_stock, test_ansible]
 NEEDED = (test_build, test_install)    # Without what these make, no other can run.
 
 
