@@ -68,6 +68,12 @@ class Testsuite:
              '-I', tree, '-o', self.script, HERE + '/testsuite.at'],
             cwd=tree, check=True)
 
+    @functools.cached_property
+    def version(self):
+        """Of Open vSwitch."""
+        text = ''.join(read_lines(self.tree + '/configure.ac'))
+        return re.search(r'^AC_INIT\(openvswitch, ([\d.]+)', text, re.M)[1]
+
     def select(self, selection):
         """The tests that autotest's arguments, as '3-7' or '-k vlan', mean.
 

@@ -5,9 +5,9 @@ import collections
 HEAD = '''\
 # OVS's own tests, without and with the offload
 
-`sudo ./tests/run ovs-suite --write-doc` has written this page: Open vSwitch's
-system tests over AF_XDP ports (its `system-afxdp-testsuite`), each without
-and with `hw-offload-plugin=xdp`.  Both times the hosts' veths have GRO, so that
+`sudo ./tests/run --ovs %(release)s ovs-suite --write-doc` has written this page: Open
+vSwitch %(version)s's system tests over AF_XDP ports (its `system-afxdp-testsuite`), each
+without and with `hw-offload-plugin=xdp`.  Both times the hosts' veths have GRO, so that
 they take redirected frames, and PMD threads may sleep; else the tests are as OVS
 has them (`tests/ovs-suite/testsuite.at`).  What differs in a first attempt, or
 fails both ways, runs again without much else on the machine; the last attempt
@@ -70,10 +70,12 @@ stayed in OVS:
     return text + '\n' + table(('reason', 'flows'), refused.most_common())
 
 
-def document(outcomes):
+def document(outcomes, version):
     ran = [o for o in outcomes if o.verdict != 'skipped']
     cannot = [o for o in outcomes if o.verdict == 'skipped']
-    parts = [HEAD, summary(outcomes), '\n\n## Tests\n\n', table(
+    head = HEAD % {'version': version,
+                   'release': '.'.join(version.split('.')[:2])}
+    parts = [head, summary(outcomes), '\n\n## Tests\n\n', table(
         ('test', 'name', 'without', 'with', 'flows put in XDP',
          'packets in XDP', 'by ct()', 'flows refused', 'other attempts'),
         [(o.test.number, o.test.name, o.without.verdict, o.offloaded.verdict,

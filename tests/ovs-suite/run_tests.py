@@ -19,8 +19,8 @@ import time
 import report
 from autotest import Testsuite
 
-DOCUMENT = os.path.join(os.path.dirname(os.path.abspath(__file__)),
-                        '../../docs/ovs-suite.md')
+DOCS = os.path.join(os.path.dirname(os.path.abspath(__file__)), '../../docs')
+FIRST_RELEASE = '3.1'   # Its page has no release in its name.
 
 JOBS = 6                # Tests mostly wait.
 RERUN_JOBS = 2
@@ -80,12 +80,20 @@ def parse_args():
     parser.add_argument('--quick', action='store_true',
                         help='only a choice of tests, in a few minutes')
     parser.add_argument('--write-doc', action='store_true',
-                        help='write the result to docs/ovs-suite.md too')
+                        help='write the result to docs/ovs-suite.md too, of '
+                        'another release than 3.1 to docs/ovs-suite-RELEASE.md')
     parser.add_argument('-k', metavar='KEYWORD', action='append', default=[],
                         help='only tests with this keyword')
     parser.add_argument('range', nargs='*', metavar='RANGE',
                         help='only these tests: 7, 1-20')
     return parser.parse_args()
+
+
+def page(version):
+    """The document about this version."""
+    release = '.'.join(version.split('.')[:2])
+    return os.path.join(DOCS, 'ovs-suite.md' if release == FIRST_RELEASE
+                        else 'ovs-suite-%s.md' % release)
 
 
 def selected(suite, args):
@@ -155,10 +163,10 @@ def main():
             sys.exit('run_tests.py: no such test')
         attempts = run_all(suite, tests, args.jobs)
     outcomes = [report.Outcome(t, attempts[t.number]) for t in tests]
-    text = report.document(outcomes)
+    text = report.document(outcomes, suite.version)
     print(report.failures(outcomes) + text)
     if args.write_doc:
-        with open(DOCUMENT, 'w') as f:
+        with open(page(suite.version), 'w') as f:
             f.write(text)
     passed, failed, skipped = report.counts(outcomes)
     if passed > ENOUGH and not any(o.offloaded.packets for o in outcomes):
