@@ -43,15 +43,19 @@ uint32_t folded(uint32_t sum) {
     return sum;
 }
 
-// The header of IPv4, up to UDP.
+// The header of IPv4, up to UDP.  Its checksum, without the length, is there
+// in OVS 3.1, and left to the end in 3.5.
 Reject read_ipv4(xf_tunnel *t) {
-    const auto ip = header_at<iphdr>(*t, t->l3_off);
+    auto ip = header_at<iphdr>(*t, t->l3_off);
     if (ip.version != 4 || ip.ihl != sizeof ip / 4 || ip.tot_len) {
         return malformed();
     }
     if (ip.protocol != IPPROTO_UDP) {
         return of_other_type();
     }
+    ip.check = 0;
+    ip.check = static_cast<uint16_t>(~folded(sum_of(&ip, sizeof ip)));
+    std::memcpy(t->header + t->l3_off, &ip, sizeof ip);
     t->l4_off = t->l3_off + sizeof ip;
     t->sum = sum_of(&ip.saddr, 2 * sizeof ip.saddr) + htons(IPPROTO_UDP);
     return {};

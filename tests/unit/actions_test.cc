@@ -920,16 +920,24 @@ TEST(DecodeActions, MalformedPacketLength) {
 }
 
 TEST(DecodeActions, TunnelPushBytes) {
-    List list;
-    tunnel_push(list, std::string(kOuterMacs) + kOuterIpv4 + kGeneve)
-        .push(0x8100, 7)
-        .output(2);
-    Match match;
-    Actions a;
-    ASSERT_FALSE(decode(list.bytes(), match, &a));
-    EXPECT_EQ(to_hex(bytes_of(a.tunnel.header).first(a.tunnel.len)),
-              std::string("020000000002020000000001" "81000007" "0800")
-                  + kOuterIpv4 + "000017c10000" "0000" "0000655800000500");
+    const std::string before = "45000000000040004011";
+    const std::string after = "c0a80001c0a80002";
+    // OVS 3.5 leaves the checksum of IPv4 to the end, 3.1 does not.
+    for (const char *sum : {"0000", "b999", "1234"}) {
+        List list;
+        tunnel_push(list,
+                    std::string(kOuterMacs) + before + sum + after + kGeneve)
+            .push(0x8100, 7)
+            .output(2);
+        Match match;
+        Actions a;
+        ASSERT_FALSE(decode(list.bytes(), match, &a));
+        EXPECT_EQ(to_hex(bytes_of(a.tunnel.header).first(a.tunnel.len)),
+                  std::string("020000000002020000000001" "81000007" "0800")
+                      + before + "b999" + after
+                      + "000017c10000" "0000" "0000655800000500")
+            << sum;
+    }
 }
 
 TEST(DecodeActions, TunnelPop) {
