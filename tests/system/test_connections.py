@@ -262,9 +262,14 @@ def test_lasting(context):
         ovs = lab.ovs
         ovs.vsctl('--', '--id=@d', 'create', 'Datapath', 'datapath_version=0',
                   '--', 'set', 'Open_vSwitch', '.', 'datapaths:netdev=@d')
+        states = ('udp_first', 'udp_single', 'udp_multiple')
         ovs.vsctl('add-zone-tp', 'netdev', 'zone=1',
-                  *('udp_%s=%d' % (state, timeout)
-                    for state in ('first', 'single', 'multiple')))
+                  *('%s=%d' % (state, timeout + 1) for state in states))
+        # OVS 3.5.0 does not notice a zone's policy before it changes.
+        policy = ovs.vsctl('--bare', '--columns=_uuid', 'find',
+                           'CT_Timeout_Policy').strip()
+        ovs.vsctl('set', 'CT_Timeout_Policy', policy,
+                  *('timeouts:%s=%d' % (state, timeout) for state in states))
         talk = Talk(stack, lab, *lab.hosts[:2])
         talk.there.send(udp_frame(talk.a, talk.b))
         wait_for('the connection', talk.is_known)
