@@ -112,7 +112,8 @@ class Testsuite:
         return results
 
     def run_script(self, work, tests, offload):
-        path = ':'.join(self.tree + '/' + d for d in PROGRAMS)
+        path = ':'.join([HERE + '/bin',
+                         *(self.tree + '/' + d for d in PROGRAMS)])
         env = dict(os.environ, XDP_OFFLOAD='yes' if offload else 'no',
                    OVS_OFFLOAD_PLUGIN_DIR=self.plugin)
         command = [HERE + '/sandbox', '/bin/bash', self.script, '-d', '-C',
