@@ -17,6 +17,7 @@ import socket
 import struct
 import threading
 import time
+from typing import Optional
 
 from lab import checksum, run
 
@@ -95,7 +96,7 @@ class TcpServer(Server):
 class Connection:
     """From a host's port to an address and port, behind which there are servers."""
 
-    server = None
+    server: Optional[type[Server]] = None
     protocol = ''
 
     def __init__(self, src, servers, ip, port, sport):

@@ -8,6 +8,7 @@ from lab import ForeignProgram, ping, wait_for
 from suite import expect, per_port_rules, wait_offloaded, xdp_packets
 from test_left_out import leave_out
 from test_top import TOOLS, top
+from test_worth import advise
 
 # How a monitoring plug-in's exit status goes with the first word.
 LEVELS = {'OK': 0, 'WARNING': 1, 'CRITICAL': 2, 'UNKNOWN': 3}
@@ -127,8 +128,9 @@ def test_unknown(context):
         said = top(lab, '--check', status=3, errors=False)
         expect(said.startswith('UNKNOWN: ') and lab.tmp in said and len(
             said.splitlines()) == 1, 'killed: %s', said)
-        expect(top(lab, '--version').strip() == 'ovs-offload-top ' + version,
-               'version')
+        for said, name in ((top(lab, '--version'), 'top'),
+                           (advise(context, '--version'), 'advise')):
+            expect(said == 'ovs-offload-%s %s\n' % (name, version), 'version: %s', said)
 
 
 TESTS = [

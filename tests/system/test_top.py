@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """ovs-offload-top, xdp-offload/stats and xdp-offload/top-flows."""
+import collections
 import contextlib
+import io
 import json
 import os
 import pty
+import re
 import select
 import signal
 import subprocess
 import sys
 import time
 import types
+from typing import Any
 
 from lab import Stream, ping, settled_counters, udp_frame, wait_for
 from suite import (Skipped, expect, expect_exact, per_port_rules,
@@ -21,17 +25,15 @@ TOOLS = os.path.join(HERE, '..', '..', 'tools')
 TOP = os.path.join(TOOLS, 'ovs-offload-top')
 sys.path.insert(0, TOOLS)
 sys.dont_write_bytecode = True
-from ovs_offload_top import openmetrics, rates, sample  # noqa: E402
+from ovs_offload_top import openmetrics, rates, sample, screen  # noqa: E402
 
 MANY = 10000                     # Flows.
 MANY_SECONDS = 1.0               # For one sample of them: 0.1, busy machines 0.4.
 
 
 def command(lab, *args):
-    """Runs where ovs-vswitchd does, with its ovs-appctl."""
+    """Runs where ovs-vswitchd does."""
     env = dict(lab.ovs.env, TERM='xterm', COLUMNS='200', LINES='50')
-    env['PATH'] = os.path.dirname(lab.ovs.tool('ovs-appctl')) + ':' + \
-        env['PATH']
     return dict(args=['ip', 'netns', 'exec', lab.switch, TOP, *args], env=env)
 
 
@@ -62,10 +64,10 @@ def expect_near(value, wanted, what, share=0.15):
 # -- Arithmetic ---------------------------------------------------------------
 
 def look(now_ms, start_ms=0, ports=(), flows=(), since_ms=0, drivers=None):
-    """A sample; 'ports' are (name, packets, searches, frames lost by errno), 'flows' new
-    packets."""
-    def port(name, packets, searches=0, lost=None):
-        return {'name': name, 'passed': {'no-flow': 0},
+    """A sample; 'ports' are (name, packets, searches, frames lost by errno, packets
+    passed by reason), 'flows' new packets."""
+    def port(name, packets, searches=0, lost=None, passed=None):
+        return {'name': name, 'passed': passed or {'no-flow': 0},
                 'executed': {'packets': packets, 'bytes': 100 * packets,
                              'dropped_packets': 0, 'tracked_packets': 0},
                 'flow_cache': {'lookups': packets, 'searches': searches},
@@ -81,7 +83,7 @@ def look(now_ms, start_ms=0, ports=(), flows=(), since_ms=0, drivers=None):
 
 
 # What differs, the samples, and what comes of it: (path, value).
-RATE_ROWS = (
+RATE_ROWS: tuple[tuple[Any, ...], ...] = (
     ('two seconds', look(1000, ports=[('p', 100)]),
      look(3000, ports=[('p', 300)]),
      [('interval_s', 2), ('restarted', False),
@@ -100,6 +102,11 @@ RATE_ROWS = (
     ('no packet: no hit rate', look(1000, ports=[('p', 100, 50)]),
      look(2000, ports=[('p', 100, 50)]),
      [('ports.0.flow_cache_hit_rate', None)]),
+    ('reasons: the most frequent one first, none that there was not',
+     look(1000, ports=[('p', 0, 0, None, {'no-flow': 5, 'ct-state': 0, 'ip-options': 7})]),
+     look(3000, ports=[('p', 0, 0, None, {'no-flow': 6, 'ct-state': 8, 'ip-options': 7})]),
+     [('ports.0.passed_per_s', 4.5),
+      ('ports.0.passed_per_s_by_reason', {'ct-state': 4, 'no-flow': 0.5})]),
     ('hit rate', look(1000, ports=[('p', 100, 50)]),
      look(2000, ports=[('p', 200, 60)]),
      [('ports.0.flow_cache_hit_rate', 0.9)]),
@@ -145,7 +152,7 @@ RATE_ROWS = (
 )
 
 # What 'ethtool -S' prints, the counters kept, and those that are errors.
-ETHTOOL_ROWS = (
+ETHTOOL_ROWS: tuple[tuple[Any, ...], ...] = (
     ('veth', '''NIC statistics:
      peer_ifindex: 2
      rx_queue_0_xdp_packets: 1
@@ -205,14 +212,19 @@ def at(view, path):
     return view
 
 
+def is_same(got, value):
+    if isinstance(value, dict):      # Their order counts.
+        return list(got.items()) == list(value.items())
+    return got == value or value and got and abs(got - value) < 1e-9
+
+
 def test_rates(context):
     """Rates of two samples, and drivers' counters: restarts, ports, flows."""
     for what, old, new, wanted in RATE_ROWS:
         view = rates.compare(old, new)
         for path, value in wanted:
             got = at(view, path)
-            expect(got == value or value and got and abs(got - value) < 1e-9,
-                   '%s: %s is %s, not %s', what, path, got, value)
+            expect(is_same(got, value), '%s: %s is %s, not %s', what, path, got, value)
     for what, text, kept, errors in ETHTOOL_ROWS:
         counters = sample.xdp_counters(text)
         expect(counters == kept, '%s: %s', what, counters)
@@ -224,6 +236,95 @@ def test_rates(context):
                    [dict(port, name='p')], {'p': counters}) for s in f.samples}
         expect(got == wanted, '%s: exported %s, not %s', what, got, wanted)
     context.note('%d rows', len(RATE_ROWS) + len(ETHTOOL_ROWS) + len(METRIC_ROWS))
+
+
+# -- What is drawn ------------------------------------------------------------
+
+# Rates, marks, and what is drawn.
+SPARKLINES: tuple[tuple[list, str, str], ...] = (
+    ([], screen.MARKS, ''),
+    ([0, 0], screen.MARKS, '▁▁'),
+    ([7], screen.MARKS, '█'),
+    ([0, 1, 2, 3, 4, 5, 6, 7], screen.MARKS, '▁▂▃▄▅▆▇█'),
+    ([0, 0.001, 1000], screen.MARKS, '▁▂█'),     # Little is not nothing.
+    ([None, 1, None, 0], screen.MARKS, ' █ ▁'),
+    ([0, 1, 7], screen.ASCII_MARKS, '_.#'),
+)
+REASONS: tuple[tuple[dict, str], ...] = (
+    ({}, ''),
+    ({'no-flow': 99.8}, 'no-flow 99.8'),
+    ({'no-flow': 1234, 'ct-state': 2}, 'no-flow 1.23k, ct-state 2'),
+    ({'no-flow': 9, 'ct-state': 2, 'ip-options': 1}, 'no-flow 9, ct-state 2, ...'),
+)
+# What rates.History has of p after these samples: rates by port, or None for a gap.
+HISTORIES: tuple[tuple[list, list], ...] = (
+    ([], []),
+    ([{'p': 1}, {'p': 2}], [1, 2]),
+    ([{'p': 1}, None, {'p': 2}], [1, None, 2]),
+    ([{'p': 1}, {'q': 1}, {'p': 2}], [2]),       # Removed in between.
+    ([{'p': n} for n in range(99)], list(range(79, 99))),
+)
+# Width and height of a terminal, ports; what has to be there, and what not.
+SIZES: tuple[tuple[Any, ...], ...] = (
+    ((200, 40), 3, ['CACHE HITS', 'HISTORY', '▁▁▁▁█', 'FLOWS'], ['busiest']),
+    ((110, 40), 3, ['HISTORY', 'TO OVS BECAUSE', 'DROP/S'], ['CACHE HITS']),
+    ((80, 24), 3, ['HISTORY', 'XDP B/S', 'PACKETS', '400k'], ['XDP  ']),
+    ((50, 24), 3, ['TO OVS BECAUSE', 'no-flow 99.8', 'PACKETS', '400k'], ['HISTORY']),
+    ((40, 24), 3, ['XDP PKT/S', 'TO OVS/S', '12.3k'], ['BECAUSE']),
+    ((15, 10), 3, ['12.3k'], ['BECAUSE']),
+    ((80, 24), 40, ['busiest of 40', 'p39 ', 'output:p1'], ['p1 ']),
+)
+
+
+def drawn(width, height, n_ports):
+    """As the live view has it, on a terminal of this size."""
+    ports = [{'name': 'p%d' % i, 'mode': 'native', 'up': True, 'transmits': True,
+              'flows': 8, 'packets_per_s': 12300 + i, 'bytes_per_s': 1e7,
+              'dropped_per_s': 0, 'passed_per_s': 99.8, 'flow_cache_hit_rate': 0.9,
+              'passed_per_s_by_reason': {'no-flow': 99.8},
+              'redirect_errors_per_s': None} for i in range(1, n_ports + 1)]
+    flow = {'text': 'in_port(q),eth_type=0x0800, actions:output:p1', 'ufid': 'u',
+            'in_port': 'q', 'packets_per_s': 1000, 'bytes_per_s': 1e5,
+            'packets': 400000, 'state': 'xdp'}
+    view = {'ports': ports, 'flows': [flow] * 50, 'interval_s': 1.0, 'restarted': False,
+            'tables': collections.defaultdict(int),
+            'since_start': {'executed': {'packets': 1, 'bytes': 1}}}
+    history = rates.History()
+    for rate in (0, 0, 0, 0, 9):
+        history.add([dict(p, packets_per_s=rate) for p in ports])
+    console = screen.Console(file=io.StringIO(), width=width, height=height)
+    console.print(screen.Drawing(console, history).draw(view, height))
+    return console.file.getvalue()
+
+
+def test_drawing(context):
+    """Histories, reasons, and what a small terminal has room for"""
+    for values, marks, wanted in SPARKLINES:
+        got = screen.sparkline(values, marks)
+        expect(got == wanted, '%s: %s, not %s', values, got, wanted)
+    for reasons, wanted in REASONS:
+        got = screen.reasons({'passed_per_s_by_reason': reasons})
+        expect(got == wanted, '%s: %s', reasons, got)
+    for samples, kept in HISTORIES:
+        history = rates.History()
+        for ports in samples:
+            if ports is None:
+                history.add_gap()
+            else:
+                history.add([{'name': k, 'packets_per_s': v} for k, v in ports.items()])
+        got = list(history.rates.get('p', ()))
+        expect(got == kept, '%s: %s', samples, got)
+    for (width, height), n_ports, there, missing in SIZES:
+        text = drawn(width, height, n_ports)
+        lines = text.splitlines()
+        what = '%d x %d, %d ports' % (width, height, n_ports)
+        expect(all(len(line) <= width for line in lines), '%s: too wide:\n%s', what, text)
+        # The last two are for what the keys do.
+        expect(height < 12 or len(lines) <= height - 2, '%s: %d lines:\n%s', what,
+               len(lines), text)
+        expect(all(part in text for part in there)
+               and not [part for part in missing if part in text], '%s:\n%s', what, text)
+    context.note('%d rows', sum(map(len, (SPARKLINES, REASONS, HISTORIES, SIZES))))
 
 
 # -- With traffic -------------------------------------------------------------
@@ -453,7 +554,12 @@ def test_errors(context):
                 (['--once'], 1, 'runs without the XDP plugin'),
                 (['--once', '--json'], 1, 'hw-offload-plugin=xdp'),
                 ([], 1, 'runs without the XDP plugin'),
-                (['-t', lab.tmp + '/none.ctl', '--once'], 1, 'none.ctl'),
+                (['-t', lab.tmp + '/none.ctl', '--once'], 1, 'cannot connect to '
+                 + lab.tmp + '/none.ctl: No such file or directory'),
+                (['-t', 'none', '--once'], 1, 'none does not run, or not there: cannot '
+                 'read %s/none.pid' % lab.tmp),
+                (['-t', '/proc/none/x', '--stream'], 1, 'run directory %s, target '
+                 '/proc/none/x' % lab.tmp),
                 (['--json'], 2, '--json needs --once'),
                 (['-i', '0'], 2, 'not from'),
                 (['-n', '1000'], 2, 'not from'),
@@ -462,12 +568,16 @@ def test_errors(context):
             error = top(lab, *args, status=status)
             expect(part in error and 'Traceback' not in error, '%s: %s', args,
                    error)
+        process = lab.ovs.processes['ovs-vswitchd']
+        for number, what in ((signal.SIGSTOP, 'has not answered xdp-offload/stats within 10'),
+                             (signal.SIGKILL, 'does not run, or not there')):
+            process.send_signal(number)
+            error = top(lab, '--once', status=1)
+            # What was tried, and no line of a log.
+            expect(what in error and 'run directory ' + lab.tmp in error
+                   and 'target ovs-vswitchd' in error and '|WARN|' not in error
+                   and len(error.splitlines()) == 1, '%s: %s', what, error)
         lab.ovs.kill_vswitchd()
-        error = top(lab, '--once', status=1)
-        # What was tried, and no line of a log.
-        expect('does not run' in error and 'OVS_RUNDIR ' + lab.tmp in error
-               and '-t ovs-vswitchd' in error and '|WARN|' not in error,
-               'killed: %s', error)
     with context.lab(0) as lab:
         # By its control socket, as ovs-appctl -t.
         pid = lab.ovs.processes['ovs-vswitchd'].pid
@@ -542,7 +652,7 @@ def test_live(context):
             expect(terminal.process.wait(5) == 0, 'exit status of Ctrl-C')
 
 
-CHOSEN = (                       # Filter, number of flows, names and ufids left.
+CHOSEN: tuple[tuple[Any, ...], ...] = (                       # Filter, number of flows, names and ufids left.
     ('', 9, ['p1', 'p2'], ['u1', 'u2', 'u3']),
     ('', 2, ['p1', 'p2'], ['u1', 'u2']),
     ('p1', 9, ['p1'], ['u1', 'u2']),
@@ -566,8 +676,8 @@ def test_filter(context):
 
 
 def test_stream(context):
-    """--stream prints a line each interval, also over a restart; TERM=dumb no escapes"""
-    with context.lab() as lab, traffic(lab) as (a, b):
+    """--stream prints a line each interval, also over a restart"""
+    with context.lab() as lab, traffic(lab) as (a, _):
         with subprocess.Popen(**command(lab, '--stream', '-i', '0.3', '-f', a.port),
                               stdout=subprocess.PIPE, text=True) as process:
             views = [json.loads(process.stdout.readline()) for _ in range(2)]
@@ -581,11 +691,35 @@ def test_stream(context):
             expect(process.wait(5) == 0, 'exit status %d', process.returncode)
         for view in views:
             expect([p['name'] for p in view['ports']] == [a.port], '%s', view)
-        with contextlib.closing(Terminal(lab, '-i', '0.3', TERM='dumb')) as terminal:
-            terminal.wait_for('CACHE HITS', b.port)
-            expect('\x1b' not in terminal.read(), '%r', terminal.text)
-            terminal.process.send_signal(signal.SIGINT)
-            expect(terminal.process.wait(5) == 0, 'exit status of Ctrl-C')
+
+
+COLOUR, ESCAPE = r'\x1b\[[0-9;]*3[0-7]m', '\x1b['
+# Environment, what has to be on the screen, and what must not be.
+TERMINALS: tuple[tuple[dict, list, list], ...] = (
+    ({}, [COLOUR, 'CACHE HITS', '█'], []),
+    ({'NO_COLOR': '1'}, [re.escape(ESCAPE), 'CACHE HITS'], [COLOUR]),
+    ({'TERM': 'dumb'}, ['CACHE HITS', '█'], ['\x1b']),
+    ({'TERM': ''}, ['CACHE HITS'], ['\x1b']),
+    ({'TERM': 'dumb', 'PYTHONIOENCODING': 'ascii'}, ['CACHE HITS', '#'], ['\x1b', '█']),
+    ({'COLUMNS': '50', 'LINES': '14'}, ['q: quit', 'eth_type'], ['CACHE HITS']),
+)
+
+
+def test_terminals(context):
+    """The live view with and without colour, on dumb, ASCII and small terminals"""
+    with context.lab(3) as lab, traffic(lab) as (a, b):
+        lab.hosts[2].run('ethtool', '-K', 'eth0', 'gro', 'off')
+        wait_for('no transmit', lambda: 'no transmit' in top(lab, '--once', '-i', '0.2'))
+        for environment, there, missing in TERMINALS:
+            with contextlib.closing(Terminal(lab, '-i', '0.2', **environment)) as terminal:
+                terminal.wait_for(a.port)
+                wait_for('%s with %s' % (there, environment), lambda: all(
+                    re.search(part, terminal.read()) for part in there))
+                found = [part for part in missing if re.search(part, terminal.text)]
+                expect(not found, '%s: %s in %r', environment, found, terminal.text)
+                terminal.process.send_signal(signal.SIGINT)
+                expect(terminal.process.wait(5) == 0, 'exit status of Ctrl-C')
+    context.note('%d terminals', len(TERMINALS))
 
 
 def test_restarted(context):
@@ -649,6 +783,7 @@ def test_many(context):
 
 TESTS = [
     ('top-rates', test_rates),
+    ('top-drawing', test_drawing),
     ('top-once', test_once),
     ('top-two-look', test_two_look),
     ('top-searches', test_searches),
@@ -658,6 +793,7 @@ TESTS = [
     ('top-live', test_live),
     ('top-filter', test_filter),
     ('top-stream', test_stream),
+    ('top-terminals', test_terminals),
     ('top-restarted', test_restarted),
     ('top-many', test_many),
 ]

@@ -99,8 +99,9 @@ def check_share(context, name, site, before, counted):
     context.note('%s: %d of %d in, %d out', name, put, sent, taken)
 
 
-KINDS = (('geneve', 4, {'csum': 'true'}), ('geneve', 6, {}),
-         ('vxlan', 4, {}), ('vxlan', 6, {}), ('vxlan', 4, {'csum': 'true'}))
+KINDS: tuple[tuple[str, int, dict[str, str]], ...] = (
+    ('geneve', 4, {'csum': 'true'}), ('geneve', 6, {}),
+    ('vxlan', 4, {}), ('vxlan', 6, {}), ('vxlan', 4, {'csum': 'true'}))
 
 
 def run_kinds(context, other_offload):

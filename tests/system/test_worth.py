@@ -18,7 +18,6 @@ from ovs_offload_advise import dump, packets  # noqa: E402
 
 def advise(context, *args, lab=None, text='', status=0):
     env = dict(os.environ, **(lab.ovs.env if lab else {}))
-    env['PATH'] = context.ovs_dir + '/bin:' + env['PATH']
     env['OVS_OFFLOAD_ADVISE_PATH'] = ':'.join((
         context.ovs_dir + '/bin', context.plugin_dir + '/../tools/advise'))
     prefix = ['ip', 'netns', 'exec', lab.switch] if lab else []
@@ -153,13 +152,25 @@ def test_saved(context):
     expect('98 % of the packets could be in XDP; not: 2 % output/not_an_xdp_port.' in text,
            '%s', text)
     for args, part in ((('--flows', '/none'), '/none'),
-                       (('-t', '/none.ctl', '--json'), None)):
-        if part:
-            expect(part in advise(context, *args, status=1), '%s', args)
-        else:                        # Before Open vSwitch is there.
-            found = advise_json(context, *args)
-            expect(not found['datapaths'] and any(
-                'none.ctl' in f['text'] for f in found['host']), '%s', found)
+                       (('--flows', TOP), 'Is a directory')):
+        expect(part in advise(context, *args, status=1), '%s', args)
+
+
+def test_absent(context):
+    """Without Open vSwitch it says what was tried, in no line of a log"""
+    with context.lab(0, offload=False) as lab:
+        lab.ovs.kill_vswitchd()
+        for target, part in (('/none.ctl', 'cannot connect to /none.ctl: No such file'),
+                             ('none', 'cannot read %s/none.pid: No such file' % lab.tmp),
+                             ('ovs-vswitchd', 'Connection refused')):
+            found = advise_json(context, '-t', target, lab=lab)
+            texts = [f['text'] for f in found['host'] if f['what'] == 'Open vSwitch']
+            expect(len(texts) == 1 and not found['datapaths'], '%s: %s', target, found)
+            expect(texts[0].startswith(target + ' does not run, or not there: ')
+                   and part in texts[0] and '|WARN|' not in texts[0]
+                   and 'run directory %s, target %s:' % (lab.tmp, target) in texts[0],
+                   '%s: %s', target, texts)
+        context.note('%s', texts[0])
 
 
 # -- A host -------------------------------------------------------------------
@@ -198,5 +209,6 @@ TESTS = [
     ('worth-flows', test_real_flows),
     ('worth-packets', test_packets),
     ('worth-saved', test_saved),
+    ('worth-absent', test_absent),
     ('worth-host', test_host),
 ]

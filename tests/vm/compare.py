@@ -25,8 +25,9 @@ LIMIT = 900                     # Seconds for each machine.
 ROUNDS = 5
 
 # (name, how long a send takes, options of tests/vm/run)
-MACHINES = (('instructions', 0.05, ['--count-instructions']),
-            ('time', 0.5, []))
+MACHINES: tuple[tuple[str, float, list[str]], ...] = (
+    ('instructions', 0.05, ['--count-instructions']),
+    ('time', 0.5, []))
 TITLES = {'direct': 'no switch', 'bare': 'bare redirect', 'xdp': '**XDP**',
           'bridge': 'Linux bridge', 'tc': 'TC flower', 'ovs': 'openvswitch.ko'}
 

@@ -4,8 +4,9 @@
 OVS prints some things in another way than it reads them, and leaves out what it needs
 to read a flow again.  Flow.input is what it can read.
 """
-import collections
 import re
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple, Optional, Union
 
 # Bare words in a list of actions that are no ports.
 WORDS = {'drop', 'pop_vlan', 'pop_eth', 'pop_nsh', 'ct', 'ct_clear', 'dec_ttl'}
@@ -13,28 +14,35 @@ WORDS = {'drop', 'pop_vlan', 'pop_eth', 'pop_nsh', 'ct', 'ct_clear', 'dec_ttl'}
 LISTS = ('clone', 'actions', 'gt', 'le')
 TUNNELS = (('genev_sys_', 'geneve'), ('vxlan_sys_', 'vxlan'))
 
-Port = collections.namedtuple('Port', 'name number type')
+# A recirculation id, or the name or number of a port out of which packets come.
+Where = tuple[str, Union[int, str]]
+
+
+class Port(NamedTuple):
+    name: str
+    number: int
+    type: Optional[str]                  # None if nobody says it.
 
 
 class Flow:
     """A line of a dump."""
 
-    def __init__(self, match, actions, packets):
+    def __init__(self, match: str, actions: str, packets: int) -> None:
         self.match, self.actions, self.packets = match, actions, packets
         self.in_port = first(r'\bin_port\(([^()]*)\)', match)
         self.recirc_id = number(first(r'\brecirc_id\(([^()/]*)', match))
         # Where its packets go on: recirculated, or taken out of a tunnel.
-        self.next = ([('recirc', number(n)) for n in re.findall(
+        self.next: list[Where] = [('recirc', number(n)) for n in re.findall(
             r'\brecirc\(([^()]*)\)', actions)]
-                     + [('port', n) for n in re.findall(
-                         r'\btnl_pop\(([^()]*)\)', actions)])
+        self.next += [('port', n) for n in re.findall(
+            r'\btnl_pop\(([^()]*)\)', actions)]
 
-    def ports(self):
+    def ports(self) -> list[str]:
         """Names or numbers of all ports that it has to do with."""
         named = re.findall(r'\b(?:tnl_pop|tnl_port|out_port)\(([^()]*)\)', self.actions)
         return [self.in_port] + named + list(bare_ports(self.actions))
 
-    def input(self, numbers):
+    def input(self, numbers: dict[str, int]) -> list[str]:
         """The match and the actions as OVS reads them, with ports' 'numbers'."""
         return [complete(readable(self.match, numbers))] + split(
             readable(self.actions, numbers))
@@ -43,15 +51,16 @@ class Flow:
 class Dump:
     """All that was found in some texts."""
 
-    def __init__(self):
-        self.flows, self.declared = [], {}
-        self.type = None             # Of the datapath, if a text says it.
+    def __init__(self) -> None:
+        self.flows: list[Flow] = []
+        self.declared: dict[str, Port] = {}
+        self.type: Optional[str] = None      # Of the datapath, if a text says it.
 
-    def read(self, lines):
+    def read(self, lines: Iterable[str]) -> None:
         for line in lines:
             self.read_line(line.rstrip('\n'))
 
-    def read_line(self, line):
+    def read_line(self, line: str) -> None:
         if line.startswith('#'):
             return
         if 'actions:' in line:
@@ -61,7 +70,7 @@ class Dump:
         elif m := re.match(r'\s*port (\d+): (\S+)(?: \(([\w-]+)[:)])?', line):
             self.declared[m[2]] = Port(m[2], int(m[1]), m[3] or 'system')
 
-    def ports(self):
+    def ports(self) -> dict[str, Port]:
         """All ports, those that were not declared as well: they have the type None,
         and numbers of their own."""
         ports = dict(self.declared)
@@ -76,16 +85,16 @@ class Dump:
         return ports
 
 
-def first(pattern, text):
+def first(pattern: str, text: str) -> str:
     m = re.search(pattern, text)
     return m[1] if m else ''
 
 
-def number(text):
+def number(text: str) -> int:
     return int(text, 0) if text else 0
 
 
-def parse_flow(line):
+def parse_flow(line: str) -> Flow:
     line = re.sub(r'^\s*ufid:[^,]*, *', '', line)
     head, actions = line.split('actions:', 1)
     match = re.split(r', +', head, maxsplit=1)[0].rstrip(', ')
@@ -93,7 +102,7 @@ def parse_flow(line):
                 number(first(r'\bpackets:(\d+)', head)))
 
 
-def split(actions):
+def split(actions: str) -> list[str]:
     """The actions of a list, those in brackets with the one that has them."""
     parts, depth = [''], 0
     for c in actions:
@@ -105,7 +114,7 @@ def split(actions):
     return parts
 
 
-def bare_ports(actions):
+def bare_ports(actions: str) -> Iterator[str]:
     for action in split(actions):
         name, bracket, rest = action.partition('(')
         if bracket and name in LISTS:
@@ -116,8 +125,8 @@ def bare_ports(actions):
             yield action
 
 
-def readable(text, numbers):
-    def word(m):
+def readable(text: str, numbers: dict[str, int]) -> str:
+    def word(m: re.Match[str]) -> str:
         word = m[0]
         if word in numbers:
             return str(numbers[word])
@@ -127,7 +136,7 @@ def readable(text, numbers):
                   text)
 
 
-def complete(match):
+def complete(match: str) -> str:
     """OVS wants a tunnel's TTL, takes a packet without eth() for one that has no
     Ethernet header, and does not print how long a Geneve option is of which nothing
     is matched; OVN's have 4 bytes."""

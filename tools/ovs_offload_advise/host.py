@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a host has, and lacks, for the offload: nothing is changed."""
-import collections
 import gzip
 import os
 import platform
 import re
-import subprocess
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Optional
 
-from .dump import Dump, first
+from .daemon import Daemon
+from .dump import Dump, Port, first
 from .verdict import judge_devices, may_serve
 
 TIMEOUT = 30                         # Seconds.
@@ -17,47 +18,20 @@ TAGS_REMEDY = 'ethtool -K %s %s off'
 # docs/design.md: with the defaults.
 MEMORY_MIB, MEMORY_MIB_PER_CPU = 51, 2.9
 
-# 'state': ok, note, or bad: the offload cannot work, or not there.
-Finding = collections.namedtuple('Finding', 'state what text remedy', defaults=('',))
+
+class Finding(NamedTuple):
+    state: str                       # ok, note, or bad: it cannot work, or not there.
+    what: str
+    text: str
+    remedy: str = ''
 
 
-class Unavailable(Exception):
-    """ovs-vswitchd cannot be asked."""
-
-
-class Ovs:
-    """ovs-vswitchd as ovs-appctl finds it: OVS_RUNDIR counts."""
-
-    def __init__(self, target):
-        self.target = target
-
-    def ask(self, *command):
-        try:
-            done = subprocess.run(
-                ['ovs-appctl', '--timeout=%d' % TIMEOUT, '-t', self.target, *command],
-                text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE)
-        except OSError as e:
-            raise Unavailable('ovs-appctl: %s' % e.strerror) from None
-        if done.returncode:
-            lines = done.stderr.strip().splitlines()
-            raise Unavailable('ovs-appctl -t %s %s: %s' % (
-                self.target, ' '.join(command), lines[0] if lines else 'has failed'))
-        return done.stdout
-
-    def dumps(self):
-        """The flows and ports of each datapath, by its name."""
-        dumps = {}
-        for name in self.ask('dpctl/dump-dps').split():
-            dump = dumps[name] = Dump()
-            dump.read(self.ask('dpctl/show', name).splitlines())
-            dump.read(self.ask('dpctl/dump-flows', '-m', '--names', name).splitlines())
-        return dumps
-
-
-def read(path):
+def read(path: str) -> str:
     try:
-        with (gzip.open if path.endswith('.gz') else open)(path, 'rt') as f:
+        if path.endswith('.gz'):
+            with gzip.open(path, 'rt') as f:
+                return f.read()
+        with open(path, encoding='utf-8') as f:
             return f.read()
     except OSError:
         return ''
@@ -65,7 +39,7 @@ def read(path):
 
 # -- The kernel ---------------------------------------------------------------
 
-def kernel():
+def kernel() -> Iterator[Finding]:
     release = platform.release()
     version = tuple(int(n) for n in re.findall(r'\d+', release)[:2])
     if platform.machine() != 'x86_64':
@@ -85,7 +59,7 @@ def kernel():
                       'mount -t bpf bpf /sys/fs/bpf')
 
 
-def kernel_config(release):
+def kernel_config(release: str) -> Iterator[Finding]:
     paths = ['/proc/config.gz'] + [
         p % release for p in ('/boot/config-%s', '/lib/modules/%s/config')]
     found = [p for p in paths if read(p)]
@@ -102,7 +76,7 @@ def kernel_config(release):
                 found[0], option, needed_by))
 
 
-def memory():
+def memory() -> Iterator[Finding]:
     possible = read('/sys/devices/system/cpu/possible').strip()
     n_cpus = 1 + max([int(n) for n in re.findall(r'\d+', possible)] or [1])
     need = MEMORY_MIB + MEMORY_MIB_PER_CPU * max(0, n_cpus - 2)
@@ -117,7 +91,17 @@ def memory():
 
 # -- Open vSwitch -------------------------------------------------------------
 
-def open_vswitch(ovs):
+def dumps(ovs: Daemon) -> dict[str, Dump]:
+    """The flows and ports of each datapath, by its name."""
+    found = {}
+    for name in ovs.ask('dpctl/dump-dps').split():
+        dump = found[name] = Dump()
+        dump.read(ovs.ask('dpctl/show', name).splitlines())
+        dump.read(ovs.ask('dpctl/dump-flows', '-m', '--names', name).splitlines())
+    return found
+
+
+def open_vswitch(ovs: Daemon) -> Iterator[Finding]:
     version = first(r'(\d+\.\d+\.\d+)', ovs.ask('version')) or 'unknown version'
     release = '.'.join(version.split('.')[:2])
     if release in RELEASES:
@@ -132,14 +116,14 @@ def open_vswitch(ovs):
 
 # -- Ports --------------------------------------------------------------------
 
-def driver(name):
+def driver(name: str) -> str:
     try:
         return os.path.basename(os.readlink('/sys/class/net/%s/device/driver' % name))
     except OSError:
         return ''
 
 
-def ports(dump):
+def ports(dump: Dump) -> Iterator[Finding]:
     """Of all ports that could be served, and a line for those that cannot."""
     all_ports = sorted(dump.declared.values())
     served = [p for p in all_ports if may_serve(p, dump.type)]
@@ -158,7 +142,8 @@ def ports(dump):
             '%s (%s)' % (p.name, p.type) for p in others))
 
 
-def judge_port(port, device, datapath):
+def judge_port(port: Port, device: dict[str, Any],
+               datapath: Optional[str]) -> Iterator[Finding]:
     what = 'port ' + port.name
     if not device['exists'] or 'unknown' in device:
         yield Finding('note', what, device.get('unknown', 'has no device here'))
@@ -186,5 +171,5 @@ def judge_port(port, device, datapath):
                       + device['handled_before_ovs'])
 
 
-def plural(n, what):
+def plural(n: int, what: str) -> str:
     return '%d %s%s' % (n, what, '' if n == 1 else 's')

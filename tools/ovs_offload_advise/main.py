@@ -8,13 +8,15 @@ it is; changes nothing.  Saved flows are taken instead with --flows, from a file
 import argparse
 import json
 import sys
+from typing import Optional
 
-from . import host, report
+from . import VERSION, host, report
+from .daemon import Daemon, Unavailable
 from .dump import Dump
 from .verdict import Missing
 
 
-def parse_args(args):
+def parse_args(args: Optional[list[str]]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog='ovs-offload-advise', description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -28,10 +30,12 @@ def parse_args(args):
                         help='judge the flows as those of the userspace or of the kernel '
                         'datapath (default: what they are, and netdev in any case)')
     parser.add_argument('--json', action='store_true', help='print a JSON object')
+    parser.add_argument('--version', action='version',
+                        version='%(prog)s ' + VERSION)
     return parser.parse_args(args)
 
 
-def read_files(names):
+def read_files(names: list[str]) -> dict[str, Dump]:
     """A dump for each file: recirculation ids of different hosts are not the same."""
     dumps = {}
     for name in names:
@@ -44,24 +48,27 @@ def read_files(names):
     return dumps
 
 
-def look_at_host(target):
+def look_at_host(target: str) -> tuple[list[host.Finding], dict[str, Dump]]:
     """Findings, and the dumps of the datapaths; none if Open vSwitch does not run."""
     findings = list(host.kernel()) + list(host.memory())
-    dumps = {}
+    dumps: dict[str, Dump] = {}
     try:
-        ovs = host.Ovs(target)
+        ovs = Daemon(target, host.TIMEOUT)
         findings += host.open_vswitch(ovs)
-        dumps = ovs.dumps()
-    except host.Unavailable as e:
+        dumps = host.dumps(ovs)
+    except Unavailable as e:
         findings.append(host.Finding('note', 'Open vSwitch', str(e)))
     for dump in dumps.values():
         findings += host.ports(dump)
     return findings, dumps
 
 
-def run(args):
-    findings, dumps = ([], read_files(args.flows)) if args.flows else look_at_host(
-        args.target)
+def run(args: argparse.Namespace) -> None:
+    findings: list[host.Finding] = []
+    if args.flows:
+        dumps = read_files(args.flows)
+    else:
+        findings, dumps = look_at_host(args.target)
     judged = []
     for name, dump in dumps.items():
         kinds = [args.datapath] if args.datapath else sorted(
@@ -75,7 +82,7 @@ def run(args):
         print(report.words(findings, judged))
 
 
-def main(argv=None):
+def main(argv: Optional[list[str]] = None) -> int:
     args = parse_args(argv)
     try:
         run(args)

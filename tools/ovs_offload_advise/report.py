@@ -2,7 +2,10 @@
 """What was found, as an object and in words."""
 import collections
 import textwrap
+from typing import Any, Optional
 
+from .dump import Dump
+from .host import Finding
 from .packets import TOO_MANY, Ways
 from .verdict import UNREADABLE, judge_flows
 
@@ -12,20 +15,21 @@ MEANINGS = {
                  'Dump the flows with "ovs-appctl dpctl/dump-flows -m --names".'),
     TOO_MANY: ('The packet would pass more flows than XDP follows.',
                'Nothing: OVS executes these.')}
+Judged = dict[str, Any]
 DATAPATHS = {'netdev': 'userspace datapath', 'system': 'kernel datapath'}
 
 
-def judge(name, dump, datapath):
+def judge(name: str, dump: Dump, datapath: str) -> Judged:
     """What becomes of a dump's flows in a datapath of this type."""
     reasons, more = judge_flows(dump, datapath)
     packets = Ways(dump.flows, reasons).packets()
     total = sum(packets.values())
     flows = collections.Counter(reasons)
 
-    def share(reason):
+    def share(reason: str) -> Optional[float]:
         return packets[reason] / total if total else None
 
-    def row(reason):
+    def row(reason: str) -> Judged:
         known = more['reasons'].get(reason, {})
         meaning, remedy = MEANINGS.get(
             reason, (known.get('meaning', ''), known.get('remedy', '')))
@@ -46,11 +50,11 @@ def judge(name, dump, datapath):
             'unread': ['%s: %s' % (why, match) for match, why in more['unread']]}
 
 
-def percent(share):
+def percent(share: float) -> str:
     return '%.3g %%' % (100 * share)
 
 
-def sentence(judged):
+def sentence(judged: Judged) -> str:
     """The verdict in a line."""
     if not judged['flows']:
         return 'There are no flows.'
@@ -64,7 +68,7 @@ def sentence(judged):
         '; not: ' + ', '.join(needs) if needs else '')
 
 
-def add_rows(lines, judged):
+def add_rows(lines: list[str], judged: Judged) -> None:
     for r in judged['refused']:
         lines += ['', '  %s: %d flow%s%s' % (
             r['reason'], r['flows'], '' if r['flows'] == 1 else 's',
@@ -77,8 +81,8 @@ def add_rows(lines, judged):
             lines.append('    One of them: ' + r['example'])
 
 
-def words(findings, judged):
-    lines = []
+def words(findings: list[Finding], judged: list[Judged]) -> str:
+    lines: list[str] = []
     for f in findings:
         lines += ['%-4s %s: %s' % (f.state, f.what, f.text)]
         if f.remedy:

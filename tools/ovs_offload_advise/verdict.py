@@ -3,6 +3,9 @@
 import json
 import os
 import subprocess
+from typing import Any, Optional
+
+from .dump import Dump, Port
 
 UNREADABLE = 'unreadable'            # In the place of a reason.
 # Where the two programs are, beside what is installed.
@@ -14,7 +17,7 @@ class Missing(Exception):
     """One of the programs is not there, or has failed."""
 
 
-def helper(name):
+def helper(name: str) -> str:
     """The path of one of the programs; OVS_OFFLOAD_ADVISE_PATH names other directories
     for them."""
     places = os.environ.get('OVS_OFFLOAD_ADVISE_PATH', INSTALLED).split(':')
@@ -26,7 +29,7 @@ def helper(name):
         os.path.normpath(p) for p in places)))
 
 
-def ask(name, *args, text=''):
+def ask(name: str, *args: str, text: str = '') -> str:
     done = subprocess.run([helper(name), *args], input=text, text=True,
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     if done.returncode:
@@ -34,11 +37,12 @@ def ask(name, *args, text=''):
     return done.stdout
 
 
-def judge_devices(names):
-    return json.loads(ask('advise-judge', 'devices', *names))
+def judge_devices(names: list[str]) -> dict[str, Any]:
+    said: dict[str, Any] = json.loads(ask('advise-judge', 'devices', *names))
+    return said
 
 
-def may_serve(port, datapath):
+def may_serve(port: Port, datapath: Optional[str]) -> bool:
     """Could the port execute flows in XDP?  One of which nothing is known, could."""
     if port.type is None:
         return True
@@ -47,7 +51,7 @@ def may_serve(port, datapath):
     return port.type in ('afxdp', 'afxdp-nonpmd', 'system', 'geneve', 'vxlan')
 
 
-def judge_flows(dump, datapath):
+def judge_flows(dump: Dump, datapath: str) -> tuple[list[str], dict[str, Any]]:
     """Has all flows judged as flows of a datapath of this type.  Returns a reason for
     each, empty if XDP would execute it, and what else advise-judge says."""
     ports = dump.ports()

@@ -7,10 +7,13 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Iterator
+from typing import Optional
 
 from . import VERSION
+from .daemon import Unavailable
 from .rates import choose, compare
-from .sample import MAX_FLOWS, SORT_KEYS, Source, Unavailable, drivers
+from .sample import MAX_FLOWS, SORT_KEYS, Json, Source, drivers
 
 ONCE_INTERVAL = 1.0  # Seconds between the two samples of --once.
 # What a monitoring plug-in's exit status says.
@@ -18,21 +21,21 @@ CHECKED = {'OK': 0, 'WARNING': 1, 'CRITICAL': 2}
 UNKNOWN = 3
 
 
-def interval(text):
+def interval(text: str) -> float:
     value = float(text)
     if not 0.1 <= value <= 3600:
         raise argparse.ArgumentTypeError('not from 0.1 to 3600')
     return value
 
 
-def count(text):
+def count(text: str) -> int:
     value = int(text)
     if not 1 <= value <= MAX_FLOWS:
         raise argparse.ArgumentTypeError('not from 1 to %d' % MAX_FLOWS)
     return value
 
 
-def parse_args(args):
+def parse_args(args: Optional[list[str]]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog='ovs-offload-top', description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -69,17 +72,17 @@ def parse_args(args):
                         'warning or worse, 3 if nobody can be asked')
     parser.add_argument('--version', action='version',
                         version='%(prog)s ' + VERSION)
-    args = parser.parse_args(args)
-    if args.json and not args.once:
+    chosen = parser.parse_args(args)
+    if chosen.json and not chosen.once:
         parser.error('--json needs --once')
-    if sum(map(bool, (args.once, args.stream, args.openmetrics, args.prometheus,
-                      args.check))) > 1:
+    if sum(map(bool, (chosen.once, chosen.stream, chosen.openmetrics, chosen.prometheus,
+                      chosen.check))) > 1:
         parser.error('--openmetrics, --prometheus, --once, --stream and --check '
                      'exclude each other')
-    return args
+    return chosen
 
 
-def look_again_and_again(source, args):
+def look_again_and_again(source: Source, args: argparse.Namespace) -> Iterator[Json]:
     """Yields what there is to show, each interval."""
     # What is filtered out must not take the place of what is not.
     n_flows = MAX_FLOWS if args.filter else args.flows
@@ -91,11 +94,11 @@ def look_again_and_again(source, args):
         before = sample
 
 
-def look_once(source, args):
+def look_once(source: Source, args: argparse.Namespace) -> Json:
     return next(look_again_and_again(source, args))
 
 
-def stream(source, args):
+def stream(source: Source, args: argparse.Namespace) -> None:
     """A line each interval; while ovs-vswitchd does not answer, one that says so."""
     while True:
         try:
@@ -106,7 +109,7 @@ def stream(source, args):
             time.sleep(args.interval)
 
 
-def run_metrics(source, path, classic):
+def run_metrics(source: Source, path: str, classic: bool) -> None:
     from . import openmetrics        # Needs python3-prometheus-client.
     stats = unavailable = None
     try:
@@ -123,17 +126,17 @@ def run_metrics(source, path, classic):
         raise unavailable
 
 
-def check(source):
+def check(target: str) -> int:
     """Prints the verdict, and returns the exit status that goes with it."""
     try:
-        verdict = source.ask_text('xdp-offload/status').split('\n', 1)[0]
+        verdict = Source(target).ask_text('xdp-offload/status').split('\n', 1)[0]
     except Unavailable as e:
         verdict = 'UNKNOWN: %s' % e
     print(verdict)
     return CHECKED.get(verdict.split(':', 1)[0], UNKNOWN)
 
 
-def run(args):
+def run(args: argparse.Namespace) -> None:
     source = Source(args.target)
     if args.openmetrics or args.prometheus:
         run_metrics(source, args.openmetrics or args.prometheus,
@@ -155,11 +158,11 @@ def run(args):
                           args.filter).run()
 
 
-def main(argv=None):
+def main(argv: Optional[list[str]] = None) -> int:
     args = parse_args(argv)
     try:
         if args.check:
-            return check(Source(args.target))
+            return check(args.target)
         run(args)
     except KeyboardInterrupt:
         return 130 if args.once or args.openmetrics or args.prometheus else 0
@@ -171,7 +174,7 @@ def main(argv=None):
         return 0
     except ModuleNotFoundError as e:
         print('ovs-offload-top: needs the package python3-%s'
-              % e.name.replace('_', '-'), file=sys.stderr)
+              % (e.name or '').replace('_', '-'), file=sys.stderr)
         return 2
     except OSError as e:
         print('ovs-offload-top: %s' % e, file=sys.stderr)

@@ -8,29 +8,34 @@ import contextlib
 import os
 import tempfile
 import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Optional, Union
 
 from prometheus_client import exposition
 from prometheus_client.core import (CounterMetricFamily, GaugeMetricFamily,
-                                    InfoMetricFamily, StateSetMetricFamily)
+                                    InfoMetricFamily, Metric, StateSetMetricFamily)
 from prometheus_client.openmetrics import exposition as openmetrics
 
-from .sample import lost_frames, redirect_errors
+from .sample import Counters, Json, lost_frames, redirect_errors
 
 PREFIX = 'ovs_offload_'
 PHASES = ('holding', 'sampling', 'over')
+# Of labels, the values, and what is known of these.
+Samples = Iterable[tuple[Iterable[Any], Optional[float]]]
 KINDS = {'gauge': GaugeMetricFamily, 'counter': CounterMetricFamily}
 
 
-def family(name, kind, text, samples, labels=()):
-    """'samples': (values of the labels, value)."""
-    made = KINDS[kind](PREFIX + name, text, labels=labels)
+def family(name: str, kind: str, text: str, samples: Samples,
+           labels: Sequence[str] = ()) -> Metric:
+    made: Union[GaugeMetricFamily, CounterMetricFamily] = KINDS[kind](
+        PREFIX + name, text, labels=labels)
     for values, value in samples:
         if value is not None:
             made.add_metric([str(v) for v in values], value)
     return made
 
 
-def info(name, text, rows):
+def info(name: str, text: str, rows: Iterable[Json]) -> Metric:
     """'rows' are labels, of which each makes a metric with the value 1."""
     made = InfoMetricFamily(PREFIX + name, text)
     for row in rows:
@@ -40,7 +45,7 @@ def info(name, text, rows):
 
 # -- Ports --------------------------------------------------------------------
 
-PORT_FAMILIES = (
+PORT_FAMILIES: tuple[tuple[str, str, str, Callable[[Json], Any]], ...] = (
     ('up', 'gauge', 'Whether the link is up.', lambda p: int(p['up'])),
     ('transmits', 'gauge', 'Whether the port takes redirected frames.',
      lambda p: int(p['transmits'])),
@@ -61,20 +66,22 @@ PORT_FAMILIES = (
 )
 
 
-def lost_by_driver(counters):
+def lost_by_driver(counters: Optional[Counters]) -> Optional[int]:
     """None if it counts nothing."""
-    names = redirect_errors(counters or {})
+    counters = counters or {}
+    names = redirect_errors(counters)
     return sum(counters[n] for n in names) if names else None
 
 
-def lost_by_errno(port):
+def lost_by_errno(port: Json) -> list[tuple[str, str, int]]:
     """(where the frames should have gone, errno, frames)."""
     return [(to, errno, n) for to, key in (('port', 'redirect_errors'),
                                            ('ovs', 'redirect_errors_to_ovs'))
             for errno, n in (port.get(key) or {}).items()]
 
 
-def redirect_error_families(all_ports, drivers):
+def redirect_error_families(all_ports: list[Json],
+                            drivers: dict[str, Counters]) -> Iterator[Metric]:
     yield family('port_redirect_errors', 'counter', 'Frames that were lost after they were '
                  'redirected, as the kernel tells.',
                  [((p['name'],), lost_frames(p)) for p in all_ports], ['port'])
@@ -88,7 +95,7 @@ def redirect_error_families(all_ports, drivers):
                   for p in all_ports], ['port'])
 
 
-def ports(all_ports, drivers):
+def ports(all_ports: list[Json], drivers: dict[str, Counters]) -> Iterator[Metric]:
     yield info('port', 'What a port is.', [
         dict({k: p[k] for k in ('ifindex', 'type', 'datapath', 'mode', 'attached',
                                 'misses_to')}, port=p['name']) for p in all_ports])
@@ -119,11 +126,11 @@ EVENT_FAMILIES = (
     ('late_removals', 'Removals of flows that did not wait for a busy CPU.'))
 
 
-def by_label(name, kind, text, label, counts):
+def by_label(name: str, kind: str, text: str, label: str, counts: Counters) -> Metric:
     return family(name, kind, text, [((k,), n) for k, n in counts.items()], [label])
 
 
-def tables(stats):
+def tables(stats: Json) -> Iterator[Metric]:
     for name, text in TABLE_FAMILIES:
         yield family(name, 'gauge', text, [((), stats['tables'][name])])
     yield by_label('class_masks', 'gauge', 'Masks by class of packets.', 'class',
@@ -136,7 +143,7 @@ def tables(stats):
                    'by reason.', 'reason', stats.get('unexecuted_flows', {}))
 
 
-def process(stats, versions):
+def process(stats: Json, versions: dict[str, str]) -> Iterator[Metric]:
     yield info('build', 'What is running.', [
         dict(versions, version=stats.get('plugin_version', ''))])
     start = time.time() - time.monotonic() + stats['start_ms'] / 1000
@@ -155,14 +162,15 @@ def process(stats, versions):
 class Registry:
     """What the library writes down: one look, of which nothing is kept."""
 
-    def __init__(self, families):
+    def __init__(self, families: list[Metric]) -> None:
         self.families = families
 
-    def collect(self):
+    def collect(self) -> Iterator[Metric]:
         return iter(self.families)
 
 
-def render(stats, drivers, versions=None, classic=False):
+def render(stats: Optional[Json], drivers: dict[str, Counters],
+           versions: Optional[dict[str, str]] = None, classic: bool = False) -> str:
     """'stats' None: ovs-vswitchd was not available.  'classic': Prometheus's own format
     instead of OpenMetrics."""
     families = [family('up', 'gauge', 'Whether ovs-vswitchd answered, with the XDP plugin.',
@@ -173,10 +181,11 @@ def render(stats, drivers, versions=None, classic=False):
     # A family of which nothing is known is left out.
     registry = Registry([f for f in families if f.samples])
     generate = (exposition if classic else openmetrics).generate_latest
-    return generate(registry).decode()
+    text: str = generate(registry).decode()
+    return text
 
 
-def write(path, text):
+def write(path: str, text: str) -> None:
     """Replaces the file as a whole: whoever reads it sees the old or the new.
     """
     fd, temporary = tempfile.mkstemp(dir=os.path.dirname(path) or '.',

@@ -1,0 +1,1 @@
+../ovs_offload_top/daemon.py
