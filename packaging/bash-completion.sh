@@ -12,9 +12,10 @@ _ovs_offload_tool() {
             return ;;
         -t | --target)
             words="ovs-vswitchd $(compgen -G '/var/run/openvswitch/ovs-vswitchd.*.ctl')" ;;
-        -i | --interval | -n) return ;;
-        *) words=$("$1" --help 2> /dev/null | grep -oE -- '(^|[ ,[])--?[a-z]+' \
-               | tr -d ' ,[' | sort -u) ;;
+        -f | --filter | -i | --interval | -n) return ;;
+        # Those that are listed, not those that are spoken of.
+        *) words=$("$1" --help 2> /dev/null | sed -n 's/^  -/-/p' \
+               | grep -oE -- '(^|, )--?[a-z]+' | tr -d ' ,') ;;
     esac
     mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
 }

@@ -760,6 +760,8 @@ GROUPS = [
         Fault('an error does not say which run directory was tried',
               'tools/ovs_offload_top/daemon.py', "'%s %s (run directory %s, target",
               "'%s %s (%.0s target", SYSTEM, 'top-errors'),
+        Fault('an option is not in the manual', 'man/ovs-offload-top.8',
+              '.It Fl -check\n', '.It Fl -chekc\n', SYSTEM, 'top-options'),
         Fault('an alert names a metric that there is not',
               'packaging/prometheus/ovs-offload.rules.yml',
               'expr: ovs_offload_handover_ports > 0',

@@ -592,6 +592,52 @@ def test_errors(context):
             expect(part in text, '%s: %s', args, text)
 
 
+COMPLETE = """source "$1"; COMP_WORDS=("${@:2}"); COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
+_ovs_offload_tool "$2"; printf '%s\\n' "${COMPREPLY[@]}" """
+# What is typed after a tool's name, and what bash offers.
+COMPLETIONS = (
+    ('top', ('-s', ''), {'packets', 'bytes'}),
+    ('top', ('--sort', 'b'), {'bytes'}),
+    ('top', ('-i', ''), {''}),
+    ('top', ('--filter', ''), {''}),
+    ('top', ('--st',), {'--stream'}),
+    ('top', ('-t', 'ovs'), {'ovs-vswitchd'}),
+    ('advise', ('--datapath', ''), {'netdev', 'system'}),
+    ('advise', ('--flows', TOOLS + '/ovs-offload-a'), {TOOLS + '/ovs-offload-advise'}),
+)
+
+
+def complete(tool, words):
+    return set(subprocess.run(
+        ['bash', '-c', COMPLETE, 'bash', TOOLS + '/../packaging/bash-completion.sh',
+         TOOLS + '/ovs-offload-' + tool, *words], text=True, check=True,
+        stdout=subprocess.PIPE).stdout.split('\n')[:-1])
+
+
+def test_options(context):
+    """Each option is in the manual and completed, and nothing else is"""
+    for tool, words, wanted in COMPLETIONS:
+        got = complete(tool, words)
+        expect(got == wanted, '%s %s: %s, not %s', tool, words, got, wanted)
+    n = 0
+    for tool in ('top', 'advise'):
+        said = subprocess.run([TOOLS + '/ovs-offload-' + tool, '--help'], text=True,
+                              check=True, stdout=subprocess.PIPE).stdout
+        options = {o for line in re.findall(r'^  (-.*)', said, re.MULTILINE)
+                   for o in re.findall(r'(?:^|, )(--?\w+)', line)}
+        with open('%s/../man/ovs-offload-%s.8' % (TOOLS, tool)) as f:
+            manual = f.read()
+        manual = manual[manual.index('.Sh DESCRIPTION'):]
+        explained = {'-' + o for line in re.findall(r'^\.It (Fl .*)', manual, re.MULTILINE)
+                     for o in re.findall(r'Fl (-?\w+)', line)}
+        expect(explained == options, '%s: in the manual alone or not in it: %s', tool,
+               explained ^ options)
+        expect(complete(tool, ('-',)) == options, '%s: completed: %s, not %s', tool,
+               complete(tool, ('-',)), options)
+        n += len(options)
+    context.note('%d options', n)
+
+
 class Terminal:
     """The live view on a terminal of its own."""
 
@@ -790,6 +836,7 @@ TESTS = [
     ('top-undisturbed', test_undisturbed),
     ('top-openmetrics', test_openmetrics),
     ('top-errors', test_errors),
+    ('top-options', test_options),
     ('top-live', test_live),
     ('top-filter', test_filter),
     ('top-stream', test_stream),
