@@ -11,6 +11,7 @@ the system.  There need not be an init system: the commands are read from the un
   service.py stock     ping through an ovs-vswitchd that may be any
 """
 import glob
+import json
 import os
 import pwd
 import re
@@ -178,6 +179,8 @@ def main():
                 return kept(lab)
             status = quickstart.demonstrate(lab)
             print('ovs-vswitchd runs as ' + owner())
+            print('ovs-offload-top shows: %s' % ', '.join(p['name'] for p in json.loads(
+                run('ovs-offload-top', '--once', '--json', env=lab.ovs.env))['ports']))
             return status
         finally:
             print('\n'.join(lab.ovs.log_lines('offload|WARN|ERR')))
