@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "base/capabilities.h"
 
-#include <linux/capability.h>
-#include <sys/syscall.h>
-#include <unistd.h>
+#include <cap-ng.h>
 
 #include <utility>
 
@@ -11,11 +9,8 @@ namespace flowxlate {
 namespace {
 
 bool has(unsigned capability) {
-    __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
-    __user_cap_data_struct sets[_LINUX_CAPABILITY_U32S_3]{};
-    return !syscall(SYS_capget, &header, sets)
-        && (sets[CAP_TO_INDEX(capability)].effective
-            & CAP_TO_MASK(capability));
+    return !capng_get_caps_process()
+        && capng_have_capability(CAPNG_EFFECTIVE, capability);
 }
 
 }  // namespace
