@@ -816,7 +816,7 @@ GROUPS = [
               'if counted else None', 'if True else None', SYSTEM, 'top-rates'),
         Fault('redirect errors that nobody counts are exported as 0',
               'tools/ovs_offload_top/sample.py',
-              'return None if None in kinds else sum(sum(k.values()) for k in kinds)',
+              'return None if None in kinds else sum(sum(k.values()) for k in kinds if k)',
               'return sum(sum(k.values()) for k in kinds if k)', SYSTEM, 'top-rates'),
         Fault('losses that nobody counts are none', 'flowxlate/report/stats_json.cc',
               'return counts ? Json(*counts) : Json();',

@@ -185,7 +185,7 @@ ETHTOOL_ROWS: tuple[tuple[Any, ...], ...] = (
 # What the kernel and a driver tell of lost frames, and what is exported of that: names
 # without the prefix, labels and values.
 LOST = 'port_redirect_errors'
-METRIC_ROWS = (
+METRIC_ROWS: tuple[tuple[Any, ...], ...] = (
     ('nobody counts: no sample', {}, {}, {}),
     ('an older plugin, which does not know of them', {'redirect_errors': None}, {}, {}),
     ('there are none', {'redirect_errors': {}, 'redirect_errors_to_ovs': {}}, {},
@@ -698,7 +698,8 @@ def test_live(context):
             expect(terminal.process.wait(5) == 0, 'exit status of Ctrl-C')
 
 
-CHOSEN: tuple[tuple[Any, ...], ...] = (                       # Filter, number of flows, names and ufids left.
+# Filter, number of flows, names and ufids left.
+CHOSEN: tuple[tuple[Any, ...], ...] = (
     ('', 9, ['p1', 'p2'], ['u1', 'u2', 'u3']),
     ('', 2, ['p1', 'p2'], ['u1', 'u2']),
     ('p1', 9, ['p1'], ['u1', 'u2']),
