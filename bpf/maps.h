@@ -2,8 +2,8 @@
 /* The program's maps and constants.
  *
  * All maps but 'xsks_map', 'xf_next' and 'xf_takeover' are shared by the programs
- * of all ports: user space creates them once and lends them to each program it
- * loads.  Their real sizes are set at load time, before the first program is
+ * of all ports, and those of a capture by these that are not captured: user space
+ * creates them once and lends them to each program it loads.  Their real sizes are set at load time, before the first program is
  * loaded.
  */
 #ifndef XF_MAPS_H
@@ -88,6 +88,33 @@ struct {
     __uint(max_entries, 4096);
 } xf_copies SEC(".maps");
 
+/* Of struct xf_captured, and what is needed to make them (capture.h).  A program
+ * that copies nothing has them too, and they are tiny then. */
+struct {
+    __uint(type, BPF_MAP_TYPE_RINGBUF);
+    __uint(max_entries, 4096);
+} xf_captured SEC(".maps");
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, 1);
+    __uint(key_size, sizeof(__u32));
+    __uint(value_size, sizeof(struct xf_capturing));
+} xf_capturing SEC(".maps");         /* By CPU. */
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(map_flags, BPF_F_MMAPABLE);
+    __uint(max_entries, 1);
+    __type(key, __u32);
+    __type(value, struct xf_lease);
+} xf_lease SEC(".maps");
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(map_flags, BPF_F_MMAPABLE);
+    __uint(max_entries, 1);
+    __type(key, __u32);
+    __type(value, struct xf_ufid);
+} xf_ufids SEC(".maps");             /* By flow slot. */
+
 /* Set at load time and constant from then on, so the JIT sees immediates. */
 const volatile __u32 xf_in_port = 0;        /* Slot of this port. */
 const volatile __u32 xf_tx_flag = XF_PORT_TX_NATIVE; /* XF_PORT_TX_* that a
@@ -96,6 +123,8 @@ const volatile __u32 xf_bucket_mask = 0;    /* Number of buckets - 1. */
 const volatile __u32 xf_n_slots = 1;        /* Flow slots, slot 0 included. */
 const volatile __u32 xf_slot_mask = 0;      /* Bits of an entry for a slot. */
 const volatile __u32 xf_is_trace = 0;       /* Leaves connections alone. */
+const volatile __u32 xf_capture_bytes = 0; /* That are copied of each packet;
+                                             * 0 = none is. */
 const volatile __u32 xf_conn_bucket_mask = 0; /* The same for connections. */
 const volatile __u32 xf_conn_mask = 0;
 const volatile __u32 xf_cache_bits = 1;     /* log2 of its sets per CPU. */

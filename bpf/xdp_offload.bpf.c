@@ -8,6 +8,7 @@
  */
 #include "account.h"
 #include "actions.h"
+#include "capture.h"
 #include "checksum.h"
 #include "lookup.h"
 #include "maps.h"
@@ -97,6 +98,8 @@ run(struct xdp_md *ctx, struct xf_packet *p, __u32 cpu,
     } else if (miss == XF_PARSED) {
         struct xf_hit hit = find_flow(p, cpu);
 
+        if (xf_capture_bytes)
+            capture_hit(cpu, hit);
         if (hit.flow && xf_is_sampled(self->seq))
             bpf_tail_call(ctx, &xf_next, XF_NEXT_SAMPLE);
         miss = hit.flow ? execute(ctx, p, cpu, hit, &action)
@@ -119,7 +122,11 @@ int xsk_def_prog(struct xdp_md *ctx)
         return bpf_redirect_map(&xsks_map, ctx->rx_queue_index, XDP_PASS);
     self->seq++;
     barrier();
+    if (xf_capture_bytes)
+        capture_packet(ctx, cpu);
     action = run(ctx, &scratch->packet, cpu, self);
+    if (xf_capture_bytes)
+        capture_verdict(cpu, action);
     barrier();
     self->seq++;
     if (action >= 0)

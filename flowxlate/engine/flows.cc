@@ -31,11 +31,12 @@ uint64_t Flows::packets() const {
 }
 
 Reject Flows::put(const Ufid &ufid, Rule *rule, SubtableSlot *mask) {
-    return place(rule, &flows_.try_emplace(ufid).first->second, mask);
+    return place(ufid, rule, &flows_.try_emplace(ufid).first->second, mask);
 }
 
 // Puts the flow in the tables, in place of what it was before.
-Reject Flows::place(Rule *rule, Flow *flow, SubtableSlot *mask) {
+Reject Flows::place(const Ufid &ufid, Rule *rule, Flow *flow,
+                    SubtableSlot *mask) {
     *mask = SubtableSlot::kNone;
     Binding uses;
     if (auto r = binder_.bind(rule, &uses)) {
@@ -52,7 +53,7 @@ Reject Flows::place(Rule *rule, Flow *flow, SubtableSlot *mask) {
     }
     if (auto r = same_match ? table_.replace(&slot, does)
                             : table_.insert(match.cls, match.key, match.mask,
-                                            does, &slot)) {
+                                            does, &slot, ufid)) {
         return r;
     }
     if (same_match) {

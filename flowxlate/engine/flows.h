@@ -104,7 +104,7 @@ public:
     uint64_t packets() const;
 
 private:
-    Reject place(Rule *, Flow *, SubtableSlot *mask);
+    Reject place(const Ufid &, Rule *, Flow *, SubtableSlot *mask);
     template <typename Fn>
     void park_those(Fn is_one, const Reject &why);
 

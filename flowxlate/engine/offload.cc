@@ -369,6 +369,7 @@ void Offload::port_del(Port *p) {
     }
     port->attachment.reset();  // A tunnel has none.
     redirect_errors_.forget(port->ifindex);
+    forget_names();
     attaching.unlock();
     if (!port->switched_off.empty()) {
         devices_.put_tags_beside(port->ifindex, port->switched_off);
@@ -420,6 +421,7 @@ void Offload::leave_out(Port &port) {
         }
     }
     attachment.reset();
+    forget_names();
     if (!port.switched_off.empty()) {
         devices_.put_tags_beside(port.ifindex, port.switched_off);
         port.switched_off = {};
@@ -755,6 +757,7 @@ void Offload::work(bool full) {
     if (full) {
         remove_orphans();
         restore_attachments();
+        end_captures();
         evict_idle_masks();
         look_at_shaping();
         look_at_losses();

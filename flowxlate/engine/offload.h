@@ -39,6 +39,9 @@
 // When this process ends, its programs and flows stay, until the next one
 // takes them over (pins.h, handover.h, persistence.cc).
 //
+// A port may be captured: what enters it is copied for ovs-offload-dump, by
+// another instance of its program (captures.cc).
+//
 // When masks are scarce, the worker parks the flows of those that are idle
 // (eviction.h).  Nothing of that is on flow_put()'s way, and mutex_ is held
 // for some flows at a time.
@@ -135,6 +138,11 @@ public:
     std::string explain(const std::string &filter);
     std::string trace(const std::string &port, const std::string &packet);
     std::string connections(const std::string &filter);
+
+    // xdp-offload/capture (captures.cc): the program that copies what enters
+    // the port, until nobody renews its lease or it is ended.
+    std::string begin_capture(const std::string &port, const CaptureSizes &);
+    std::string end_capture(const std::string &port);
 
 private:
     // Holds mutex_.  What has changed meanwhile is told to others after it has
@@ -248,6 +256,16 @@ private:
 
     void look_at_shaping() REQUIRES(worker_role_);  // limits.cc
     void look_at_losses() EXCLUDES(mutex_);         // losses.cc
+
+    // Captures (captures.cc).
+    std::string find_captured(const std::string &name, Port **)
+        REQUIRES(attach_mutex_);
+    Failure name_flows(std::shared_ptr<const FlowNames> *)
+        REQUIRES(attach_mutex_);
+    std::string stop_capture(Port &) REQUIRES(attach_mutex_);
+    void forget_names() REQUIRES(attach_mutex_);
+    void end_captures() REQUIRES(worker_role_);
+
     // Which flows come back (wanted.cc).
     // Ports::n_events() needs no lock.
     uint64_t n_port_events() const NOT_CHECKED { return ports_.n_events(); }
@@ -358,6 +376,8 @@ private:
         GUARDED_BY(worker_role_);
     std::chrono::steady_clock::time_point next_follow_
         GUARDED_BY(worker_role_);
+    std::shared_ptr<const FlowNames> names_
+        GUARDED_BY(attach_mutex_);  // While a port is captured.
     IdleMasks idle_masks_ GUARDED_BY(mutex_);
     uint64_t n_evicted_masks_ GUARDED_BY(mutex_) = 0, n_evicted_flows_
                                                       GUARDED_BY(mutex_) = 0;

@@ -136,6 +136,9 @@ void Ports::add(std::unique_ptr<Port> port, Time now) {
     (port->is_tunnel() ? tunnels_ : by_ifindex_)[port->ifindex] = port.get();
     std::atomic_ref(datapath_.port(port->slot).tunnel)
         .store(port->tunnel, std::memory_order_relaxed);
+    auto &name = datapath_.port(port->slot).name;
+    *std::copy_n(port->name.data(),
+                 std::min(port->name.size(), std::size(name) - 1), name) = 0;
     note_event(now);
     by_slot_[index(port->slot)] = std::move(port);
 }

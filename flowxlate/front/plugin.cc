@@ -4,6 +4,7 @@
 // No exception leaves this file.  There is no global state: init() makes an
 // instance, which the host hands back with every call.
 #include <algorithm>
+#include <bit>
 #include <cerrno>
 #include <charconv>
 #include <cstddef>
@@ -18,6 +19,8 @@
 
 namespace flowxlate {
 namespace {
+
+constexpr uint32_t kMaxCaptureRingKib = 1 << 20;
 
 // What is only as long as an older host's cannot be used.
 template <typename T>
@@ -247,6 +250,41 @@ char *connections(void *self, int argc, const char *argv[]) {
         [=] { return self_of(self).connections(argc > 1 ? argv[1] : ""); });
 }
 
+// Reads one of the numbers of xdp-offload/capture, if it is there.
+bool parse_size(int argc, const char *argv[], int i, uint32_t max,
+                uint32_t *size) {
+    if (i >= argc) {
+        return true;
+    }
+    const std::string_view n = argv[i];
+    const auto [end, error] =
+        std::from_chars(n.data(), n.data() + n.size(), *size);
+    return error == std::errc{} && end == n.data() + n.size() && *size
+        && *size <= max;
+}
+
+char *capture(void *self, int argc, const char *argv[]) {
+    return reply_of([=]() -> std::string {
+        const std::string port = argv[1];
+        const std::string_view what = argc > 2 ? argv[2] : "";
+        if (what == "off" && argc == 3) {
+            return self_of(self).end_capture(port);
+        }
+        CaptureSizes sizes;
+        uint32_t ring_kib = sizes.ring / 1024;
+        if (what != "on"
+            || !parse_size(argc, argv, 3, XF_MAX_CAPTURE, &sizes.packet)
+            || !parse_size(argc, argv, 4, kMaxCaptureRingKib, &ring_kib)) {
+            return "PORT off, or PORT on, then up to "
+                 + std::to_string(XF_MAX_CAPTURE)
+                 + " bytes of each packet, and a ring of up to "
+                 + std::to_string(kMaxCaptureRingKib) + " KiB\n";
+        }
+        sizes.ring = 1024 * std::max(4U, std::bit_ceil(ring_kib));
+        return self_of(self).begin_capture(port, sizes);
+    });
+}
+
 constexpr ovs_offload_command kCommands[] = {
     {"xdp-offload/status", "", 0, 0, status},
     {"xdp-offload/show", "", 0, 0, show},
@@ -256,6 +294,7 @@ constexpr ovs_offload_command kCommands[] = {
     {"xdp-offload/explain", "[REASON|PORT|UFID]", 0, 1, explain},
     {"xdp-offload/trace", "PORT FLOW|HEX", 2, 2, trace},
     {"xdp-offload/connections", "[zone=N]", 0, 1, connections},
+    {"xdp-offload/capture", "PORT on|off [BYTES [RING_KIB]]", 2, 4, capture},
 };
 
 constexpr ovs_offload_ops kOps = {

@@ -308,6 +308,54 @@ Failure Attachment::finish_take_over() {
     return {};
 }
 
+Failure Attachment::begin_capture(const BpfMaps &maps, PortSlot slot,
+                                  const CaptureSizes &sizes,
+                                  std::shared_ptr<const FlowNames> names) {
+    if (program_) {
+        return {EOPNOTSUPP,
+                "its program is in libxdp's dispatcher, where one cannot "
+                "take its place without a gap; xdpdump of xdp-tools can look "
+                "at it there: xdpdump -i DEVICE -p xsk_def_prog"};
+    }
+    if (taking_over_) {
+        return {EBUSY,
+                "flows of the earlier ovs-vswitchd are executed there yet; "
+                "try again in some seconds"};
+    }
+    std::unique_ptr<Capture> capture;
+    const int sockets_fd = bpf_map__fd(skeleton_->maps.xsks_map);
+    if (auto f = Capture::load(maps, slot, tx_flag(), sockets_fd, sizes,
+                               std::move(names), &capture)) {
+        return f;
+    }
+    if (bpf_link_update(link_fd_.get(), capture->prog_fd(), nullptr)) {
+        return failure(errno, "cannot replace the XDP program");
+    }
+    capture_ = std::move(capture);
+    captured_ = true;
+    return {};
+}
+
+Failure Attachment::end_capture() {
+    const int prog_fd = bpf_program__fd(skeleton_->progs.xsk_def_prog);
+    // ENOLINK: the device is gone, and the program with it.
+    if (captured_ && bpf_link_update(link_fd_.get(), prog_fd, nullptr)
+        && errno != ENOLINK) {
+        return failure(errno, "cannot replace the XDP program");
+    }
+    captured_ = false;
+    capture_.reset();
+    return {};
+}
+
+uint32_t Attachment::link_id() const {
+    bpf_link_info info{};
+    uint32_t len = sizeof info;
+    return link_fd_ && !bpf_obj_get_info_by_fd(link_fd_.get(), &info, &len)
+             ? info.id
+             : 0;
+}
+
 Failure Attachment::join_dispatcher(const BpfMaps &maps, PortSlot slot,
                                     xdp_multiprog *present,
                                     const Options &options) {

@@ -31,6 +31,7 @@
 
 #include "base/resource.h"
 #include "kernel/bpf_maps.h"
+#include "kernel/capture.h"
 #include "kernel/loaded.h"
 #include "kernel/pins.h"
 
@@ -83,6 +84,15 @@ public:
     void do_not_persist();
     bool is_persistent() const { return pins_ != nullptr; }
 
+    // Puts a program that copies what enters in the place of ours, and ours
+    // back.  No packet is lost, and none is counted otherwise.
+    Failure begin_capture(const BpfMaps &, PortSlot, const CaptureSizes &,
+                          std::shared_ptr<const FlowNames>);
+    Failure end_capture();
+    bool is_captured() const { return captured_; }
+    const Capture &capture() const { return *capture_; }  // If it is.
+    uint32_t link_id() const;                             // 0 in a dispatcher.
+
     AttachMode mode() const { return mode_; }
     uint32_t tx_flag() const;  // XF_PORT_TX_* that a target of it needs.
     bool in_dispatcher() const { return program_ != nullptr; }
@@ -124,6 +134,8 @@ private:
     Mapping old_cpus_;                       // Its 'xf_cpus', which has
     uint32_t n_old_cpus_ = 0;                // so many, unless it is 0.
     std::optional<ConnMaps> old_connections_;
+    std::unique_ptr<Capture> capture_;  // Its program is on the device.
+    std::atomic<bool> captured_ = false;
     xdp_program *program_ = nullptr;  // In a dispatcher; else null.
     uint32_t dispatcher_id_ = 0;      // The one our program was last seen in.
 };

@@ -39,6 +39,10 @@ MapRefs maps_of(xdp_offload_bpf *s, MapScope scope) {
     add(s->maps.xf_tx_ports, MapScope::kTrace);
     add(s->maps.xf_group_tx, MapScope::kTrace);
     add(s->maps.xf_copies, MapScope::kPorts);
+    add(s->maps.xf_captured, MapScope::kCapture);
+    add(s->maps.xf_capturing, MapScope::kCapture);
+    add(s->maps.xf_lease, MapScope::kCapture);
+    add(s->maps.xf_ufids, MapScope::kCapture);
     return maps;
 }
 
@@ -215,6 +219,50 @@ Failure BpfMaps::wait_for_programs() {
 
 Failure BpfMaps::open_port(PortSlot slot, uint32_t tx_flag, int xsks_fd,
                            Skeleton *out) const {
+    if (auto f = open_any_port(slot, tx_flag, xsks_fd, out)) {
+        return f;
+    }
+    return share(template_.get(), out->get(), MapScope::kCapture);
+}
+
+Failure BpfMaps::create_names(FlowNames *out) const {
+    LIBBPF_OPTS(bpf_map_create_opts, opts, .map_flags = BPF_F_MMAPABLE);
+    out->map = Fd(bpf_map_create(BPF_MAP_TYPE_ARRAY, "xf_ufids", 4,
+                                 sizeof(xf_ufid), n_slots(), &opts));
+    if (!out->map) {
+        return failure(errno, "cannot create a BPF map");
+    }
+    out->memory =
+        Mapping(out->map.get(), round_to_page(n_slots() * sizeof(xf_ufid)));
+    if (!out->memory) {
+        return failure(errno, "cannot map xf_ufids");
+    }
+    out->by_slot = out->memory.as<xf_ufid>(n_slots());
+    return {};
+}
+
+Failure BpfMaps::open_capture(PortSlot slot, uint32_t tx_flag, int xsks_fd,
+                              const CaptureSizes &sizes,
+                              const FlowNames &names, Skeleton *out) const {
+    Skeleton s;
+    if (auto f = open_any_port(slot, tx_flag, xsks_fd, &s)) {
+        return f;
+    }
+    if (int error = bpf_map__reuse_fd(s->maps.xf_ufids, names.map.get())) {
+        return failure(error, "cannot share the BPF maps");
+    }
+    bpf_map__set_max_entries(s->maps.xf_captured, sizes.ring);
+    bpf_map__set_max_entries(s->maps.xf_capturing, n_cpus());
+    bpf_map__set_value_size(s->maps.xf_capturing,
+                            xf_capture_room(sizes.packet));
+    s->rodata->xf_capture_bytes = sizes.packet;
+    *out = std::move(s);
+    return {};
+}
+
+// But for the maps of a capture.
+Failure BpfMaps::open_any_port(PortSlot slot, uint32_t tx_flag, int xsks_fd,
+                               Skeleton *out) const {
     Skeleton s;
     if (auto f = open_skeleton(&s)) {
         return f;

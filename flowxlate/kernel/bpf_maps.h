@@ -43,6 +43,20 @@ struct MappedArrays {
 #undef XF_MAP
 };
 
+// What a capture of a port takes, in bytes.
+struct CaptureSizes {
+    uint32_t packet =
+        XF_MAX_CAPTURE;       // Of each packet, XF_MAX_CAPTURE at most.
+    uint32_t ring = 1 << 24;  // A power of 2, and a page at least.
+};
+
+// The ufids of flows by slot, which only captures need.
+struct FlowNames {
+    Fd map;
+    Mapping memory;
+    std::span<xf_ufid> by_slot;
+};
+
 // Says to the programs that use 'cpus', and to other processes, that this one
 // lives now (CLOCK_MONOTONIC), and until when flows may be executed without
 // another sign of life, in jiffies.
@@ -70,6 +84,12 @@ public:
     // tables, but all that a program writes (statistics, flow cache, its
     // scratch memory) is its own.
     Failure open_trace(PortSlot slot, uint32_t tx_flag, Skeleton *out) const;
+
+    // The same for a program that also copies what enters (bpf/capture.h).
+    Failure create_names(FlowNames *) const;
+    Failure open_capture(PortSlot slot, uint32_t tx_flag, int xsks_fd,
+                         const CaptureSizes &, const FlowNames &,
+                         Skeleton *out) const;
 
     // An entry of the flow cache and the set where it belongs.
     struct CachePlace {
@@ -123,6 +143,8 @@ public:
     size_t memory_bytes() const;
 
 private:
+    Failure open_any_port(PortSlot slot, uint32_t tx_flag, int xsks_fd,
+                          Skeleton *out) const;
     void size_maps(xdp_offload_bpf *) const;
     void set_constants(xdp_offload_bpf *) const;
     Failure map_arrays();

@@ -78,6 +78,9 @@ void show_port(const Port &port, const View::Sum &sum, const Asked &asked,
         append(s, "    device: is called %s now\n", port.device.name.c_str());
     }
     show_attachment(port, asked, s);
+    if (port.attachment && port.attachment->is_captured()) {
+        append(s, "    captured: what enters is copied for who looks\n");
+    }
     const auto why_not = port.why_no_output();
     if (!why_not.empty()) {
         append(s, "    transmit: no, %s\n", why_not.c_str());

@@ -256,6 +256,14 @@ FlowSlot FlowTable::fill_slot(SubtableSlot subtable, const xf_key &key,
     return slot;
 }
 
+void FlowTable::set_name(FlowSlot slot, const Ufid &ufid) {
+    static_assert(sizeof(xf_ufid) == sizeof ufid.bytes);
+    if (!names_.empty()) {
+        std::memcpy(names_[index(slot)].word, ufid.bytes.data(),
+                    sizeof ufid.bytes);
+    }
+}
+
 xf_key FlowTable::key_in(FlowSlot slot) const {
     const auto &begin = mem_.flows[index(slot)].key;
     const auto &rest = mem_.key_rests[index(slot)].word;
@@ -275,7 +283,8 @@ void FlowTable::set_live(FlowSlot slot, bool live) {
 }
 
 Reject FlowTable::insert(xf_class cls, const xf_key &key, const xf_key &mask,
-                         const FlowAction &action, FlowSlot *slot) {
+                         const FlowAction &action, FlowSlot *slot,
+                         const Ufid &ufid) {
     SubtableSlot subtable;
     RewriteSlot rewrite;
     bool is_new;
@@ -294,6 +303,7 @@ Reject FlowTable::insert(xf_class cls, const xf_key &key, const xf_key &mask,
     }
 
     const FlowSlot filled = fill_slot(subtable, key, action.action, rewrite);
+    set_name(filled, ufid);
     const uint64_t h = hash(subtable, key);
     if (!bucket_pair(mem_.buckets, h).insert(entry_of(h, filled))) {
         free_flows_.push_back(filled);
@@ -326,6 +336,9 @@ Reject FlowTable::replace(FlowSlot *slot, const FlowAction &action) {
     }
     const uint64_t h = hash(subtable, key);
     const FlowSlot filled = fill_slot(subtable, key, action.action, rewrite);
+    if (!names_.empty()) {
+        names_[index(filled)] = names_[index(*slot)];
+    }
     bucket_pair(mem_.buckets, h)
         .replace(entry_of(h, *slot), entry_of(h, filled));
     set_live(filled, true);

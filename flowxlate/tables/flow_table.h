@@ -116,8 +116,10 @@ public:
     // already) and does what 'action' says.  Stores its slot in '*slot'.
     // Refuses, changing nothing, if there is no room: table/flows,
     // table/buckets, table/masks, table/rewrites or table/recirc_ids (ENOSPC).
+    // 'ufid' is for those who read names().
     Reject insert(xf_class cls, const xf_key &key, const xf_key &mask,
-                  const FlowAction &action, FlowSlot *slot);
+                  const FlowAction &action, FlowSlot *slot,
+                  const Ufid &ufid = {});
 
     // Replaces what the flow in '*slot' does.  Its counters start from 0 in
     // the new slot, which is stored in '*slot'; those of the old one stay
@@ -125,6 +127,12 @@ public:
     Reject replace(FlowSlot *slot, const FlowAction &action);
 
     void remove(FlowSlot slot);
+
+    // From now on the ufids of flows are there, by slot, before a flow is
+    // published; the caller fills in those that are in the tables.  With an
+    // empty 'names' they are nowhere.
+    void set_names(std::span<xf_ufid> names) { names_ = names; }
+    void set_name(FlowSlot, const Ufid &);
 
     // Whether the flow in 'slot' has this match.
     bool has_match(FlowSlot slot, xf_class cls, const xf_key &key,
@@ -213,6 +221,7 @@ private:
     uint32_t entry_of(uint64_t hash, FlowSlot) const;
 
     TableMemory mem_;
+    std::span<xf_ufid> names_;
     uint32_t slot_mask_;
     size_t n_cpus_;
     size_t n_flows_ = 0;

@@ -46,7 +46,8 @@ struct MapSizes {
 
 // Who writes an array, while packets come; and who shares it.
 enum class MapWriter : uint8_t { kUser, kProgram, kBoth };
-enum class MapScope : uint8_t { kTrace, kPorts };
+// kCapture: those that a port which is captured has its own of.
+enum class MapScope : uint8_t { kTrace, kPorts, kCapture };
 
 struct MapRow {
     const char *name;
