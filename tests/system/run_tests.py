@@ -21,6 +21,7 @@ import test_config
 import test_connections
 import test_counters
 import test_differential
+import test_dump
 import test_explain
 import test_explosion
 import test_identity
@@ -60,7 +61,7 @@ TESTS = (test_traffic.TESTS + test_counters.TESTS + test_ports.TESTS
          + test_tap.TESTS + test_slow_path.TESTS + test_connections.TESTS
          + test_nested.TESTS + test_overlays.TESTS + test_tunnels.TESTS
          + test_worth.TESTS
-         + test_bugtool.TESTS + test_left_out.TESTS
+         + test_dump.TESTS + test_bugtool.TESTS + test_left_out.TESTS
          + test_status.TESTS + test_redirect_errors.TESTS)
 
 # Half a minute and more each, and others look at the same in less: for
