@@ -846,6 +846,34 @@ GROUPS = [
         Fault('QoS is not looked at', 'flowxlate/engine/offload.cc',
               '        look_at_shaping();\n', '', SYSTEM, 'qos'),
     ]),
+    Group('Captures', [
+        Fault('packets are copied as they leave', 'bpf/xdp_offload.bpf.c',
+              '        capture_packet(ctx, cpu);\n'
+              '    action = run(ctx, &scratch->packet, cpu, self);\n',
+              '        scratch->plan.n_stages = 0;\n'
+              '    action = run(ctx, &scratch->packet, cpu, self);\n'
+              '    if (xf_capture_bytes)\n'
+              '        capture_packet(ctx, cpu);\n',
+              BPF, 'Capture.TellsOfEachPacket'),
+        Fault('copies do not end with their lease', 'bpf/capture.h',
+              'if (c->head.time_ns > lease->until_ns)', 'if (0)',
+              BPF, 'Capture.EndsWithItsLease'),
+        Fault('what has no room is not counted', 'bpf/capture.h',
+              '__sync_fetch_and_add(&lease->lost, 1);', '(void)lease;',
+              BPF, 'Capture.CountsWhatIsLost'),
+        Fault('a flow that is replaced loses its ufid',
+              'flowxlate/tables/flow_table.cc',
+              'names_[index(filled)] = names_[index(*slot)];',
+              'names_[index(filled)] = {};', UNIT, 'FlowTable.Names'),
+        Fault('the program that copies stays when nobody reads',
+              'flowxlate/engine/captures.cc',
+              'if (!port->attachment->capture().has_reader()) {',
+              'if (false) {', SYSTEM, 'dump-killed'),
+        Fault('the program that copies has sockets of its own',
+              'flowxlate/kernel/attach.cc',
+              'const int sockets_fd = bpf_map__fd(skeleton_->maps.xsks_map);',
+              'const int sockets_fd = -1;', SYSTEM, 'dump'),
+    ]),
     Group('Beside OVS', [
         Fault('the traffic class of IPv6 is off by four bits', 'bpf/parse.h',
               '>> 20 & 0xff) << 8', '>> 24 & 0xff) << 8', ORACLE,

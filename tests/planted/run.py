@@ -35,7 +35,7 @@ NOT_YET = 'not yet'
 BUILD = 'build/release'
 TARGETS = {UNIT: ['unit_tests'], BPF: ['bpf_tests'], COST: ['cost_tests'],
            ORACLE: ['oracle'], CT_ORACLE: ['ct_oracle'], FLOWS: ['real_flows'],
-           SYSTEM: ['ovs-offload-xdp', 'traffic']}
+           SYSTEM: ['ovs-offload-dump', 'ovs-offload-xdp', 'traffic']}
 GTEST = {UNIT: 'tests/unit/unit_tests', BPF: 'tests/bpf/bpf_tests',
          COST: 'tests/bench/cost_tests', FLOWS: 'tests/flows/real_flows'}
 TIMEOUT = 600                   # Seconds for a test.

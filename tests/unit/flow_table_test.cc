@@ -518,6 +518,42 @@ TEST(FlowTable, FullBucketsWithoutRelease) {
     }
 }
 
+// Who looks at packets gets ufids by slot: of flows that are put then, and of
+// one that is replaced, which has another slot.
+TEST(FlowTable, Names) {
+    Tables t;
+    std::vector<xf_ufid> names(t.mem().flows.size());
+    const auto ufid = [](uint8_t n) {
+        Ufid u;
+        u.bytes.fill(n);
+        return u;
+    };
+    const auto name_of = [&](FlowSlot slot) {
+        return Ufid::from(
+            reinterpret_cast<const uint8_t *>(&names[index(slot)]));
+    };
+    const auto insert_named = [&](const Megaflow &m, uint8_t n) {
+        FlowSlot slot;
+        EXPECT_FALSE(t.table.insert(m.cls, m.key(), m.mask(), output_to(1),
+                                    &slot, ufid(n)));
+        return slot;
+    };
+    const FlowSlot early = insert_named({XF_CLASS_ARP, 0, 1}, 1);
+    t.table.set_names(names);
+    EXPECT_EQ(name_of(early), Ufid{});
+    t.table.set_name(early, ufid(1));
+    EXPECT_EQ(name_of(early), ufid(1));
+    const FlowSlot late = insert_named({XF_CLASS_ARP, 0, 2}, 2);
+    EXPECT_EQ(name_of(late), ufid(2));
+    FlowSlot replaced = early;
+    ASSERT_FALSE(t.table.replace(&replaced, output_to(2)));
+    ASSERT_NE(replaced, early);
+    EXPECT_EQ(name_of(replaced), ufid(1));
+    t.table.set_names({});
+    const FlowSlot unnamed = insert_named({XF_CLASS_ARP, 0, 3}, 3);
+    EXPECT_EQ(name_of(unnamed), Ufid{});
+}
+
 TEST(FlowTable, ReplaceWithoutRoom) {
     Tables t({.flows = 2});
     const Megaflow m{XF_CLASS_ARP, 0, 1};
