@@ -13,12 +13,16 @@
 //   classes  of packets, with one mask
 //   flows    of one mask, every packet another flow's.  The program that
 //            chooses the flow is part of the figure; bare_flows has it too.
+//   capture  of ours: a packet that hits, while nobody looks ("off") and while
+//   it
+//            is copied ("on"), of 64 and 1500 bytes
 //   ct()     see conntrack_cost.h
 //   tunnels  see tunnel_cost.h
 //
 // memory_ns is what reading one cache line after the other costs, in random
 // order, in as much memory: what the many flows' tables cannot go below.
 #include <memory>
+#include <stdexcept>
 #include <vector>
 
 #include <linux/bpf.h>
@@ -29,6 +33,7 @@
 #include "program_cases.h"
 #include "rivals.h"
 #include "stages.h"
+#include "tests/bpf/captured.h"
 #include "tunnel_cost.h"
 
 namespace flowxlate::bench {
@@ -51,6 +56,7 @@ private:
     Program &new_ours(const std::vector<FlowSpec> &);
     HashWalk &new_hash_walk(const std::vector<FlowSpec> &);
     void add_stages();
+    void add_capture(uint32_t frame_len);
     void add_masks(int n);
     void add_class(const std::string &name, const FlowSpec &, const Frame &);
     void add_flows(uint32_t n);
@@ -62,6 +68,7 @@ private:
     Bare bare_{devmap()};
     std::vector<std::unique_ptr<Program>> ours_;
     std::unique_ptr<Stages> stages_;
+    std::vector<std::unique_ptr<test::Captured>> captures_;
     std::vector<std::unique_ptr<HashWalk>> hash_walks_;
     std::vector<std::unique_ptr<Vary>> varies_;
     ProgramCases cases_;
@@ -96,6 +103,30 @@ void ProgramCost::add_stages() {
         cases_.add(std::string("stage.") + name, fd, hit_packet(),
                    XDP_REDIRECT);
     }
+}
+
+void ProgramCost::add_capture(uint32_t frame_len) {
+    constexpr uint32_t kRuns = 20000;  // The ring has room for so many.
+    Program &ours = new_ours(specs_of_masks(1));
+    auto *captured =
+        captures_
+            .emplace_back(std::make_unique<test::Captured>(
+                ours, CaptureSizes{.packet = XF_MAX_CAPTURE, .ring = 1 << 26}))
+            .get();
+    Frame in = hit_packet();
+    in.resize(frame_len);
+    const std::string len = std::to_string(frame_len);
+    cases_.add("capture.off." + len, ours.fd(), in, XDP_REDIRECT);
+    const ProgramTimer timer(captured->fd(), in);
+    auto sample = [=] {
+        captured->take();
+        const double ns = timer.ns_per_run(kRuns);
+        if (captured->lease().lost) {
+            throw std::runtime_error("the ring is too small");
+        }
+        return ns;
+    };
+    cases_.add({"program_ns.capture.on." + len, "ns", sample});
 }
 
 void ProgramCost::add_masks(int n) {
@@ -148,6 +179,8 @@ void ProgramCost::add_memory() {
 void ProgramCost::run(Results *results) {
     cases_.add("bare", bare_.fd(), hit_packet(), XDP_REDIRECT);
     add_stages();
+    add_capture(64);
+    add_capture(1500);
     for (int n : kMasks) {
         add_masks(n);
     }
