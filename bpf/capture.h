@@ -12,6 +12,8 @@
 #ifndef XF_CAPTURE_H
 #define XF_CAPTURE_H 1
 
+#include <linux/if_ether.h>
+
 #include "lookup.h"
 #include "maps.h"
 
@@ -58,8 +60,8 @@ capture_packet(struct xdp_md *ctx, __u32 cpu)
     if (len > xf_capture_bytes)
         len = xf_capture_bytes;
     barrier_var(len);                /* As in copy_packet(). */
-    if (len < 1)
-        return 0;
+    if (len < ETH_HLEN)
+        return 0;                    /* None is so short. */
     barrier_var(len);
     if (len > xf_capture_bytes)
         return 0;

@@ -737,7 +737,8 @@ struct xf_capturing {
     __u8 data[];
 };
 #define XF_CAPTURE_FLOWS (XF_MAX_STAGES + 1) /* One more takes it out of a tunnel. */
-#define XF_MAX_CAPTURE 65536         /* Bytes of a packet. */
+#define XF_MIN_CAPTURE 14            /* Bytes of a packet: an Ethernet header */
+#define XF_MAX_CAPTURE 65536         /* at least. */
 
 /* Seven bytes are only for the verifier, which does not see that a length was
  * rounded up to a multiple of eight, but that it was to at most seven more. */

@@ -280,6 +280,7 @@ char *capture(void *self, int argc, const char *argv[]) {
                  + " bytes of each packet, and a ring of up to "
                  + std::to_string(kMaxCaptureRingKib) + " KiB\n";
         }
+        sizes.packet = std::max<uint32_t>(sizes.packet, XF_MIN_CAPTURE);
         sizes.ring = 1024 * std::max(4U, std::bit_ceil(ring_kib));
         return self_of(self).begin_capture(port, sizes);
     });

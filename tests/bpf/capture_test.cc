@@ -102,7 +102,7 @@ TEST(Capture, Snaplen) {
     Program p;
     p.add(to_udp4());
     const Frame in = udp4().bytes();
-    for (uint32_t bytes : {uint32_t{1}, 15U, 16U, 63U, 64U, uint32_t{XF_MAX_CAPTURE}}) {
+    for (uint32_t bytes : {uint32_t{XF_MIN_CAPTURE}, 15U, 16U, 63U, 64U, uint32_t{XF_MAX_CAPTURE}}) {
         SCOPED_TRACE(bytes);
         Captured captured(p, {.packet = bytes, .ring = 4096});
         captured.run(in);
