@@ -40,8 +40,10 @@ Reality::Reality(bool native)
                 slot, Ifindex{static_cast<int>(if_nametoindex("lo"))}));
         }
         program_.maps().port(slot) = {
-            0, port == kNarrowPort ? kNarrowLength : kMaxLength, 0, 0, 0, 0,
-            {}};
+            0,  port == kNarrowPort ? kNarrowLength : kMaxLength,
+            0,  0,
+            0,  0,
+            {}, {}};
     }
 }
 
