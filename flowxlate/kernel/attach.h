@@ -123,21 +123,24 @@ private:
 
     Ifindex ifindex_{};
     AttachMode mode_ = AttachMode::kNative;
-    bool has_sockets_ = false;
     Skeleton skeleton_;
-    Fd link_fd_;                  // If attached alone.
-    const Pins *pins_ = nullptr;  // Where the link is kept, if it is.
-    std::atomic<bool> taking_over_ = false;  // The link is another program's
-    Fd old_;                                 // yet, this one; next_ is its
-    Fd next_;                                // 'xf_next', if it has one, and
-    bool sampling_ = false;                  // our programs are in it.
-    Mapping old_cpus_;                       // Its 'xf_cpus', which has
-    uint32_t n_old_cpus_ = 0;                // so many, unless it is 0.
-    std::optional<ConnMaps> old_connections_;
-    std::unique_ptr<Capture> capture_;  // Its program is on the device.
-    std::atomic<bool> captured_ = false;
+    const Pins *pins_ = nullptr;      // Where the link is kept, if it is.
     xdp_program *program_ = nullptr;  // In a dispatcher; else null.
     uint32_t dispatcher_id_ = 0;      // The one our program was last seen in.
+    Fd link_fd_;                      // If attached alone.
+    // While taking_over_, the link is another program's yet: old_.  next_ is
+    // its 'xf_next', if it has one, and sampling_ says that our programs are
+    // in it; old_cpus_ is its 'xf_cpus', which has so many, unless it is 0.
+    Fd old_;
+    Fd next_;
+    Mapping old_cpus_;
+    uint32_t n_old_cpus_ = 0;
+    std::atomic<bool> taking_over_ = false;
+    bool sampling_ = false;
+    bool has_sockets_ = false;
+    std::atomic<bool> captured_ = false;  // As capture_ is.
+    std::optional<ConnMaps> old_connections_;
+    std::unique_ptr<Capture> capture_;  // Its program is on the device.
 };
 
 }  // namespace flowxlate

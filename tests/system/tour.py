@@ -3,8 +3,8 @@
 """Every command and tool at work on one running example.
 
 Three hosts: p1 and p2 exchange UDP, and p1 sends to p3, which takes no
-redirected frames; packets to UDP port 4000 go to the controller.  Then
-ovs-vswitchd is killed and started again.  --ovs and --plugin as run_tests.py
+redirected frames; packets to UDP port 4000 go to the controller.  Then a port is
+left out, and ovs-vswitchd is killed and started again.  --ovs and --plugin as run_tests.py
 has them.  docs/operating.md shows what this prints.
 """
 import argparse
@@ -13,8 +13,10 @@ import time
 
 from lab import Stream, exchange, run, udp_frame, wait_for
 from suite import Context, introduce, programs_of, wait_offloaded
+from test_dump import dumping
 from test_persistence import has_taken_over, kept_lab
 from test_top import top
+from test_worth import advise
 
 
 def show(title, text):
@@ -49,6 +51,26 @@ def restart(lab):
          '\n'.join(log_since(lab, n)))
 
 
+def watch(context, lab, port):
+    """A packet that enters and its flow, and metrics."""
+    with dumping(context, lab, port, '-c', '2', ready=False) as process:
+        out, err = process.communicate(timeout=10)
+    show('ovs-offload-dump %s -c 2' % port, (out + err).decode())
+    metrics = lab.tmp + '/ovs-offload.prom'
+    top(lab, '--prometheus', metrics)
+    with open(metrics) as f:
+        show('ovs-offload-top --prometheus FILE; grep %s FILE' % port, ''.join(
+            line for line in f if '"%s"' % port in line))
+
+
+def leave_out(lab, port):
+    lab.ovs.vsctl('set', 'interface', port, 'other_config:xdp-offload=false')
+    time.sleep(1)
+    show('ovs-vsctl set interface %s other_config:xdp-offload=false; ovs-appctl '
+         'xdp-offload/status' % port, lab.ovs.appctl('xdp-offload/status'))
+    lab.ovs.vsctl('remove', 'interface', port, 'other_config', 'xdp-offload')
+
+
 def tour(context):
     with kept_lab(context, acquainted=False) as lab:
         a, b = lab.hosts
@@ -64,7 +86,7 @@ def tour(context):
             appctl = lab.ovs.appctl
             show('ovs-appctl dpctl/dump-flows -m type=xdp',
                  appctl('dpctl/dump-flows', '--names', 'type=xdp'))
-            for command in ('show', 'explain', 'rejects'):
+            for command in ('status', 'show', 'explain', 'rejects'):
                 show('ovs-appctl xdp-offload/' + command,
                      appctl('xdp-offload/' + command))
             frame = udp_frame(a, b).hex()
@@ -73,6 +95,12 @@ def tour(context):
             show('ovs-appctl xdp-offload/top-flows 1',
                  appctl('xdp-offload/top-flows', '1'))
             show('ovs-offload-top --once', top(lab, '--once'))
+            show('ovs-offload-top --check; echo $?     (1: WARNING)',
+                 top(lab, '--check', status=1, errors=False))
+            watch(context, lab, a.port)
+            show('ovs-offload-advise', advise(context, lab=lab))
+            leave_out(lab, b.port)
+            wait_offloaded(lab, a, b)
             restart(lab)
         print('\n%s of the stream from p1 to p2' % stream)
 
