@@ -9,7 +9,7 @@
 
 namespace flowxlate {
 
-void Losses::look(std::optional<std::vector<RedirectError>> now_has,
+void Losses::look(const std::optional<std::vector<RedirectError>> &now_has,
                   Time now) {
     known_ = now_has.has_value();
     std::vector<Seen> seen;
@@ -28,6 +28,7 @@ void Losses::look(std::optional<std::vector<RedirectError>> now_has,
 
 std::vector<RedirectError> Losses::errors_of(const std::vector<Seen> &seen) {
     std::vector<RedirectError> errors;
+    errors.reserve(seen.size());
     for (auto &s : seen) {
         errors.push_back(s.error);
     }
@@ -65,11 +66,10 @@ void Offload::look_at_losses() {
         }
     }
     for (auto ifindex : ports) {
-        auto errors = redirect_errors_.read(ifindex);
+        const auto errors = redirect_errors_.read(ifindex);
         StateLock lock(this);
         if (auto *port = ports_.find(ifindex)) {
-            port->losses.look(std::move(errors),
-                              std::chrono::steady_clock::now());
+            port->losses.look(errors, std::chrono::steady_clock::now());
         }
     }
 }

@@ -22,7 +22,8 @@ public:
     static constexpr auto kLately = std::chrono::seconds(90);
 
     // What is counted now; none: nobody counts.
-    void look(std::optional<std::vector<RedirectError>> now_has, Time now);
+    void look(const std::optional<std::vector<RedirectError>> &now_has,
+              Time now);
 
     bool are_known() const { return known_; }
     // Since the port was added; nothing if they are not known.
