@@ -39,10 +39,6 @@
     flow_compose(PACKET, FLOW, L7, L7_LEN, false)
 #endif
 
-/* Does the userspace datapath find "don't fragment" in what comes out of a tunnel?
- * The plugin relies on it that it does not. */
-#define COMPAT_FINDS_DONT_FRAGMENT (OVS_RELEASE >= 307)
-
 /* Has the kernel datapath been tested with this release? */
 #define COMPAT_KERNEL_DATAPATH (OVS_RELEASE < 302)
 
