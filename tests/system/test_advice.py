@@ -13,6 +13,7 @@ import shlex
 import socket
 import struct
 import time
+import types
 from typing import Callable
 
 from lab import checksum, udp_frame, wait_for
@@ -63,9 +64,12 @@ def payload_of_type(eth_type, payload):
     return frame
 
 
-mpls_one = payload_of_type(0x8847, struct.pack('!I', 16 << 12 | 0x140)
-                           + bytes(60))
-mpls_two = payload_of_type(0x8847, MPLS_LABELS + bytes(60))
+# What is behind labels has to be known of a veth's frame (bpf/inside.h).
+IP_PACKET = udp_frame(*(types.SimpleNamespace(mac='02:00:00:00:00:0%d' % n,
+                                              ip4='10.78.0.%d' % n)
+                        for n in (1, 2)))[14:]
+mpls_one = payload_of_type(0x8847, struct.pack('!I', 16 << 12 | 0x140) + IP_PACKET)
+mpls_two = payload_of_type(0x8847, MPLS_LABELS + IP_PACKET)
 
 
 @dataclasses.dataclass
