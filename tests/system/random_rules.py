@@ -172,6 +172,12 @@ class RuleWriter:
         return ['%s=%s' % (field, self.r.choice(VALUES[field]))
                 for field in dict.fromkeys(drawn)]
 
+    def fields_of(self, keyword, candidates, count):
+        """Without fragments that have no transport header, if that may be set."""
+        return [value for value in self.fields(candidates, count)
+                if keyword in ('ip', 'ipv6')
+                or value not in ('ip_frag=yes', 'ip_frag=later')]
+
     def vlan(self):
         r = self.r
         if r.random() < 0.7:
@@ -189,12 +195,7 @@ class RuleWriter:
             PROTOCOLS, [weight * (4 if set(self.foci) & set(fields) else 1)
                         for weight, _, fields, _ in PROTOCOLS])[0]
         match = [keyword] if keyword else []
-        values = self.fields(fields, r.choice([0, 1, 1, 1, 2, 2, 3]))
-        if keyword not in ('ip', 'ipv6'):
-            # Later fragments have no transport header.
-            values = [value for value in values
-                      if value not in ('ip_frag=yes', 'ip_frag=later')]
-        match += values
+        match += self.fields_of(keyword, fields, r.choice([0, 1, 1, 1, 2, 2, 3]))
         # Matches on MPLS need OpenFlow 1.1.
         if keyword == 'mpls':
             self.dialect = OF15
@@ -297,7 +298,7 @@ class RuleWriter:
         match += [keyword] if keyword else []
         changes = [(text, values) for text, values in sets
                    if values and r.random() < 0.1]
-        return (match + self.fields(fields, r.choice([0, 0, 1])),
+        return (match + self.fields_of(keyword, fields, r.choice([0, 0, 1])),
                 [text % r.choice(values) for text, values in changes]
                 + ['NORMAL'])
 
