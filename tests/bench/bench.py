@@ -30,7 +30,8 @@ RIVALS = (
     (r'(program_ns\.connections\.\d+\.)ours$', (r'\1hash_ct',)),
     (r'(forward_mpps\w*\.(?:\d+\.)*)ours$',
      (r'\1bare', r'\1afxdp', r'\1bridge')),
-    (r'((?:stateful|tunnel)_mpps\.\d+\.\d+\.)ours$', (r'\1afxdp',)),
+    (r'(stateful_mpps\.\d+\.\d+\.)ours$', (r'\1afxdp',)),
+    (r'(tunnel_mpps\.\d+\.\d+\.)ours$', (r'\1afxdp', r'\1bridge')),
     (r'(setup_per_s\.\w+\.)ours$', (r'\1afxdp',)),
     (r'(forward_ns\.)ours$', (r'\1bare', r'\1bridge')),
     (r'(first_packet_us\.)on$', (r'\1off',)),
@@ -209,6 +210,8 @@ def end_to_end_targets(metrics):
     for n in (1, 1000):
         yield ('into a tunnel, %d flows, ours / afxdp' % n,
                m('tunnel_ratio.64.%d' % n), '>=', 8)
+        yield ('into a tunnel, %d flows, ours / bridge' % n,
+               m('tunnel_bridge_ratio.64.%d' % n), '>=', 3)
     for protocol in ('tcp', 'udp'):
         yield ('connections set up, %s, ours / afxdp' % protocol.upper(),
                m('setup_ratio.' + protocol), '>=', 0.9)

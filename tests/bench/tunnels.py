@@ -1,15 +1,17 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""End to end into a tunnel: what leaves a host is put into Geneve.
+"""End to end into a tunnel: what leaves a host is put into VXLAN.
 
   generator -> eth0 -veth- p1 -> br0, tunnel, br-phys -> p2 -veth- eth0 -> counted
 
 with the offload on ('ours') and off ('afxdp': Open vSwitch's own tunnels, on
-AF_XDP).  The hosts and cores are those of end_to_end.py, and so are the turns.
+AF_XDP), and through a Linux bridge and the kernel's vxlan device ('bridge').  The
+hosts and cores are those of end_to_end.py, and so are the turns.
 
-tunnel_mpps     the rate at the far end, by the size of what is in the tunnel and
-                the number of megaflows.
-tunnel_ratio    ours to afxdp, of each pair.
+tunnel_mpps           the rate at the far end, by the size of what is in the tunnel
+                      and the number of megaflows.
+tunnel_ratio          ours to afxdp, of each pair.
+tunnel_bridge_ratio   ours to bridge, the same.
 """
 import contextlib
 
@@ -18,22 +20,43 @@ from end_to_end import (FLOWS, RULE, Path, Results, parse_args, run, say,
 from underlay import connect, local_address
 
 SIZES = (64, 1400)              # Of inner frames without FCS.
-OVERHEAD = 50                   # Ethernet, IPv4, UDP, Geneve.
+OVERHEAD = 50                   # Ethernet, IPv4, UDP, VXLAN.
 WIRE_MTU = 1600
 MAX_MISSED = 0.01               # Of all packets.
+RIVALS = ('ours', 'afxdp', 'bridge')
 
 
 class TunnelPath(Path):
     overhead = OVERHEAD
 
+    def widen_wire(self):
+        for netns, device in ((self.lab.switch, self.dst.port),
+                              (self.dst.netns, 'eth0')):
+            run('ip', '-n', netns, 'link', 'set', device, 'mtu', str(WIRE_MTU))
+
+    def set_up_bridge(self):
+        super().set_up_bridge()
+        self.widen_wire()
+        ip = ('ip', '-n', self.lab.switch)
+        wire, far = self.dst.port, local_address(2)
+        run(*ip, 'link', 'set', wire, 'nomaster')
+        run(*ip, 'addr', 'add', local_address(1) + '/24', 'dev', wire)
+        run(*ip, 'neigh', 'replace', far, 'lladdr', self.dst.mac, 'dev', wire, 'nud',
+            'permanent')
+        run(*ip, 'link', 'add', 'tunnel', 'type', 'vxlan', 'id', '77', 'local',
+            local_address(1), 'remote', far, 'dstport', '4789', 'noudpcsum', 'dev',
+            wire)
+        run(*ip, 'link', 'set', 'tunnel', 'master', 'br0', 'up')
+        run('bridge', '-n', self.lab.switch, 'fdb', 'replace', self.dst.mac, 'dev',
+            'tunnel', 'master', 'static')
+
     def install_rules(self):
         lab, ovs, wire = self.lab, self.lab.ovs, self.dst.port
-        for netns, device in ((lab.switch, wire), (self.dst.netns, 'eth0')):
-            run('ip', '-n', netns, 'link', 'set', device, 'mtu', str(WIRE_MTU))
+        self.widen_wire()
         ovs.vsctl('del-port', 'br0', wire)
         connect(lab, 1, 2, wire=wire)
         ovs.vsctl('add-port', 'br0', 'tunnel', '--', 'set', 'interface', 'tunnel',
-                  'type=geneve', 'options:key=77', 'options:csum=false',
+                  'type=vxlan', 'options:key=77', 'options:csum=false',
                   'options:remote_ip=' + local_address(2),
                   'options:local_ip=' + local_address(1))
         # Nobody answers there, from whom the bridge could learn.
@@ -61,12 +84,13 @@ def measure_rates(paths, rounds, seconds, results):
     for i in range(rounds):
         for size in SIZES:
             for flows in FLOWS:
-                ours, afxdp = (measure_rate(p, seconds, size, flows, results)
-                               for p in paths)
-                results.add('tunnel_ratio.%d.%d' % (size, flows), 'ratio',
-                            ours / afxdp)
+                ours, afxdp, bridge = (measure_rate(p, seconds, size, flows, results)
+                                       for p in paths)
+                for name, rival in (('', afxdp), ('_bridge', bridge)):
+                    results.add('tunnel%s_ratio.%d.%d' % (name, size, flows), 'ratio',
+                                ours / rival)
                 say('round %d, into a tunnel, %d bytes, %d flows, Mpps: ours %.3f, '
-                    'afxdp %.3f', i + 1, size, flows, ours, afxdp)
+                    'afxdp %.3f, bridge %.3f', i + 1, size, flows, ours, afxdp, bridge)
     for path in paths:
         path.counter.close()
 
@@ -75,7 +99,7 @@ def main():
     args = parse_args(__doc__)
     results = Results()
     with contextlib.ExitStack() as stack:
-        paths = [TunnelPath(stack, rival, args) for rival in ('ours', 'afxdp')]
+        paths = [TunnelPath(stack, rival, args) for rival in RIVALS]
         measure_rates(paths, args.rounds, 0.3 if args.quick else 1.0, results)
     results.write(args.out)
 

@@ -283,12 +283,14 @@ def test_kernel_peer(context):
             peer.tunnel(version, site, *([checksums] if version == 4 else []))
             site.tunnel('vxlan', version, peer,
                         csum='true' if checksums == 'udpcsum' else 'false')
+            # The kernel looks for its neighbour first.
+            wait_for('an answer', lambda: ping(site.host, peer, 1))
             use(context, 'vxlan, %s, over IPv%d' % (checksums, version), site.host,
                 peer, [site])
 
 
 TESTS = [
-    ('kernel-vxlan-peer', test_kernel_peer),
+    ('tunnels-kernel-peer', test_kernel_peer),
     ('kept-tunnels', test_kept),
     ('tunnels-sizes', test_sizes),
     ('tunnels', test_stock),
