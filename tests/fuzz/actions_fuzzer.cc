@@ -369,8 +369,26 @@ private:
         for (const size_t i : {udp, udp + 1, udp + 6, udp + 7}) {
             h[i] = std::byte{0};
         }
+        if (v4) {
+            put_ipv4_sum(&h);
+        }
         done_.pushed = h;
         return true;
+    }
+
+    // Whatever OVS has put there, and without the length (RFC 1071).
+    static void put_ipv4_sum(ByteVector *h) {
+        constexpr size_t kAt = 24;
+        uint32_t sum = 0;
+        for (size_t i = 14; i < 34; i += 2) {
+            sum += i == kAt ? 0
+                            : std::to_integer<uint32_t>((*h)[i]) << 8
+                                  | std::to_integer<uint32_t>((*h)[i + 1]);
+        }
+        sum = (sum & 0xffff) + (sum >> 16);
+        sum = ~((sum & 0xffff) + (sum >> 16));
+        (*h)[kAt] = std::byte(sum >> 8 & 0xff);
+        (*h)[kAt + 1] = std::byte(sum & 0xff);
     }
 
     bool pop_headers(Bytes payload) {
