@@ -113,8 +113,7 @@ void ProgramCost::add_capture(uint32_t frame_len) {
             .emplace_back(std::make_unique<test::Captured>(
                 ours, CaptureSizes{.packet = XF_MAX_CAPTURE, .ring = 1 << 26}))
             .get();
-    Frame in = hit_packet();
-    in.resize(frame_len);
+    const Frame in = hit_packet(frame_len);
     const std::string len = std::to_string(frame_len);
     cases_.add("capture.off." + len, ours.fd(), in, XDP_REDIRECT);
     const ProgramTimer timer(captured->fd(), in);

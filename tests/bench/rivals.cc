@@ -70,6 +70,7 @@ std::vector<uint32_t> shuffled_numbers(uint32_t n, std::mt19937_64 *random) {
     return v;
 }
 
+// kShortest bytes.
 Packet udp4(uint16_t src, uint16_t dst) {
     return Packet().eth(kEthIpv4).ipv4(IPPROTO_UDP).udp(src, dst).payload(18);
 }
@@ -184,7 +185,9 @@ std::vector<FlowSpec> specs_of_masks(int n) {
     return specs;
 }
 
-Frame hit_packet() { return udp4(1000, kService).bytes(); }
+Frame hit_packet(size_t len) {
+    return udp4(1000, kService).payload(len - kShortest).bytes();
+}
 Frame miss_packet() { return udp4(1000, kService + 1).bytes(); }
 
 FlowSpec flow_spec(uint32_t i) {

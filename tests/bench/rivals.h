@@ -108,7 +108,8 @@ constexpr int kMostMasks = RIVAL_MAX_MASKS;
 // One flow each of 'n' masks, of which hit_packet() matches the last and
 // miss_packet() none.
 std::vector<FlowSpec> specs_of_masks(int n);
-Frame hit_packet();
+constexpr size_t kShortest = 60;
+Frame hit_packet(size_t len = kShortest);
 Frame miss_packet();
 
 // The flow with number 'i' of one mask, IPv4 and UDP, and its packet.
