@@ -93,6 +93,11 @@ class World:
                      if n != before.get(rule)}
             if not any(ABOUT_ADDRESSES.search(rule) for rule in rules):
                 break
+        if len(self.labs) > 1:
+            # OVS adds the tunnel's header to the bytes of a rule behind which it is put
+            # on (native_tunnel_output() in ofproto-dpif-xlate.c), but not for packets
+            # that it handles without a flow, of which there are more without us.
+            rules = {rule: n[0] for rule, n in rules.items()}
         self.check('rules: ' + what, rules)
         return result
 
