@@ -327,8 +327,7 @@ change_packet(struct xdp_md *ctx, const struct xf_packet *p,
 static __always_inline bool
 may_be_segments(const struct xf_packet *p)
 {
-    __u32 slot = xf_in_port;
-    struct xf_port *port = bpf_map_lookup_elem(&xf_ports, &slot);
+    const struct xf_port *port = own_port();
     __u32 max = port ? port->max_partial : 0;
 
     return max && p->l4_len > max;
@@ -357,7 +356,7 @@ check_checksum(struct xdp_md *ctx, const struct xf_packet *p,
     *partial = is_partial(p);
     if (*partial && (!is_native || may_be_segments(p)))
         return XF_MISS_TX_CHECKSUM;
-    if (may_carry(p) && !is_whole_inside(ctx, p))
+    if (may_be_partial_inside(p) && !is_whole_inside(ctx, p))
         return XF_MISS_TX_CHECKSUM;
     return p->frame_len * *partial > XF_MAX_FRAME ? XF_MISS_FRAME_SIZE
                                                   : XF_PARSED;

@@ -354,10 +354,10 @@ look_deeper(struct xdp_md *ctx, struct xf_inside *in)
     return in->proto ? look_at_proto(ctx, in) : look_at_type(ctx, in);
 }
 
-/* May the packet carry another one?  Only its own header is asked.  What does not
- * parse because of IP's options may as well. */
+/* Is the packet of a kind that carries others?  Only its own header is asked.  What
+ * does not parse because of IP's options may be one as well. */
 static __always_inline bool
-may_carry(const struct xf_packet *p)
+is_carrier(const struct xf_packet *p)
 {
     __u32 proto = p->l4_proto;       /* 0 for fragments, and behind options of IPv6. */
 
@@ -372,6 +372,19 @@ may_carry(const struct xf_packet *p)
            || proto == XF_IPPROTO_ETHERIP || proto == XF_IPPROTO_L2TP;
 }
 
+/* May there be a partial checksum in what the packet carries?  Not behind a NIC, whose
+ * packets pay no more than this. */
+static __always_inline bool
+may_be_partial_inside(const struct xf_packet *p)
+{
+    const struct xf_port *port;
+
+    if (!is_carrier(p))
+        return false;
+    port = own_port();
+    return port && port->is_no_nic;
+}
+
 /* Behind the packet's own UDP header, whose checksum is not what is looked for. */
 static __always_inline int
 look_behind_udp(struct xdp_md *ctx, struct xf_inside *in)
@@ -384,13 +397,11 @@ look_behind_udp(struct xdp_md *ctx, struct xf_inside *in)
     return look_into_udp(ctx, in, bpf_ntohs(udp.dest));
 }
 
-/* Looks for a partial checksum behind the packet's own headers.  Returns an enum
- * xf_inside_result, and where it is in '*in'. */
+/* Looks for a partial checksum behind the packet's own headers, if there may be one.
+ * Returns an enum xf_inside_result, and where it is in '*in'. */
 static __always_inline int
 look_inside(struct xdp_md *ctx, const struct xf_packet *p, struct xf_inside *in)
 {
-    __u32 slot = xf_in_port;
-    struct xf_port *port = bpf_map_lookup_elem(&xf_ports, &slot);
     int result = XF_INSIDE_MORE;
 
     *in = (struct xf_inside){
@@ -399,8 +410,6 @@ look_inside(struct xdp_md *ctx, const struct xf_packet *p, struct xf_inside *in)
         .len = p->l4_len,
         .frame_len = p->frame_len,
     };
-    if (!port || !port->is_no_nic)
-        return XF_INSIDE_WHOLE;
     if (p->l4_proto) {
         in->off = p->l4_off;
         in->proto = p->l4_proto;

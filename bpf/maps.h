@@ -132,4 +132,13 @@ const volatile __u64 xf_secret[XF_KEY_WORDS + 1] = {0};
 /* What 2^k zero bytes make of a CRC32c: by k, then by its half-bytes. */
 const volatile __u32 xf_crc32c_zeros[XF_MAX_FRAME_BITS][8][16] = {0};
 
+/* The port that this program is of. */
+static __always_inline struct xf_port *
+own_port(void)
+{
+    __u32 slot = xf_in_port;
+
+    return bpf_map_lookup_elem(&xf_ports, &slot);
+}
+
 #endif /* maps.h */

@@ -32,7 +32,7 @@ take_miss_path(struct xdp_md *ctx, const struct xf_packet *p)
     int action = bpf_redirect_map(&xsks_map, ctx->rx_queue_index, XDP_PASS);
 
     if (action == XDP_REDIRECT) {
-        if (may_carry(p))
+        if (may_be_partial_inside(p))
             complete_inside(ctx, p);
         complete_if_partial(ctx, p);
     }
