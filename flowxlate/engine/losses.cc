@@ -12,6 +12,7 @@ namespace flowxlate {
 void Losses::look(const std::optional<std::vector<RedirectError>> &now_has,
                   Time now) {
     known_ = now_has.has_value();
+    looked_ = now;
     std::vector<Seen> seen;
     for (const auto &error : now_has.value_or(std::vector<RedirectError>{})) {
         const auto old = std::ranges::find_if(seen_, [&](const Seen &s) {
@@ -20,8 +21,7 @@ void Losses::look(const std::optional<std::vector<RedirectError>> &now_has,
         });
         const bool grows =
             old == seen_.end() || old->error.frames != error.frames;
-        const Time grown = grows ? now : old->grown;
-        seen.push_back({error, grown, now - grown < kLately});
+        seen.push_back({error, grows ? now : old->grown});
     }
     seen_ = std::move(seen);
 }
@@ -47,7 +47,8 @@ uint64_t Losses::n_frames() const {
 
 std::vector<RedirectError> Losses::lately() const {
     auto seen = seen_;
-    std::erase_if(seen, [](const Seen &s) { return !s.lately; });
+    std::erase_if(seen,
+                  [&](const Seen &s) { return looked_ - s.grown >= kLately; });
     std::ranges::stable_sort(seen, std::greater<>(), [](const Seen &s) {
         return std::pair(s.grown, s.error.frames);
     });

@@ -38,11 +38,11 @@ private:
     struct Seen {
         RedirectError error;
         Time grown;
-        bool lately = false;
     };
     static std::vector<RedirectError> errors_of(const std::vector<Seen> &);
 
     bool known_ = false;
+    Time looked_{};
     std::vector<Seen> seen_;  // Few.
 };
 
