@@ -113,6 +113,7 @@ class Path:
     """A switch with a host on each side; see the module's text."""
 
     overhead = 0                # By how much frames are longer at the far end.
+    max_missed = 1.0            # Of all packets, which ours may pass to OVS.
 
     def __init__(self, stack, rival, args):
         self.stack, self.rival, self.traffic = stack, rival, args.traffic
@@ -324,6 +325,39 @@ def add_headline(rates, one_core, results):
     for rival in ON_ONE_CORE if one_core else ():
         results.add('forward_ns.' + rival, 'ns',
                     1e3 / rates[rival] - 1e3 / rates['direct'])
+
+
+def measure_against_ours(name, paths, rounds, seconds, shapes, results):
+    """Rates of 'paths', the first of which is ours, for each (size, number of flows or
+    connections), and the ratio of ours to each other's, which is NAME_ratio to AF_XDP."""
+    for path in paths:
+        path.make_ready()
+    for i in range(rounds):
+        for shape in shapes:
+            rates = {p.rival: measure_warm(name, p, seconds, shape, results)
+                     for p in paths}
+            for rival in list(rates)[1:]:
+                what = name if rival == 'afxdp' else name + '_' + rival
+                results.add('%s_ratio.%d.%d' % (what, *shape), 'ratio',
+                            rates['ours'] / rates[rival])
+            say('round %d, %s, %d bytes, %d flows or connections, Mpps: %s', i + 1,
+                name, *shape, ', '.join('%s %.3f' % r for r in rates.items()))
+    for path in paths:
+        path.counter.close()
+
+
+def measure_warm(name, path, seconds, shape, results):
+    """Sends once, after a little, and returns the rate at the far end, in Mpps."""
+    with path.running():
+        # Time goes on for connections while their switch is stopped.
+        path.send(0.1, *shape)
+        rate, _, missed = send_once(path, seconds, *shape)
+    if path.rival == 'ours':
+        results.add('%s_missed.%d.%d' % (name, *shape), 'packets', missed)
+        if missed > path.max_missed * 1e6 * rate * seconds:
+            raise RuntimeError('XDP has passed %d packets to OVS' % missed)
+    results.add('%s_mpps.%d.%d.%s' % (name, *shape, path.rival), 'Mpps', rate)
+    return rate
 
 
 # -- Latencies ----------------------------------------------------------------

@@ -22,12 +22,13 @@ setup_per_s     connections that are set up per second.  Two hosts have 64
 *_ratio         ours to afxdp, of each pair.
 """
 import contextlib
+import itertools
 import json
 import time
 import types
 
-from end_to_end import (Path, Results, parse_args, say, send_once, udp_frame,
-                        wait_for)
+from end_to_end import (Path, Results, measure_against_ours, parse_args, say,
+                        udp_frame, wait_for)
 
 SWITCHES = ('ours', 'afxdp')
 RULES = ('priority=10,ip,ct_state=-trk,actions=ct(table=1)',
@@ -93,36 +94,6 @@ class StatefulPath(Path):
             self.lab.ovs.appctl('version')
 
 
-# -- Rates --------------------------------------------------------------------
-
-def measure_rate(path, seconds, size, n, results):
-    """Sends once and returns the rate at the far end, in Mpps."""
-    with path.running():
-        # Time goes on for connections while their switch is stopped.
-        path.send(0.1, size, n)
-        rate, _, missed = send_once(path, seconds, size, n)
-    if path.rival == 'ours':
-        results.add('stateful_missed.%d.%d' % (size, n), 'packets', missed)
-    results.add('stateful_mpps.%d.%d.%s' % (size, n, path.rival), 'Mpps', rate)
-    return rate
-
-
-def measure_rates(paths, rounds, seconds, results):
-    for path in paths:
-        path.make_ready()
-    for i in range(rounds):
-        for size in SIZES:
-            for n in CONNECTIONS:
-                ours, afxdp = (measure_rate(p, seconds, size, n, results)
-                               for p in paths)
-                results.add('stateful_ratio.%d.%d' % (size, n), 'ratio',
-                            ours / afxdp)
-                say('round %d, stateful, %d bytes, %d connections, Mpps: ours '
-                    '%.3f, afxdp %.3f', i + 1, size, n, ours, afxdp)
-    for path in paths:
-        path.counter.close()
-
-
 # -- Set-up -------------------------------------------------------------------
 
 def converse(path, protocol, seconds):
@@ -174,7 +145,9 @@ def main():
     results = Results()
     with contextlib.ExitStack() as stack:
         paths = [StatefulPath(stack, rival, args) for rival in SWITCHES]
-        measure_rates(paths, args.rounds, 0.3 if args.quick else 1.0, results)
+        measure_against_ours('stateful', paths, args.rounds,
+                             0.3 if args.quick else 1.0,
+                             tuple(itertools.product(SIZES, CONNECTIONS)), results)
         measure_set_up(paths, args.rounds, 0.2, results)
     results.write(args.out)
 
