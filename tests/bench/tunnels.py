@@ -14,20 +14,22 @@ tunnel_ratio          ours to afxdp, of each pair.
 tunnel_bridge_ratio   ours to bridge, the same.
 """
 import contextlib
+import itertools
 
-from end_to_end import (FLOWS, RULE, Path, Results, parse_args, run, say,
-                        send_once)
+from end_to_end import (FLOWS, RULE, Path, Results, measure_against_ours, parse_args,
+                        run)
+from skips import has_no_vxlan
 from underlay import connect, local_address
 
 SIZES = (64, 1400)              # Of inner frames without FCS.
 OVERHEAD = 50                   # Ethernet, IPv4, UDP, VXLAN.
 WIRE_MTU = 1600
-MAX_MISSED = 0.01               # Of all packets.
 RIVALS = ('ours', 'afxdp', 'bridge')
 
 
 class TunnelPath(Path):
     overhead = OVERHEAD
+    max_missed = 0.01
 
     def widen_wire(self):
         for netns, device in ((self.lab.switch, self.dst.port),
@@ -66,41 +68,14 @@ class TunnelPath(Path):
                                              ovs.of_port('tunnel')))
 
 
-def measure_rate(path, seconds, size, flows, results):
-    with path.running():
-        path.send(0.1, size, flows)
-        rate, _, missed = send_once(path, seconds, size, flows)
-    if path.rival == 'ours':
-        results.add('tunnel_missed.%d.%d' % (size, flows), 'packets', missed)
-        if missed > MAX_MISSED * 1e6 * rate * seconds:
-            raise RuntimeError('XDP has passed %d packets to OVS' % missed)
-    results.add('tunnel_mpps.%d.%d.%s' % (size, flows, path.rival), 'Mpps', rate)
-    return rate
-
-
-def measure_rates(paths, rounds, seconds, results):
-    for path in paths:
-        path.make_ready()
-    for i in range(rounds):
-        for size in SIZES:
-            for flows in FLOWS:
-                ours, afxdp, bridge = (measure_rate(p, seconds, size, flows, results)
-                                       for p in paths)
-                for name, rival in (('', afxdp), ('_bridge', bridge)):
-                    results.add('tunnel%s_ratio.%d.%d' % (name, size, flows), 'ratio',
-                                ours / rival)
-                say('round %d, into a tunnel, %d bytes, %d flows, Mpps: ours %.3f, '
-                    'afxdp %.3f, bridge %.3f', i + 1, size, flows, ours, afxdp, bridge)
-    for path in paths:
-        path.counter.close()
-
-
 def main():
     args = parse_args(__doc__)
     results = Results()
     with contextlib.ExitStack() as stack:
-        paths = [TunnelPath(stack, rival, args) for rival in RIVALS]
-        measure_rates(paths, args.rounds, 0.3 if args.quick else 1.0, results)
+        rivals = [r for r in RIVALS if r != 'bridge' or not has_no_vxlan()]
+        paths = [TunnelPath(stack, rival, args) for rival in rivals]
+        measure_against_ours('tunnel', paths, args.rounds, 0.3 if args.quick else 1.0,
+                             tuple(itertools.product(SIZES, FLOWS)), results)
     results.write(args.out)
 
 

@@ -42,6 +42,17 @@ def can_join():
     return kernel_version() < (6, 12) or libxdp_version() >= (1, 5, 5)
 
 
+@functools.cache
+def has_no_vxlan():
+    """The kernel makes no such device."""
+    device = ['dev', 'xo-vxlan%d' % os.getpid()]
+    made = subprocess.run(['ip', 'link', 'add', *device, 'type', 'vxlan', 'id', '1',
+                           'dstport', '4789'], stderr=subprocess.DEVNULL, check=False)
+    if not made.returncode:
+        subprocess.run(['ip', 'link', 'del', *device], check=True)
+    return bool(made.returncode)
+
+
 def has_one_cpu():
     return len(os.sched_getaffinity(0)) < 2
 
@@ -60,6 +71,7 @@ TABLE = (
     ('coexist-system', 'programs cannot join the dispatcher',
      lambda: not can_join()),
     ('tap-machine', 'run by "tests/run vm"', is_no_guest),
+    ('tunnels-kernel-peer', 'the kernel has no vxlan devices', has_no_vxlan),
     ('mask-explosion', 'there is one CPU', has_one_cpu),
     ('flood-*', 'there is one CPU', has_one_cpu),
 )
