@@ -822,7 +822,7 @@ GROUPS = [
               'return counts ? Json(*counts) : Json();',
               'return Json(counts.value_or(CountsByErrno{}));', UNIT, 'StatsJson.*'),
         Fault('a lost frame is a problem for ever', 'flowxlate/engine/losses.cc',
-              'now - grown < kLately', 'true', UNIT, 'Losses.Lately'),
+              'looked_ - s.grown >= kLately', 'false', UNIT, 'Losses.Lately'),
         Fault('lost frames are no problem', 'flowxlate/report/health.cc',
               'if (port.device.up && !port.losses.lately().empty()) {', 'if (false) {',
               UNIT, 'Health.OfAPort'),
