@@ -129,14 +129,21 @@ def flows_of(comment):
     return re.findall(r'ufid:(\S{36})', comment)
 
 
+@contextlib.contextmanager
+def counted_lab(context):
+    """A lab whose flows from a to b are in XDP, and what everybody has counted."""
+    with context.lab() as lab:
+        per_port_rules(lab)
+        ping(*lab.hosts, 3)
+        wait_offloaded(lab, *lab.hosts)
+        yield lab, settled_counters(lab, lab.hosts)
+
+
 def test_dump(context):
     """Ping, TCP and UDP as they enter, with their flows and what becomes of them
     """
-    with context.lab() as lab:
+    with counted_lab(context) as (lab, _):
         a, b = lab.hosts
-        per_port_rules(lab)
-        ping(a, b, 3)
-        wait_offloaded(lab, a, b)
         frame = udp_frame(a, b, payload=os.urandom(1000))
         exchange(a, b, frame, 3)
         file = lab.tmp + '/p1.pcapng'
@@ -265,12 +272,8 @@ def test_filter(context):
 
 def test_killed(context):
     """Its SIGKILL ends the capture, and nothing is left; two are refused"""
-    with context.lab() as lab:
+    with counted_lab(context) as (lab, before):
         a, b = lab.hosts
-        per_port_rules(lab)
-        ping(a, b, 3)
-        wait_offloaded(lab, a, b)
-        before = settled_counters(lab, lab.hosts)
         with Stream(a, b) as stream:
             with dumping(context, lab, a.port, '-w', '/dev/null') as process:
                 with dumping(context, lab, a.port, ready=False) as second:
@@ -296,12 +299,8 @@ def test_killed(context):
 
 def test_switched(context):
     """On and off under traffic, again and again: nothing lost, figures exact"""
-    with context.lab() as lab:
+    with counted_lab(context) as (lab, before):
         a, b = lab.hosts
-        per_port_rules(lab)
-        ping(a, b, 3)
-        wait_offloaded(lab, a, b)
-        before = settled_counters(lab, lab.hosts)
         n = 0
         with Stream(a, b, pps=3000) as stream, Stream(
                 b, a, pps=3000, port=7001) as back:
