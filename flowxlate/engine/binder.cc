@@ -229,29 +229,17 @@ Reject Binder::get_tunnel(const TunnelHeaders &headers, Tunnels::Use *use) {
 
 // -- Reclamation ------------------------------------------------------------
 
-Binder::Retired Binder::take_retired() {
-    Retired r;
-    try {
-        r.recircs = recirc_ids_.take_retired();
-        r.groups = groups_.take_retired();
-        r.tunnels = tunnels_.take_retired();
-    } catch (...) {
-        retire_again(r);
-        throw;
-    }
-    return r;
+bool Binder::begin_grace() {
+    const size_t n = recirc_ids_.pool().begin_grace().size()
+                   + groups_.pool().begin_grace().size()
+                   + tunnels_.pool().begin_grace().size();
+    return n != 0;
 }
 
-void Binder::retire_again(const Retired &r) {
-    recirc_ids_.retire_again(r.recircs);
-    groups_.retire_again(r.groups);
-    tunnels_.retire_again(r.tunnels);
-}
-
-void Binder::release(const Retired &r) {
-    recirc_ids_.release(r.recircs);
-    groups_.release(r.groups);
-    tunnels_.release(r.tunnels);
+void Binder::end_grace() {
+    recirc_ids_.pool().end_grace();
+    groups_.pool().end_grace();
+    tunnels_.pool().end_grace();
 }
 
 }  // namespace flowxlate

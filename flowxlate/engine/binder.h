@@ -88,17 +88,9 @@ public:
     // Writes a port's groups again, after its device has come back.
     void refill_groups(PortSlot);
 
-    struct Retired {
-        std::vector<RecircSlot> recircs;
-        std::vector<GroupSlot> groups;
-        std::vector<TunnelSlot> tunnels;
-        bool empty() const {
-            return recircs.empty() && groups.empty() && tunnels.empty();
-        }
-    };
-    Retired take_retired();
-    void retire_again(const Retired &);
-    void release(const Retired &);
+    // Grace periods of slots (slot_pool.h): does one wait for it?
+    bool begin_grace();
+    void end_grace();
 
     const Group &group(GroupSlot slot) const { return groups_.key(slot); }
     const xf_tunnel &tunnel(TunnelSlot slot) const {

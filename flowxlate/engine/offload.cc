@@ -119,6 +119,8 @@ Failure Offload::init() {
     connections_ = std::make_unique<ConnTable>(maps_.connections());
     flows_ =
         std::make_unique<Flows>(table_.get(), &ports_, &binder_, &changes_);
+    reclaimer_ = std::make_unique<Reclaimer>(table_.get(), &ports_, &binder_,
+                                             connections_.get());
     wake_fd_ = Fd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
     if (!wake_fd_) {
         return failure(errno, "eventfd");
@@ -937,34 +939,15 @@ void Offload::make_requests() {
     changes_.offer_again = grant(offers, &offer_pace_, now);
 }
 
-// Takes what waits for a grace period.  Returns false if nothing does.
-bool Offload::take_retired(Retired *r) {
+// Returns false if nothing waits for a grace period.
+bool Offload::begin_grace() {
     StateLock lock(this);
-    try {
-        r->bindings = binder_.take_retired();
-        r->flows = table_->take_retired();
-        r->ports = ports_.take_retired();
-        r->connections = connections_->take_retired();
-    } catch (...) {
-        retire_again(*r);
-        throw;
-    }
-    return !r->flows.empty() || !r->ports.empty() || !r->bindings.empty()
-        || !r->connections.empty();
-}
-
-// Called with mutex_.  Needs no memory: they keep their room.
-void Offload::retire_again(const Retired &r) {
-    table_->retire_again(r.flows);
-    binder_.retire_again(r.bindings);
-    ports_.retire_again(r.ports);
-    connections_->retire_again(r.connections);
+    return reclaimer_->begin();
 }
 
 // Gives back what was retired before a grace period.
 void Offload::reclaim() {
-    Retired retired;
-    if (!take_retired(&retired)) {
+    if (!begin_grace()) {
         return;
     }
     Failure failed;
@@ -975,14 +958,10 @@ void Offload::reclaim() {
     }
     StateLock lock(this);
     if (failed) {  // Once more at the next tick.
-        retire_again(retired);
         changes_.log(OVS_OFFLOAD_LOG_WARN, failed.message);
         return;
     }
-    table_->release(retired.flows);
-    binder_.release(retired.bindings);
-    ports_.release(retired.ports);
-    connections_->release(retired.connections);
+    reclaimer_->end();
 }
 
 void Offload::log(ovs_offload_log_level level, const std::string &line) const {

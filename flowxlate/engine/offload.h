@@ -73,6 +73,7 @@
 #include "engine/handover.h"
 #include "engine/host.h"
 #include "engine/ports.h"
+#include "engine/reclaimer.h"
 #include "engine/refusals.h"
 #include "engine/settings.h"
 #include "engine/stats.h"
@@ -216,15 +217,7 @@ private:
         REQUIRES(mutex_);
     void restore_attachments() REQUIRES(worker_role_);
     void restore_attachment(Ifindex) REQUIRES(worker_role_);
-    // What waits until no program can use it any more.
-    struct Retired {
-        FlowTable::Retired flows;
-        Binder::Retired bindings;
-        std::vector<PortSlot> ports;
-        std::vector<uint32_t> connections;
-    };
-    bool take_retired(Retired *);
-    void retire_again(const Retired &) REQUIRES(mutex_);
+    bool begin_grace();
     void reclaim();
 
     // Persistence (persistence.cc).
@@ -350,6 +343,7 @@ private:
     std::unique_ptr<FlowTable> table_ GUARDED_BY(mutex_);
     std::unique_ptr<Flows> flows_ GUARDED_BY(mutex_);
     std::unique_ptr<ConnTable> connections_;  // With a lock of its own.
+    std::unique_ptr<Reclaimer> reclaimer_ GUARDED_BY(mutex_);
     uint16_t n_groups_prepared_ GUARDED_BY(worker_role_) =
         1;  // Slot 0 needs none.
     Refusals refusals_ GUARDED_BY(mutex_);

@@ -98,9 +98,7 @@ const Unserved *UnservedPorts::find(std::string_view name) const {
 }
 
 Ports::Ports(Datapath *datapath, bool tap_tso, Changes *changes)
-    : datapath_(*datapath), tap_tso_(tap_tso), changes_(*changes) {
-    retired_.reserve(XF_MAX_PORTS);
-}
+    : datapath_(*datapath), tap_tso_(tap_tso), changes_(*changes) {}
 
 Port *Ports::find(Ifindex ifindex) const {
     const ByIfindex &among = index(ifindex) < 0 ? tunnels_ : by_ifindex_;
@@ -123,12 +121,10 @@ Port *Ports::find_any(std::string_view name) const {
 // -- Slots ------------------------------------------------------------------
 
 Reject Ports::new_slot(PortSlot *slot) {
-    auto *free = std::find(slot_used_.begin() + 1, slot_used_.end(), false);
-    if (free == slot_used_.end()) {
+    if (slots_.empty()) {
         return {"table", "ports", ENOSPC};
     }
-    *free = true;
-    *slot = PortSlot(free - slot_used_.begin());
+    *slot = slots_.take();
     return {};
 }
 
@@ -152,24 +148,8 @@ std::unique_ptr<Port> Ports::remove(const Port &port) {
 
 void Ports::retire(PortSlot slot) {
     if (slot != PortSlot::kNone) {
-        retired_.push_back(slot);
+        slots_.retire(slot);
         changes_.wakes_worker = true;
-    }
-}
-
-std::vector<PortSlot> Ports::take_retired() {
-    auto batch = retired_;
-    retired_.clear();  // Keeps its room.
-    return batch;
-}
-
-void Ports::retire_again(std::span<const PortSlot> slots) {
-    retired_.insert(retired_.end(), slots.begin(), slots.end());
-}
-
-void Ports::release(std::span<const PortSlot> slots) {
-    for (auto slot : slots) {
-        slot_used_[index(slot)] = false;
     }
 }
 

@@ -136,9 +136,9 @@ public:
     void add(std::unique_ptr<Port>, Time now);
     std::unique_ptr<Port> remove(const Port &);
     void retire(PortSlot);  // Never fails; kNone is nothing.
-    std::vector<PortSlot> take_retired();
-    void retire_again(std::span<const PortSlot>);
-    void release(std::span<const PortSlot>);
+    // Grace periods of slots (slot_pool.h): does one wait for it?
+    bool begin_grace() { return !slots_.begin_grace().empty(); }
+    void end_grace() { slots_.end_grace(); }
 
     // Can packets that enter at 'in' leave at each of 'out' now?
     bool reaches(PortSlot in, std::span<const PortSlot> out) const;
@@ -184,8 +184,7 @@ private:
     BySlot by_slot_;
     ByIfindex by_ifindex_;
     ByIfindex tunnels_;
-    std::array<bool, XF_MAX_PORTS> slot_used_{};
-    std::vector<PortSlot> retired_;  // Has room for all.
+    SlotPool<PortSlot> slots_{XF_MAX_PORTS - 1};
     std::atomic<uint64_t> n_events_ = 0;
     Time last_event_;
 };

@@ -109,14 +109,9 @@ void raise(T &word, std::type_identity_t<T> to) {
 ConnTable::ConnTable(const ConnMemory &memory)
     : mem_(memory),
       mask_(slot_mask(memory.conns.size())),
+      slots_(memory.conns.size() / 2 - 1),
       births_(memory.conns.size() / 2),
-      generations_(new std::atomic<uint32_t>[memory.conns.size() / 2] {}) {
-    // Downwards, so that the low slots, close together, are used first.
-    for (size_t i = mem_.conns.size() / 2; --i > 0;) {
-        free_.push_back(static_cast<uint32_t>(i));
-    }
-    retired_.reserve(free_.size());  // del() must not fail.
-}
+      generations_(new std::atomic<uint32_t>[memory.conns.size() / 2] {}) {}
 
 // -- Settings ---------------------------------------------------------------
 
@@ -256,10 +251,10 @@ void ConnTable::count_unplaced(uint16_t zone, int change) {
 bool ConnTable::place(const ovs_offload_ct &c, uint64_t birth,
                       uint64_t *handle) {
     const xf_conn tuples[] = {tuples_of(c, 0), tuples_of(c, 1)};
-    if (free_.empty()) {
+    if (slots_.empty()) {
         return false;
     }
-    const uint32_t slot = free_.back();
+    const uint32_t slot = slots_.next();
     const uint64_t hashes[] = {hash_of(tuples[0]), hash_of(tuples[1])};
     for (const uint64_t hash : hashes) {
         bucket_pair(mem_.buckets, hash).prefetch();
@@ -278,7 +273,7 @@ bool ConnTable::place(const ovs_offload_ct &c, uint64_t birth,
         clear_entry(original(slot), hashes[0]);
         return false;
     }
-    free_.pop_back();
+    (void)slots_.take();
     prefetch_next();
     births_[slot] = birth;
     n_++;
@@ -294,10 +289,10 @@ bool ConnTable::place(const ovs_offload_ct &c, uint64_t birth,
 // The PMD thread waits while a connection is placed, and most of that is for
 // memory: the next one's is on its way already.
 void ConnTable::prefetch_next() const {
-    if (free_.empty()) {
+    if (slots_.empty()) {
         return;
     }
-    const uint32_t slot = free_.back();
+    const uint32_t slot = slots_.next();
     for (const uint32_t index : {original(slot), reply(slot)}) {
         prefetch(mem_.conns[index]);
         prefetch(mem_.uses[index]);
@@ -392,7 +387,7 @@ void ConnTable::remove(uint32_t slot) {
     }
     // No handle is given twice, nor has the bit of those without a slot.
     if (generations_[slot] < kUnplaced >> kGenerationShift) {
-        retired_.push_back(slot);
+        slots_.retire(slot);
     }
     n_--;
 }
@@ -478,7 +473,7 @@ bool ConnTable::restore_from(const OldConns &table, uint32_t slot,
         }
         return false;
     }
-    if (free_.empty()) {
+    if (slots_.empty()) {
         restored_.n_no_room++;
         return false;
     }
@@ -709,23 +704,25 @@ void ConnTable::hide(const xf_conn &tuple) {
 
 // -- Slots ------------------------------------------------------------------
 
-std::vector<uint32_t> ConnTable::take_retired() {
-    MutexLock lock(mutex_);
-    auto batch = retired_;
-    retired_.clear();  // Keeps its room.
-    return batch;
-}
-
 // Neighbours are used one after the other, which is what the CPU expects.
-void ConnTable::release(std::vector<uint32_t> slots) {
-    std::ranges::sort(slots, std::greater());
-    MutexLock lock(mutex_);
-    free_.insert(free_.end(), slots.begin(), slots.end());
+size_t ConnTable::begin_grace() {
+    std::span<uint32_t> waiting;
+    {
+        MutexLock lock(mutex_);
+        waiting = slots_.begin_grace();
+    }
+    std::ranges::sort(waiting, std::greater());  // Nobody else looks there.
+    return waiting.size();
 }
 
-void ConnTable::retire_again(const std::vector<uint32_t> &slots) {
+void ConnTable::end_grace() {
     MutexLock lock(mutex_);
-    retired_.insert(retired_.end(), slots.begin(), slots.end());
+    slots_.end_grace();
+}
+
+size_t ConnTable::n_retired() const {
+    MutexLock lock(mutex_);
+    return slots_.retired().size();
 }
 
 ConnTable::Figures ConnTable::figures() const {

@@ -38,8 +38,8 @@
 // Reclamation
 // -----------
 // A program may hold on to a slot for as long as it runs.  A slot that was
-// freed is retired, as in flow_table.h: the caller takes what is retired,
-// waits until every CPU has left the program once, and gives it back.
+// freed is retired (slot_pool.h): the caller says when a grace period begins
+// and when it is over.
 #ifndef FLOWXLATE_CONN_TABLE_H
 #define FLOWXLATE_CONN_TABLE_H
 
@@ -59,6 +59,7 @@
 #include "base/guarded.h"
 #include "base/types.h"
 #include "tables/old_conns.h"
+#include "tables/slot_pool.h"
 
 namespace flowxlate {
 
@@ -114,12 +115,12 @@ public:
     // Does OVS tell of its connections?
     bool is_open() const EXCLUDES(mutex_);
 
-    // Slots that no packet finds any more.
-    std::vector<uint32_t> take_retired() EXCLUDES(mutex_);
-    // Gives back what take_retired() gave out, after a grace period.
-    void release(std::vector<uint32_t>) EXCLUDES(mutex_);
-    // Takes it back, for another try.
-    void retire_again(const std::vector<uint32_t> &) EXCLUDES(mutex_);
+    // How many slots, that no packet finds any more, wait for the grace period
+    // that begins.  One thread calls this and end_grace().
+    size_t begin_grace() EXCLUDES(mutex_);
+    void end_grace() EXCLUDES(mutex_);
+    // Slots that wait for the next one.
+    size_t n_retired() const EXCLUDES(mutex_);
 
     struct Figures {
         size_t n = 0;           // Connections that are here,
@@ -196,8 +197,7 @@ private:
     // Two connection trackers wanted to be told of: flows do not say of which
     // one they are.
     bool conflict_ GUARDED_BY(mutex_) = false;
-    std::vector<uint32_t> free_ GUARDED_BY(mutex_), retired_
-        GUARDED_BY(mutex_);
+    SlotPool<uint32_t> slots_ GUARDED_BY(mutex_);
     // There was no memory to take note of a connection: until close() "there
     // is no such connection" is not said of any.
     bool forgot_ GUARDED_BY(mutex_) = false;

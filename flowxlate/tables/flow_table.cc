@@ -62,33 +62,33 @@ FlowTable::FlowTable(TableMemory memory)
     : mem_(memory),
       slot_mask_(slot_mask(memory.flows.size())),
       n_cpus_(memory.cpus.size()),
+      flow_slots_(memory.flows.size() - 1),
+      subtable_slots_(memory.subtables.size() - 1),
       subtables_(memory.subtables.size()),
       used_by_(memory.flows.size()),
       first_(memory.walks.size()),
+      rewrite_slots_(memory.rewrites.size() - 1),
       rewrite_users_(memory.rewrites.size()) {
-    // Downwards, so that the low slots, close together, are used first.
-    for (size_t i = mem_.flows.size(); --i > 0;) {
-        free_flows_.push_back(FlowSlot{static_cast<uint32_t>(i)});
-    }
-    for (size_t i = mem_.subtables.size(); --i > 0;) {
-        free_subtables_.push_back(SubtableSlot{static_cast<uint32_t>(i)});
-    }
-    for (size_t i = mem_.rewrites.size(); --i > 0;) {
-        free_rewrites_.push_back(RewriteSlot{static_cast<uint16_t>(i)});
-    }
     by_mask_.reserve(mem_.subtables.size());
     by_rewrite_.reserve(mem_.rewrites.size());
-    retired_.flows.reserve(mem_.flows.size());
-    retired_.subtables.reserve(mem_.subtables.size());
-    retired_.rewrites.reserve(mem_.rewrites.size());
 }
 
-FlowTable::Retired FlowTable::take_retired() {
-    Retired batch = retired_;
-    retired_.flows.clear();
-    retired_.subtables.clear();
-    retired_.rewrites.clear();
-    return batch;
+bool FlowTable::has_retired() const {
+    return !flow_slots_.retired().empty() || !subtable_slots_.retired().empty()
+        || !rewrite_slots_.retired().empty();
+}
+
+bool FlowTable::begin_grace() {
+    const size_t n = flow_slots_.begin_grace().size()
+                   + subtable_slots_.begin_grace().size()
+                   + rewrite_slots_.begin_grace().size();
+    return n != 0;
+}
+
+void FlowTable::end_grace() {
+    flow_slots_.end_grace();
+    subtable_slots_.end_grace();
+    rewrite_slots_.end_grace();
 }
 
 FlowTable::MaskId FlowTable::mask_id(xf_class cls, const xf_key &key,
@@ -143,12 +143,11 @@ Reject FlowTable::get_subtable(const MaskId &id, SubtableSlot *slot,
     if (id.recirc >= first_.size()) {
         return full("recirc_ids");
     }
-    if (free_subtables_.empty()) {
+    if (subtable_slots_.empty()) {
         return full("masks");
     }
-    *slot = free_subtables_.back();
-    by_mask_.emplace(id, *slot);
-    free_subtables_.pop_back();
+    by_mask_.emplace(id, subtable_slots_.next());
+    *slot = subtable_slots_.take();
     subtables_[index(*slot)] = {.id = id};
     xf_subtable &shared = mem_.subtables[index(*slot)];
     std::copy(id.mask.begin(), id.mask.end(), shared.mask);
@@ -187,7 +186,7 @@ void FlowTable::lead_to(SubtableSlot slot, const MaskId &id,
 void FlowTable::put_subtable(SubtableSlot slot) {
     const Subtable &self = subtables_[index(slot)];
 
-    retired_.subtables.push_back(slot);
+    subtable_slots_.retire(slot);
     by_mask_.erase(self.id);
     if (!self.is_published) {
         return;
@@ -212,11 +211,10 @@ Reject FlowTable::get_rewrite(const FlowAction &action, RewriteSlot *slot) {
                          });
     if (place == by_rewrite_.end()
         || !is_equal(mem_.rewrites[index(*place)], wanted)) {
-        if (free_rewrites_.empty()) {
+        if (rewrite_slots_.empty()) {
             return full("rewrites");
         }
-        const RewriteSlot taken = free_rewrites_.back();
-        free_rewrites_.pop_back();
+        const RewriteSlot taken = rewrite_slots_.take();
         mem_.rewrites[index(taken)] = wanted;
         place = by_rewrite_.insert(place, taken);
     }
@@ -229,15 +227,14 @@ void FlowTable::put_rewrite(RewriteSlot slot) {
     if (slot == RewriteSlot::kNone || --rewrite_users_[index(slot)]) {
         return;
     }
-    retired_.rewrites.push_back(slot);
+    rewrite_slots_.retire(slot);
     std::erase(by_rewrite_, slot);
 }
 
 // Takes a free slot, which the caller knows to exist, and fills it in.
 FlowSlot FlowTable::fill_slot(SubtableSlot subtable, const xf_key &key,
                               const xf_action &action, RewriteSlot rewrite) {
-    const FlowSlot slot = free_flows_.back();
-    free_flows_.pop_back();
+    const FlowSlot slot = flow_slots_.take();
 
     for (size_t cpu = 0; cpu < n_cpus_; cpu++) {
         if (has_run(cpu)) {
@@ -289,7 +286,7 @@ Reject FlowTable::insert(xf_class cls, const xf_key &key, const xf_key &mask,
     RewriteSlot rewrite;
     bool is_new;
 
-    if (free_flows_.empty()) {
+    if (flow_slots_.empty()) {
         return full("flows");
     }
     if (auto r = get_subtable(mask_id(cls, key, mask), &subtable, &is_new)) {
@@ -306,7 +303,7 @@ Reject FlowTable::insert(xf_class cls, const xf_key &key, const xf_key &mask,
     set_name(filled, ufid);
     const uint64_t h = hash(subtable, key);
     if (!bucket_pair(mem_.buckets, h).insert(entry_of(h, filled))) {
-        free_flows_.push_back(filled);
+        flow_slots_.give_back(filled);
         put_rewrite(rewrite);
         if (is_new) {
             put_subtable(subtable);
@@ -328,7 +325,7 @@ Reject FlowTable::replace(FlowSlot *slot, const FlowAction &action) {
     RewriteSlot rewrite;
     const xf_key key = key_in(*slot);
 
-    if (free_flows_.empty()) {
+    if (flow_slots_.empty()) {
         return full("flows");
     }
     if (auto r = get_rewrite(action, &rewrite)) {
@@ -344,7 +341,7 @@ Reject FlowTable::replace(FlowSlot *slot, const FlowAction &action) {
     set_live(filled, true);
     set_live(*slot, false);
     put_rewrite(old);
-    retired_.flows.push_back(*slot);
+    flow_slots_.retire(*slot);
     *slot = filled;
     return {};
 }
@@ -359,7 +356,7 @@ void FlowTable::remove(FlowSlot slot) {
     const uint64_t h = hash(subtable, key_in(slot));
     bucket_pair(mem_.buckets, h).erase(entry_of(h, slot));
     put_rewrite(rewrite);
-    retired_.flows.push_back(slot);
+    flow_slots_.retire(slot);
     n_flows_--;
 }
 
@@ -432,23 +429,6 @@ FlowStats FlowTable::stats(FlowSlot slot) const {
                          && tracks(mem_.rewrites[action.rewrite]);
     sum.tracked = is_tracked ? sum.packets : 0;
     return sum;
-}
-
-void FlowTable::retire_again(const Retired &r) {
-    retired_.flows.insert(retired_.flows.end(), r.flows.begin(),
-                          r.flows.end());
-    retired_.subtables.insert(retired_.subtables.end(), r.subtables.begin(),
-                              r.subtables.end());
-    retired_.rewrites.insert(retired_.rewrites.end(), r.rewrites.begin(),
-                             r.rewrites.end());
-}
-
-void FlowTable::release(const Retired &r) {
-    free_flows_.insert(free_flows_.end(), r.flows.begin(), r.flows.end());
-    free_subtables_.insert(free_subtables_.end(), r.subtables.begin(),
-                           r.subtables.end());
-    free_rewrites_.insert(free_rewrites_.end(), r.rewrites.begin(),
-                          r.rewrites.end());
 }
 
 }  // namespace flowxlate

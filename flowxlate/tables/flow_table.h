@@ -29,10 +29,8 @@
 // Reclamation
 // -----------
 // A reader may hold on to a slot, subtable or rewrite for as long as it runs.
-// remove() and replace() therefore only retire them.  The caller takes what is
-// retired with take_retired(), waits until every CPU has left the program
-// once, and gives it back with release().  What is retired is not reused
-// before.
+// remove() and replace() therefore only retire them (slot_pool.h): the caller
+// says when a grace period begins and when it is over.
 #ifndef FLOWXLATE_FLOW_TABLE_H
 #define FLOWXLATE_FLOW_TABLE_H
 
@@ -47,6 +45,7 @@
 #include "base/types.h"
 #include "tables/buckets.h"
 #include "tables/recirc.h"
+#include "tables/slot_pool.h"
 
 namespace flowxlate {
 
@@ -100,15 +99,6 @@ struct Growth {
 
 class FlowTable {
 public:
-    struct Retired {
-        std::vector<FlowSlot> flows;
-        std::vector<SubtableSlot> subtables;
-        std::vector<RewriteSlot> rewrites;
-        bool empty() const {
-            return flows.empty() && subtables.empty() && rewrites.empty();
-        }
-    };
-
     // 'memory' is zeroed and must outlive the table.
     explicit FlowTable(TableMemory memory);
 
@@ -123,7 +113,7 @@ public:
 
     // Replaces what the flow in '*slot' does.  Its counters start from 0 in
     // the new slot, which is stored in '*slot'; those of the old one stay
-    // readable until release().
+    // readable until the end of a grace period.
     Reject replace(FlowSlot *slot, const FlowAction &action);
 
     void remove(FlowSlot slot);
@@ -151,11 +141,18 @@ public:
 
     FlowStats stats(FlowSlot slot) const;
 
-    Retired take_retired();
-    bool has_retired() const { return !retired_.empty(); }
-    void release(const Retired &);
-    // Takes back what take_retired() gave out, for another try.
-    void retire_again(const Retired &);
+    // Slots that were given up become free in grace periods (slot_pool.h).
+    bool has_retired() const;  // Since begin_grace().
+    // Returns false if nothing waits for the period that begins.
+    bool begin_grace();
+    void end_grace();
+    // Those that wait for the next one, in the order in which they came.
+    const std::vector<RewriteSlot> &retired_rewrites() const {
+        return rewrite_slots_.retired();
+    }
+    const std::vector<FlowSlot> &retired_flows() const {
+        return flow_slots_.retired();
+    }
 
     // The hash of a masked key in a subtable.  The program's masked_hash()
     // must compute the same.
@@ -225,17 +222,16 @@ private:
     uint32_t slot_mask_;
     size_t n_cpus_;
     size_t n_flows_ = 0;
-    std::vector<FlowSlot> free_flows_;  // Last in, first out.
-    std::vector<SubtableSlot> free_subtables_;
+    SlotPool<FlowSlot> flow_slots_;
+    SlotPool<SubtableSlot> subtable_slots_;
     std::vector<Subtable> subtables_;  // By slot.
     std::vector<Uses> used_by_;        // By flow slot.
     // Where walks begin: by recirculation slot and class.
     std::vector<std::array<SubtableSlot, XF_N_CLASSES>> first_;
     boost::container::flat_map<MaskId, SubtableSlot> by_mask_;
-    std::vector<RewriteSlot> free_rewrites_;
+    SlotPool<RewriteSlot> rewrite_slots_;
     std::vector<RewriteSlot> by_rewrite_;  // Those in use, by contents.
     std::vector<uint32_t> rewrite_users_;  // By slot.
-    Retired retired_;  // Never has to allocate, so that remove() cannot fail.
 };
 
 }  // namespace flowxlate

@@ -2,8 +2,7 @@
 // Numbers ("slots") that stand for things which several flows share.
 //
 // A slot belongs to a key as long as somebody uses it.  Without users it is
-// retired: a program that is running may still use it, so it is given to
-// another key only after a grace period, between take_retired() and release().
+// retired, and given to another key only after a grace period (slot_pool.h).
 // The caller serializes calls.
 #ifndef FLOWXLATE_SHARED_SLOTS_H
 #define FLOWXLATE_SHARED_SLOTS_H
@@ -15,6 +14,7 @@
 #include <boost/container/flat_map.hpp>
 
 #include "base/types.h"
+#include "tables/slot_pool.h"
 
 namespace flowxlate {
 
@@ -54,12 +54,8 @@ public:
 
     // 'n' slots, numbered from 1.  'what' names them where they run out:
     // "table/WHAT" (ENOSPC).
-    SharedSlots(size_t n, const char *what) : what_(what), entries_(n + 1) {
-        for (size_t i = n; i > 0; i--) {
-            free_.push_back(Slot{static_cast<Number>(i)});
-        }
-        retired_.reserve(n);  // put() must not fail.
-    }
+    SharedSlots(size_t n, const char *what)
+        : what_(what), entries_(n + 1), slots_(n) {}
 
     // Adds a user to 'key' and stores it in '*use'.  '*is_new' tells, if
     // nonnull, whether the key had no slot before.
@@ -73,12 +69,12 @@ public:
         }
         auto it = by_key_.find(key);
         if (it == by_key_.end()) {
-            if (free_.empty()) {
+            if (slots_.empty()) {
                 return {"table", what_, ENOSPC};
             }
             Key copy = key;  // First all that can fail.
-            it = by_key_.emplace(key, free_.back()).first;
-            free_.pop_back();
+            it = by_key_.emplace(key, slots_.next()).first;
+            (void)slots_.take();
             entries_[index(it->second)].key = std::move(copy);
             if (is_new) {
                 *is_new = true;
@@ -89,18 +85,8 @@ public:
         return {};
     }
 
-    std::vector<Slot> take_retired() {
-        auto batch = retired_;
-        retired_.clear();  // Keeps its room.
-        return batch;
-    }
-    void release(const std::vector<Slot> &slots) {
-        free_.insert(free_.end(), slots.begin(), slots.end());
-    }
-    // Takes back what take_retired() gave out, for another try.
-    void retire_again(const std::vector<Slot> &slots) {
-        retired_.insert(retired_.end(), slots.begin(), slots.end());
-    }
+    // Slots without users, before a grace period and in one (slot_pool.h).
+    SlotPool<Slot> &pool() { return slots_; }
 
     // The key that has 'slot', of any number; Key{} if none has.  Valid until
     // the next call that is not const.
@@ -113,7 +99,6 @@ public:
     auto end() const { return by_key_.end(); }
 
 private:
-    using Number = std::underlying_type_t<Slot>;
     struct Entry {
         Key key{};
         uint32_t n_users = 0;
@@ -124,13 +109,13 @@ private:
         if (--entry.n_users == 0) {
             by_key_.erase(entry.key);
             entry.key = {};
-            retired_.push_back(slot);
+            slots_.retire(slot);
         }
     }
 
     const char *what_;
     std::vector<Entry> entries_;  // That of slot 0 is always empty.
-    std::vector<Slot> free_, retired_;
+    SlotPool<Slot> slots_;
     boost::container::flat_map<Key, Slot> by_key_;
 };
 

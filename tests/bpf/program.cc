@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "program.h"
+#include "tests/grace.h"
 
 #include <arpa/inet.h>
 #include <bpf/bpf.h>
@@ -270,7 +271,7 @@ void Program::remove_all() {
     }
     flows_.clear();
     must(maps_.wait_for_programs());
-    table_->release(table_->take_retired());
+    pass_grace(table_.get());
     maps_.clear_misses(kIn);
 }
 

@@ -256,8 +256,8 @@ private:
     void remove(Flows::iterator);
     void send(const Op &);
     void send_late(const Op &);
-    void take();
-    void release(const Op &);
+    void begin_grace();
+    void end_grace();
 
     Flows::iterator pick(const Op &op) {
         return std::next(flows_.begin(), op.pick % flows_.size());
@@ -268,7 +268,6 @@ private:
     void check_walks();
     static void check_rewrite(xf_rewrite stored, const xf_rewrite &asked);
     void check_flows();
-    void release_all();
     void check_capacity();
     ByteVector shared_memory() const;
 
@@ -283,7 +282,9 @@ private:
     size_t retired_masks_ = 0;
     std::map<Rewrite, size_t> rewrites_;  // Of how many flows.
     size_t retired_rewrites_ = 0;
-    std::vector<FlowTable::Retired> batches_;  // From take_retired().
+    // Of what was given up, that which waits for the end of a grace period.
+    std::vector<FlowSlot> waiting_;
+    size_t waiting_masks_ = 0, waiting_rewrites_ = 0;
 };
 
 void Machine::run(Op op) {
@@ -305,10 +306,10 @@ void Machine::step(const Op &op) {
             replace(op);
             break;
         case 2:
-            take();
+            begin_grace();
             break;
         case 3:
-            release(op);
+            end_grace();
             break;
         case 4:
             send_late(op);
@@ -472,32 +473,29 @@ void Machine::send_late(const Op &op) {
     }
 }
 
-void Machine::take() {
+void Machine::begin_grace() {
     CHECK(table().quiesce());
-    batches_.push_back(table().take_retired());
+    waiting_.clear();
+    for (const auto &[slot, n] : retired_) {
+        waiting_.push_back(slot);
+    }
+    waiting_masks_ = retired_masks_;
+    waiting_rewrites_ = retired_rewrites_;
+    CHECK(table().begin_grace()
+          == (!waiting_.empty() || waiting_masks_ || waiting_rewrites_));
     CHECK(!table().has_retired());
 }
 
-// After a grace period, or without one: then the batch is retired again.
-void Machine::release(const Op &op) {
-    if (batches_.empty()) {
-        take();
+// If none has begun, nothing is over.
+void Machine::end_grace() {
+    table().end_grace();
+    for (const FlowSlot slot : waiting_) {
+        CHECK(retired_.erase(slot) == 1);
     }
-    const auto it = batches_.begin() + op.pick % batches_.size();
-    if (op.value % 4 == 0) {
-        table().retire_again(*it);
-        CHECK(it->empty() || table().has_retired());
-    } else {
-        for (const FlowSlot slot : it->flows) {
-            CHECK(retired_.erase(slot) == 1);
-        }
-        CHECK(retired_masks_ >= it->subtables.size());
-        retired_masks_ -= it->subtables.size();
-        CHECK(retired_rewrites_ >= it->rewrites.size());
-        retired_rewrites_ -= it->rewrites.size();
-        table().release(*it);
-    }
-    batches_.erase(it);
+    retired_masks_ -= waiting_masks_;
+    retired_rewrites_ -= waiting_rewrites_;
+    waiting_.clear();
+    waiting_masks_ = waiting_rewrites_ = 0;
 }
 
 // Which of several flows that cover a packet it finds is not defined; that it
@@ -609,18 +607,12 @@ void Machine::finish() {
     for (const std::byte b : shared_memory()) {
         CHECK(b == std::byte{0});
     }
-    release_all();
+    begin_grace();
+    end_grace();
     CHECK(retired_.empty() && retired_masks_ == 0);
     CHECK(rewrites_.empty() && retired_rewrites_ == 0);
     CHECK(table().n_subtables() == 0);
     check_capacity();
-}
-
-void Machine::release_all() {
-    take();
-    while (!batches_.empty()) {
-        release({0, 0, 0, 1, 0, 0});
-    }
 }
 
 // An empty table has as much room as a new one.
@@ -634,7 +626,8 @@ void Machine::check_capacity() {
         CHECK(flows_.size() == 1);
         remove(flows_.begin());
     }
-    release_all();
+    begin_grace();
+    end_grace();
     // Beside a flow that stays, each takes just a slot.
     for (size_t i = 0; i < flows; i++) {
         insert(op);

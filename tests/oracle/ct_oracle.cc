@@ -25,6 +25,7 @@
 #include "ct_packets.h"
 #include "ct_pipelines.h"
 #include "reality.h"
+#include "tests/grace.h"
 #include "tracker.h"
 #include "trials.h"
 
@@ -376,7 +377,7 @@ private:
             return {};
         }
         tracker_destroy(behind_);
-        table_.release(table_.take_retired());
+        pass_grace(&table_);
         behind_ = tracker_create(seed_, table_ops(), &table_);
         tracker_check_windows(behind_, checks_windows_);
         table_.inherit(OldConns(n_restarts_, {conns, uses, {}}));

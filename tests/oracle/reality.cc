@@ -7,6 +7,7 @@
 
 #include "flowxlate/translate/actions.h"
 #include "flowxlate/translate/match.h"
+#include "tests/grace.h"
 
 namespace oracle {
 namespace {
@@ -161,10 +162,10 @@ void Reality::remove_all() {
         }
     }
     placed_.clear();
-    table.release(table.take_retired());
-    recirc_ids_.release(recirc_ids_.take_retired());
-    groups_.release(groups_.take_retired());
-    tunnels_.release(tunnels_.take_retired());
+    pass_grace(&table);
+    pass_grace(&recirc_ids_.pool());
+    pass_grace(&groups_.pool());
+    pass_grace(&tunnels_.pool());
 }
 
 void Reality::install(const FlowSet &set) {

@@ -146,10 +146,25 @@ GROUPS = [
     Group('Invariant 3, translate completely, then publish', [
         Fault('a slot is reused before a grace period',
               'flowxlate/tables/flow_table.cc',
-              '    put_rewrite(rewrite);\n    retired_.flows.push_back(slot);\n'
+              '    put_rewrite(rewrite);\n    flow_slots_.retire(slot);\n'
               '    n_flows_--;', '    put_rewrite(rewrite);\n'
-              '    free_flows_.push_back(slot);\n    n_flows_--;',
+              '    flow_slots_.give_back(slot);\n    n_flows_--;',
               UNIT, 'FlowTable.SlotsAreReusedOnlyAfterRelease'),
+        Fault('what is retired in a grace period is free at its end',
+              'flowxlate/tables/slot_pool.h',
+              '        waiting_.clear();\n',
+              '        waiting_.clear();\n'
+              '        free_.insert(free_.end(), retired_.begin(), retired_.end());\n'
+              '        retired_.clear();\n', UNIT, 'SlotPool.PeriodsFollowEachOther'),
+        Fault('slots whose grace period could not be waited for are lost',
+              'flowxlate/tables/slot_pool.h',
+              '        waiting_.insert(waiting_.end(), retired_.begin(), retired_.end());\n',
+              '        waiting_.assign(retired_.begin(), retired_.end());\n',
+              UNIT, 'SlotPool.PeriodThatFails'),
+        Fault('slots of groups and recirculation ids are not waited for',
+              'flowxlate/engine/reclaimer.h',
+              'return flows || ports || bindings || conns;',
+              'return flows || ports || conns;', UNIT, 'Reclaimer.WaitsForEachKind'),
         Fault('a slot begins with an earlier flow\'s figures',
               'flowxlate/tables/flow_table.cc',
               'mem_.stats[cpu * mem_.flows.size() + index(slot)] = {};', ';',
@@ -481,8 +496,8 @@ GROUPS = [
               '        publish(mem_.conns[index].state, 0);\n',
               '        clear_entry(index, hash);\n', UNIT, 'ConnTables.Deleted'),
         Fault('a slot of a connection is reused before a grace period',
-              'flowxlate/tables/conn_table.cc', '        retired_.push_back(slot);\n',
-              '        free_.push_back(slot);\n', UNIT, 'ConnTables.*'),
+              'flowxlate/tables/conn_table.cc', '        slots_.retire(slot);\n',
+              '        slots_.give_back(slot);\n', UNIT, 'ConnTables.*'),
         Fault('an old handle is that of the next connection',
               'flowxlate/tables/conn_table.cc',
               '&& generations_[slot] == handle >> kGenerationShift;',
@@ -553,9 +568,9 @@ GROUPS = [
               'use);', 'return is_complete(use) && self == &handle;',
               SYSTEM, 'connections-lasting'),
         Fault('slots of connections that have ended are lost',
-              'flowxlate/engine/offload.cc',
-              '        || !r->connections.empty();\n', '        || false;\n',
-              SYSTEM, 'connections-lasting'),
+              'flowxlate/engine/reclaimer.h',
+              'return flows || ports || bindings || conns;',
+              'return flows || ports || bindings;', UNIT, 'Reclaimer.WaitsForEachKind'),
         Fault('connections from before the offload are unknown',
               OVS + 'lib/conntrack.c', '            conn_offload_init(conn, &c);'
               '\n            conn_offload_new(ct, ops, conn, &c);\n',

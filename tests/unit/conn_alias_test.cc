@@ -17,6 +17,7 @@
 
 #include "flowxlate/tables/buckets.h"
 #include "flowxlate/tables/conn_table.h"
+#include "tests/grace.h"
 
 namespace flowxlate::unit {
 namespace {
@@ -214,7 +215,7 @@ TEST(ConnAlias, OlderIsPlacedLater) {
                    handle_a = put(&c, a);
     c.table.del(handle_x);
     c.table.del(handle_y);
-    c.table.release(c.table.take_retired());
+    pass_grace(&c.table);
     put(&c, b);
     EXPECT_EQ(c.find(a.dir[0]), "unknown");
     EXPECT_NE(put(&c, a, handle_a), handle_a);

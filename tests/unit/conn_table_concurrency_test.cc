@@ -141,7 +141,7 @@ private:
 
     void reclaim() {
         while (!stop_) {
-            const auto retired = conns_.table.take_retired();
+            const size_t n = conns_.table.begin_grace();
             const uint64_t grace = ++grace_;
             for (const auto &seen : seen_) {
                 while (seen < grace && !stop_) {
@@ -149,8 +149,8 @@ private:
                 }
             }
             if (!stop_) {
-                conns_.table.release(retired);
-                n_reclaimed_ += retired.size();
+                conns_.table.end_grace();
+                n_reclaimed_ += n;
             }
         }
     }

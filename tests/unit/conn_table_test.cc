@@ -460,7 +460,7 @@ TEST_F(ConnTables, Deleted) {
     EXPECT_EQ(conns_.table.figures().n, 1u);
     EXPECT_TRUE(conns_.finds_both(other));
     conns_.table.del(stays);
-    EXPECT_EQ(conns_.table.take_retired().size(), 2u) << "each slot once";
+    EXPECT_EQ(conns_.table.n_retired(), 2u) << "each slot once";
 }
 
 // Also after the slot has got another connection.
@@ -494,15 +494,13 @@ TEST_F(ConnTables, Reclamation) {
     ASSERT_TRUE(conns_.finds_none(first));
 
     EXPECT_EQ(conns_.put(c, unplaced), unplaced) << "retired";
-    auto batch = conns_.table.take_retired();
-    EXPECT_EQ(batch, std::vector{index / 2});
-    EXPECT_EQ(conns_.put(c, unplaced), unplaced) << "taken";
-    EXPECT_TRUE(conns_.table.take_retired().empty());
-    conns_.table.retire_again(batch);
-    EXPECT_EQ(conns_.put(c, unplaced), unplaced) << "retired again";
-    batch = conns_.table.take_retired();
-    EXPECT_EQ(batch, std::vector{index / 2});
-    conns_.table.release(batch);
+    EXPECT_EQ(conns_.table.n_retired(), 1u);
+    EXPECT_EQ(conns_.table.begin_grace(), 1u);
+    EXPECT_EQ(conns_.table.n_retired(), 0u);
+    EXPECT_EQ(conns_.put(c, unplaced), unplaced) << "waits";
+    EXPECT_EQ(conns_.table.begin_grace(), 1u) << "it could not be waited for";
+    EXPECT_EQ(conns_.put(c, unplaced), unplaced) << "waits again";
+    conns_.table.end_grace();
     EXPECT_NE(conns_.put(c, unplaced), unplaced);
     EXPECT_EQ(conns_.find(c, 0), index);
 }
@@ -587,7 +585,7 @@ TEST_F(ConnTables, UnplacedAreDeleted) {
     EXPECT_FALSE(conns_.is_incomplete(5));
     EXPECT_EQ(conns_.put(c, unplaced), 0u) << "put after del";
     EXPECT_FALSE(conns_.is_incomplete(5));
-    EXPECT_TRUE(conns_.table.take_retired().empty());
+    EXPECT_EQ(conns_.table.n_retired(), 0u);
     EXPECT_NE(conns_.put(c), unplaced) << "a name is not given twice";
 }
 

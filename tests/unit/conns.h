@@ -18,6 +18,7 @@
 #include "flowxlate/tables/buckets.h"
 #include "flowxlate/tables/conn_table.h"
 #include "flowxlate/tables/heap_maps.h"
+#include "tests/grace.h"
 
 namespace flowxlate::unit {
 
@@ -123,7 +124,7 @@ public:
         return load(zones[0].incomplete[zone / 64]) >> zone % 64 & 1;
     }
     // A grace period.
-    void reclaim() { table.release(table.take_retired()); }
+    void reclaim() { pass_grace(&table); }
 
     // Of all entries: those there are, and those that are in their second
     // bucket; the latter as 'overflow' says, too.

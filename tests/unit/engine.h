@@ -152,8 +152,8 @@ public:
 
     // A grace period.
     void reclaim() {
-        tables.table.release(tables.table.take_retired());
-        binder.release(binder.take_retired());
+        pass_grace(&tables.table);
+        pass_grace(&binder);
     }
 
     Tables tables;

@@ -230,7 +230,7 @@ private:
     }
 
     void reclaim(bool wait) {
-        const auto batch = t_.table.take_retired();
+        (void)t_.table.begin_grace();
         const uint64_t now = grace_.fetch_add(1) + 1;
         for (size_t cpu = 0; wait && cpu < kReaders; cpu++) {
             while (readers_[cpu].grace.load(std::memory_order_acquire) < now) {
@@ -245,7 +245,7 @@ private:
             packets_[r.flow] += packets;
         }
         retired_.clear();
-        t_.table.release(batch);
+        t_.table.end_grace();
     }
 
     void check() {

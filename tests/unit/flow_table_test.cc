@@ -376,7 +376,7 @@ TEST(FlowTable, OverflowCountsEntries) {
                 slots.pop_back();
             }
         }
-        t.table.release(t.table.take_retired());
+        pass_grace(&t.table);
 
         std::vector<uint32_t> expected(t.mem().buckets.size());
         for (size_t b = 0; b < t.mem().buckets.size(); b++) {
@@ -486,13 +486,13 @@ TEST(FlowTable, FullChangesNothing) {
             ASSERT_EQ(visible(t.mem()), before);
             ASSERT_EQ(t.table.n_flows(), n_flows);
             ASSERT_EQ(t.table.n_subtables(), n_subtables);
-            t.table.release(t.table.take_retired());
+            pass_grace(&t.table);
         }
         EXPECT_EQ(port_of(t, row.refused), 0u);
 
         // With one flow less, it fits.
         t.table.remove(slots.back());
-        t.table.release(t.table.take_retired());
+        pass_grace(&t.table);
         EXPECT_EQ(put(&t, row.refused, 99), "");
         EXPECT_EQ(port_of(t, row.refused), 99u);
     }
@@ -512,7 +512,7 @@ TEST(FlowTable, FullBucketsWithoutRelease) {
             << reason;
         ASSERT_EQ(visible(t.mem()), before);
     }
-    t.table.release(t.table.take_retired());
+    pass_grace(&t.table);
     for (uint32_t variant = 1; variant < 7; variant++) {
         EXPECT_EQ(put(&t, {XF_CLASS_L2, variant, 8}), "table/buckets");
     }
@@ -574,7 +574,7 @@ TEST(FlowTable, ReplaceWithoutRoom) {
 
 // Memory that cannot be had at any step of an operation: nothing is visible of
 // it, and the table can still be used.  (As of today, none of these operations
-// allocates, and remove() and release() must not: they cannot fail.)
+// allocates, and remove() and what follows it must not: they cannot fail.)
 TEST(FlowTable, AllocationFails) {
     Tables t({.flows = 128});
     std::vector<FlowSlot> slots(40);
@@ -615,22 +615,10 @@ TEST(FlowTable, AllocationFails) {
     EXPECT_EQ(n, 0u);
     EXPECT_TRUE(nothing_published(t.mem()));
 
-    // take_retired() may, but then loses nothing.
-    bool threw = false;
-    try {
-        FailAllocation fail(1);
-        (void)t.table.take_retired();
-    } catch (const std::bad_alloc &) {
-        threw = true;
-    }
-    if (threw) {
-        EXPECT_TRUE(t.table.has_retired());
-    }
-    FlowTable::Retired retired = t.table.take_retired();
-    EXPECT_EQ(retired.flows.size(), threw ? 2 * slots.size() : 0u);
     {
         FailAllocation count(0);
-        t.table.release(retired);
+        EXPECT_TRUE(t.table.begin_grace());
+        t.table.end_grace();
         n = count.n_allocations();
     }
     EXPECT_EQ(n, 0u);
@@ -672,9 +660,7 @@ TEST(FlowTable, Replace) {
     EXPECT_EQ(t.mem().flows[index(old)].action.to, 5u);
     EXPECT_EQ(t.table.stats(old).packets, 11u);
 
-    const auto retired = t.table.take_retired();
-    EXPECT_EQ(retired.flows, std::vector{old});
-    EXPECT_TRUE(retired.subtables.empty());
+    EXPECT_EQ(t.table.retired_flows(), std::vector{old});
 
     t.table.remove(slot);
     EXPECT_EQ(port_of(t, m), 0u);
@@ -743,7 +729,7 @@ TEST(FlowTable, InsertStartsWithZeroStats) {
             t.stats(cpu, slot) = {1, 2, 3, 4};
         }
         t.table.remove(slot);
-        t.table.release(t.table.take_retired());
+        pass_grace(&t.table);
     }
 }
 
@@ -785,7 +771,7 @@ TEST(FlowTable, StatsOfCpusThatHaveNotRun) {
     ASSERT_FALSE(t.table.replace(&slot, output_to(2)));
     EXPECT_EQ(t.table.stats(slot).packets, 0u);
     t.stats(2, slot).packets = 5;
-    t.table.release(t.table.take_retired());
+    pass_grace(&t.table);
     // Twice, to come back to the first slot.
     ASSERT_FALSE(t.table.replace(&slot, output_to(3)));
     EXPECT_EQ(t.table.stats(slot).packets, 0u);
@@ -806,12 +792,12 @@ TEST(FlowTable, SlotsAreReusedOnlyAfterRelease) {
     EXPECT_EQ(t.mem().flows[index(old)].action.to, 5u);
     EXPECT_EQ(t.table.stats(old).packets, 9u);
 
-    const auto retired = t.table.take_retired();
+    EXPECT_EQ(t.table.retired_flows(), std::vector{old});
+    EXPECT_TRUE(t.table.begin_grace());
     EXPECT_FALSE(t.table.has_retired());
-    EXPECT_EQ(retired.flows, std::vector{old});
     EXPECT_EQ(put(&t, b), "table/flows");
     EXPECT_EQ(t.mem().flows[index(old)].action.to, 5u);
-    t.table.release(retired);
+    t.table.end_grace();
     EXPECT_EQ(put(&t, b, 6, &slot), "");
     EXPECT_EQ(slot, old);
     EXPECT_EQ(port_of(t, b), 6u);
@@ -832,13 +818,12 @@ TEST(FlowTable, SubtablesAreReusedOnlyAfterRelease) {
     EXPECT_EQ(walk.first[XF_CLASS_L2], 0u);
     EXPECT_EQ(put(&t, b), "table/masks");
     EXPECT_EQ(put(&t, a), "table/masks") << "nor for the same mask";
-    const auto retired = t.table.take_retired();
-    EXPECT_EQ(retired.subtables, std::vector{st});
+    EXPECT_TRUE(t.table.begin_grace());
     EXPECT_EQ(put(&t, b), "table/masks");
     EXPECT_EQ(bytes_of(t.mem().subtables[index(st)]).size(), sizeof mask);
     EXPECT_EQ(std::memcmp(&t.mem().subtables[index(st)], &mask, sizeof mask),
               0);
-    t.table.release(retired);
+    t.table.end_grace();
     EXPECT_EQ(put(&t, b, 2), "");
     EXPECT_EQ(port_of(t, b), 2u);
     EXPECT_EQ(walk.first[XF_CLASS_ARP], index(st));
@@ -879,11 +864,11 @@ TEST(FlowTableRewrites, EqualOnesAreShared) {
 
     // It stays as long as there is a flow that has it.
     t.table.remove(a);
-    EXPECT_TRUE(t.table.take_retired().rewrites.empty());
+    EXPECT_TRUE(t.table.retired_rewrites().empty());
     EXPECT_EQ(rewritten(t, b), 7u);
     const RewriteSlot of_b{number(b)};
     t.table.remove(b);
-    EXPECT_EQ(t.table.take_retired().rewrites, std::vector{of_b});
+    EXPECT_EQ(t.table.retired_rewrites(), std::vector{of_b});
     EXPECT_EQ(t.table.n_rewrites(), 1u);
     t.table.remove(c);
     EXPECT_EQ(t.table.n_rewrites(), 0u);
@@ -910,7 +895,7 @@ TEST(FlowTableRewrites, FoundByContents) {
         } else {
             ASSERT_FALSE(put(&t, id, rewriting(1, id), &slots[id]));
         }
-        t.table.release(t.table.take_retired());
+        pass_grace(&t.table);
         ASSERT_EQ(t.table.n_rewrites(), slots.size());
     }
     for (auto [id, slot] : slots) {
@@ -1008,15 +993,13 @@ TEST(FlowTableRewrites, AreReusedOnlyAfterRelease) {
         EXPECT_EQ(put(&t, 2, rewriting(1, 7), &other).name(),
                   "table/rewrites");
         EXPECT_EQ(entry.value[4], 7u);
-        auto retired = t.table.take_retired();
-        EXPECT_EQ(retired.rewrites, std::vector{taken});
-        t.table.retire_again(retired);
-        retired = t.table.take_retired();
-        EXPECT_EQ(retired.rewrites, std::vector{taken});
+        EXPECT_EQ(t.table.retired_rewrites(), std::vector{taken});
+        EXPECT_TRUE(t.table.begin_grace());
+        EXPECT_TRUE(t.table.begin_grace());  // The first one has failed.
         EXPECT_EQ(put(&t, 2, rewriting(1, 8), &other).name(),
                   "table/rewrites");
         EXPECT_EQ(entry.value[4], 7u);
-        t.table.release(retired);
+        t.table.end_grace();
         ASSERT_FALSE(put(&t, 2, rewriting(1, 8), &other));
         EXPECT_EQ(entry.value[4], 8u);
     }
@@ -1029,7 +1012,7 @@ TEST(FlowTableRewrites, ReplaceKeepsWhatIsTheSame) {
     ASSERT_FALSE(put(&t, 1, rewriting(1, 7), &slot));
     ASSERT_FALSE(t.table.replace(&slot, rewriting(2, 7)));
     EXPECT_EQ(rewritten(t, slot), 7u);
-    EXPECT_TRUE(t.table.take_retired().rewrites.empty());
+    EXPECT_TRUE(t.table.retired_rewrites().empty());
     EXPECT_EQ(t.table.replace(&slot, rewriting(2, 8)).name(),
               "table/rewrites");
     EXPECT_EQ(rewritten(t, slot), 7u);
@@ -1056,17 +1039,17 @@ TEST(FlowTableRewrites, FullChangesNothing) {
                   "table/rewrites");
         ASSERT_EQ(index(slot), 4711u);
         ASSERT_EQ(visible(t.mem()), before);
-        t.table.release(t.table.take_retired());
+        pass_grace(&t.table);
     }
     // Refused for another reason.
     t.table.remove(b);
     for (uint32_t id = 10; put(&t, id, output_to(1), &slot).error == 0; id++) {
     }
-    t.table.release(t.table.take_retired());
+    pass_grace(&t.table);
     for (int i = 0; i < 300; i++) {
         ASSERT_EQ(put(&t, 3, rewriting(1, 9), &slot).name(), "table/buckets");
         ASSERT_EQ(t.table.n_rewrites(), 1u);
-        t.table.release(t.table.take_retired());
+        pass_grace(&t.table);
     }
     ASSERT_FALSE(t.table.replace(&a, rewriting(1, 9)));
     EXPECT_EQ(rewritten(t, a), 9u);
@@ -1256,8 +1239,9 @@ TEST(FlowTableModel, RandomOperations) {
         Tables t(sizes);
         std::map<Megaflow, Entry> model;
         std::map<Megaflow, int> known;  // All that were ever tried.
-        std::vector<FlowTable::Retired> batches;
-        std::set<FlowSlot> retired;  // Not given back yet.
+        std::set<FlowSlot> retired;     // And not free yet;
+        std::set<FlowSlot>
+            waiting;  // of these, for the end of a grace period.
 
         auto any = [&] {
             return std::next(model.begin(), random() % model.size());
@@ -1323,19 +1307,16 @@ TEST(FlowTableModel, RandomOperations) {
                     }
                     break;
                 case 6:
-                    batches.push_back(t.table.take_retired());
+                    (void)t.table.begin_grace();
                     ASSERT_FALSE(t.table.has_retired());
+                    waiting = retired;
                     break;
                 case 7:
-                    if (!batches.empty()) {
-                        std::swap(batches[random() % batches.size()],
-                                  batches.back());
-                        t.table.release(batches.back());
-                        for (FlowSlot s : batches.back().flows) {
-                            ASSERT_EQ(retired.erase(s), 1u);
-                        }
-                        batches.pop_back();
+                    t.table.end_grace();
+                    for (FlowSlot s : waiting) {
+                        ASSERT_EQ(retired.erase(s), 1u);
                     }
+                    waiting.clear();
                     break;
                 case 8:
                     if (!model.empty()) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // RecircIds: slots that stand for recirculation ids.
 #include "flowxlate/tables/recirc.h"
+#include "tests/grace.h"
 
 #include <gtest/gtest.h>
 
@@ -57,7 +58,7 @@ TEST(RecircIds, CountsUsers) {
         RecircIds::Use second;
         ASSERT_EQ(get(&ids, 7, &second), "");
     }
-    EXPECT_TRUE(ids.take_retired().empty());
+    EXPECT_TRUE(pass_grace(&ids.pool()).empty());
     EXPECT_EQ(get(&ids, 8, &other), "table/recirc_ids");
     EXPECT_EQ(other.slot(), RecircSlot::kNone);
     EXPECT_EQ(ids.size(), 1u);
@@ -66,8 +67,8 @@ TEST(RecircIds, CountsUsers) {
     first = {};
     EXPECT_EQ(first.slot(), RecircSlot::kNone);
     EXPECT_EQ(ids.size(), 0u);
-    EXPECT_EQ(ids.take_retired(), std::vector{slot});
-    EXPECT_TRUE(ids.take_retired().empty()) << "once only";
+    EXPECT_EQ(pass_grace(&ids.pool()), std::vector{slot});
+    EXPECT_TRUE(pass_grace(&ids.pool()).empty()) << "once only";
 }
 
 // Of numbers that nobody has, too: a trace reads them from a packet's key.
@@ -82,7 +83,7 @@ TEST(RecircIds, KeyOfASlot) {
     EXPECT_EQ(ids.key(of_7), 0u) << "nobody's any more";
     EXPECT_EQ(ids.key(RecircSlot::kNone), 0u);
     EXPECT_EQ(ids.key(RecircSlot{3}), 0u) << "out of bounds";
-    ids.release(ids.take_retired());
+    pass_grace(&ids.pool());
     ASSERT_EQ(get(&ids, 9, &a), "");
     EXPECT_EQ(ids.key(a.slot()), 9u);
 }
@@ -98,20 +99,20 @@ TEST(RecircIds, Move) {
     RecircIds::Use moved(std::move(a));
     EXPECT_EQ(moved.slot(), of_7);
     EXPECT_EQ(a.slot(), RecircSlot::kNone);  // NOLINT: is what is tested.
-    EXPECT_TRUE(ids.take_retired().empty());
+    EXPECT_TRUE(pass_grace(&ids.pool()).empty());
 
     b = std::move(moved);  // Leaves 8.
     EXPECT_EQ(b.slot(), of_7);
     EXPECT_EQ(moved.slot(), RecircSlot::kNone);  // NOLINT
-    EXPECT_EQ(ids.take_retired(), std::vector{of_8});
+    EXPECT_EQ(pass_grace(&ids.pool()), std::vector{of_8});
     EXPECT_EQ(ids.size(), 1u);
 
     RecircIds::Use &self = b;
     b = std::move(self);
     EXPECT_EQ(b.slot(), of_7);
-    EXPECT_TRUE(ids.take_retired().empty());
+    EXPECT_TRUE(pass_grace(&ids.pool()).empty());
     b = {};
-    EXPECT_EQ(ids.take_retired(), std::vector{of_7});
+    EXPECT_EQ(pass_grace(&ids.pool()), std::vector{of_7});
 }
 
 // get() replaces what the object used before.
@@ -121,7 +122,7 @@ TEST(RecircIds, GetAgain) {
     ASSERT_EQ(get(&ids, 7, &use), "");
     const RecircSlot of_7 = use.slot();
     ASSERT_EQ(get(&ids, 8, &use), "");
-    EXPECT_EQ(ids.take_retired(), std::vector{of_7});
+    EXPECT_EQ(pass_grace(&ids.pool()), std::vector{of_7});
     EXPECT_EQ(get(&ids, 0, &use), "");
     EXPECT_EQ(use.slot(), RecircSlot::kNone);
     EXPECT_EQ(ids.size(), 0u);
@@ -136,14 +137,11 @@ TEST(RecircIds, AreReusedOnlyAfterRelease) {
     use = {};
     EXPECT_EQ(get(&ids, 8, &use), "table/recirc_ids");
     EXPECT_EQ(get(&ids, 7, &use), "table/recirc_ids") << "nor for the same id";
-    auto retired = ids.take_retired();
-    EXPECT_EQ(retired, std::vector{slot});
+    EXPECT_EQ(ids.pool().begin_grace().size(), 1u);
     EXPECT_EQ(get(&ids, 8, &use), "table/recirc_ids");
-    ids.retire_again(retired);
+    EXPECT_EQ(ids.pool().begin_grace().size(), 1u) << "the first has failed";
     EXPECT_EQ(get(&ids, 8, &use), "table/recirc_ids");
-    retired = ids.take_retired();
-    EXPECT_EQ(retired, std::vector{slot});
-    ids.release(retired);
+    ids.pool().end_grace();
     EXPECT_EQ(get(&ids, 8, &use), "");
     EXPECT_EQ(use.slot(), slot);
 }
@@ -166,7 +164,7 @@ TEST(RecircIds, Full) {
     more = {};
     uses.clear();
     EXPECT_EQ(ids.size(), 0u);
-    EXPECT_EQ(ids.take_retired().size(), kMax);
+    EXPECT_EQ(pass_grace(&ids.pool()).size(), kMax);
 }
 
 TEST(RecircIds, AllocationFails) {
@@ -225,10 +223,9 @@ TEST(RecircIds, EndsWithoutMemory) {
         }
         EXPECT_EQ(count.n_allocations(), 0u);
     }
-    auto retired = ids.take_retired();
-    EXPECT_EQ(retired.size(), kMax);
     FailAllocation count(0);
-    ids.retire_again(retired);
+    EXPECT_EQ(ids.pool().begin_grace().size(), kMax);
+    ids.pool().end_grace();
     EXPECT_EQ(count.n_allocations(), 0u);
 }
 
@@ -238,21 +235,17 @@ TEST(RecircIds, Model) {
     constexpr uint16_t kMax = 8;
     RecircIds ids(kMax, "recirc_ids");
     std::vector<std::pair<uint32_t, RecircIds::Use>> uses(30);
-    std::vector<std::vector<RecircSlot>> batches;
-    std::set<RecircSlot> waiting;  // Retired, and not released.
+    std::set<RecircSlot> waiting;  // For the end of a grace period.
     size_t n_refused = 0;
     for (int i = 0; i < 20'000; i++) {
         auto &[id, use] = uses[random() % uses.size()];
         const uint32_t what = random() % 8;
         if (what == 0) {
-            batches.push_back(ids.take_retired());
-            waiting.insert(batches.back().begin(), batches.back().end());
-        } else if (what == 1 && !batches.empty()) {
-            ids.release(batches.back());
-            for (const RecircSlot slot : batches.back()) {
-                waiting.erase(slot);
-            }
-            batches.pop_back();
+            const auto slots = ids.pool().begin_grace();
+            waiting = {slots.begin(), slots.end()};
+        } else if (what == 1) {
+            ids.pool().end_grace();
+            waiting.clear();
         } else if (what < 4) {
             id = 0;
             use = {};

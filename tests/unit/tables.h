@@ -14,6 +14,7 @@
 
 #include "flowxlate/tables/flow_table.h"
 #include "flowxlate/tables/heap_maps.h"
+#include "tests/grace.h"
 
 namespace flowxlate::unit {
 
