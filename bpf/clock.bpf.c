@@ -5,7 +5,7 @@
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 
-#include "xdp_flow_abi.h"
+#include "bpf/abi/counters.h"
 
 SEC("syscall")
 int xf_read_clock(struct xf_time *now)

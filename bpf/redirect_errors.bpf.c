@@ -18,8 +18,8 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 
-#include "redirect_errors_abi.h"
-#include "xdp_flow_abi.h"
+#include "bpf/abi/port.h"
+#include "bpf/abi/redirect_errors.h"
 
 /* A tracepoint has the arguments that it has. */
 #pragma clang diagnostic ignored "-Wunused-parameter"

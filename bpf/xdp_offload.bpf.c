@@ -6,14 +6,19 @@
  * takes the miss path unchanged: to the AF_XDP socket of its queue if there is
  * one, else up the kernel's stack.
  */
-#include "account.h"
-#include "actions.h"
-#include "capture.h"
-#include "checksum.h"
-#include "lookup.h"
-#include "maps.h"
-#include "parse.h"
-#include "pipeline.h"
+#include "bpf/hook/xdp.h"
+
+#include "bpf/act/output.h"
+#include "bpf/maps.h"
+#include "bpf/packet/checksum.h"
+#include "bpf/packet/inside.h"
+#include "bpf/packet/parse.h"
+#include "bpf/run/capture.h"
+#include "bpf/run/handover.h"
+#include "bpf/run/pipeline.h"
+#include "bpf/run/tunnel.h"
+#include "bpf/table/account.h"
+#include "bpf/table/lookup.h"
 
 #include <xdp/xdp_helpers.h>
 
@@ -27,9 +32,9 @@ struct {
 /* Hands the packet to OVS or the kernel, as it came.  On the way to AF_XDP a
  * partial checksum is completed: user space could not know that it is. */
 static __always_inline int
-take_miss_path(struct xdp_md *ctx, const struct xf_packet *p)
+take_miss_path(xf_ctx *ctx, const struct xf_packet *p)
 {
-    int action = bpf_redirect_map(&xsks_map, ctx->rx_queue_index, XDP_PASS);
+    int action = pass_on(ctx);
 
     if (action == XDP_REDIRECT) {
         if (may_be_partial_inside(p))
@@ -42,7 +47,7 @@ take_miss_path(struct xdp_md *ctx, const struct xf_packet *p)
 /* Executes the flow that was hit.  Returns XF_PARSED and the XDP action in
  * '*action', or an enum xf_miss with packet and counters unchanged. */
 static __always_inline int
-execute(struct xdp_md *ctx, const struct xf_packet *p, __u32 cpu,
+execute(xf_ctx *ctx, const struct xf_packet *p, __u32 cpu,
         struct xf_hit hit, int *action)
 {
     const struct xf_action *act = &hit.flow->action;
@@ -82,7 +87,7 @@ is_orphaned(const struct xf_cpu *self)
  * with 'seq' as it is then, which only the process that made this program
  * reads, and that is gone. */
 static __always_inline int
-run(struct xdp_md *ctx, struct xf_packet *p, __u32 cpu,
+run(xf_ctx *ctx, struct xf_packet *p, __u32 cpu,
     const struct xf_cpu *self)
 {
     int action = XDP_PASS;
@@ -119,7 +124,7 @@ int xsk_def_prog(struct xdp_md *ctx)
     int action;
 
     if (!self || !scratch)
-        return bpf_redirect_map(&xsks_map, ctx->rx_queue_index, XDP_PASS);
+        return pass_on(ctx);
     self->seq++;
     barrier();
     if (xf_capture_bytes)
@@ -134,89 +139,6 @@ int xsk_def_prog(struct xdp_md *ctx)
     count_miss(cpu, -1 - action);
     bpf_tail_call(ctx, &xf_next, XF_NEXT_MISS); /* Returns if there is none. */
     return take_miss_path(ctx, &scratch->packet);
-}
-
-/* Has user space make a flow for the packet, which goes another way. */
-static __always_inline void
-copy_packet(struct xdp_md *ctx, const struct xf_packet *p)
-{
-    __u32 len = p->frame_len < XF_COPY_BYTES ? p->frame_len : XF_COPY_BYTES;
-    struct xf_copy *copy;
-
-    /* Both bounds of 'len' itself, each by a comparison of its own, or Linux 6.1
-     * does not see them: "invalid access to memory, mem_size=264 off=8 size=0". */
-    barrier_var(len);
-    if (len < ETH_HLEN)
-        return;
-    barrier_var(len);
-    if (len > XF_COPY_BYTES)
-        return;
-    copy = bpf_ringbuf_reserve(&xf_copies, sizeof *copy, 0);
-    if (!copy)
-        return;
-    copy->hash = cache_hash(p);
-    copy->in_port = xf_in_port;
-    copy->frame_len = p->frame_len;
-    if (!bpf_xdp_load_bytes(ctx, 0, copy->data, len))
-        bpf_ringbuf_submit(copy, 0);
-    else
-        bpf_ringbuf_discard(copy, 0);
-}
-
-/* Is there a flow for all that the packet recirculates to from the flow in 'slot'?
- * Then they count it, as they would if OVS had it. */
-static __always_inline bool
-is_known_behind(struct xdp_md *ctx, struct xf_scratch *scratch, __u32 cpu,
-                __u32 slot)
-{
-    struct xf_packet *p = &scratch->packet;
-    struct xf_plan *plan = &scratch->plan;
-
-    begin_plan(plan, p);
-    if (resolve(ctx, p, plan, cpu, slot) != XF_PARSED)
-        return false;
-    account_stages(plan, p, cpu);
-    return true;
-}
-
-/* The same for what is in the tunnel that the flow in 'slot' takes it out of.  The
- * packet is as it came then. */
-static __always_inline bool
-is_known_in_tunnel(struct xdp_md *ctx, struct xf_scratch *scratch, __u32 cpu,
-                   __u32 slot)
-{
-    struct xf_stats *stats = find_stats(cpu, slot);
-    int inner = open_tunnel(ctx, cpu, slot);
-    bool known;
-
-    if (inner < 0)
-        return false;
-    known = is_known_behind(ctx, scratch, cpu, inner);
-    leave_tunnel(ctx, scratch);
-    if (known && stats)
-        account(stats, scratch->outer.frame_len, 0);
-    return known;
-}
-
-/* Is there a flow for the packet, and for all that follows? */
-static __always_inline bool
-is_known(struct xdp_md *ctx, struct xf_scratch *scratch, __u32 cpu)
-{
-    struct xf_packet *p = &scratch->packet;
-    struct xf_hit hit;
-    int miss;
-
-    *p = (struct xf_packet){};
-    miss = parse_packet(ctx, p);
-    barrier();                       /* As in run(). */
-    if (miss != XF_PARSED)
-        return false;
-    hit = find_flow(p, cpu);
-    if (!hit.flow)
-        return false;
-    if (hit.flow->action.verdict == XF_POP)
-        return is_known_in_tunnel(ctx, scratch, cpu, hit.slot);
-    return is_known_behind(ctx, scratch, cpu, hit.slot);
 }
 
 /* Gets the samples of an earlier process's program, has OVS make flows for those
@@ -241,7 +163,7 @@ int xf_sample(struct xdp_md *ctx)
             copy_packet(ctx, &scratch->packet);
     }
     bpf_tail_call(ctx, &xf_takeover, XF_NEXT_OLD);
-    return bpf_redirect_map(&xsks_map, ctx->rx_queue_index, XDP_PASS);
+    return pass_on(ctx);
 }
 
 char _license[] SEC("license") = "GPL";

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which room of flowxlate/ may include which, and who may speak to the kernel.
+"""Which room of flowxlate/ and of bpf/ may include which, and who may speak to the
+kernel or know the hook.
 
     python3 tests/includes.py [TOP]
 
@@ -10,20 +11,41 @@ import re
 import sys
 
 ABI = 'ovs-plugin/ovs_offload_abi.h'        # The host and the plugin.
-DATAPATH_ABI = 'bpf/xdp_flow_abi.h'         # The program and user space.
-MAPS = 'bpf/maps.def'                       # The same: their arrays.
-ERRORS = 'bpf/redirect_errors_abi.h'         # Another program and user space.
+
+
+def datapath(*names):
+    """Of what the program and user space agree on, the headers with these names."""
+    return ['bpf/abi/%s.h' % name for name in names]
+
 
 # What a room may include besides itself: rooms, or files.  Nobody includes front.
 ROOMS = {
     'base':      [ABI],
-    'translate': [ABI, DATAPATH_ABI, 'base'],
-    'tables':    [ABI, DATAPATH_ABI, MAPS, 'base'],
-    'kernel':    [ABI, DATAPATH_ABI, MAPS, ERRORS, 'base', 'tables'],
-    'engine':    [ABI, DATAPATH_ABI, 'base', 'translate', 'tables', 'kernel/datapath.h'],
-    'report':    [ABI, DATAPATH_ABI, 'base', 'translate', 'tables', 'engine'],
-    'front':     ['ovs_offload_abi.h', 'base', 'engine'],
+    'translate': [ABI, 'base'] + datapath('counters', 'flow', 'key', 'packet', 'tunnel'),
+    'tables':    [ABI, 'bpf/abi', 'base'],
+    'kernel':    [ABI, 'bpf/abi', 'base', 'tables'],
+    'engine':    [ABI, 'base', 'translate', 'tables', 'kernel/datapath.h']
+                 + datapath('counters', 'flow', 'handover', 'key', 'port', 'tunnel'),
+    'report':    [ABI, 'base', 'translate', 'tables', 'engine']
+                 + datapath('conn', 'counters', 'flow', 'key', 'packet', 'port', 'tunnel'),
+    'front':     ['ovs_offload_abi.h', 'base', 'engine'] + datapath('capture'),
 }
+
+# The same of bpf/, where '' is for the programs themselves.  All may have arrays and
+# constants (bpf/maps.h), and include their hook by one name, which a program chooses.
+HOOK = 'hook/hook.h'
+PROGRAM_ROOMS = {
+    'abi':    [],
+    'hook':   ['abi', 'maps.h'],
+    'packet': ['abi', 'maps.h', HOOK],
+    'table':  ['abi', 'maps.h', HOOK, 'packet'],
+    'act':    ['abi', 'maps.h', HOOK, 'packet', 'table'],
+    'conn':   ['abi', 'maps.h', HOOK, 'packet', 'table'],
+    'run':    ['abi', 'maps.h', HOOK, 'packet', 'table', 'act', 'conn'],
+    '':       ['abi', 'maps.h', 'hook', 'packet', 'table', 'act', 'conn', 'run'],
+}
+# What only a hook, or a program, may say.
+OF_A_HOOK = r'\bxdp_md\b|\bbpf_xdp_\w+\(|\b__sk_buff\b|\bbpf_skb_\w+\(|\bbpf_redirect\w*\('
 
 # What only one room may say: the kernel has many faces, and we have one for it.
 ONLY = [
@@ -54,7 +76,7 @@ EXCEPTIONS = {
     ('engine/offload.h', 'kernel/shaping.h'): 'the same',
     ('engine/offload.h', 'kernel/tag_offload.h'): 'the same',
     ('engine/offload.h', 'kernel/trace_program.h'): 'the same',
-    ('base/types.h', DATAPATH_ABI): 'nearly all files that include it need both',
+    ('base/types.h', 'bpf/abi/flow.h'): 'nearly all files that include it need both',
 }
 
 # Lines that must be refused, by any of the rules: this test can fail.
@@ -70,9 +92,29 @@ PLANTED = [
     ('engine/stats.h', '#include <nlohmann/json.hpp>'),
     ('report/trace.cc', '#include "front/flowxlate.h"'),
     ('report/trace.cc', '#include "flowxlate/tables/flow_table.h"'),
-    ('engine/flows.cc', '#include "bpf/maps.def"'),
+    ('engine/flows.cc', '#include "bpf/abi/maps.def"'),
+    ('engine/flows.cc', '#include "bpf/abi/packet.h"'),
+    ('translate/match.cc', '#include "bpf/abi/conn.h"'),
     ('report/trace.cc', '#include "../tables/flow_table.h"'),
     ('astray.cc', ''),
+]
+PROGRAM_PLANTED = [
+    ('abi/key.h', '#include "bpf/maps.h"'),
+    ('abi/key.h', '#include <bpf/bpf_helpers.h>'),
+    ('abi/flow.h', '#include "flowxlate/base/types.h"'),
+    ('maps.h', '#include "bpf/hook/hook.h"'),
+    ('hook/xdp.h', '#include "bpf/packet/parse.h"'),
+    ('packet/parse.h', '#include "bpf/table/lookup.h"'),
+    ('packet/parse.h', '#include "parse.h"'),
+    ('packet/parse.h', '#include "bpf/hook/xdp.h"'),
+    ('packet/checksum.h', '    if (bpf_xdp_adjust_head(ctx, 4))'),
+    ('table/lookup.h', '#include "bpf/act/plan.h"'),
+    ('act/plan.h', '#include "bpf/conn/track.h"'),
+    ('act/output.h', '    action = bpf_redirect_map(&xf_tx_ports, slot, 0);'),
+    ('conn/track.h', 'track(struct xdp_md *ctx, const struct xf_packet *p)'),
+    ('run/pipeline.h', 'run_pipeline(struct __sk_buff *ctx, __u32 cpu)'),
+    ('run/pipeline.h', '#include "ovs-plugin/ovs_offload_abi.h"'),
+    ('astray/parse.h', ''),
 ]
 
 
@@ -115,18 +157,46 @@ def broken_rules(path, text, used):
             yield '%s: only %s knows %s' % (path, owner, what)
 
 
-def program_faults(top):
-    """The program, and what both sides share, include nothing of user space."""
+def program_sources(top):
+    """The files of bpf/, by their path below it."""
     folder = os.path.join(top, 'bpf')
-    for name in sorted(os.listdir(folder)) + [os.path.join('..', ABI)]:
-        if not name.endswith(('.c', '.h')):
-            continue
-        with open(os.path.join(folder, name), encoding='utf-8') as f:
-            others = re.findall(r'^\s*#\s*include "(.*)"', f.read(), re.MULTILINE)
-        is_shared = name in (os.path.basename(DATAPATH_ABI), os.path.join('..', ABI))
-        for other in others:
-            if is_shared or '/' in other:
-                yield 'bpf/%s: may not include "%s"' % (name, other)
+    for where, _, names in os.walk(folder):
+        for name in names:
+            if name.endswith(('.c', '.h', '.def')):
+                path = os.path.join(where, name)
+                with open(path, encoding='utf-8') as f:
+                    yield os.path.relpath(path, folder), without_comments(f.read())
+
+
+def program_room(path):
+    """Its room, or what it is if it is in none; None if it is nothing known."""
+    if path == 'maps.h':
+        return 'abi'                 # It knows no more than those.
+    room = os.path.dirname(path)
+    return room if room in PROGRAM_ROOMS else None
+
+
+def broken_program_rules(path, text):
+    """What a file of bpf/ breaks."""
+    room = program_room(path)
+    if room is None:
+        yield 'bpf/%s: is in none of the rooms %s' % (path, ', '.join(PROGRAM_ROOMS))
+        return
+    allowed = ['bpf/' + other for other in [room or '.'] + PROGRAM_ROOMS[room]]
+    for other in re.findall(r'^\s*#\s*include "(.*)"', text, re.MULTILINE):
+        if not any(other == a or other.startswith(a + '/') for a in allowed):
+            yield 'bpf/%s: may not include "%s"' % (path, other)
+    if path != 'maps.h' and room == 'abi' and '#include <bpf/' in text:
+        yield 'bpf/%s: user space includes it, and has no <bpf/...>' % path
+    if room not in ('hook', '') and re.search(OF_A_HOOK, text):
+        yield 'bpf/%s: only a hook knows of %s' % (path, re.search(OF_A_HOOK, text)[0])
+
+
+def contract_faults(top):
+    """The host's header includes nothing of ours."""
+    with open(os.path.join(top, ABI), encoding='utf-8') as f:
+        for other in re.findall(r'^\s*#\s*include "(.*)"', f.read(), re.MULTILINE):
+            yield '%s: may not include "%s"' % (ABI, other)
 
 
 def check(files):
@@ -140,15 +210,22 @@ def check(files):
 def main():
     top = sys.argv[1] if len(sys.argv) > 1 else os.path.join(os.path.dirname(__file__), '..')
     files = [(path, without_comments(text)) for path, text in sources(top)]
-    found = check(files) + list(program_faults(top))
+    programs = list(program_sources(top))
+    found = check(files) + list(contract_faults(top))
+    for path, text in programs:
+        found += broken_program_rules(path, text)
     for path, line in PLANTED:
         if not list(broken_rules(path, line + '\n', set())):
             found.append('not seen: %s in %s' % (line, path))
+    for path, line in PROGRAM_PLANTED:
+        if not list(broken_program_rules(path, line + '\n')):
+            found.append('not seen: %s in bpf/%s' % (line, path))
     for fault in found:
         print(fault)
-    n_passed = max(0, len(files) + len(PLANTED) - len(found))
+    n_checked = len(files) + len(PLANTED) + len(programs) + len(PROGRAM_PLANTED)
+    n_passed = max(0, n_checked - len(found))
     print('%d passed, %d failed, 0 skipped' % (n_passed, len(found)))
-    sys.exit(1 if found or not files else 0)
+    sys.exit(1 if found or not files or not programs else 0)
 
 
 if __name__ == '__main__':

@@ -11,7 +11,7 @@
 #include <functional>
 #include <string>
 
-#include "bpf/xdp_flow_abi.h"
+#include "bpf/abi/flow.h"
 #include "ovs-plugin/ovs_offload_abi.h"
 
 namespace flowxlate {

@@ -13,6 +13,7 @@
 
 #include "base/resource.h"
 #include "base/types.h"
+#include "bpf/abi/tunnel.h"
 #include "engine/ports.h"
 #include "kernel/datapath.h"
 #include "kernel/entrance.h"

@@ -12,13 +12,14 @@
 #include <cstring>
 #include <utility>
 
+#include "bpf/abi/tunnel.h"
 #include "kernel/realtime.h"
 
 namespace flowxlate {
 namespace {
 
 // What ovs_offload_host's symmetric_l4_probe is if OVS hashes as
-// bpf/dp_hash.h does.
+// bpf/packet/dp_hash.h does.
 constexpr uint32_t kSymmetricL4Probe = 0x78a08770;
 
 bool is_afxdp(const std::string &type) {

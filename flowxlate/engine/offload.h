@@ -66,6 +66,8 @@
 #include "base/damping.h"
 #include "base/guarded.h"
 #include "base/types.h"
+#include "bpf/abi/counters.h"
+#include "bpf/abi/handover.h"
 #include "engine/binder.h"
 #include "engine/changes.h"
 #include "engine/eviction.h"

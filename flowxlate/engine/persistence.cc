@@ -8,6 +8,7 @@
 #include <chrono>
 #include <cstring>
 
+#include "bpf/abi/handover.h"
 #include "engine/offload.h"
 #include "translate/describe.h"
 

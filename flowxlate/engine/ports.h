@@ -20,6 +20,7 @@
 
 #include "base/damping.h"
 #include "base/types.h"
+#include "bpf/abi/tunnel.h"
 #include "engine/changes.h"
 #include "engine/losses.h"
 #include "kernel/attach.h"

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "base/types.h"
+#include "bpf/abi/counters.h"
 #include "tables/flow_table.h"
 
 namespace flowxlate {

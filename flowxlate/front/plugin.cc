@@ -14,6 +14,7 @@
 #include <new>
 #include <string_view>
 
+#include "bpf/abi/capture.h"
 #include "engine/offload.h"
 #include "front/flowxlate.h"
 

@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "bpf/abi/handover.h"
 #include "kernel/loaded.h"
 #include "xdp_offload.skel.h"
 

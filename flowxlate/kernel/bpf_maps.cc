@@ -13,6 +13,7 @@
 
 #include <boost/container/small_vector.hpp>
 
+#include "bpf/abi/counters.h"
 #include "tables/crc32c_zeros.h"
 #include "xdp_offload.skel.h"
 
@@ -34,7 +35,7 @@ MapRefs maps_of(xdp_offload_bpf *s, MapScope scope) {
 #define XF_SCOPE_PORTS MapScope::kPorts
 #define XF_MAP(NAME, VALUE, ENTRIES, WRITER, SCOPE, ACCESS) \
     add(s->maps.NAME, XF_SCOPE_##SCOPE);
-#include "bpf/maps.def"
+#include "bpf/abi/maps.def"
 #undef XF_MAP
     add(s->maps.xf_tx_ports, MapScope::kTrace);
     add(s->maps.xf_group_tx, MapScope::kTrace);
@@ -144,7 +145,7 @@ std::vector<xf_copy> BpfMaps::take_copies() {
 void BpfMaps::size_maps(xdp_offload_bpf *s) const {
 #define XF_MAP(NAME, VALUE, ENTRIES, WRITER, SCOPE, ACCESS) \
     bpf_map__set_max_entries(s->maps.NAME, sizes_.ENTRIES);
-#include "bpf/maps.def"
+#include "bpf/abi/maps.def"
 #undef XF_MAP
     bpf_map__set_max_entries(s->maps.xf_copies, kCopiesBytes);
 }
@@ -182,7 +183,7 @@ Failure BpfMaps::map_arrays() {
 #define XF_MAP_INNER(NAME)
 #define XF_MAP(NAME, VALUE, ENTRIES, WRITER, SCOPE, ACCESS) \
     XF_MAP_##ACCESS(NAME)
-#include "bpf/maps.def"
+#include "bpf/abi/maps.def"
 #undef XF_MAP
     tables_ = table_memory(arrays_, secret_);
     connections_ = conn_memory(arrays_, secret_);

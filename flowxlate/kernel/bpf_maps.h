@@ -13,6 +13,10 @@
 
 #include "base/resource.h"
 #include "base/types.h"
+#include "bpf/abi/capture.h"
+#include "bpf/abi/counters.h"
+#include "bpf/abi/handover.h"
+#include "bpf/abi/tunnel.h"
 #include "kernel/datapath.h"
 #include "tables/conn_table.h"
 #include "tables/flow_table.h"
@@ -33,13 +37,13 @@ struct RingBufferDeleter {
     void operator()(ring_buffer *) const;
 };
 
-// The arrays of bpf/maps.def that user space maps into its memory.
+// The arrays of bpf/abi/maps.def that user space maps into its memory.
 struct MappedArrays {
 #define XF_SPAN_MAPPED(NAME, VALUE) std::span<VALUE> NAME;
 #define XF_SPAN_INNER(NAME, VALUE)
 #define XF_MAP(NAME, VALUE, ENTRIES, WRITER, SCOPE, ACCESS) \
     XF_SPAN_##ACCESS(NAME, VALUE)
-#include "bpf/maps.def"
+#include "bpf/abi/maps.def"
 #undef XF_MAP
 };
 
@@ -85,7 +89,7 @@ public:
     // scratch memory) is its own.
     Failure open_trace(PortSlot slot, uint32_t tx_flag, Skeleton *out) const;
 
-    // The same for a program that also copies what enters (bpf/capture.h).
+    // The same for a program that also copies what enters (bpf/run/capture.h).
     Failure create_names(FlowNames *) const;
     Failure open_capture(PortSlot slot, uint32_t tx_flag, int xsks_fd,
                          const CaptureSizes &, const FlowNames &,

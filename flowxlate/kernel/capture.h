@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Looking at what enters a port: another instance of its program, which also
-// copies packets and what becomes of them into a ring (bpf/capture.h).
+// copies packets and what becomes of them into a ring (bpf/run/capture.h).
 //
 // Who reads the ring holds a lease, which it has to renew in the map xf_lease:
 // it may be killed, and the copies must end then.  Nobody has to be asked for
@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "bpf/abi/capture.h"
 #include "kernel/bpf_maps.h"
 
 namespace flowxlate {

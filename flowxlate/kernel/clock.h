@@ -18,6 +18,7 @@
 
 #include "base/resource.h"
 #include "base/types.h"
+#include "bpf/abi/counters.h"
 
 struct clock_bpf;  // The skeleton of bpf/clock.bpf.c.
 

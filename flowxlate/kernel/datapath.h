@@ -9,6 +9,7 @@
 
 #include "base/resource.h"
 #include "base/types.h"
+#include "bpf/abi/tunnel.h"
 #include "tables/recirc.h"
 #include "tables/tunnels.h"
 

@@ -9,6 +9,8 @@
 #include <cstring>
 #include <vector>
 
+#include "bpf/abi/handover.h"
+
 namespace flowxlate {
 
 OpenMaps open_maps(int prog_fd) {

@@ -9,6 +9,7 @@
 
 #include "base/resource.h"
 #include "base/types.h"
+#include "bpf/abi/conn.h"
 #include "tables/old_conns.h"
 
 namespace flowxlate {

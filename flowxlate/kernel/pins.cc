@@ -17,6 +17,7 @@
 #include <filesystem>
 
 #include "base/capabilities.h"
+#include "bpf/abi/handover.h"
 #include "kernel/loaded.h"
 
 namespace flowxlate {

@@ -3,7 +3,7 @@
 //
 // An XDP program has memory for each CPU that nobody else may use meanwhile:
 // its scratch, and the sequence number that tells whether it is running
-// (bpf/xdp_flow_abi.h).  That holds where softirqs do not interrupt each
+// (bpf/abi/flow.h).  That holds where softirqs do not interrupt each
 // other.  With CONFIG_PREEMPT_RT they run in threads, which one lock for each
 // CPU kept apart; since Linux 6.18 it is there only with
 // CONFIG_PREEMPT_RT_NEEDS_BH_LOCK, and by default it is not.

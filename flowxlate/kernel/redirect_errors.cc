@@ -7,7 +7,7 @@
 
 #include <cerrno>
 
-#include "bpf/redirect_errors_abi.h"
+#include "bpf/abi/redirect_errors.h"
 #include "kernel/loaded.h"
 #include "redirect_errors.skel.h"
 

@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "bpf/abi/counters.h"
+#include "bpf/abi/handover.h"
 #include "xdp_offload.skel.h"
 
 namespace flowxlate {

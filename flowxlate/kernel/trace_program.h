@@ -15,6 +15,8 @@
 #include <optional>
 #include <vector>
 
+#include "bpf/abi/counters.h"
+#include "bpf/abi/packet.h"
 #include "kernel/bpf_maps.h"
 
 namespace flowxlate {

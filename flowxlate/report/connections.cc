@@ -12,6 +12,7 @@
 #include <cinttypes>
 #include <ctime>
 
+#include "bpf/abi/conn.h"
 #include "engine/offload.h"
 #include "translate/describe.h"
 

@@ -5,6 +5,7 @@
 
 #include <string>
 
+#include "bpf/abi/packet.h"
 #include "tables/conn_table.h"
 
 namespace flowxlate {

@@ -2,6 +2,7 @@
 // What the offload tells operators: xdp-offload/show and xdp-offload/rejects.
 #include <cinttypes>
 
+#include "bpf/abi/counters.h"
 #include "engine/offload.h"
 #include "report/connections.h"
 #include "report/losses_text.h"

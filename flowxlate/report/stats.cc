@@ -11,6 +11,7 @@
 #include <tuple>
 #include <utility>
 
+#include "bpf/abi/counters.h"
 #include "engine/offload.h"
 #include "report/losses_text.h"
 #include "report/stats_json.h"

@@ -3,6 +3,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "bpf/abi/counters.h"
 #include "translate/describe.h"
 #include "translate/reasons.h"
 

@@ -7,6 +7,7 @@
 #include <cinttypes>
 #include <numeric>
 
+#include "bpf/abi/counters.h"
 #include "engine/offload.h"
 #include "report/health.h"
 #include "report/losses_text.h"

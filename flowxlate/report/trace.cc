@@ -10,6 +10,8 @@
 #include <cinttypes>
 #include <sstream>
 
+#include "bpf/abi/counters.h"
+#include "bpf/abi/packet.h"
 #include "engine/offload.h"
 #include "report/connections.h"
 #include "translate/describe.h"

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The writer's side of buckets (xdp_flow_abi.h): where an entry of a hash
+// The writer's side of buckets (bpf/abi/flow.h): where an entry of a hash
 // goes, and in which order words are stored, so that a reader never misses one
 // that was there before it began.
 //
@@ -14,6 +14,7 @@
 #include <span>
 
 #include "base/types.h"
+#include "bpf/abi/hash.h"
 #include "tables/shared_words.h"
 
 namespace flowxlate {

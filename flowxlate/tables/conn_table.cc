@@ -13,6 +13,7 @@
 #include <new>
 #include <utility>
 
+#include "bpf/abi/hash.h"
 #include "tables/buckets.h"
 #include "tables/shared_words.h"
 

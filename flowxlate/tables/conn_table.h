@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Where connections live: the writer's side of what xdp_flow_abi.h describes
+// Where connections live: the writer's side of what bpf/abi/conn.h describes
 // under "Connections".
 //
 // OVS has the connections and says what becomes of them (ovs_offload_abi.h);
@@ -58,6 +58,7 @@
 
 #include "base/guarded.h"
 #include "base/types.h"
+#include "bpf/abi/conn.h"
 #include "tables/old_conns.h"
 #include "tables/slot_pool.h"
 

@@ -2,7 +2,7 @@
 // What zero bytes make of a CRC32c (RFC 9260 appendix A; bits reversed, and
 // neither begun with nor ended by an inversion): the table by which the
 // program lets an SCTP packet's checksum follow its ports (crc32c_change() in
-// bpf/checksum.h).
+// bpf/packet/checksum.h).
 //
 // It is linear: what becomes of a value is the sum of what becomes of its
 // half-bytes.  So row [k][i][v] is what 2^k zero bytes make of the value that
@@ -14,7 +14,7 @@
 #include <array>
 #include <cstdint>
 
-#include "bpf/xdp_flow_abi.h"
+#include "bpf/abi/port.h"
 
 namespace flowxlate {
 

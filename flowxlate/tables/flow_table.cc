@@ -8,6 +8,7 @@
 #include <cstring>
 #include <thread>
 
+#include "bpf/abi/hash.h"
 #include "tables/buckets.h"
 #include "tables/shared_words.h"
 

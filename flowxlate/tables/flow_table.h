@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Where megaflows live: the writer's side of the tables that xdp_flow_abi.h
+// Where megaflows live: the writer's side of the tables that bpf/abi/flow.h
 // describes.
 //
 // Ownership and threads
@@ -43,6 +43,9 @@
 #include <boost/container/flat_map.hpp>
 
 #include "base/types.h"
+#include "bpf/abi/capture.h"
+#include "bpf/abi/counters.h"
+#include "bpf/abi/handover.h"
 #include "tables/buckets.h"
 #include "tables/recirc.h"
 #include "tables/slot_pool.h"

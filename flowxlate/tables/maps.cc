@@ -54,7 +54,8 @@ std::vector<MapRow> map_rows(const MapSizes &sizes) {
 #define XF_MAP(NAME, VALUE, ENTRIES, WRITER, SCOPE, ACCESS) \
     {#NAME, kWriter##WRITER, kScope##SCOPE, sizeof(VALUE), sizes.ENTRIES},
     return {
-#include "bpf/maps.def"
+#include "bpf/abi/maps.def"
+#include "bpf/abi/tunnel.h"
     };
 #undef XF_MAP
 }

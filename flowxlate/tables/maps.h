@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The program's arrays, of the rows in bpf/maps.def: how many entries each
+// The program's arrays, of the rows in bpf/abi/maps.def: how many entries each
 // has, and the memory that FlowTable and ConnTable write.
 //
 // Who has the arrays (BpfMaps, or vectors in tests) has a member for each row,
@@ -12,13 +12,20 @@
 #include <cstdint>
 #include <vector>
 
-#include "bpf/xdp_flow_abi.h"
+#include "bpf/abi/capture.h"
+#include "bpf/abi/conn.h"
+#include "bpf/abi/counters.h"
+#include "bpf/abi/flow.h"
+#include "bpf/abi/handover.h"
+#include "bpf/abi/packet.h"
+#include "bpf/abi/port.h"
+#include "bpf/abi/tunnel.h"
 #include "tables/conn_table.h"
 #include "tables/flow_table.h"
 
 namespace flowxlate {
 
-// Entries of the arrays, by the names that bpf/maps.def has for them.
+// Entries of the arrays, by the names that bpf/abi/maps.def has for them.
 struct MapSizes {
     // For so many megaflows and connections on so many possible CPUs.
     static MapSizes of(uint32_t max_flows, uint32_t max_connections,
@@ -59,7 +66,7 @@ struct MapRow {
     uint64_t bytes() const { return entries * value_bytes; }
 };
 
-// All arrays, in the order of bpf/maps.def.
+// All arrays, in the order of bpf/abi/maps.def.
 std::vector<MapRow> map_rows(const MapSizes &);
 
 // Bytes of the arrays that ports share.

@@ -19,6 +19,7 @@
 
 #include "base/resource.h"
 #include "base/types.h"
+#include "bpf/abi/conn.h"
 
 namespace flowxlate {
 

@@ -6,6 +6,7 @@
 
 #include <cstring>
 
+#include "bpf/abi/tunnel.h"
 #include "tables/shared_slots.h"
 
 namespace flowxlate {

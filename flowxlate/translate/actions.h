@@ -19,6 +19,7 @@
 
 #include "base/netlink_attr.h"
 #include "base/types.h"
+#include "bpf/abi/tunnel.h"
 #include "translate/match.h"
 
 namespace flowxlate {

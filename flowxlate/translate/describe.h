@@ -9,6 +9,8 @@
 
 #include "base/netlink_attr.h"
 #include "base/types.h"
+#include "bpf/abi/packet.h"
+#include "bpf/abi/tunnel.h"
 
 namespace flowxlate {
 

@@ -5,6 +5,7 @@
 #include <map>
 #include <vector>
 
+#include "bpf/abi/counters.h"
 #include "translate/actions.h"
 #include "translate/fields.h"
 

@@ -22,6 +22,7 @@
 #include <string_view>
 
 #include "base/types.h"
+#include "bpf/abi/counters.h"
 
 namespace flowxlate {
 

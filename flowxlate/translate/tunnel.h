@@ -10,6 +10,7 @@
 
 #include "base/netlink_attr.h"
 #include "base/types.h"
+#include "bpf/abi/tunnel.h"
 
 namespace flowxlate {
 

@@ -17,6 +17,7 @@
 #include <cstring>
 #include <string>
 
+#include "bpf/abi/hash.h"
 #include "flowxlate/base/resource.h"
 #include "flowxlate/base/types.h"
 #include "flowxlate/front/flowxlate.h"

@@ -27,6 +27,7 @@
 
 #include <linux/bpf.h>
 
+#include "bpf/abi/capture.h"
 #include "chase.h"
 #include "conntrack_cost.h"
 #include "measure.h"

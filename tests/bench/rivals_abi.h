@@ -3,7 +3,8 @@
 #ifndef TESTS_BENCH_RIVALS_ABI_H
 #define TESTS_BENCH_RIVALS_ABI_H 1
 
-#include "bpf/xdp_flow_abi.h"
+#include "bpf/abi/flow.h"
+#include "bpf/abi/port.h"
 
 #define RIVAL_MAX_MASKS 128
 #define RIVAL_SEQUENCE 131072         /* Packets; a power of 2. */

@@ -4,11 +4,13 @@
  * is left out behind them is replaced by the redirect that all end with. */
 #include <stddef.h>
 
-#include "bpf/actions.h"
-#include "bpf/lookup.h"
+#include "bpf/hook/xdp.h"
+
+#include "bpf/act/output.h"
 #include "bpf/maps.h"
-#include "bpf/parse.h"
-#include "bpf/pipeline.h"
+#include "bpf/packet/parse.h"
+#include "bpf/run/pipeline.h"
+#include "bpf/table/lookup.h"
 
 /* Keeps the compiler from leaving out what nobody reads. */
 #define KEEP(VALUE) asm volatile("" : : "r"(VALUE) : "memory")

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tunnel_cost.h"
+#include "bpf/abi/tunnel.h"
 
 #include <arpa/inet.h>
 #include <linux/bpf.h>

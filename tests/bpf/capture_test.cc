@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// The program that also copies what enters (bpf/capture.h), beside the one that does
+// The program that also copies what enters (bpf/run/capture.h), beside the one that does
 // not: it does the same to packets and figures, and tells how it was.
 #include <algorithm>
 #include <chrono>
 
+#include "bpf/abi/capture.h"
+#include "bpf/abi/counters.h"
 #include "captured.h"
 #include "on_cpu.h"
 #include "row.h"

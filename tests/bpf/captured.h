@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // The port kIn of a Program, captured: the same program, which also copies what
-// enters (bpf/capture.h).
+// enters (bpf/run/capture.h).
 #ifndef TESTS_BPF_CAPTURED_H
 #define TESTS_BPF_CAPTURED_H
 
 #include <memory>
 #include <vector>
 
+#include "bpf/abi/capture.h"
 #include "program.h"
 
 namespace flowxlate::test {

@@ -12,6 +12,8 @@
 #include <cstring>
 #include <optional>
 
+#include "bpf/abi/conn.h"
+#include "bpf/abi/counters.h"
 #include "flowxlate/tables/buckets.h"
 #include "flowxlate/tables/conn_table.h"
 #include "row.h"

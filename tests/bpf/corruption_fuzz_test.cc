@@ -27,6 +27,7 @@
 #include <random>
 #include <thread>
 
+#include "bpf/abi/counters.h"
 #include "on_cpu.h"
 #include "row.h"
 #include "xdp_offload.skel.h"

@@ -3,6 +3,7 @@
 // reference, for each kind of packet, also after it was changed.
 #include <arpa/inet.h>
 
+#include "bpf/abi/counters.h"
 #include "reference.h"
 #include "row.h"
 

@@ -14,6 +14,8 @@
 #include <cstring>
 #include <thread>
 
+#include "bpf/abi/counters.h"
+#include "bpf/abi/hash.h"
 #include "flowxlate/base/resource.h"
 #include "flowxlate/kernel/clock.h"
 #include "on_cpu.h"

@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "bpf/abi/handover.h"
 #include "flowxlate/kernel/clock.h"
 #include "on_cpu.h"
 #include "packet.h"

@@ -4,6 +4,7 @@
 // zero.
 #include <iostream>
 
+#include "bpf/abi/counters.h"
 #include "reference.h"
 #include "row.h"
 

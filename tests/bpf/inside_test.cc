@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Partial checksums of packets that are in packets (bpf/inside.h): a frame from a
+// Partial checksums of packets that are in packets (bpf/packet/inside.h): a frame from a
 // veth or a tap that has one is not sent on by XDP, and is completed on its way to
 // AF_XDP.
 #include <linux/if_ether.h>
@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "bpf/abi/counters.h"
 #include "row.h"
 #include "xdp_socket.h"
 

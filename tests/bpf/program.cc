@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "program.h"
+#include "bpf/abi/counters.h"
+#include "bpf/abi/tunnel.h"
 #include "tests/grace.h"
 
 #include <arpa/inet.h>

@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "bpf/abi/counters.h"
 #include "flowxlate/kernel/bpf_maps.h"
 #include "flowxlate/tables/flow_table.h"
 #include "packet.h"

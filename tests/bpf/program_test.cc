@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Tables of packets for the XDP program: which flow they match, if any, and
 // which packets are passed on although a flow matches.
+#include "bpf/abi/counters.h"
 #include "row.h"
 
 namespace flowxlate::test {

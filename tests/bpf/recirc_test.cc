@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "bpf/abi/counters.h"
+#include "bpf/abi/packet.h"
 #include "reference.h"
 #include "row.h"
 

@@ -14,6 +14,7 @@
 #include <ostream>
 #include <vector>
 
+#include "bpf/abi/counters.h"
 #include "program.h"
 
 namespace flowxlate::test {

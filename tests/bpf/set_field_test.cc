@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <functional>
 
+#include "bpf/abi/counters.h"
 #include "reference.h"
 #include "row.h"
 

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "bpf/abi/counters.h"
+#include "bpf/abi/tunnel.h"
 #include "flowxlate/translate/tunnel.h"
 #include "row.h"
 

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "bpf/abi/counters.h"
 #include "row.h"
 
 namespace flowxlate::test {

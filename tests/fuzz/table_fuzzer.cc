@@ -7,6 +7,8 @@
 // after each operation the memory must be consistent, and what the reader of
 // tests/unit/tables.h finds in it must be what the model says.  The table is
 // small, so that it is often full in each of the ways in which it can be.
+#include "bpf/abi/counters.h"
+#include "bpf/abi/hash.h"
 #include "flowxlate/tables/flow_table.h"
 #include "flowxlate/translate/match.h"
 

@@ -22,6 +22,8 @@
 
 #include <bpf/libbpf.h>
 
+#include "bpf/abi/conn.h"
+#include "bpf/abi/counters.h"
 #include "ct_packets.h"
 #include "ct_pipelines.h"
 #include "reality.h"

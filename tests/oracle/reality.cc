@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "reality.h"
+#include "bpf/abi/counters.h"
 
 #include <net/if.h>
 

@@ -7,6 +7,7 @@
 #include <array>
 #include <span>
 
+#include "bpf/abi/tunnel.h"
 #include "flows.h"
 #include "flowxlate/tables/recirc.h"
 #include "flowxlate/tables/tunnels.h"

@@ -33,6 +33,8 @@
 #include <bpf/libbpf.h>
 
 #include "actions.h"
+#include "bpf/abi/counters.h"
+#include "bpf/abi/tunnel.h"
 #include "bytes.h"
 #include "trials.h"
 #include "tunnel_flows.h"

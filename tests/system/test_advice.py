@@ -64,7 +64,7 @@ def payload_of_type(eth_type, payload):
     return frame
 
 
-# What is behind labels has to be known of a veth's frame (bpf/inside.h).
+# What is behind labels has to be known of a veth's frame (bpf/packet/inside.h).
 IP_PACKET = udp_frame(*(types.SimpleNamespace(mac='02:00:00:00:00:0%d' % n,
                                               ip4='10.78.0.%d' % n)
                         for n in (1, 2)))[14:]

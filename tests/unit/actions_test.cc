@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // decode_actions(): action lists in, what the program does out.
 #include "flowxlate/translate/actions.h"
+#include "bpf/abi/tunnel.h"
 
 #include <arpa/inet.h>
 #include <gtest/gtest.h>

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "flowxlate/kernel/clock.h"
+#include "bpf/abi/counters.h"
 
 #include <gtest/gtest.h>
 

@@ -15,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include "bpf/abi/conn.h"
 #include "flowxlate/tables/buckets.h"
 #include "flowxlate/tables/conn_table.h"
 #include "tests/grace.h"
@@ -24,7 +25,7 @@ namespace {
 
 constexpr uint16_t kEst = OVS_CS_F_TRACKED | OVS_CS_F_ESTABLISHED;
 
-// Memory of a table, and a reader that does what bpf/conntrack.h does.
+// Memory of a table, and a reader that does what bpf/conn/track.h does.
 class Conns {
 public:
     explicit Conns(size_t max, size_t n_buckets = 16)

@@ -9,6 +9,7 @@
 #include <chrono>
 #include <thread>
 
+#include "bpf/abi/conn.h"
 #include "tests/unit/conns.h"
 
 namespace flowxlate::unit {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // ConnTable: what OVS says of its connections, and what the program finds.
 #include "flowxlate/tables/conn_table.h"
+#include "bpf/abi/conn.h"
 
 #include <gtest/gtest.h>
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // A connection table in heap memory, connections for it, and a reader of it
-// that does what bpf/conntrack.h does.
+// that does what bpf/conn/track.h does.
 #ifndef TESTS_UNIT_CONNS_H
 #define TESTS_UNIT_CONNS_H
 
@@ -15,6 +15,8 @@
 #include <utility>
 #include <vector>
 
+#include "bpf/abi/conn.h"
+#include "bpf/abi/hash.h"
 #include "flowxlate/tables/buckets.h"
 #include "flowxlate/tables/conn_table.h"
 #include "flowxlate/tables/heap_maps.h"

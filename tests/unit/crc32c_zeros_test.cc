@@ -7,7 +7,7 @@
 namespace flowxlate::unit {
 namespace {
 
-// As bpf/checksum.h uses the table.
+// As bpf/packet/checksum.h uses the table.
 uint32_t after_zeros(uint32_t crc, uint32_t len) {
     for (int k = 0; k < XF_MAX_FRAME_BITS; k++) {
         if (len >> k & 1) {

@@ -12,6 +12,8 @@
 #include <memory>
 #include <vector>
 
+#include "bpf/abi/counters.h"
+#include "bpf/abi/tunnel.h"
 #include "flowxlate/engine/flows.h"
 #include "tests/unit/tables.h"
 

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "bpf/abi/hash.h"
 #include "tables.h"
 
 namespace flowxlate::unit {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // FlowTable, seen by a reader that looks flows up as the XDP program does.
 #include "flowxlate/tables/flow_table.h"
+#include "bpf/abi/capture.h"
+#include "bpf/abi/hash.h"
 
 #include <gtest/gtest.h>
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What xdp-offload/status says in its first line.
 #include "flowxlate/report/health.h"
+#include "bpf/abi/tunnel.h"
 
 #include <gtest/gtest.h>
 

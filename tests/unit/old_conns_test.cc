@@ -3,6 +3,7 @@
 // not, what is followed until the takeover, and what the old program lets go
 // of.
 #include "flowxlate/tables/old_conns.h"
+#include "bpf/abi/conn.h"
 
 #include <gtest/gtest.h>
 

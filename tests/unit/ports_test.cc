@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a port's device means for flows, the program, the worker and OVS.
 #include "flowxlate/engine/ports.h"
+#include "bpf/abi/tunnel.h"
 
 #include <gtest/gtest.h>
 

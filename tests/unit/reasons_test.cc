@@ -9,6 +9,7 @@
 #include <regex>
 #include <set>
 
+#include "bpf/abi/counters.h"
 #include "flowxlate/translate/actions.h"
 #include "flowxlate/translate/fields.h"
 #include "flowxlate/translate/reasons.h"

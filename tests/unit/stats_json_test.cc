@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "bpf/abi/counters.h"
 #include "flowxlate/report/stats_json.h"
 #include "flowxlate/translate/reasons.h"
 

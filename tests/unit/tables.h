@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A flow table in heap memory, and a reader of it that does what bpf/lookup.h
+// A flow table in heap memory, and a reader of it that does what bpf/table/lookup.h
 // does.
 #ifndef TESTS_UNIT_TABLES_H
 #define TESTS_UNIT_TABLES_H
@@ -12,6 +12,9 @@
 #include <random>
 #include <vector>
 
+#include "bpf/abi/counters.h"
+#include "bpf/abi/handover.h"
+#include "bpf/abi/hash.h"
 #include "flowxlate/tables/flow_table.h"
 #include "flowxlate/tables/heap_maps.h"
 #include "tests/grace.h"

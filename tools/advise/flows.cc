@@ -10,6 +10,7 @@
 #include <stdexcept>
 #include <vector>
 
+#include "bpf/abi/tunnel.h"
 #include "flowxlate/base/netlink_attr.h"
 #include "flowxlate/engine/flows.h"
 #include "flowxlate/engine/settings.h"

@@ -18,6 +18,7 @@
 #include <string_view>
 #include <thread>
 
+#include "bpf/abi/capture.h"
 #include "pcapng.h"
 #include "port_capture.h"
 #include "text.h"

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "port_capture.h"
+#include "bpf/abi/capture.h"
+#include "bpf/abi/counters.h"
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the program of a port copies while somebody looks (bpf/capture.h).
+// What the program of a port copies while somebody looks (bpf/run/capture.h).
 #ifndef TOOLS_DUMP_PORT_CAPTURE_H
 #define TOOLS_DUMP_PORT_CAPTURE_H
 

@@ -18,11 +18,12 @@
  * Where header fields change, checksums follow by the difference (RFC 1624), so
  * one that was wrong stays wrong.  What is partial is completed first.
  */
-#ifndef XF_CHECKSUM_H
-#define XF_CHECKSUM_H 1
+#ifndef XF_PACKET_CHECKSUM_H
+#define XF_PACKET_CHECKSUM_H 1
 
-#include "maps.h"
-#include "parse.h"
+#include "bpf/hook/hook.h"
+#include "bpf/maps.h"
+#include "bpf/packet/parse.h"
 
 static __always_inline __u16
 fold(__u64 sum)
@@ -130,10 +131,10 @@ is_partial(const struct xf_packet *p)
  *
  * A global function, so that the verifier checks it once and on its own. */
 __noinline int
-sum_bytes(struct xdp_md *ctx, __u32 pos, __u32 len)
+sum_bytes(xf_ctx *ctx, __u32 pos, __u32 len)
 {
-    void *end = (void *)(long)ctx->data_end;
-    void *data = (void *)(long)ctx->data;
+    void *end = frame_end(ctx);
+    void *data = frame_begin(ctx);
     __u32 sum = 0;
 
     if (pos + len > XF_MAX_FRAME)
@@ -176,7 +177,7 @@ sum_bytes(struct xdp_md *ctx, __u32 pos, __u32 len)
  *
  * A global function for the verifier's sake, too. */
 __noinline int
-complete_checksum(struct xdp_md *ctx, __u32 pos, __u32 len, __u32 offset)
+complete_checksum(xf_ctx *ctx, __u32 pos, __u32 len, __u32 offset)
 {
     void *end, *data;
     int sum;
@@ -190,8 +191,8 @@ complete_checksum(struct xdp_md *ctx, __u32 pos, __u32 len, __u32 offset)
     result = ~sum;
     if (!result)                     /* UDP: zero would mean "none". */
         result = 0xffff;
-    end = (void *)(long)ctx->data_end;
-    data = (void *)(long)ctx->data;
+    end = frame_end(ctx);
+    data = frame_begin(ctx);
     data += (pos + offset) & (XF_MAX_FRAME - 1);
     if (data + sizeof result > end)
         return -1;
@@ -231,10 +232,10 @@ known_sum(const struct xf_packet *p, const struct xf_key *key)
  * if its TCP or UDP header is whole.  A global function for the verifier's sake,
  * too. */
 __noinline int
-complete_if_partial(struct xdp_md *ctx, const struct xf_packet *p)
+complete_if_partial(xf_ctx *ctx, const struct xf_packet *p)
 {
-    void *end = (void *)(long)ctx->data_end;
-    void *l4 = (void *)(long)ctx->data;
+    void *end = frame_end(ctx);
+    void *l4 = frame_begin(ctx);
     __u16 sum;
 
     if (!p)

@@ -12,13 +12,13 @@
  * than one option, and options of other lengths.  The outer UDP checksum is verified
  * from headers alone where the inner packet has one.
  */
-#ifndef XF_DECAP_H
-#define XF_DECAP_H 1
+#ifndef XF_ACT_DECAP_H
+#define XF_ACT_DECAP_H 1
 
-#include "actions.h"
-#include "checksum.h"
-#include "maps.h"
-#include "parse.h"
+#include "bpf/hook/hook.h"
+#include "bpf/maps.h"
+#include "bpf/packet/checksum.h"
+#include "bpf/packet/parse.h"
 
 /* Words of struct xf_outer's key, counted from XF_TUNNEL_WORD. */
 #define XF_OUTER_ID (XF_TUNNEL_ID_WORD - XF_TUNNEL_WORD)
@@ -84,10 +84,10 @@ set_outer_words(const struct xf_packet *p, struct xf_outer *o)
 /* Fills in 'o' from the packet 'p', which is still whole, for a tunnel of 'kind'.
  * Returns XF_PARSED or an enum xf_miss. */
 static __always_inline int
-read_outer(struct xdp_md *ctx, const struct xf_packet *p, __u32 kind,
+read_outer(xf_ctx *ctx, const struct xf_packet *p, __u32 kind,
            struct xf_outer *o)
 {
-    void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+    void *data = frame_begin(ctx), *end = frame_end(ctx);
     void *l3 = data + (p->l3_off & 0x1f), *l4 = data + (p->l4_off & 0x7f);
     struct udphdr *udp = l4;
     void *header = udp + 1;
@@ -123,7 +123,7 @@ read_outer(struct xdp_md *ctx, const struct xf_packet *p, __u32 kind,
 
 /* Is the outer UDP checksum right, for the inner packet 'p'? */
 static __always_inline bool
-is_outer_sum_right(struct xdp_md *ctx, const struct xf_packet *p,
+is_outer_sum_right(xf_ctx *ctx, const struct xf_packet *p,
                    const struct xf_outer *o)
 {
     bool is_known = has_known_sum(p);
@@ -141,7 +141,7 @@ is_outer_sum_right(struct xdp_md *ctx, const struct xf_packet *p,
 /* Parses the frame as it is now.  A global function, so that the verifier checks
  * it once and on its own. */
 __noinline int
-parse_again(struct xdp_md *ctx, struct xf_packet *p)
+parse_again(xf_ctx *ctx, struct xf_packet *p)
 {
     if (!p)
         return XF_MISS_INTERNAL;     /* Never null; the verifier must see it. */
@@ -151,16 +151,16 @@ parse_again(struct xdp_md *ctx, struct xf_packet *p)
 
 /* Gives the outer headers back, and 'packet' what it was. */
 static __always_inline void
-leave_tunnel(struct xdp_md *ctx, struct xf_scratch *scratch)
+leave_tunnel(xf_ctx *ctx, struct xf_scratch *scratch)
 {
-    bpf_xdp_adjust_head(ctx, -(int)scratch->outer.len);
+    move_begin(ctx, -(int)scratch->outer.len);
     parse_again(ctx, &scratch->packet);
 }
 
 /* Makes the packet one that has entered through the tunnel port in 'slot'.
  * Returns XF_PARSED, or an enum xf_miss with the packet as it came. */
 __noinline int
-enter_tunnel(struct xdp_md *ctx, struct xf_scratch *scratch, __u32 slot)
+enter_tunnel(xf_ctx *ctx, struct xf_scratch *scratch, __u32 slot)
 {
     struct xf_port *port = bpf_map_lookup_elem(&xf_ports, &slot);
     struct xf_packet *p;
@@ -171,12 +171,12 @@ enter_tunnel(struct xdp_md *ctx, struct xf_scratch *scratch, __u32 slot)
         return XF_MISS_INTERNAL;
     p = &scratch->packet;
     o = &scratch->outer;
-    if (ctx->data_meta < ctx->data)
+    if (has_metadata(ctx))
         return XF_MISS_TUNNEL_HEADER;
     miss = read_outer(ctx, p, port->tunnel, o);
     if (miss != XF_PARSED)
         return miss;
-    if (bpf_xdp_adjust_head(ctx, o->len))
+    if (move_begin(ctx, o->len))
         return XF_MISS_TUNNEL_HEADER; /* No Ethernet header is left. */
     miss = parse_again(ctx, p);
     if (miss == XF_PARSED && !is_outer_sum_right(ctx, p, o))

@@ -4,48 +4,27 @@
  *
  * Everything else is a miss, with the packet as it came: OVS makes connections,
  * judges what is odd, and ends them.  What is executed must be what OVS's
- * lib/conntrack.c would have done, with which this is compared (tests/oracle/
- * ct_oracle.cc); the names of its functions are given.  The one deviation: TCP, UDP and ICMP
- * checksums are not verified.
+ * lib/conntrack.c would have done, with which this is compared
+ * (tests/oracle/ct_oracle.cc); the names of its functions are given.  The one
+ * deviation: TCP, UDP and ICMP checksums are not verified.
  *
  * A ct() works on the copy of the key in a struct xf_plan.  Nothing is written to
  * a connection before the whole plan is certain (account_connections()), but
  * 'closing', which holds back what follows a packet that OVS must see first.
  */
-#ifndef XF_CONNTRACK_H
-#define XF_CONNTRACK_H 1
+#ifndef XF_CONN_TRACK_H
+#define XF_CONN_TRACK_H 1
 
 #include <linux/openvswitch.h>
 
-#include "checksum.h"
-#include "maps.h"
-#include "parse.h"
+#include "bpf/conn/find.h"
+#include "bpf/conn/segment.h"
+#include "bpf/conn/tcp.h"
+#include "bpf/hook/hook.h"
+#include "bpf/maps.h"
+#include "bpf/packet/parse.h"
 
-#define XF_ICMP_ECHO_REPLY 0         /* RFC 792. */
-#define XF_ICMP_ECHO_REQUEST 8
-#define XF_ICMP6_ECHO_REQUEST 128    /* RFC 4443. */
-#define XF_ICMP6_ECHO_REPLY 129
 #define XF_CS_NAT (OVS_CS_F_SRC_NAT | OVS_CS_F_DST_NAT)
-
-/* OVS takes packets to or from these ports for those of application level
- * gateways, whoever asks (get_alg_ctl_type()). */
-#define XF_FTP_PORT 21
-#define XF_TFTP_PORT 69
-
-/* How far acknowledgements may be behind or ahead (MAXACKWINDOW in OVS's
- * lib/conntrack-tcp.c): a full window and a bit. */
-#define XF_MAX_ACK_SKEW (0xffff + 1500)
-
-/* Sequence numbers that are so far from TCP's window are out of it, whatever
- * other CPUs are about to note. */
-#define XF_FAR_OUT (1 << 20)
-
-#define XF_TCP_FIN 0x01
-#define XF_TCP_SYN 0x02
-#define XF_TCP_RST 0x04
-#define XF_TCP_PSH 0x08
-#define XF_TCP_ACK 0x10
-#define XF_TCP_URG 0x20
 
 static __always_inline __u32
 ct_settings(void)
@@ -55,176 +34,6 @@ ct_settings(void)
 
     settings = bpf_map_lookup_elem(&xf_settings, &zero);
     return settings ? *(const volatile __u32 *)&settings->ct : 0;
-}
-
-/* Reads what a connection is found and judged by, where conn_key_extract() finds
- * a packet that is whole and plain. */
-static __always_inline int
-read_segment(struct xdp_md *ctx, const struct xf_packet *p,
-             struct xf_segment *s)
-{
-    void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
-    void *l3 = data + (p->l3_off & 0x1f), *l4 = data + (p->l4_off & 0x7f);
-    __u8 proto = p->key.nw_proto;
-
-    if ((p->cls != XF_CLASS_IPV4 && p->cls != XF_CLASS_IPV6) || p->key.nw_frag
-        || l3 + sizeof(struct iphdr) > end)
-        return XF_MISS_CT_PACKET;
-    if (p->cls == XF_CLASS_IPV4 && !is_ipv4_header_valid(l3))
-        return XF_MISS_CT_PACKET;
-    if (proto == IPPROTO_TCP) {
-        struct tcphdr *tcp = l4;
-
-        if ((void *)(tcp + 1) > end)
-            return XF_MISS_CT_PACKET;
-        s->seq = bpf_ntohl(tcp->seq);
-        s->end = s->seq + p->l4_len - tcp->doff * 4;
-        s->ack = bpf_ntohl(tcp->ack_seq);
-        s->win = bpf_ntohs(tcp->window);
-    } else if (proto == IPPROTO_UDP) {
-        struct udphdr *udp = l4;
-
-        if ((void *)(udp + 1) > end || bpf_ntohs(udp->len) < sizeof *udp
-            || bpf_ntohs(udp->len) > p->l4_len
-            || (!udp->check && p->cls == XF_CLASS_IPV6))
-            return XF_MISS_CT_PACKET;
-    } else if (proto == (p->cls == XF_CLASS_IPV4 ? IPPROTO_ICMP
-                                                 : XF_IPPROTO_ICMPV6)) {
-        struct xf_icmp *icmp = l4;
-
-        if ((void *)(icmp + 1) > end)
-            return XF_MISS_CT_PACKET;
-        s->icmp_id = icmp->rest;
-    } else {
-        return XF_MISS_CT_PACKET;
-    }
-    s->now_ms = bpf_ktime_get_coarse_ns() / 1000000;
-    return XF_PARSED;
-}
-
-/* May OVS be looking at the payload for an application level gateway? */
-static __always_inline bool
-is_alg_control(const struct xf_key *key)
-{
-    if (key->nw_proto == IPPROTO_TCP)
-        return key->tp_src == bpf_htons(XF_FTP_PORT)
-               || key->tp_dst == bpf_htons(XF_FTP_PORT);
-    return key->nw_proto == IPPROTO_UDP
-           && key->tp_dst == bpf_htons(XF_TFTP_PORT);
-}
-
-/* Stores in '*ports' what tells the connection of a packet with 'key' beside its
- * addresses.  Returns false for what OVS finds invalid, or related. */
-static __always_inline bool
-find_ports(const struct xf_key *key, __u32 cls, const struct xf_segment *s,
-           __u32 *ports)
-{
-    __u8 type = bpf_ntohs(key->tp_src);
-    bool is_echo;
-
-    if (key->nw_proto == IPPROTO_TCP || key->nw_proto == IPPROTO_UDP) {
-        *ports = key->word[3] >> 32;
-        return key->tp_src && key->tp_dst && !is_alg_control(key);
-    }
-    is_echo = cls == XF_CLASS_IPV4
-              ? type == XF_ICMP_ECHO_REQUEST || type == XF_ICMP_ECHO_REPLY
-              : type == XF_ICMP6_ECHO_REQUEST || type == XF_ICMP6_ECHO_REPLY;
-    *ports = s->icmp_id | (__u32)type << 16;
-    return is_echo && !key->tp_dst;
-}
-
-/* The type that answers an echo request or reply. */
-static __always_inline __u32
-reverse_echo(__u32 type, __u32 cls)
-{
-    return cls == XF_CLASS_IPV4 ? type ^ XF_ICMP_ECHO_REQUEST ^ XF_ICMP_ECHO_REPLY
-                                : type ^ XF_ICMP6_ECHO_REQUEST
-                                      ^ XF_ICMP6_ECHO_REPLY;
-}
-
-/* What a connection is looked for by: the packet's tuple, or the reverse. */
-static __always_inline void
-make_conn_key(struct xf_conn_key *to, const struct xf_key *key, __u32 cls,
-              __u32 ports, __u16 zone, bool reverse)
-{
-    bool is_icmp = key->nw_proto != IPPROTO_TCP
-                   && key->nw_proto != IPPROTO_UDP;
-
-    to->addr[0] = key->word[5];
-    to->addr[1] = to->addr[2] = to->addr[3] = 0;
-    if (cls == XF_CLASS_IPV6) {
-        to->addr[0] = key->word[reverse ? 7 : 5];
-        to->addr[1] = key->word[reverse ? 8 : 6];
-        to->addr[2] = key->word[reverse ? 5 : 7];
-        to->addr[3] = key->word[reverse ? 6 : 8];
-    } else if (reverse) {
-        to->addr[0] = to->addr[0] << 32 | to->addr[0] >> 32;
-    }
-    if (reverse)
-        ports = is_icmp ? (ports & 0xffff) | reverse_echo(ports >> 16, cls) << 16
-                        : ports << 16 | ports >> 16;
-    to->id = ports | (__u64)zone << 32 | (__u64)key->nw_proto << 48
-             | (__u64)cls << 56;
-}
-
-/* A connection that 'key' names is there, but another one of the same tuple is
- * found instead, or is about to be. */
-#define XF_CONN_HIDDEN (~0U)
-
-/* Returns the index in the bucket that 'key' names, 0 = none, or XF_CONN_HIDDEN. */
-__noinline __u32
-probe_connections(const struct xf_conn_key *key, __u32 index,
-                  __u32 signature)
-{
-    const struct xf_bucket *bucket;
-    __u32 hidden = 0;
-
-    bucket = bpf_map_lookup_elem(&xf_conn_buckets, &index);
-    if (!key || !bucket)             /* Never null; the verifier must see it. */
-        return 0;
-    for (int i = 0; i < XF_BUCKET_ENTRIES; i++) {
-        __u32 entry = *(const volatile __u32 *)&bucket->entry[i];
-        __u32 found = entry & xf_conn_mask;
-        const struct xf_conn *conn;
-
-        if (i >= *(const volatile __u16 *)&bucket->used)
-            break;                   /* Read anew: see probe_bucket(). */
-        if ((entry ^ signature) & ~xf_conn_mask)
-            continue;
-        conn = bpf_map_lookup_elem(&xf_conns, &found);
-        if (!conn || *(const __u64 *)&conn->ports != key->id
-            || (conn->addr[0] ^ key->addr[0])
-               | (conn->addr[1] ^ key->addr[1])
-               | (conn->addr[2] ^ key->addr[2])
-               | (conn->addr[3] ^ key->addr[3]))
-            continue;
-        if (*(const volatile __u8 *)&conn->live)
-            return found;
-        hidden = XF_CONN_HIDDEN;
-    }
-    return hidden;
-}
-
-/* The index of the connection that 'key' names, 0 = none, or XF_CONN_HIDDEN. */
-static __always_inline __u32
-find_connection(const struct xf_conn_key *key)
-{
-    __u64 hash = xf_conn_hash(key, xf_secret);
-    __u32 signature = xf_hash_signature(hash), found = 0;
-    __u32 index = xf_hash_bucket1(hash) & xf_conn_bucket_mask;
-    const struct xf_bucket *bucket;
-
-    bucket = bpf_map_lookup_elem(&xf_conn_buckets, &index);
-    if (!bucket)
-        return 0;
-    if (*(const volatile __u16 *)&bucket->used)
-        found = probe_connections(key, index, signature);
-    if ((!found || found == XF_CONN_HIDDEN)
-        && *(const volatile __u16 *)&bucket->overflow)
-        found = probe_connections(key, xf_hash_bucket2(hash)
-                                           & xf_conn_bucket_mask, signature)
-                ?: found;
-    return found;
 }
 
 /* What packets of this direction have done. */
@@ -243,58 +52,6 @@ leave_to_ovs(struct xf_conn_use *self, struct xf_conn_use *other)
         *(volatile __u32 *)&other->closing = 1;
     }
     return XF_MISS_CT_STATE;
-}
-
-/* Is the segment in the window, as tcp_conn_update() has it?  'again': it has
- * been judged once and has moved the window since. */
-static __always_inline bool
-is_in_window(const struct xf_segment *s, const struct xf_conn_use *self,
-             const struct xf_conn_use *other, __u32 self_scale,
-             __u32 other_scale, bool again)
-{
-    bool is_empty = s->seq == s->end;
-    __u32 begin = is_empty ? self->seq_end : s->seq;
-    __u32 end = is_empty ? self->seq_end : s->end;
-    __u32 highest = again && (__s32)(end - self->seq_end) > 0
-                    ? end : self->seq_end;
-    __s32 skew = other->seq_end - s->ack;
-
-    return (__s32)(other->ack_win - end) >= 0
-           && (__s32)(begin - (highest
-                               - (other->max_win << (other_scale & 0xf)))) >= 0
-           && skew >= -XF_MAX_ACK_SKEW
-           && skew <= XF_MAX_ACK_SKEW << (self_scale & 0xf);
-}
-
-/* Is a segment that may change the state, if it is valid, so far out of the
- * window that OVS will not find it valid?  Then nothing need wait for it, or
- * whoever knows the tuple could keep the connection out of XDP, by RSTs with
- * forged numbers. */
-static __always_inline bool
-is_far_out(const struct xf_segment *s, __u16 flags,
-           const struct xf_conn_use *self, const struct xf_conn_use *other,
-           __u32 other_scale)
-{
-    __u32 end = s->end + !!(flags & XF_TCP_SYN) + !!(flags & XF_TCP_FIN);
-    __s32 off = s->seq - self->seq_end;
-    __s32 behind = -off - (other->max_win << (other_scale & 0xf));
-    __s32 ahead = end - other->ack_win;
-
-    if (flags & XF_TCP_RST)          /* It has to be exact. */
-        return off > XF_FAR_OUT || off < -XF_FAR_OUT;
-    return ahead > XF_FAR_OUT || behind > XF_FAR_OUT;
-}
-
-/* Flags that OVS finds invalid whatever the numbers and the state are
- * (tcp_invalid_flags()), so nothing need wait for such a segment. */
-static __always_inline bool
-has_invalid_flags(__u16 flags)
-{
-    if (flags & XF_TCP_SYN ? flags & (XF_TCP_RST | XF_TCP_FIN)
-                           : !(flags & (XF_TCP_ACK | XF_TCP_RST)))
-        return true;
-    return !(flags & XF_TCP_ACK)
-           && flags & (XF_TCP_FIN | XF_TCP_PSH | XF_TCP_URG);
 }
 
 /* May a packet of this connection pass without OVS having seen it?  Returns
@@ -482,7 +239,7 @@ track_known(struct xf_plan *plan, __u32 index, const struct xf_ct_step *ct,
  *
  * A global function, so that the verifier checks it once. */
 __noinline int
-track(struct xdp_md *ctx, const struct xf_packet *p, struct xf_plan *plan,
+track(xf_ctx *ctx, const struct xf_packet *p, struct xf_plan *plan,
       const struct xf_ct_step *ct)
 {
     struct xf_key *key;
@@ -557,4 +314,4 @@ account_connections(const struct xf_plan *plan)
     }
 }
 
-#endif /* conntrack.h */
+#endif /* track.h */

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* Counting: what a flow has done, and why packets took the miss path. */
-#ifndef XF_ACCOUNT_H
-#define XF_ACCOUNT_H 1
+#ifndef XF_TABLE_ACCOUNT_H
+#define XF_TABLE_ACCOUNT_H 1
 
-#include "maps.h"
+#include "bpf/maps.h"
 
 static __always_inline struct xf_stats *
 find_stats(__u32 cpu, __u32 slot)

@@ -14,12 +14,13 @@
  * by the registered ports.  What is known to carry packets in a way that is not read
  * here, and what is not as it should be, is a miss as well.
  */
-#ifndef XF_INSIDE_H
-#define XF_INSIDE_H 1
+#ifndef XF_PACKET_INSIDE_H
+#define XF_PACKET_INSIDE_H 1
 
-#include "checksum.h"
-#include "maps.h"
-#include "parse.h"
+#include "bpf/hook/hook.h"
+#include "bpf/maps.h"
+#include "bpf/packet/checksum.h"
+#include "bpf/packet/parse.h"
 
 #define XF_INSIDE_STEPS 8            /* Headers, one in the other. */
 
@@ -92,7 +93,7 @@ go_on(struct xf_inside *in, __u32 len, __u32 type)
 }
 
 static __always_inline int
-look_at_ipv4(struct xdp_md *ctx, struct xf_inside *in)
+look_at_ipv4(xf_ctx *ctx, struct xf_inside *in)
 {
     union {
         struct iphdr ip;
@@ -100,7 +101,7 @@ look_at_ipv4(struct xdp_md *ctx, struct xf_inside *in)
     } h;
     __u32 len;
 
-    if (bpf_xdp_load_bytes(ctx, in->off, &h, sizeof h))
+    if (load_bytes(ctx, in->off, &h, sizeof h))
         return XF_INSIDE_WHOLE;      /* Cut off, and with it what is in it. */
     len = bpf_ntohs(h.ip.tot_len) - sizeof h;
     /* Behind a label it may be something else. */
@@ -119,12 +120,12 @@ look_at_ipv4(struct xdp_md *ctx, struct xf_inside *in)
 }
 
 static __always_inline int
-look_at_ipv6(struct xdp_md *ctx, struct xf_inside *in)
+look_at_ipv6(xf_ctx *ctx, struct xf_inside *in)
 {
     struct ipv6hdr ip;
     const __u32 *a = (const __u32 *)&ip.saddr;
 
-    if (bpf_xdp_load_bytes(ctx, in->off, &ip, sizeof ip))
+    if (load_bytes(ctx, in->off, &ip, sizeof ip))
         return XF_INSIDE_WHOLE;
     in->len = bpf_ntohs(ip.payload_len);
     if (ip.version != 6 || in->off + sizeof ip + in->len > in->frame_len
@@ -140,14 +141,14 @@ look_at_ipv6(struct xdp_md *ctx, struct xf_inside *in)
 /* Linux puts it around what it sends through ip6tnl and ip6gre (RFC 2473 section
  * 5.1). */
 static __always_inline int
-look_at_destination_options(struct xdp_md *ctx, struct xf_inside *in)
+look_at_destination_options(xf_ctx *ctx, struct xf_inside *in)
 {
     struct {
         __u8 next, units;            /* Of 8 bytes, but for the first. */
     } h;
     __u32 len;
 
-    if (bpf_xdp_load_bytes(ctx, in->off, &h, sizeof h))
+    if (load_bytes(ctx, in->off, &h, sizeof h))
         return XF_INSIDE_WHOLE;
     len = (h.units + 1) * 8;
     if (!h.next || len > in->len)
@@ -163,11 +164,11 @@ look_at_destination_options(struct xdp_md *ctx, struct xf_inside *in)
 
 /* The bottom of a stack of labels says nothing of what follows it. */
 static __always_inline int
-look_at_mpls(struct xdp_md *ctx, struct xf_inside *in)
+look_at_mpls(xf_ctx *ctx, struct xf_inside *in)
 {
     __u8 label[5];
 
-    if (bpf_xdp_load_bytes(ctx, in->off, label, sizeof label))
+    if (load_bytes(ctx, in->off, label, sizeof label))
         return XF_INSIDE_WHOLE;
     if (!(label[2] & 1))
         return go_on(in, 4, ETH_P_MPLS_UC);
@@ -177,11 +178,11 @@ look_at_mpls(struct xdp_md *ctx, struct xf_inside *in)
 }
 
 static __always_inline int
-look_at_pppoe(struct xdp_md *ctx, struct xf_inside *in)
+look_at_pppoe(xf_ctx *ctx, struct xf_inside *in)
 {
     struct xf_pppoe h;
 
-    if (bpf_xdp_load_bytes(ctx, in->off, &h, sizeof h))
+    if (load_bytes(ctx, in->off, &h, sizeof h))
         return XF_INSIDE_WHOLE;
     if (h.protocol == bpf_htons(XF_PPP_IP))
         return go_on(in, sizeof h, ETH_P_IP);
@@ -192,17 +193,17 @@ look_at_pppoe(struct xdp_md *ctx, struct xf_inside *in)
 /* If what is in it is whole, GRE's own checksum may be the one that is left to the
  * device, and is 0 then (gre_build_header() in the kernel's include/net/gre.h). */
 static __always_inline int
-look_at_gre(struct xdp_md *ctx, struct xf_inside *in)
+look_at_gre(xf_ctx *ctx, struct xf_inside *in)
 {
     struct xf_gre h;
     __u32 len = sizeof h;
     __be16 sum;
 
-    if (bpf_xdp_load_bytes(ctx, in->off, &h, sizeof h))
+    if (load_bytes(ctx, in->off, &h, sizeof h))
         return XF_INSIDE_WHOLE;
     if (h.flags & bpf_htons(XF_GRE_CHECKSUM)) {
         in->sum_at = XF_GRE_CHECKSUM_AT;
-        if (bpf_xdp_load_bytes(ctx, in->off + in->sum_at, &sum, sizeof sum))
+        if (load_bytes(ctx, in->off + in->sum_at, &sum, sizeof sum))
             return XF_INSIDE_WHOLE;
         if (!sum)
             return XF_INSIDE_PARTIAL;
@@ -219,7 +220,7 @@ look_at_gre(struct xdp_md *ctx, struct xf_inside *in)
 
 /* What is behind a UDP header that is sent to 'port'. */
 static __always_inline int
-look_into_udp(struct xdp_md *ctx, struct xf_inside *in, __u32 port)
+look_into_udp(xf_ctx *ctx, struct xf_inside *in, __u32 port)
 {
     struct xf_geneve h;              /* As long as VXLAN's. */
     __u8 *vxlan = (__u8 *)&h;
@@ -228,7 +229,7 @@ look_into_udp(struct xdp_md *ctx, struct xf_inside *in, __u32 port)
         return go_on(in, sizeof(struct udphdr), ETH_P_MPLS_UC);
     if (port == XF_PORT_L2TP || port == XF_PORT_VXLAN_GPE || port == XF_PORT_GUE)
         return XF_INSIDE_UNKNOWN;
-    if (bpf_xdp_load_bytes(ctx, in->off + sizeof(struct udphdr), &h, sizeof h))
+    if (load_bytes(ctx, in->off + sizeof(struct udphdr), &h, sizeof h))
         return XF_INSIDE_WHOLE;
     if (port == XF_PORT_GENEVE)
         return go_on(in, sizeof(struct udphdr) + sizeof h
@@ -252,35 +253,35 @@ is_udp_tunnel(__u32 port)
 }
 
 static __always_inline int
-look_at_transport(struct xdp_md *ctx, struct xf_inside *in)
+look_at_transport(xf_ctx *ctx, struct xf_inside *in)
 {
     struct udphdr udp;
     __be16 sum;
 
     in->sum_at = checksum_offset(in->proto);
     if (in->sum_at + sizeof sum > in->len
-        || bpf_xdp_load_bytes(ctx, in->off + in->sum_at, &sum, sizeof sum))
+        || load_bytes(ctx, in->off + in->sum_at, &sum, sizeof sum))
         return XF_INSIDE_WHOLE;
     if (sum == in->pseudo)
         return XF_INSIDE_PARTIAL;
     if (in->proto == IPPROTO_TCP
-        || bpf_xdp_load_bytes(ctx, in->off, &udp, sizeof udp)
+        || load_bytes(ctx, in->off, &udp, sizeof udp)
         || !is_udp_tunnel(bpf_ntohs(udp.dest)))
         return XF_INSIDE_WHOLE;
     return look_into_udp(ctx, in, bpf_ntohs(udp.dest));
 }
 
 static __always_inline int
-look_at_sctp(struct xdp_md *ctx, const struct xf_inside *in)
+look_at_sctp(xf_ctx *ctx, const struct xf_inside *in)
 {
     struct xf_sctp h;
 
-    return bpf_xdp_load_bytes(ctx, in->off, &h, sizeof h) || h.crc
+    return load_bytes(ctx, in->off, &h, sizeof h) || h.crc
            ? XF_INSIDE_WHOLE : XF_INSIDE_UNKNOWN;
 }
 
 static __always_inline int
-look_at_proto(struct xdp_md *ctx, struct xf_inside *in)
+look_at_proto(xf_ctx *ctx, struct xf_inside *in)
 {
     switch (in->proto) {
     case IPPROTO_TCP:
@@ -309,7 +310,7 @@ look_at_proto(struct xdp_md *ctx, struct xf_inside *in)
 }
 
 static __always_inline int
-look_at_type(struct xdp_md *ctx, struct xf_inside *in)
+look_at_type(xf_ctx *ctx, struct xf_inside *in)
 {
     __be16 type;
 
@@ -319,7 +320,7 @@ look_at_type(struct xdp_md *ctx, struct xf_inside *in)
     case ETH_P_8021AD: {
         __u32 len = in->type == XF_ETH_P_TEB ? ETH_HLEN : XF_TAG_LEN;
 
-        if (bpf_xdp_load_bytes(ctx, in->off + len - sizeof type, &type,
+        if (load_bytes(ctx, in->off + len - sizeof type, &type,
                                sizeof type))
             return XF_INSIDE_WHOLE;
         return go_on(in, len, bpf_ntohs(type));
@@ -347,7 +348,7 @@ look_at_type(struct xdp_md *ctx, struct xf_inside *in)
 /* Looks at one header.  A global function, so that the verifier checks it once and
  * on its own. */
 __noinline int
-look_deeper(struct xdp_md *ctx, struct xf_inside *in)
+look_deeper(xf_ctx *ctx, struct xf_inside *in)
 {
     if (!in)
         return XF_INSIDE_UNKNOWN;    /* Never null; the verifier must see it. */
@@ -387,11 +388,11 @@ may_be_partial_inside(const struct xf_packet *p)
 
 /* Behind the packet's own UDP header, whose checksum is not what is looked for. */
 static __always_inline int
-look_behind_udp(struct xdp_md *ctx, struct xf_inside *in)
+look_behind_udp(xf_ctx *ctx, struct xf_inside *in)
 {
     struct udphdr udp;
 
-    if (bpf_xdp_load_bytes(ctx, in->off, &udp, sizeof udp)
+    if (load_bytes(ctx, in->off, &udp, sizeof udp)
         || !is_udp_tunnel(bpf_ntohs(udp.dest)))
         return XF_INSIDE_WHOLE;
     return look_into_udp(ctx, in, bpf_ntohs(udp.dest));
@@ -400,7 +401,7 @@ look_behind_udp(struct xdp_md *ctx, struct xf_inside *in)
 /* Looks for a partial checksum behind the packet's own headers, if there may be one.
  * Returns an enum xf_inside_result, and where it is in '*in'. */
 static __always_inline int
-look_inside(struct xdp_md *ctx, const struct xf_packet *p, struct xf_inside *in)
+look_inside(xf_ctx *ctx, const struct xf_packet *p, struct xf_inside *in)
 {
     int result = XF_INSIDE_MORE;
 
@@ -424,7 +425,7 @@ look_inside(struct xdp_md *ctx, const struct xf_packet *p, struct xf_inside *in)
 /* Are all checksums whole that the packet carries, as far as can be told?  A global
  * function for the verifier's sake, too. */
 __noinline int
-is_whole_inside(struct xdp_md *ctx, const struct xf_packet *p)
+is_whole_inside(xf_ctx *ctx, const struct xf_packet *p)
 {
     struct xf_inside in;
 
@@ -433,7 +434,7 @@ is_whole_inside(struct xdp_md *ctx, const struct xf_packet *p)
 
 /* Completes one that is not, as complete_if_partial() does. */
 __noinline int
-complete_inside(struct xdp_md *ctx, const struct xf_packet *p)
+complete_inside(xf_ctx *ctx, const struct xf_packet *p)
 {
     struct xf_inside in;
 

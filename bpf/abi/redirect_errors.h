@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /* What redirect_errors.bpf.c counts, for user space to read. */
-#ifndef REDIRECT_ERRORS_ABI_H
-#define REDIRECT_ERRORS_ABI_H 1
+#ifndef XF_ABI_REDIRECT_ERRORS_H
+#define XF_ABI_REDIRECT_ERRORS_H 1
 
 #include <linux/types.h>
 
@@ -17,4 +17,4 @@ struct xr_losses {
     __u64 frames[XR_N_TARGETS][XR_N_ERRORS];
 };
 
-#endif /* redirect_errors_abi.h */
+#endif /* redirect_errors.h */

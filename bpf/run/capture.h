@@ -2,20 +2,49 @@
 /* Copies of what enters the port, for who looks (ovs-offload-dump).
  *
  * A port that nobody looks at has a program whose 'xf_capture_bytes' is 0, from
- * which the kernel removes all that is here but the loads of that constant.  One that is looked at has another
- * instance of the same program for as long.  Its packets are not changed by that,
+ * which the kernel removes all that is here but the loads of that constant.  One that
+ * is looked at has another instance of the same program for as long.  Its packets are not changed by that,
  * nor what becomes of them.
  *
  * Global functions, so that the verifier checks them once each, and goes on as if
  * nothing had been called.
  */
-#ifndef XF_CAPTURE_H
-#define XF_CAPTURE_H 1
+#ifndef XF_RUN_CAPTURE_H
+#define XF_RUN_CAPTURE_H 1
 
 #include <linux/if_ether.h>
 
-#include "lookup.h"
-#include "maps.h"
+#include "bpf/abi/capture.h"
+#include "bpf/hook/hook.h"
+#include "bpf/maps.h"
+#include "bpf/table/lookup.h"
+
+/* Of struct xf_captured, and what is needed to make them.  A program that copies
+ * nothing has them too, and they are tiny then. */
+struct {
+    __uint(type, BPF_MAP_TYPE_RINGBUF);
+    __uint(max_entries, 4096);
+} xf_captured SEC(".maps");
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, 1);
+    __uint(key_size, sizeof(__u32));
+    __uint(value_size, sizeof(struct xf_capturing));
+} xf_capturing SEC(".maps");         /* By CPU. */
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(map_flags, BPF_F_MMAPABLE);
+    __uint(max_entries, 1);
+    __type(key, __u32);
+    __type(value, struct xf_lease);
+} xf_lease SEC(".maps");
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(map_flags, BPF_F_MMAPABLE);
+    __uint(max_entries, 1);
+    __type(key, __u32);
+    __type(value, struct xf_ufid);
+} xf_ufids SEC(".maps");             /* By flow slot. */
 
 static __always_inline struct xf_capturing *
 find_capturing(__u32 cpu)
@@ -33,7 +62,7 @@ find_lease(void)
 
 /* Copies the packet as it has come, unless nobody looks any more. */
 __noinline int
-capture_packet(struct xdp_md *ctx, __u32 cpu)
+capture_packet(xf_ctx *ctx, __u32 cpu)
 {
     const volatile struct xf_lease *lease;
     struct xf_scratch *scratch;
@@ -51,11 +80,11 @@ capture_packet(struct xdp_md *ctx, __u32 cpu)
     c->head.time_ns = bpf_ktime_get_ns();
     if (c->head.time_ns > lease->until_ns)
         return 0;
-    len = ctx->data_end - ctx->data;
+    len = frame_len(ctx);
     c->slot = 0;
     c->head.frame_len = len;
     c->head.cpu = cpu;
-    c->head.queue = ctx->rx_queue_index;
+    c->head.queue = queue_of(ctx);
     scratch->plan.n_stages = 0;
     if (len > xf_capture_bytes)
         len = xf_capture_bytes;
@@ -65,7 +94,7 @@ capture_packet(struct xdp_md *ctx, __u32 cpu)
     barrier_var(len);
     if (len > xf_capture_bytes)
         return 0;
-    if (!bpf_xdp_load_bytes(ctx, 0, c->data, len))
+    if (!load_bytes(ctx, 0, c->data, len))
         c->head.len = len;
     return 0;
 }
@@ -99,7 +128,7 @@ append_flow(struct xf_capturing *c, __u32 at, __u32 slot)
 }
 
 /* Appends all flows that the packet has passed.  What begins with a rewrite or with
- * a tunnel has been resolved in stages (pipeline.h), as far as it came. */
+ * a tunnel has been resolved in stages (resolve.h), as far as it came. */
 static __always_inline __u32
 append_flows(struct xf_capturing *c, __u32 at, const struct xf_plan *plan)
 {

@@ -1,17 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Look-up: struct xf_packet in, flow out.  xdp_flow_abi.h explains the tables.
+/* Look-up: struct xf_packet in, flow out.  bpf/abi/flow.h explains the tables.
  *
  * Nothing here trusts what it reads.  A stale or wrong bucket entry, subtable
  * or prediction fails the comparison with the flow's masked key.
  */
-#ifndef XF_LOOKUP_H
-#define XF_LOOKUP_H 1
+#ifndef XF_TABLE_LOOKUP_H
+#define XF_TABLE_LOOKUP_H 1
 
-#include "account.h"
-#include "maps.h"
-#include "parse.h"
-
-#define barrier() asm volatile("" ::: "memory")
+#include "bpf/maps.h"
+#include "bpf/packet/parse.h"
+#include "bpf/table/account.h"
 
 /* A megaflow that a packet has hit; 'flow' is null if there is none. */
 struct xf_hit {

@@ -7,13 +7,14 @@
  * but the same for all packets of a connection.  The UDP checksum needs no pass over
  * the payload where the inner packet has a checksum of its own.
  */
-#ifndef XF_ENCAP_H
-#define XF_ENCAP_H 1
+#ifndef XF_ACT_ENCAP_H
+#define XF_ACT_ENCAP_H 1
 
-#include "actions.h"
-#include "checksum.h"
-#include "maps.h"
-#include "parse.h"
+#include "bpf/act/growth.h"
+#include "bpf/hook/hook.h"
+#include "bpf/maps.h"
+#include "bpf/packet/checksum.h"
+#include "bpf/packet/parse.h"
 
 static __always_inline const struct xf_tunnel *
 find_tunnel(__u32 slot)
@@ -76,7 +77,7 @@ set_outer_length(void *l3, void *end, const struct xf_tunnel *t, __u32 len)
 /* The outer UDP checksum of the packet, whose inner one has become as 'plan' says
  * and begins behind the headers of 't'. */
 static __always_inline int
-outer_checksum(struct xdp_md *ctx, const struct xf_packet *p,
+outer_checksum(xf_ctx *ctx, const struct xf_packet *p,
                const struct xf_plan *plan, const struct xf_tunnel *t,
                __u32 udp_len)
 {
@@ -97,7 +98,7 @@ outer_checksum(struct xdp_md *ctx, const struct xf_packet *p,
  *
  * A global function, so that the verifier checks it once and on its own. */
 __noinline int
-push_tunnel(struct xdp_md *ctx, const struct xf_packet *p,
+push_tunnel(xf_ctx *ctx, const struct xf_packet *p,
             const struct xf_plan *plan)
 {
     __u32 frame_len, len, udp_len;
@@ -119,10 +120,10 @@ push_tunnel(struct xdp_md *ctx, const struct xf_packet *p,
     barrier_var(len);
     if (len > XF_TUNNEL_HEADER)
         return XF_MISS_INTERNAL;
-    if (bpf_xdp_store_bytes(ctx, 0, (void *)t->header, len))
+    if (store_bytes(ctx, 0, t->header, len))
         return XF_MISS_INTERNAL;
-    data = (void *)(long)ctx->data;
-    end = (void *)(long)ctx->data_end;
+    data = frame_begin(ctx);
+    end = frame_end(ctx);
     udp_len = frame_len - t->l4_off;
     udp = data + (t->l4_off & 0x7f);
     if ((void *)(udp + 1) > end
@@ -134,8 +135,8 @@ push_tunnel(struct xdp_md *ctx, const struct xf_packet *p,
     if (!t->has_checksum)
         return XF_PARSED;
     sum = outer_checksum(ctx, p, plan, t, udp_len);
-    data = (void *)(long)ctx->data;
-    end = (void *)(long)ctx->data_end;
+    data = frame_begin(ctx);
+    end = frame_end(ctx);
     udp = data + (t->l4_off & 0x7f);
     if (sum < 0 || (void *)(udp + 1) > end)
         return XF_MISS_INTERNAL;

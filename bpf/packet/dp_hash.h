@@ -8,10 +8,10 @@
  * and destination.  An OVS that was compiled for CPUs with SSE 4.2 uses CRC32c
  * instead; user space finds out (ovs_offload_abi.h) and refuses such flows.
  */
-#ifndef XF_DP_HASH_H
-#define XF_DP_HASH_H 1
+#ifndef XF_PACKET_DP_HASH_H
+#define XF_PACKET_DP_HASH_H 1
 
-#include "parse.h"
+#include "bpf/packet/parse.h"
 
 #define XF_VLAN_VID 0x0fff
 

@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* While a process takes over from another: its programs see some of what the old ones
+ * execute, and have OVS make flows for that (handover.h in flowxlate). */
+#ifndef XF_RUN_HANDOVER_H
+#define XF_RUN_HANDOVER_H 1
+
+#include <linux/if_ether.h>
+
+#include "bpf/abi/handover.h"
+#include "bpf/hook/hook.h"
+#include "bpf/maps.h"
+#include "bpf/run/resolve.h"
+#include "bpf/run/tunnel.h"
+#include "bpf/table/lookup.h"
+
+/* The programs of the next process, on this port, while this one's flows go on
+ * being executed (handover.h in flowxlate): by XF_NEXT_*.  The name, the indexes
+ * and what the kernel asks of programs that call each other are all that
+ * generations of the program must agree on.  The kernel empties it when the
+ * process that has filled it ends. */
+struct {
+    __uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+    __uint(max_entries, XF_N_NEXT);
+    __uint(key_size, sizeof(__u32));
+    __uint(value_size, sizeof(__u32));
+} xf_next SEC(".maps");
+
+/* The 'xf_next' of the program that this one takes over from. */
+struct {
+    __uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+    __uint(max_entries, XF_N_NEXT);
+    __uint(key_size, sizeof(__u32));
+    __uint(value_size, sizeof(__u32));
+} xf_takeover SEC(".maps");
+
+/* Of struct xf_copy. */
+struct {
+    __uint(type, BPF_MAP_TYPE_RINGBUF);
+    __uint(max_entries, 4096);
+} xf_copies SEC(".maps");
+
+/* Has user space make a flow for the packet, which goes another way. */
+static __always_inline void
+copy_packet(xf_ctx *ctx, const struct xf_packet *p)
+{
+    __u32 len = p->frame_len < XF_COPY_BYTES ? p->frame_len : XF_COPY_BYTES;
+    struct xf_copy *copy;
+
+    /* Both bounds of 'len' itself, each by a comparison of its own, or Linux 6.1
+     * does not see them: "invalid access to memory, mem_size=264 off=8 size=0". */
+    barrier_var(len);
+    if (len < ETH_HLEN)
+        return;
+    barrier_var(len);
+    if (len > XF_COPY_BYTES)
+        return;
+    copy = bpf_ringbuf_reserve(&xf_copies, sizeof *copy, 0);
+    if (!copy)
+        return;
+    copy->hash = cache_hash(p);
+    copy->in_port = xf_in_port;
+    copy->frame_len = p->frame_len;
+    if (!load_bytes(ctx, 0, copy->data, len))
+        bpf_ringbuf_submit(copy, 0);
+    else
+        bpf_ringbuf_discard(copy, 0);
+}
+
+/* Is there a flow for all that the packet recirculates to from the flow in 'slot'?
+ * Then they count it, as they would if OVS had it. */
+static __always_inline bool
+is_known_behind(xf_ctx *ctx, struct xf_scratch *scratch, __u32 cpu,
+                __u32 slot)
+{
+    struct xf_packet *p = &scratch->packet;
+    struct xf_plan *plan = &scratch->plan;
+
+    begin_plan(plan, p);
+    if (resolve(ctx, p, plan, cpu, slot) != XF_PARSED)
+        return false;
+    account_stages(plan, p, cpu);
+    return true;
+}
+
+/* The same for what is in the tunnel that the flow in 'slot' takes it out of.  The
+ * packet is as it came then. */
+static __always_inline bool
+is_known_in_tunnel(xf_ctx *ctx, struct xf_scratch *scratch, __u32 cpu,
+                   __u32 slot)
+{
+    struct xf_stats *stats = find_stats(cpu, slot);
+    int inner = open_tunnel(ctx, cpu, slot);
+    bool known;
+
+    if (inner < 0)
+        return false;
+    known = is_known_behind(ctx, scratch, cpu, inner);
+    leave_tunnel(ctx, scratch);
+    if (known && stats)
+        account(stats, scratch->outer.frame_len, 0);
+    return known;
+}
+
+/* Is there a flow for the packet, and for all that follows? */
+static __always_inline bool
+is_known(xf_ctx *ctx, struct xf_scratch *scratch, __u32 cpu)
+{
+    struct xf_packet *p = &scratch->packet;
+    struct xf_hit hit;
+    int miss;
+
+    *p = (struct xf_packet){};
+    miss = parse_packet(ctx, p);
+    barrier();                       /* As in run(). */
+    if (miss != XF_PARSED)
+        return false;
+    hit = find_flow(p, cpu);
+    if (!hit.flow)
+        return false;
+    if (hit.flow->action.verdict == XF_POP)
+        return is_known_in_tunnel(ctx, scratch, cpu, hit.slot);
+    return is_known_behind(ctx, scratch, cpu, hit.slot);
+}
+
+#endif /* handover.h */
