@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The arrays of bpf/abi/maps.def in heap memory, zeroed: for who has flows judged
-// without a program (tools/advise), and for tests.
+// The arrays of bpf/abi/maps.def in heap memory, zeroed: for who has flows
+// judged without a program (tools/advise), and for tests.
 #ifndef FLOWXLATE_HEAP_MAPS_H
 #define FLOWXLATE_HEAP_MAPS_H
 
