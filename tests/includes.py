@@ -71,6 +71,7 @@ EXCEPTIONS = {
     ('engine/offload.h', 'kernel/bpf_maps.h'): 'the same',
     ('engine/offload.h', 'kernel/clock.h'): 'the same',
     ('engine/offload.h', 'kernel/devices.h'): 'the same',
+    ('engine/offload.h', 'kernel/features.h'): 'the same',
     ('engine/offload.h', 'kernel/pins.h'): 'the same',
     ('engine/offload.h', 'kernel/redirect_errors.h'): 'the same',
     ('engine/offload.h', 'kernel/shaping.h'): 'the same',

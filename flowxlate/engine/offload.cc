@@ -96,7 +96,10 @@ Failure Offload::init() {
     if (auto why = why_programs_overlap(); !why.empty()) {
         return {ENOTSUP, why};
     }
-    if (auto f = devices_.open()) {
+    if (auto f = KernelFeatures::probe(&kernel_)) {
+        return f;
+    }
+    if (auto f = devices_.open(kernel_)) {
         return f;
     }
     if (auto f = shaping_.open()) {
@@ -110,7 +113,7 @@ Failure Offload::init() {
     if (auto f = clock_.open()) {
         return f;
     }
-    if (auto f = redirect_errors_.open()) {
+    if (auto f = redirect_errors_.open(kernel_)) {
         why_losses_unknown_ = f.message;  // The offload does without.
         log(OVS_OFFLOAD_LOG_INFO,
             "it is not known whether redirected frames are lost: "

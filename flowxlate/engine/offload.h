@@ -85,6 +85,7 @@
 #include "kernel/bpf_maps.h"
 #include "kernel/clock.h"
 #include "kernel/devices.h"
+#include "kernel/features.h"
 #include "kernel/pins.h"
 #include "kernel/redirect_errors.h"
 #include "kernel/shaping.h"
@@ -325,6 +326,7 @@ private:
     std::atomic<bool> leaving_ = false;
     Role worker_role_;
     uint32_t vlan_limit_ GUARDED_BY(mutex_) = 1;  // OVS's.
+    KernelFeatures kernel_;                       // Constant after init().
     Devices devices_;
     ShapingQueries shaping_ GUARDED_BY(worker_role_);
     BpfMaps maps_;

@@ -31,8 +31,6 @@ namespace flowxlate {
 namespace {
 
 // <linux/netdev.h>, which Linux 6.1's headers do not have yet.
-constexpr const char *kNetdevFamily = "netdev";
-constexpr const char *kNetdevGroup = "mgmt";
 constexpr uint8_t kNetdevCmdDevGet = 1;
 constexpr uint16_t kNetdevDevIfindex = 1;      // u32
 constexpr uint16_t kNetdevDevXdpFeatures = 3;  // u64
@@ -63,18 +61,6 @@ ssize_t receive(int fd, std::span<char> buffer, int *netns_id) {
         std::memcpy(netns_id, CMSG_DATA(c), sizeof *netns_id);
     }
     return n;
-}
-
-nlmsghdr *generic_header(char *buffer, uint16_t family, uint8_t cmd,
-                         uint32_t seq) {
-    auto *nlh = mnl_nlmsg_put_header(buffer);
-    nlh->nlmsg_type = family;
-    nlh->nlmsg_seq = seq;
-    auto *genl = static_cast<genlmsghdr *>(
-        mnl_nlmsg_put_extra_header(nlh, sizeof(genlmsghdr)));
-    genl->cmd = cmd;
-    genl->version = 1;
-    return nlh;
 }
 
 Fd open_ioctl_socket() {
@@ -187,12 +173,7 @@ struct Devices::Link {
     std::string kind;  // Empty for most NICs.
 };
 
-struct Devices::Family {
-    uint16_t id = 0;
-    uint32_t group = 0;
-};
-
-Failure Devices::open() {
+Failure Devices::open(const KernelFeatures &kernel) {
     MutexLock lock(mutex_);
     for (auto *s : {&route_, &route_events_}) {
         if (auto f = open_netlink(NETLINK_ROUTE, s)) {
@@ -205,7 +186,7 @@ Failure Devices::open() {
         }
     }
 
-    if (auto f = entrances_.open()) {
+    if (auto f = entrances_.open(kernel)) {
         return f;
     }
 
@@ -219,47 +200,14 @@ Failure Devices::open() {
     mnl_socket_setsockopt(route_events_.get(), NETLINK_LISTEN_ALL_NSID, &on,
                           sizeof on);
 
-    Family family;
-    if (query_family(&family)) {
-        netdev_family_ = family.id;
-        group = static_cast<int>(family.group);
-        if (mnl_socket_setsockopt(generic_events_.get(),
-                                  NETLINK_ADD_MEMBERSHIP, &group,
-                                  sizeof group)) {
-            return failure(errno, "cannot listen to changes of XDP features");
-        }
+    netdev_family_ = kernel.netdev_family();
+    group = static_cast<int>(kernel.netdev_group());
+    if (netdev_family_
+        && mnl_socket_setsockopt(generic_events_.get(), NETLINK_ADD_MEMBERSHIP,
+                                 &group, sizeof group)) {
+        return failure(errno, "cannot listen to changes of XDP features");
     }
     return {};
-}
-
-bool Devices::query_family(Family *out) {
-    std::array<char, kBufferSize> buffer;
-    auto *nlh = generic_header(buffer.data(), GENL_ID_CTRL, CTRL_CMD_GETFAMILY,
-                               ++seq_);
-    mnl_attr_put_strz(nlh, CTRL_ATTR_FAMILY_NAME, kNetdevFamily);
-
-    auto parse_group = [&](const nlattr *group) {
-        uint32_t id = 0;
-        bool wanted = false;
-        for_each_nested(group, [&](const nlattr *a) {
-            if (mnl_attr_get_type(a) == CTRL_ATTR_MCAST_GRP_ID) {
-                id = mnl_attr_get_u32(a);
-            } else if (mnl_attr_get_type(a) == CTRL_ATTR_MCAST_GRP_NAME) {
-                wanted = !std::strcmp(mnl_attr_get_str(a), kNetdevGroup);
-            }
-        });
-        out->group = wanted ? id : out->group;
-    };
-    request(generic_.get(), nlh, [&](const nlmsghdr *reply) {
-        for_each_attr(reply, sizeof(genlmsghdr), [&](const nlattr *a) {
-            if (mnl_attr_get_type(a) == CTRL_ATTR_FAMILY_ID) {
-                out->id = mnl_attr_get_u16(a);
-            } else if (mnl_attr_get_type(a) == CTRL_ATTR_MCAST_GROUPS) {
-                for_each_nested(a, parse_group);
-            }
-        });
-    });
-    return out->id && out->group;
 }
 
 int Devices::query_link(Ifindex ifindex, int netns_id, Link *out) {
@@ -319,8 +267,8 @@ int Devices::query_link(Ifindex ifindex, int netns_id, Link *out) {
 
 int Devices::query_features(Ifindex ifindex, uint64_t *features) {
     std::array<char, kBufferSize> buffer;
-    auto *nlh = generic_header(buffer.data(), netdev_family_, kNetdevCmdDevGet,
-                               ++seq_);
+    auto *nlh = put_generic_header(buffer.data(), netdev_family_,
+                                   kNetdevCmdDevGet, ++seq_);
     mnl_attr_put_u32(nlh, kNetdevDevIfindex, index(ifindex));
     return request(generic_.get(), nlh, [&](const nlmsghdr *reply) {
         for_each_attr(reply, sizeof(genlmsghdr), [&](const nlattr *a) {

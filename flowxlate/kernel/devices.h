@@ -34,6 +34,7 @@
 #include "base/types.h"
 #include "kernel/arrivals.h"
 #include "kernel/entrance.h"
+#include "kernel/features.h"
 #include "kernel/netlink.h"
 #include "kernel/tag_offload.h"
 
@@ -62,7 +63,7 @@ struct DeviceState {
 class Devices {
 public:
     // Needs CAP_NET_ADMIN for changes in other namespaces.
-    Failure open();
+    Failure open(const KernelFeatures &);
 
     // Stores the device's state in '*state'.  A device that is gone is a state
     // (!exists), not a failure.
@@ -103,10 +104,8 @@ public:
 
 private:
     struct Link;
-    struct Family;
 
     int query_link(Ifindex, int netns_id, Link *) REQUIRES(mutex_);
-    bool query_family(Family *) REQUIRES(mutex_);
     // Why frames cannot be redirected to the device now; empty if they can
     // be.
     std::string why_no_xmit(Ifindex, const Link &, const Link &peer)
@@ -138,7 +137,7 @@ private:
         GUARDED_BY(mutex_);                        // Requests.
     NetlinkSocket route_events_, generic_events_;  // Notifications.
     Entrances entrances_ GUARDED_BY(mutex_);
-    uint16_t netdev_family_ = 0;  // 0: Linux before 6.3, has no such family.
+    uint16_t netdev_family_ = 0;  // As in KernelFeatures.
     uint32_t seq_ GUARDED_BY(mutex_) = 0;
     // Where each peer's namespace was found last, by its id here, or when it
     // was not found.  No descriptor is kept: that would keep the namespace.

@@ -3,7 +3,6 @@
 
 #include <arpa/inet.h>
 #include <libmnl/libmnl.h>
-#include <linux/bpf.h>
 #include <linux/if_ether.h>
 #include <linux/if_link.h>
 #include <linux/netfilter.h>
@@ -12,7 +11,6 @@
 #include <linux/pkt_cls.h>
 #include <linux/pkt_sched.h>
 #include <linux/rtnetlink.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -23,11 +21,11 @@
 #include <fstream>
 #include <string_view>
 
+#include "kernel/tcx.h"
+
 namespace flowxlate {
 namespace {
 
-// <linux/bpf.h>, since Linux 6.6: programs beside TC's filters.
-constexpr uint32_t kTcxIngress = 46;
 // <linux/netfilter/nf_tables.h>, since Linux 6.16: "eth*".
 constexpr uint16_t kDevicePrefix = 2;
 // What is less old need not be asked again.
@@ -96,16 +94,6 @@ bool is_foreign(const Filter &f) {
         && !(f.kind == "flower" ? f.has_cookie : f.only_polices);
 }
 
-// Programs that BPF links have put beside TC's filters; 0 before Linux 6.6.
-uint32_t count_tcx_programs(Ifindex ifindex) {
-    bpf_attr attr{};
-    attr.query.target_fd = index(ifindex);  // An index of a device, here.
-    attr.query.attach_type = kTcxIngress;
-    return syscall(__NR_bpf, BPF_PROG_QUERY, &attr, sizeof attr)
-             ? 0
-             : attr.query.prog_cnt;
-}
-
 std::string read_name(const nlattr *a) {
     const auto *s = static_cast<const char *>(mnl_attr_get_payload(a));
     return {s, strnlen(s, mnl_attr_get_payload_len(a))};
@@ -161,7 +149,8 @@ std::string to_string(const std::vector<Entrance::Vlan> &vlans) {
              : s;
 }
 
-Failure Entrances::open() {
+Failure Entrances::open(const KernelFeatures &kernel) {
+    has_tcx_ = kernel.has_tcx();
     if (auto f = open_netlink(NETLINK_ROUTE, &route_)) {
         return f;
     }
@@ -353,6 +342,11 @@ Failure Entrances::query(Ifindex ifindex, const std::string &name,
     if (auto f = find_filters(ifindex, true, &filter)) {
         return f;
     }
+    uint32_t n_tcx = 0;
+    const int error = has_tcx_ ? count_tcx_programs(ifindex, &n_tcx) : 0;
+    if (error && error != ENODEV) {
+        return failure(error, kCannotTell + std::string("tcx"));
+    }
     const auto chain =
         std::find_if(chains_.begin(), chains_.end(), [&](auto &c) {
             return c.is_prefix ? name.starts_with(c.device) : name == c.device;
@@ -364,7 +358,7 @@ Failure Entrances::query(Ifindex ifindex, const std::string &name,
     } else if (!filter.empty()) {
         out->others = "TC has a filter on it (" + filter
                     + ", ingress) that is not OVS's";
-    } else if (count_tcx_programs(ifindex)) {
+    } else if (n_tcx) {
         out->others = "a BPF program (tcx, ingress) is on it";
     }
     return {};

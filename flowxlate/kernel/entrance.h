@@ -28,6 +28,7 @@
 #include <vector>
 
 #include "base/types.h"
+#include "kernel/features.h"
 #include "kernel/netlink.h"
 
 namespace flowxlate {
@@ -55,7 +56,7 @@ std::string to_string(const std::vector<Entrance::Vlan> &);
 
 class Entrances {
 public:
-    Failure open();
+    Failure open(const KernelFeatures &);
 
     // Looks at all devices and at nftables, unless it has done so just now,
     // for what query() answers from then on.  If they change meanwhile that
@@ -86,6 +87,7 @@ private:
 
     NetlinkSocket route_, netfilter_;
     uint32_t seq_ = 0;
+    bool has_tcx_ = false;
     bool has_nftables_ = false;  // Built into the kernel.
     std::chrono::steady_clock::time_point looked_;
     Devices devices_;

@@ -2,6 +2,7 @@
 #include "kernel/netlink.h"
 
 #include <libmnl/libmnl.h>
+#include <linux/genetlink.h>
 #include <linux/pkt_sched.h>
 #include <linux/rtnetlink.h>
 #include <sys/socket.h>
@@ -35,6 +36,18 @@ Failure open_netlink(int bus, NetlinkSocket *out) {
 int run_netlink_handler(const nlmsghdr *nlh, void *handler) {
     (*static_cast<NetlinkHandler *>(handler))(nlh);
     return MNL_CB_OK;
+}
+
+nlmsghdr *put_generic_header(char *buffer, uint16_t family, uint8_t cmd,
+                             uint32_t seq) {
+    auto *nlh = mnl_nlmsg_put_header(buffer);
+    nlh->nlmsg_type = family;
+    nlh->nlmsg_seq = seq;
+    auto *genl = static_cast<genlmsghdr *>(
+        mnl_nlmsg_put_extra_header(nlh, sizeof(genlmsghdr)));
+    genl->cmd = cmd;
+    genl->version = 1;
+    return nlh;
 }
 
 void for_each_attr(const nlmsghdr *nlh, size_t header, AttrHandler handler) {

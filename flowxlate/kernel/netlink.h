@@ -40,6 +40,10 @@ int request(mnl_socket *, nlmsghdr *nlh, NetlinkHandler handler);
 nlmsghdr *put_ingress_filters_request(char *buffer, Ifindex, uint16_t priority,
                                       uint32_t seq);
 
+// Begins, in such a buffer, a request to a family of generic netlink.
+nlmsghdr *put_generic_header(char *buffer, uint16_t family, uint8_t cmd,
+                             uint32_t seq);
+
 // The attributes behind a message's header of 'header' bytes, or in 'nest'.
 void for_each_attr(const nlmsghdr *, size_t header, AttrHandler);
 void for_each_nested(const nlattr *nest, AttrHandler);

@@ -12,18 +12,6 @@
 #include "redirect_errors.skel.h"
 
 namespace flowxlate {
-namespace {
-
-Failure cannot_load(int error) {
-    // libbpf's errno value says nothing of that.
-    return access("/sys/kernel/btf/vmlinux", R_OK)
-             ? Failure{ENOTSUP,
-                       "the kernel has no BTF (CONFIG_DEBUG_INFO_BTF)"}
-             : failure(error, "cannot load the program that counts them");
-}
-
-}  // namespace
-
 RedirectErrors::RedirectErrors() = default;
 RedirectErrors::~RedirectErrors() = default;
 
@@ -31,7 +19,10 @@ void RedirectErrors::Deleter::operator()(redirect_errors_bpf *s) const {
     redirect_errors_bpf::destroy(s);
 }
 
-Failure RedirectErrors::open() {
+Failure RedirectErrors::open(const KernelFeatures &kernel) {
+    if (!kernel.has_btf()) {  // libbpf's errno value would not say that.
+        return {ENOTSUP, "the kernel has no BTF (CONFIG_DEBUG_INFO_BTF)"};
+    }
     skeleton_.reset(redirect_errors_bpf::open());
     if (!skeleton_) {
         return failure(errno, "cannot open the program that counts them");
@@ -39,7 +30,7 @@ Failure RedirectErrors::open() {
     skeleton_->rodata->xr_netns_cookie = netns_cookie();
     if (int error = redirect_errors_bpf::load(skeleton_.get())) {
         skeleton_.reset();
-        return cannot_load(error);
+        return failure(error, "cannot load the program that counts them");
     }
     if (int error = redirect_errors_bpf::attach(skeleton_.get())) {
         skeleton_.reset();

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "base/types.h"
+#include "kernel/features.h"
 
 struct redirect_errors_bpf;  // The skeleton of bpf/redirect_errors.bpf.c.
 
@@ -36,7 +37,7 @@ public:
     ~RedirectErrors();
 
     // Counts from now on, while this exists, for ports that are watched.
-    Failure open();
+    Failure open(const KernelFeatures &);
 
     // A device of this network namespace is a port, for which nothing is
     // counted yet, or is none any more.

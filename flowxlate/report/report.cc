@@ -213,6 +213,7 @@ std::string Offload::show() {
     for (auto &sum : sums) {
         all += sum.stats;
     }
+    append(&s, "kernel: %s\n", kernel_.to_string().c_str());
     append(&s,
            "since start: flows put in XDP:%" PRIu64 ", packets:%" PRIu64
            ", bytes:%" PRIu64 ", by ct():%" PRIu64 "\n",
