@@ -12,6 +12,7 @@ import sys
 import time
 import traceback
 
+import lanes
 import mounts
 import skips
 import test_advice
@@ -89,6 +90,10 @@ def parse_args():
                         help='run the test of that name; may be repeated')
     parser.add_argument('--nightly', action='store_true',
                         help='also those that take long')
+    parser.add_argument('--lanes', metavar='N', type=int, default=1,
+                        help='run N tests at a time, but for those that need the '
+                        'machine for themselves (default: 1)')
+    parser.add_argument('--lane', action='store_true', help=argparse.SUPPRESS)
     parser.add_argument('--list', action='store_true',
                         help='print the tests and their numbers')
     args = parser.parse_args()
@@ -145,11 +150,33 @@ def test_nothing_left(context):
         raise Failed('an XDP program is on a device of the main namespace')
 
 
+def run_all(context, names, args):
+    """Runs the tests, several at a time if that is wanted.  Returns their results."""
+    numbered = {name: (number, name, function) for number, (name, function)
+                in enumerate([*TESTS, ('nothing-left', test_nothing_left)], 1)}
+
+    def run_named(name):
+        return run_test(*numbered[name], context)
+
+    if args.lane:
+        lanes.serve(run_named)
+        return {}
+    results, ends = {}, []
+    if args.lanes > 1:
+        beside, names = lanes.split(names)
+        results, ends = lanes.run_beside(
+            beside, min(args.lanes, len(beside)),
+            [sys.executable, *sys.argv, '--lane'], 'nothing-left')
+    results |= {name: run_named(name) for name in [*names, 'nothing-left']}
+    if 'failed' in ends:
+        results['nothing-left'] = 'failed'
+    return results
+
+
 def main():
     args = parse_args()
-    numbered = list(enumerate(TESTS, 1))
     if args.list:
-        for number, (name, function) in numbered:
+        for number, (name, function) in enumerate(TESTS, 1):
             print('%2d %-18s %s' % (number, name, describe(function)))
         return 0
     if os.geteuid():
@@ -158,22 +185,22 @@ def main():
     mounts.enter()
     context = Context(os.path.abspath(args.ovs), os.path.abspath(args.plugin))
     context.had_xdp = 'xdp' in run('ip', '-d', 'link')
-    chosen = [(number, *test) for number, test in numbered
-              if is_chosen(args, test[0])]
+    chosen = [name for name, _ in TESTS if is_chosen(args, name)]
     if not chosen:
         sys.exit('run_tests.py: no test has that name, or that in it: '
                  + ', '.join((args.filter or []) + (args.test or [])))
-    chosen.append((len(TESTS) + 1, 'nothing-left', test_nothing_left))
-    results = [run_test(*test, context) for test in chosen]
-    skipped = [name for (_, name, _), result in zip(chosen, results)
-               if result == 'skipped']
+    results = run_all(context, chosen, args)
+    if args.lane:
+        return 0
+    skipped = [name for name, result in results.items() if result == 'skipped']
     if skipped:
         print(skips.summary(skipped))
     if not (args.nightly or args.filter or args.test):
         print('left to "tests/run nightly": ' + ', '.join(NIGHTLY))
+    counts = list(results.values())
     print('%d passed, %d failed, %d skipped' % tuple(
-        results.count(r) for r in ('passed', 'failed', 'skipped')))
-    return 1 if 'failed' in results else 0
+        counts.count(r) for r in ('passed', 'failed', 'skipped')))
+    return 1 if 'failed' in counts else 0
 
 
 if __name__ == '__main__':
