@@ -98,15 +98,15 @@ constexpr Row kRows[] = {
      "selection_method=dp_hash, as load balancers of OVN have for the first "
      "packets of connections.",
      "For groups: leave selection_method out, or give it with "
-     "selection_method_param=4294967296 (the symmetric hash).  For bonds: "
+     "selection_method_param=4294967296 (the symmetric hash).  For bonds: use "
      "bond_mode=balance-slb or active-backup, of which a flow outputs to one "
-     "member.  For OVN nothing: connections go on in XDP without the hash."},
+     "member.  For OVN: nothing, connections go on in XDP without the hash."},
     {"action/after_tnl_push",
      "The flow does more to a packet that it has put into a tunnel than to "
      "push a VLAN tag and to output it: the bridge of the outer packets sets "
      "fields of them, recirculates them or mirrors what is in them.",
-     "Simple OpenFlow rules (actions=NORMAL, no bond with balance-tcp) in the "
-     "bridge that has the tunnels' local address."},
+     "Use simple OpenFlow rules (actions=NORMAL, no bond with balance-tcp) in "
+     "the bridge that has the tunnels' local address."},
     {"action/check_pkt_len",
      "The flow goes on with the packet behind check_pkt_len, is of the kernel "
      "datapath, or leaves no packet that is short enough: the program does "
@@ -124,8 +124,8 @@ constexpr Row kRows[] = {
      "The flow has lb_output, an action of OVS's userspace datapath: a bond "
      "with balance-tcp and lb-output-action, whose hash XDP cannot reproduce, "
      "and whose traffic OVS measures for each bucket.",
-     "bond_mode=balance-slb or active-backup, of which a flow outputs to one "
-     "member."},
+     "Use bond_mode=balance-slb or active-backup, of which a flow outputs to "
+     "one member."},
     {"action/tnl_pop",
      "The flow takes packets out of a tunnel after it has done something else "
      "to them.",
@@ -133,10 +133,10 @@ constexpr Row kRows[] = {
     {"action/tnl_push_length",
      "The outer headers that the flow puts before packets are longer than 128 "
      "bytes: they have many Geneve options.",
-     "Fewer OpenFlow rules that set tun_metadata fields."},
+     "Let OpenFlow rules set fewer tun_metadata fields."},
     {"action/tnl_push_type",
      "The flow puts packets into a tunnel that is neither Geneve nor VXLAN.",
-     "Geneve or VXLAN, where the other side can do that."},
+     "Use Geneve or VXLAN, if the other side can."},
     {"action/meter",
      "The flow limits the rate of packets with an OpenFlow meter (QoS rules "
      "and rate-limited ACL logs of OVN): its tokens would have to be shared "
@@ -157,7 +157,8 @@ constexpr Row kRows[] = {
     {"action/too_many_outputs",
      "The flow outputs to more ports than a group holds, or truncates for one "
      "of several.",
-     "Fewer ports in a flood or mirror, and no max_len for one of several."},
+     "Have fewer ports in a flood or mirror, and no max_len for one of "
+     "several."},
     {"action/trunc",
      "The flow truncates packets otherwise than for one output.", kNothing},
     {"action/unknown_action", "The flow has an action unknown to XDP.",
@@ -226,8 +227,8 @@ constexpr Row kRows[] = {
      "Kernel datapath: the input port, or its veth peer, puts VLAN tags "
      "beside "
      "the frame, where XDP does not see them.",
-     "ethtool -K DEV rxvlan off; for a veth, ethtool -K PEER txvlan off.  "
-     "xdp-offload/status says which it is.",
+     "Switch that off: ethtool -K DEV rxvlan off; for a veth, ethtool -K PEER "
+     "txvlan off.  xdp-offload/status says which it is.",
      kStatus},
     {"input/handled_before_ovs",
      "Kernel datapath: the input port has a filter of TC that is not OVS's, a "
@@ -245,7 +246,7 @@ constexpr Row kRows[] = {
     {"input/vlan_device",
      "Kernel datapath: a VLAN device on top of the input port takes packets "
      "that the flow matches, before OVS.",
-     "Let the OpenFlow rule match the VLAN id, of another VLAN."},
+     "Let the OpenFlow rule match the id of another VLAN exactly."},
     {"match/link_protocol",
      "Kernel datapath: LLDP, PTP, LACP, OAM or CFM, which daemons such as "
      "lldpd and ptp4l hear on the port's device, next to OVS.",
@@ -254,7 +255,7 @@ constexpr Row kRows[] = {
      "Kernel datapath: one of the flow's output ports takes no frames from "
      "XDP "
      "now.",
-     "As xdp-offload/status says of the port; OVS then offers the flow "
+     "Do what xdp-offload/status says of the port; OVS then offers the flow "
      "again.",
      kStatus},
     {"output/left_out",
@@ -286,9 +287,8 @@ constexpr Row kRows[] = {
      "other_config xdp-offload; the flow then comes back by itself.",
      kTakeOutputIn},
     {"parked/mask_evicted",
-     "Masks were scarce, and no flow under this one's had seen a packet in "
-     "XDP "
-     "for a second.",
+     "Masks were scarce, and no flow under this flow's mask had seen a packet "
+     "in XDP for a second.",
      "It comes back by itself when it has packets and more than 8 masks are "
      "free.  So that there are fewer masks: as for table/masks.",
      "ovs-appctl xdp-offload/explain table/masks"},
@@ -316,7 +316,7 @@ constexpr Row kRows[] = {
     {"table/buckets",
      "The places for this flow's hash are taken; rare, and not a matter of "
      "the number of flows.",
-     "A larger xdp-offload-max-flows, and a restart.",
+     "Set a larger xdp-offload-max-flows, and restart ovs-vswitchd.",
      "ovs-vsctl set Open_vSwitch . other_config:xdp-offload-max-flows=N"},
     {"table/flows", "There are as many flows in XDP as it holds.",
      "The flow goes to XDP by itself when others are gone.  For more: raise "
@@ -324,28 +324,31 @@ constexpr Row kRows[] = {
      "let OpenFlow rules match fewer fields, so that there are fewer flows.",
      "ovs-vsctl set Open_vSwitch . other_config:xdp-offload-max-flows=N"},
     {"table/groups",
-     "Too many different sets of output ports (64), or this one is not "
-     "prepared yet: they are made one after the other after the start.",
-     "If it persists: fewer different floods and mirrors."},
-    {"table/masks", "Too many different masks (512) in XDP.",
+     "There are too many different sets of output ports (63), or this one is "
+     "not prepared yet: they are made one after the other after the start.",
+     "If it persists, use fewer different floods and mirrors."},
+    {"table/masks", "There are too many different masks (512) in XDP.",
      "Let OpenFlow rules match the same fields, with prefixes of the same "
      "lengths: xdp-offload/explain table/masks lists the masks that there "
      "are.  Flows of these still go to XDP, and this one does by itself when "
      "more than 8 masks are free.",
      "ovs-appctl xdp-offload/explain table/masks"},
     {"table/ports", "Too many ports (1023) in XDP.", kNothing},
-    {"table/recirc_ids", "Too many recirculation ids in use (16384).",
-     "Fewer different recirculations: select groups, bonds, MPLS."},
+    {"table/recirc_ids",
+     "There are too many recirculation ids in use (16383).",
+     "Use fewer different recirculations: select groups, bonds, MPLS."},
     {"table/tunnels",
-     "Too many different outer headers to put before packets (4095).",
-     "Fewer remote tunnel end points or networks on this host."},
-    {"table/rewrites", "Too many different sets of header fields (4095).",
-     "Fewer OpenFlow rules that set different values."},
+     "There are too many different outer headers to put before packets "
+     "(4095).",
+     "Use fewer remote tunnel end points or networks on this host."},
+    {"table/rewrites",
+     "There are too many different ways to set header fields (4095).",
+     "Let OpenFlow rules set fewer different values."},
     {"waiting/cannot_transmit",
      "The output port's driver takes no frames from XDP now; the flow is in "
      "the tables, and its packets go through OVS.",
-     "What the flow's port says below.  The flow then goes on in XDP by "
-     "itself.",
+     "Do what xdp-offload/status says of the output port.  The flow then goes "
+     "on in XDP by itself.",
      kStatus},
     {"waiting/link_down", "The link of the output port is down.",
      "Set the link up; the flow then goes on in XDP by itself.",
@@ -384,7 +387,7 @@ constexpr Row kRows[] = {
      "xdp-offload/explain waiting/ says why.",
      "ovs-appctl xdp-offload/explain waiting/"},
     {"miss/tx-length", "The packet is too long for the output port.",
-     "The same MTU on all ports and behind them."},
+     "Set the same MTU on all ports and behind them."},
     {"miss/tx-checksum",
      "The packet has a checksum that XDP cannot complete: SCTP, fields to be "
      "set in a packet of generic XDP, or one of a packet in it, as a "
@@ -400,7 +403,7 @@ constexpr Row kRows[] = {
     {"miss/frame-size",
      "The checksum of the packet has to be completed, which is limited to "
      "4096 bytes.",
-     "A smaller MTU, or the sender's checksum offload off."},
+     "Set a smaller MTU, or switch the sender's checksum offload off."},
     {"miss/ct-packet",
      "Connection tracking of a packet that is not a plain one: a fragment, an "
      "ICMP error, another protocol than TCP, UDP and ICMP, FTP or TFTP, or "
@@ -445,7 +448,7 @@ constexpr Row kRows[] = {
      "Nothing: OVS executes these.  A smaller MTU of the sender spares it "
      "that."},
     {"miss/internal", "The program has found a table to be inconsistent.",
-     "A bug: please report it."},
+     "This is a bug: please report it."},
 };
 
 using Table = std::map<std::string, Reason>;
