@@ -407,10 +407,10 @@ TEST(RealFlows, ReasonsAreDocumented) {
 constexpr const char *kIntroduction = R"(
 ## Flows of real networks
 
-What becomes of the flows of OVN 23.03's networks on Open vSwitch 3.1, and of those in
-published reports, if all ports are XDP ports, or Geneve's. "Established" are
-the flows that packets of established connections pass (tests/flows/real_flows.cc says
-which exactly), and how many of them are executed.
+This is what becomes of the flows of OVN 23.03's networks on Open vSwitch 3.1, and of those in
+published reports, if all ports are XDP ports, or Geneve's. "Established" says how many are
+executed of the flows that packets of established connections pass (tests/flows/real_flows.cc
+says which these are).
 
 | flows | all | executed | established | refused |
 |---|---|---|---|---|

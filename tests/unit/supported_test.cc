@@ -36,21 +36,21 @@ constexpr const char *kFieldsBegin =
     R"(
 ## Header fields
 
-Any bits of a field can be matched, and set. A flow has a field only if it matches what
-makes all its packets have it: the Ethernet type, the IP protocol and, for Neighbour
-Discovery, the ICMPv6 type and code 0, each exactly, and no later fragments.
+Any bits of a field can be matched, and set if the table says so. A flow can match or set a field
+only if it matches what makes all its packets have it: the Ethernet type, the IP protocol and, for
+Neighbour Discovery, the ICMPv6 type and code 0, each exactly, and no later fragments.
 
 )";
 
 constexpr const char *kOtherFields = R"(
-Not in the table, because they are more than bytes of a header:
+These are not in the table, because they are more than bytes of a header:
 
 - `in_port`: matched exactly.
 - `eth_type`: matched exactly. 802.3 frames without one stay in OVS.
 - VLAN tags: none, one or two (`other_config:vlan-limit` says how many OVS looks
   behind), each 802.1Q or 802.1ad; the TPID exactly, of the TCI any bits besides the one
   that says "there is a tag" (`match/vlan_tpid`, `match/vlan_tci`, `match/third_vlan`).
-- `ip_frag`: no fragment, first or later fragment, exactly. A flow that does not match it
+- `ip_frag`: no fragment, first or later fragment, each exactly. A flow that does not match it
   gets all but later fragments.
 - `mpls_lse` is the outermost label stack entry; those below cannot be matched
   (`match/mpls`).
@@ -58,7 +58,7 @@ Not in the table, because they are more than bytes of a header:
 - `dp_hash`: the low 8 bits, of recirculated packets; all others have hash 0.
 - Opcodes of ARP up to 255.
 
-Not set, though the field can be: IPv4 addresses of later fragments
+Two are not set, though the field can be: IPv4 addresses of later fragments
 (`set/later_fragment`), and the ICMPv6 type and code before recirculation.
 
 )";
@@ -158,12 +158,13 @@ std::string other_attributes() {
             refused.push_back(name);
         }
     }
-    return "What a packet has come out of, `tunnel`, is matched by its `tun_`"
-           " fields and its flags;\nits UDP ports are not.\n\n"
-           "Zero in packets that no recirculation has brought, so a match on"
-           " zero is fulfilled\nthere. Any other is refused, but for the"
-           " fields that the table has:\n"
-         + join(zero, ",\n") + ".\n\nRefused if any bit is matched:\n"
+    return "The tunnel that a packet has come out of, `tunnel`, is matched by"
+           " its `tun_` fields and\nits flags, but not by its UDP ports.\n\n"
+           "These are zero in packets that were not recirculated, so a match"
+           " on zero is fulfilled\nthere. Any other match on them is refused,"
+           " but for the fields that the table has:\n"
+         + join(zero, ",\n")
+         + ".\n\nA flow that matches any bit of these is refused:\n"
          + join(refused, ",\n") + ".\n";
 }
 
