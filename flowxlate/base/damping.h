@@ -40,8 +40,9 @@ private:
 
 // Something that a port's changes ask of OVS.
 struct Request {
-    // Longer than the pace of all together, or waiting for that would pass for
-    // a time of calm.
+    // Longer than the pace at which OVS is asked for all requests together:
+    // else the time that a request waits for that would be taken for calm, and
+    // the backoff would begin anew.
     static constexpr auto kFirstPause = std::chrono::seconds(10);
     static constexpr auto kLongestPause = std::chrono::minutes(5);
 

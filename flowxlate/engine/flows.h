@@ -41,8 +41,8 @@ struct Flow {
     FlowStats past;            // From slots that it has left.
     FlowStats taken;           // What take() has handed out.
     Growth looked_at;          // What top-flows has seen.
-    Reject parked;             // Why, if it is,
-    uint64_t port_events = 0;  // and Ports::n_events() then.
+    Reject parked;             // Why it is parked, if it is.
+    uint64_t port_events = 0;  // Ports::n_events() when it was parked.
 
     bool is_placed() const { return slot != FlowSlot::kNone; }
 };

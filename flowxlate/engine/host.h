@@ -6,7 +6,7 @@
 // what the missing member is for.
 //
 // There are two kinds of calls.  Those of 'notify' return at once, whatever
-// locks OVS or we hold.  Those of Ask take locks of OVS, so none of ours may
+// locks OVS or we hold.  Those of 'ask' take locks of OVS, so none of ours may
 // be held: see Offload::ask().
 #ifndef FLOWXLATE_HOST_H
 #define FLOWXLATE_HOST_H
@@ -25,8 +25,9 @@ class Host {
     const ovs_offload_host services_;  // Before those that refer to it.
 
 public:
-    // What each OVS has that tells of what it cannot serialise of a flow
-    // (OVS_OFFLOAD_KEY_UNTOLD), and is served: 'size' of the shortest.
+    // An OVS whose structure is shorter is not served: it does not tell of
+    // what it cannot serialise of a flow (OVS_OFFLOAD_KEY_UNTOLD), so that
+    // flows would match too much.
     static constexpr size_t kMinSize = offsetof(ovs_offload_host, has_port);
 
     explicit Host(const ovs_offload_host &host)

@@ -353,14 +353,16 @@ private:
     Refusals refusals_ GUARDED_BY(mutex_);
     RefusalCounts refused_ GUARDED_BY(mutex_);
     Turns turns_ GUARDED_BY(mutex_);  // Of flow_wanted().
-    // What flows of the kernel datapath were refused for, and the offer that
-    // is asked for when it is there.
+    // Ports for want of which flows of the kernel datapath were refused.
     boost::container::flat_set<OdpPort> missing_ports_ GUARDED_BY(mutex_);
-    std::atomic<uint64_t> looked_for_ports_ = 0;  // n_port_events() then.
+    // n_port_events() when they were looked for last.
+    std::atomic<uint64_t> looked_for_ports_ = 0;
+    // Were flows of the kernel datapath refused for want of room?
     bool refused_for_room_ GUARDED_BY(mutex_) = false;
+    // OVS is asked to offer all flows again, as there is such a port, or room.
     Request offer_ GUARDED_BY(mutex_);
     bool handing_over_ GUARDED_BY(worker_role_) = false;
-    // What all ports' requests together may ask of OVS.
+    // How often OVS is asked for all requests together.
     Backoff flows_lost_pace_ GUARDED_BY(mutex_){kFlowsLostInterval,
                                                 kFlowsLostInterval};
     Backoff offer_pace_ GUARDED_BY(mutex_){kOfferInterval, kOfferInterval};

@@ -40,16 +40,16 @@ struct Port {
     std::string type;  // OVS interface type.
     Ifindex ifindex{};
     PortSlot slot{};
-    uint32_t tunnel = XF_TUNNEL_NONE;  // What kind it is, if it is one: it
-                                       // then has no device, and only flows.
+    uint32_t tunnel = XF_TUNNEL_NONE;  // The kind of a tunnel port, which has
+                                       // flows, but no device.
     bool in_kernel_datapath = false;
-    std::string left_out;               // Why it is, if it is: no flow enters
-                                        // or leaves there then.
+    std::string left_out;               // Why no flow enters or leaves there;
+                                        // empty if flows may.
     bool was_wanted = false;            // Flows were refused for its state.
     TagOffload::Features switched_off;  // To be switched on again.
     std::unique_ptr<Attachment> attachment;  // Null: a tunnel, or left out.
-    AttachMode mode = AttachMode::kNative;   // The attachment's,
-    bool has_sockets = false;                // and this.
+    AttachMode mode = AttachMode::kNative;   // The attachment's.
+    bool has_sockets = false;                // The attachment's.
     DeviceState device;
     Arrivals arrivals;          // Do redirected frames arrive?
     Shaping shaping;            // That XDP does not know.
@@ -92,8 +92,8 @@ struct Port {
 // A port that OVS has offered and that is not served.
 struct Unserved {
     std::string name;
-    std::string type;       // OVS interface type,
-    std::string dpif_type;  // and of the datapath.
+    std::string type;       // OVS interface type.
+    std::string dpif_type;  // OVS datapath type.
     std::string why;
     bool should_be = false;  // It is of a kind that can be served.
 };

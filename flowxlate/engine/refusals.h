@@ -43,7 +43,7 @@ struct Refusal {
     uint64_t n = 0;  // So often.
     Time last;       // When it was refused last.
     Time seen;       // When OVS has asked for it last, or offered it.
-    uint64_t port_events = 0;  // Offload's, when it was offered.
+    uint64_t port_events = 0;  // Ports::n_events() when it was offered.
     Ifindex in{};              // Where it enters; 0 = not known.
     FlowCopy flow;
 };
@@ -56,8 +56,8 @@ public:
     struct Count {
         uint64_t n = 0;
         Ufid last;
-        uint64_t n_logged = 0;  // Of 'n', those before the last line in the
-        Refusal::Time logged;   // log, and when that was.
+        uint64_t n_logged = 0;  // 'n' at the last line in the log.
+        Refusal::Time logged;   // When that line was logged.
     };
 
     // Returns how many refusals for this reason a line in the log should now

@@ -94,7 +94,8 @@ public:
     uint32_t link_id() const;                             // 0 in a dispatcher.
 
     AttachMode mode() const { return mode_; }
-    uint32_t tx_flag() const;  // XF_PORT_TX_* that a target of it needs.
+    // XF_PORT_TX_* that the ports need to which it sends.
+    uint32_t tx_flag() const;
     bool in_dispatcher() const { return program_ != nullptr; }
     bool has_sockets() const { return has_sockets_; }
 
@@ -128,17 +129,15 @@ private:
     xdp_program *program_ = nullptr;  // In a dispatcher; else null.
     uint32_t dispatcher_id_ = 0;      // The one our program was last seen in.
     Fd link_fd_;                      // If attached alone.
-    // While taking_over_, the link is another program's yet: old_.  next_ is
-    // its 'xf_next', if it has one, and sampling_ says that our programs are
-    // in it; old_cpus_ is its 'xf_cpus', which has so many, unless it is 0.
+    // The program of an earlier process, while the link is still its.
     Fd old_;
-    Fd next_;
-    Mapping old_cpus_;
-    uint32_t n_old_cpus_ = 0;
-    std::atomic<bool> taking_over_ = false;
-    bool sampling_ = false;
+    Fd next_;                                // Its 'xf_next', if it has one.
+    Mapping old_cpus_;                       // Its 'xf_cpus', if it has one.
+    uint32_t n_old_cpus_ = 0;                // Entries there.
+    std::atomic<bool> taking_over_ = false;  // There is such a program.
+    bool sampling_ = false;                  // Our programs are in next_.
     bool has_sockets_ = false;
-    std::atomic<bool> captured_ = false;  // As capture_ is.
+    std::atomic<bool> captured_ = false;  // There is a capture_.
     std::optional<ConnMaps> old_connections_;
     std::unique_ptr<Capture> capture_;  // Its program is on the device.
 };

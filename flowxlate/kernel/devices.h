@@ -50,14 +50,14 @@ struct DeviceState {
     uint32_t max_frame = 0;  // Longest untagged frame, in bytes, without FCS.
     bool is_tap = false;     // XF_TAP_MAX_PARTIAL may apply.
     bool is_nic = false;     // What enters has its checksums, see xf_port.
-    Ifindex peer{};          // Of a veth; in its own namespace,
-    int peer_netns = kNoNetns;                 // which has this id here.
+    Ifindex peer{};          // Of a veth, in the peer's own namespace.
+    int peer_netns = kNoNetns;  // The id of that namespace here.
     std::optional<Arrivals::Figures> figures;  // If the device has them.
     std::string why_not;                       // If !xdp_xmit, why, in words.
-    // If asked for: VLAN tags of what enters are in the frame, not beside it.
-    bool tags_in_frame = false;
-    std::string why_no_tags;  // If not, why, in words.
-    Entrance entrance;        // The same.
+    // These are known only if they were asked for.
+    bool tags_in_frame = false;  // VLAN tags of what enters are in the frame.
+    std::string why_no_tags;     // If they are not, why, in words.
+    Entrance entrance;
 };
 
 class Devices {

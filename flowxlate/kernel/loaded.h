@@ -39,9 +39,8 @@ OpenMaps open_maps(int prog_fd);
 // Linux 6.18).
 Fd find_map(int prog_fd, const char *name);
 
-// The map of a program of ours with what it knows of each CPU, of which there
-// are
-// '*n' then; -1 if there is none, or another release's.
+// The map of a program of ours with what it knows of each CPU; stores in '*n'
+// how many CPUs that are.  -1 if there is none, or another release's.
 int cpus_fd(const OpenMaps &, uint32_t *n);
 
 // The connections that programs of a process execute by.

@@ -3,7 +3,7 @@
 // executes passes by: OVS's ingress policing, which is a filter of TC's, and
 // the queueing discipline that somebody (OVS's QoS, or tc) has chosen.
 //
-// Both count in the kernel datapath.  In the userspace datapath packet sockets
+// Both hold in the kernel datapath.  In the userspace datapath packet sockets
 // hear what enters before it is policed, but send through the queue, and
 // AF_XDP sockets pass by either.
 //

@@ -30,9 +30,10 @@ public:
         std::optional<xf_miss> miss;   // Why it is passed to OVS, if it is.
         xf_packet packet{};            // As parsed.
         xf_plan plan{};                // n_stages == 0: needed none.
-        FlowSlot first{};              // The flow that it hits first, if any,
-        FlowSlot outer{};              // or behind this one, of its tunnel.
-        BpfMaps::CachePlace cached;    // What the flow cache keeps of that.
+        FlowSlot first{};              // The first flow that it hits, but for
+                                       // one that takes it out of a tunnel.
+        FlowSlot outer{};              // That one.
+        BpfMaps::CachePlace cached;    // What the flow cache keeps of 'first'.
     };
 
     // Loads the program, which takes some 20 ms.

@@ -134,7 +134,7 @@ std::string nothing_found(const View &view, const std::string &filter) {
                        "input port or ufid\n";
 }
 
-// The begin of a ufid, if the filter may be one.
+// The beginning of a ufid, if the filter may be one.
 std::optional<std::string> ufid_in(const std::string &filter) {
     const auto s = filter.starts_with("ufid:") ? filter.substr(5) : filter;
     return s.size() >= kMinUfidFilter ? std::optional(s) : std::nullopt;

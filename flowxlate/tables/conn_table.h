@@ -88,10 +88,10 @@ public:
     bool use(uint64_t handle, ovs_offload_ct_use *) const EXCLUDES(mutex_);
     bool restore(ovs_offload_ct *) EXCLUDES(mutex_);
 
-    // Takes a table of an earlier process, unless it was taken before, and be
-    // it forgotten since.  Those that come together are read in the order of
-    // their ids: what a newer one has of a connection, which is in an older
-    // one still, is the same but for what packets have done.
+    // Takes a table of an earlier process, unless it was taken before, even if
+    // it has been forgotten since.  Those that come together are read in the
+    // order of their ids: if a connection is in an older and in a newer one,
+    // they tell the same of it but for what packets have done.
     bool has_inherited(uint32_t id) const EXCLUDES(mutex_);
     void inherit(OldConns) EXCLUDES(mutex_);
     bool has_old() const { return has_old_; }
@@ -124,8 +124,8 @@ public:
     size_t n_retired() const EXCLUDES(mutex_);
 
     struct Figures {
-        size_t n = 0;           // Connections that are here,
-        size_t n_unplaced = 0;  // those for which there was no room,
+        size_t n = 0;           // Connections that have a slot.
+        size_t n_unplaced = 0;  // Those for which there was no room.
         size_t max = 0;
         size_t n_zones_incomplete = 0;
     };
@@ -145,10 +145,10 @@ private:
     struct Origin {
         const OldConns *table;
         uint32_t slot;
-        // By direction: when that was which follow() has seen last.
+        // By direction: when the last packet came that follow() has noted.
         std::array<uint64_t, 2> followed{};
         bool released = false;
-        int n_followed = 0;  // Since it was released.
+        int n_followed = 0;  // Calls of follow() since it was released.
     };
 
     void write_settings(const ovs_offload_ct_settings &) REQUIRES(mutex_);
@@ -202,26 +202,29 @@ private:
     // There was no memory to take note of a connection: until close() "there
     // is no such connection" is not said of any.
     bool forgot_ GUARDED_BY(mutex_) = false;
-    // Those without a slot, by handle; slots of those that cannot be found for
-    // such a one; how many of both are in a zone.
+    // A connection without a slot.
     struct Unplaced {
         uint16_t zone;
         uint64_t birth;
     };
-    std::unordered_map<uint64_t, Unplaced> unplaced_ GUARDED_BY(mutex_);
+    std::unordered_map<uint64_t, Unplaced> unplaced_
+        GUARDED_BY(mutex_);  // By handle.
+    // Slots of connections that are not found, as one without a slot is the
+    // youngest of their tuple.
     std::unordered_set<uint32_t> hidden_ GUARDED_BY(mutex_);
+    // By zone: how many unplaced and hidden connections it has.
     std::unordered_map<uint16_t, size_t> incomplete_ GUARDED_BY(mutex_);
     // By slot, when OVS told of the connection first.
     std::vector<uint64_t> births_ GUARDED_BY(mutex_);
     uint64_t last_birth_ GUARDED_BY(mutex_) = 0;
     size_t n_ GUARDED_BY(mutex_) = 0;
-    // Tables of earlier processes, of which those from 'next_old_' on have not
-    // been read, or not from 'next_old_slot_' on; the ids of all that there
-    // ever were; and by slot what connections come from.
+    // Tables of earlier processes.
     std::vector<std::unique_ptr<const OldConns>> old_ GUARDED_BY(mutex_);
+    // restore() goes on in this one of them, with this slot.
     size_t next_old_ GUARDED_BY(mutex_) = 0;
     uint32_t next_old_slot_ GUARDED_BY(mutex_) = 1;
-    std::vector<uint32_t> old_ids_ GUARDED_BY(mutex_);
+    std::vector<uint32_t> old_ids_ GUARDED_BY(mutex_);  // Of all ever taken.
+    // By slot: what connections come from.
     std::multimap<uint32_t, Origin> origins_ GUARDED_BY(mutex_);
     Restored restored_ GUARDED_BY(mutex_);
     bool has_restored_ GUARDED_BY(mutex_) = false;

@@ -157,7 +157,7 @@ Reject FlowTable::get_subtable(const MaskId &id, SubtableSlot *slot,
     return {};
 }
 
-// Puts a subtable at the begin of its walk.
+// Puts a subtable at the beginning of its walk.
 void FlowTable::publish_subtable(SubtableSlot slot) {
     Subtable &self = subtables_[index(slot)];
     self.next = first_[self.id.recirc][self.id.cls];
@@ -169,8 +169,8 @@ void FlowTable::publish_subtable(SubtableSlot slot) {
     lead_to(slot, self.id, SubtableSlot::kNone);
 }
 
-// Makes what is behind 'previous' in the walk of 'id', or behind its begin, be
-// 'slot'.
+// Makes what is behind 'previous' in the walk of 'id', or what it begins with,
+// be 'slot'.
 void FlowTable::lead_to(SubtableSlot slot, const MaskId &id,
                         SubtableSlot previous) {
     if (previous == SubtableSlot::kNone) {

@@ -53,7 +53,8 @@ struct MapSizes {
 
 // Who writes an array, while packets come; and who shares it.
 enum class MapWriter : uint8_t { kUser, kProgram, kBoth };
-// kCapture: those that a port which is captured has its own of.
+// kTrace: one for all ports and for traces.  kPorts: one for all ports, while
+// a trace has its own.  kCapture: a port that is captured has its own.
 enum class MapScope : uint8_t { kTrace, kPorts, kCapture };
 
 struct MapRow {

@@ -46,9 +46,9 @@ public:
     };
 
     struct Memory {
-        std::span<xf_conn> conns;  // Two to a slot, as in ConnMemory...
-        std::span<xf_conn_use> uses;
-        std::span<xf_zones> zones;  // ...or nothing: not known.
+        std::span<xf_conn> conns;     // Two to a slot, as in ConnMemory.
+        std::span<xf_conn_use> uses;  // The same.
+        std::span<xf_zones> zones;    // One, or none if it is not known.
     };
 
     // 'id' tells tables apart, and is larger for those that are newer.

@@ -31,8 +31,8 @@ using Groups = SharedSlots<Group, GroupSlot>;
 // port as well, which does not get the frame unless 'out' has it: then the
 // floods of a bridge's ports are one group.
 //
-// A tunnel port has no device: where the outer packet came from is no other
-// port than the rest.
+// A flow from a tunnel port excludes none: that port has no device, and the
+// one through which the outer packet came is an output like the others.
 inline Group make_group(std::span<const PortSlot> out, PortSlot in,
                         bool in_is_tunnel = false) {
     Group group{{out.begin(), out.end()}, false};

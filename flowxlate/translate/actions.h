@@ -35,8 +35,8 @@ struct Actions {
     uint32_t recirc_id = 0;  // For XF_RECIRC and XF_HASH_RECIRC.
     OdpPort pop{};           // For XF_POP: the tunnel port.
     bool tracks = false;     // Has a ct().
-    xf_tunnel tunnel{};      // Headers put before the packet at last, if any,
-    OdpPort tunnel_port{};   // and whose they are.
+    xf_tunnel tunnel{};      // Headers put before the packet at last, if any.
+    OdpPort tunnel_port{};   // The tunnel port whose headers these are.
     xf_rewrite rewrite{};
 };
 

@@ -69,12 +69,14 @@ constexpr bool may_have(Has has, uint8_t family) {
                                    : true;
 }
 
+// The 'size' bytes at 'attr_off' of the attribute are those at 'key_off' of
+// struct xf_key.
 struct Field {
     const char *name;
-    uint16_t attr;      // OVS_KEY_ATTR_*.
-    uint16_t attr_off;  // Bytes 'attr_off' to 'attr_off + size' of it ...
+    uint16_t attr;  // OVS_KEY_ATTR_*, or in_tunnel().
+    uint16_t attr_off;
     uint16_t size;
-    int16_t key_off;   // ... are these of struct xf_key; kNotInKey: refused.
+    int16_t key_off;   // kNotInKey: a flow that matches the field is refused.
     unsigned classes;  // bit() of the classes whose packets have the field.
     Has has = Has::kAll;
     bool settable = false;

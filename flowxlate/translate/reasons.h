@@ -8,9 +8,10 @@
 //   input/, output/        where the flow enters or leaves
 //   table/                 no room for the flow
 //   malformed/             OVS handed over what is not well-formed
-//   parked/                was in XDP and has lost its place
-//   waiting/               is in XDP's tables, its output port takes no frames
-//   miss/                  the flow is in XDP, this packet of it was passed on
+//   parked/                the flow was in XDP and has lost its place
+//   waiting/               the flow is in XDP's tables, but its output port
+//                          takes no frames now
+//   miss/                  of packets: why one was passed to OVS
 //
 // docs/reasons.md is this table; tests/unit/reasons_test.cc keeps it so, and
 // looks for reasons that the code gives and the table lacks.

@@ -291,7 +291,7 @@ void ControlPlane::measure_full() {
     }
 }
 
-// From the begin of flow_put() until a packet has hit the flow.
+// From the beginning of flow_put() until a packet has hit the flow.
 void ControlPlane::measure_until_hit() {
     constexpr int kTries = 1000;
     std::vector<double> us, floor;

@@ -575,7 +575,7 @@ private:
     };
 
     const Kind &kind_;
-    const unsigned n_tags_;    // At the begin.
+    const unsigned n_tags_;    // At the beginning.
     std::vector<int> limits_;  // Longest packets, as they come to the flow.
     Outcome done_;
     std::vector<Change> changes_;

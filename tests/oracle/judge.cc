@@ -21,7 +21,8 @@ constexpr size_t kHoldDownEvery = 16;
 
 // -- Kinds ------------------------------------------------------------------
 
-// By the begin of an action's text; what comes first is about the whole chain.
+// By the beginning of an action's text; what comes first is about the whole
+// chain.
 constexpr const char *kKinds[] = {
     "untagged",   "one tag",  "two tags",     "Ethernet",   "ARP",
     "IPv4",       "IPv6",     "MPLS",         "fragment",   "drop",

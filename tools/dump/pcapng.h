@@ -14,7 +14,7 @@ namespace flowxlate {
 
 class Pcapng {
 public:
-    // Writes the file's begin.  'file' is the caller's.
+    // Writes the file's beginning.  'file' is the caller's.
     Pcapng(std::FILE *file, const std::string &port, const std::string &filter,
            uint32_t packet_bytes);
 
