@@ -13,7 +13,8 @@
 #include "flow.h"
 #include "openvswitch/ofpbuf.h"
 
-/* Netlink cannot say "with or without a tag": matches a missing one. */
+/* Makes a match that says nothing of a VLAN tag match packets without one, as
+ * netlink cannot say "with or without a tag". */
 void flow_text_match_missing_tag(struct flow_wildcards *);
 
 /* Parses a match as dpif_netdev_flow_put() does.  Returns null, or what is
