@@ -60,10 +60,9 @@ MaskSet IdleMasks::end_look(size_t n) {
 // -- The offload's part -----------------------------------------------------
 
 // Calls 'visit' with all flows that are in the tables, some at a time, under
-// mutex_.  Others get the mutex in between.  Returns false if there are
-// more flows
-// meanwhile, so that the flows are no longer where they were: some have not
-// been visited.
+// mutex_.  Others get the mutex in between.  Returns false if there are more
+// flows meanwhile, so that the flows are no longer where they were: some have
+// not been visited.
 bool Offload::visit_placed(
     const std::function<void(std::span<Flow *const>)> &visit) {
     constexpr size_t kBucketsAtATime = 1024;

@@ -97,6 +97,6 @@ def words(findings: list[Finding], judged: list[Judged]) -> str:
                                 j['packets']))
         if not j['ports_are_known']:
             lines.append('  All ports are taken for ports that XDP can serve, as the text '
-                         'has none of dpctl/show.')
+                         'does not have what dpctl/show prints.')
         add_rows(lines, j)
     return '\n'.join(lines)
