@@ -3,9 +3,10 @@
 // flows, subtables, rewrites, ports, recirculation ids, groups, tunnels and
 // connections (slot_pool.h).
 //
-// Who calls begin() and end() holds the lock of the first three; connections
-// have their own.  Between the two calls no lock is needed: that is where the
-// grace period is waited for.  One that fails is not ended.
+// Whoever calls begin() and end() holds the lock of flows, ports and bindings;
+// connections have one of their own.  Between the two calls no lock is needed:
+// that is where the grace period is waited for.  After one that could not be
+// waited for begin() is called again, not end().
 #ifndef FLOWXLATE_RECLAIMER_H
 #define FLOWXLATE_RECLAIMER_H
 
