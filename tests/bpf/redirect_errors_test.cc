@@ -52,7 +52,9 @@ TEST(RedirectErrors, AreCountedForPorts) {
     using Errors = std::vector<RedirectError>;
     RedirectErrors errors;
     EXPECT_EQ(errors.read(kLoopback), std::nullopt) << "before it is open";
-    const auto failed = errors.open();
+    KernelFeatures kernel;
+    ASSERT_FALSE(KernelFeatures::probe(&kernel));
+    const auto failed = errors.open(kernel);
     ASSERT_FALSE(failed) << failed.message;
     redirect_in_vain();
     EXPECT_EQ(errors.read(kLoopback), std::nullopt) << "it is no port yet";

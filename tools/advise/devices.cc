@@ -35,7 +35,12 @@ nlohmann::json judge_device(Devices &devices, const std::string &name) {
 nlohmann::json judge_devices(std::span<const std::string> names) {
     Devices devices;
     auto by_name = nlohmann::json::object();
-    if (auto failed = devices.open()) {
+    KernelFeatures kernel;
+    auto failed = KernelFeatures::probe(&kernel);
+    if (!failed) {
+        failed = devices.open(kernel);
+    }
+    if (failed) {
         return {{"why_unknown", failed.message}};
     }
     devices.look_at_entrances();

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+// OVS puts flows, changes them, asks for their figures, and removes them.
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+
+#include "bpf/abi/tunnel.h"
+#include "engine/offload.h"
+
+namespace flowxlate {
+namespace {
+
+// A host without these members has no flow that pushes headers.
+void set_source_ports(const ovs_offload_flow &flow, xf_tunnel *t) {
+    if (flow.size < sizeof flow) {
+        return;
+    }
+    t->port_min = flow.tunnel_port_min;
+    t->n_ports = flow.tunnel_port_max > t->port_min
+                   ? flow.tunnel_port_max - t->port_min
+                   : 1;
+}
+
+}  // namespace
+
+Reject Offload::translate(const ovs_offload_flow &flow, Rule *w) {
+    if (auto r = decode_match(bytes_of(flow.key, flow.key_len),
+                              bytes_of(flow.mask, flow.mask_len), &w->match)) {
+        return r;
+    }
+    if (auto r = decode_actions(bytes_of(flow.actions, flow.actions_len),
+                                w->match, &w->actions)) {
+        return r;
+    }
+    if (w->actions.verdict == XF_HASH_RECIRC && !can_hash_) {
+        return {"action", "hash", EOPNOTSUPP};
+    }
+    if (auto r = check_connections(flow, *w)) {
+        return r;
+    }
+    find_devices(w, [&](OdpPort port) {
+        const auto ifindex = ask().port_ifindex(flow.dpif_type, port);
+        if (index(ifindex) == 0 || index(ifindex) == -1) {
+            w->unknown.push_back(port);
+        }
+        return ifindex;
+    });
+    if (w->actions.tunnel.len) {
+        w->into = ask().port_ifindex(flow.dpif_type, w->actions.tunnel_port);
+        set_source_ports(flow, &w->actions.tunnel);
+    }
+    return {};
+}
+
+// Connections are those that OVS tells of.
+Reject Offload::check_connections(const ovs_offload_flow &flow,
+                                  const Rule &rule) const {
+    const bool in_kernel =
+        flow.dpif_type != std::string_view(kUserspaceDatapath);
+    if (auto r = check_tracking(rule, in_kernel)) {
+        return r;
+    }
+    return !needs_connections(rule) || connections_->is_open()
+             ? Reject{}
+             : Reject{"action", "ct_not_told", EOPNOTSUPP};
+}
+
+// Tags that OVS begins or ceases to look behind change what packets match.  No
+// flow gets wrong by that, since one for packets with a tag more or less does
+// not match them: they take the miss path until OVS has made new flows.
+void Offload::follow_vlan_limit(uint32_t limit) {
+    if (limit != vlan_limit_) {
+        vlan_limit_ = limit;
+        maps_.set_max_tags(std::clamp(limit, 1U, uint32_t{XF_MAX_TAGS}));
+    }
+}
+
+// Makes the device map of one more group, which takes a grace period.
+void Offload::prepare_group() {
+    Fd devices;
+    const auto failed =
+        maps_.create_group(GroupSlot{n_groups_prepared_}, &devices);
+    StateLock lock(this);
+    if (failed) {
+        changes_.log(OVS_OFFLOAD_LOG_WARN,
+                     "flows with several outputs: " + failed.message);
+        n_groups_prepared_ = XF_MAX_GROUPS;
+        return;
+    }
+    binder_.add_devices(GroupSlot{n_groups_prepared_++}, std::move(devices));
+}
+
+int Offload::flow_put(const ovs_offload_flow &f) {
+    if (leaving_) {
+        return EOPNOTSUPP;
+    }
+    const uint64_t port_events = n_port_events();
+    try {
+        Rule rule;
+        auto refused = translate(f, &rule);
+        if (!refused) {
+            refused = put(Ufid::from(f.ufid), &rule, f.vlan_limit);
+        }
+        if (refused) {
+            refuse(f, refused, port_events);
+            note_what_is_missing(f, rule, refused);
+        }
+        look_for_missing_ports(f.dpif_type);
+        return refused.error;
+    } catch (...) {
+        // What it was before must not be executed any more.
+        StateLock lock(this);
+        flows_->park(Ufid::from(f.ufid), {"parked", "no_memory", ENOMEM});
+        throw;
+    }
+}
+
+Reject Offload::put(const Ufid &ufid, Rule *rule, uint32_t vlan_limit) {
+    StateLock lock(this);
+    follow_vlan_limit(vlan_limit);
+    SubtableSlot mask;
+    if (auto r = flows_->put(ufid, rule, &mask)) {
+        return r;
+    }
+    if (mask != SubtableSlot::kNone) {
+        note_flow();
+        idle_masks_.put(mask);
+    }
+    refusals_.remove(ufid);
+    return {};
+}
+
+// Leaves the flow to OVS, and remembers why.
+void Offload::refuse(const ovs_offload_flow &f, const Reject &why,
+                     uint64_t port_events) {
+    const auto ufid = Ufid::from(f.ufid);
+    const auto in = entrance_of(f);
+    uint64_t n_unlogged;
+    {
+        StateLock lock(this);
+        follow_vlan_limit(f.vlan_limit);
+        flows_->refuse(ufid, why);
+        // It may flood what will be a flow of ours as soon as OVS has learned
+        // the address.
+        if (!refusals_.has(ufid)) {
+            note_flow();
+        }
+        n_unlogged = remember_refusal(f, why, in, port_events);
+    }
+    if (n_unlogged) {
+        log_refusal(f, why, n_unlogged);
+    }
+}
+
+void Offload::to_abi(const FlowStats &from, ovs_offload_stats *to) {
+    to->n_packets = from.packets;
+    to->n_bytes = from.bytes;
+    to->used_ms =
+        static_cast<int64_t>(clock_.monotonic_ns(from.used) / 1'000'000);
+    to->tcp_flags = from.tcp_flags;
+}
+
+int Offload::flow_stats(const Ufid &ufid, ovs_offload_stats *stats) {
+    StateLock lock(this);
+    const Flow *flow = flows_->find(ufid);
+    if (!flow || !flows_->is_executed(*flow)) {
+        return ENOENT;
+    }
+    to_abi(flows_->total(*flow), stats);
+    return 0;
+}
+
+int Offload::flow_take(const Ufid &ufid, ovs_offload_stats *delta) {
+    StateLock lock(this);
+    FlowStats counted;
+    const int error = flows_->take(ufid, &counted);
+    if (error) {
+        refusals_.see(ufid, std::chrono::steady_clock::now());
+    }
+    if (error != ENOENT) {
+        to_abi(counted, delta);
+    }
+    return error;
+}
+
+int Offload::flow_del(const Ufid &ufid, ovs_offload_stats *remaining) {
+    if (leaving_) {
+        return ENOENT;
+    }
+    StateLock lock(this);
+    FlowStats counted;
+    const int error = flows_->remove(ufid, &counted);
+    if (!error && remaining) {
+        to_abi(counted, remaining);
+    }
+    return error;
+}
+
+int Offload::flow_flush(Port *port) {
+    if (leaving_) {
+        return 0;
+    }
+    {
+        MutexLock attaching(attach_mutex_);
+        hurry_handover();
+    }
+    StateLock lock(this);
+    flows_->park_entering(port->slot, {"parked", "flushed", ENODEV});
+    return 0;
+}
+
+uint64_t Offload::n_flows(Port *port) {
+    StateLock lock(this);
+    return port->n_flows;
+}
+
+}  // namespace flowxlate

@@ -1,0 +1,366 @@
+// SPDX-License-Identifier: Apache-2.0
+// Ports come and go, are left out and taken in.
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <functional>
+#include <string_view>
+#include <utility>
+
+#include "bpf/abi/tunnel.h"
+#include "engine/offload.h"
+
+namespace flowxlate {
+namespace {
+
+bool is_afxdp(const std::string &type) {
+    return type == "afxdp" || type == "afxdp-nonpmd";
+}
+
+// A host without this member leaves out none.
+bool is_left_out(const ovs_offload_port &p) {
+    return p.size >= sizeof p && p.left_out;
+}
+
+// What is left out has no program, but for AF_XDP: there OVS's own would take
+// its place, which does not complete checksums.
+bool needs_program(const Port &port) {
+    return !port.is_left_out() || is_afxdp(port.type);
+}
+
+// XF_TUNNEL_GENEVE..., if the port is one of the tunnels that the program
+// takes packets out of.
+uint32_t tunnel_kind(const ovs_offload_port &p) {
+    const std::string_view type = p.netdev_type;
+    if (p.ifindex >= -1
+        || p.dpif_type != std::string_view(kUserspaceDatapath)) {
+        return XF_TUNNEL_NONE;
+    }
+    return type == "geneve" ? XF_TUNNEL_GENEVE
+         : type == "vxlan"  ? XF_TUNNEL_VXLAN
+                            : XF_TUNNEL_NONE;
+}
+
+}  // namespace
+
+// Ports whose packets come from, and go to, a network device of their name.
+// Others (tap, internal, dpdk) have no place for XDP; tunnels need none.
+// Empty if it is wanted.
+std::string Offload::why_unwanted(const ovs_offload_port &p) const {
+    const bool is_system = !std::strcmp(p.netdev_type, "system");
+    const bool in_kernel = !std::strcmp(p.dpif_type, kKernelDatapath);
+    if (p.ifindex > 0 && is_system && !in_kernel && !settings_.system_ports) {
+        return "type system of the userspace datapath is served only with "
+               "other_config:xdp-offload-system-ports=true";
+    }
+    return p.ifindex > 0
+                && (is_system || (!in_kernel && is_afxdp(p.netdev_type)))
+             ? ""
+             : std::string("ports of type ") + p.netdev_type
+                   + " are not for XDP in this datapath";
+}
+
+// Remembers why the port is not served, for those who ask.
+int Offload::reject_port(const ovs_offload_port &p, const Failure &why) {
+    const bool can_be = why_unwanted(p).empty();
+    const bool user_will_not = can_be && is_left_out(p);
+    StateLock lock(this);
+    unserved_.add({.name = p.name,
+                   .type = p.netdev_type,
+                   .dpif_type = p.dpif_type,
+                   .why = user_will_not ? kUserLeavesOut : why.message,
+                   .should_be = can_be && !user_will_not});
+    return why.error;
+}
+
+// A word, and why not better, for OVS's database.
+std::string Offload::port_status(std::string_view name, const char **mode) {
+    Ifindex asked{};
+    {
+        StateLock lock(this);
+        const Port *port = ports_.find_any(name);
+        const Unserved *unserved = unserved_.find(name);
+        *mode = port || unserved ? "none" : nullptr;
+        if (!port) {
+            return unserved ? unserved->why : "";
+        }
+        if (port->is_left_out()) {
+            return port->left_out;
+        }
+        const bool is_native = port->mode == AttachMode::kNative;
+        *mode = port->is_tunnel() ? "tunnel"
+              : is_native         ? "native"
+                                  : "generic";
+        if (port->is_tunnel() || is_native) {
+            return "";
+        }
+        asked = port->ifindex;
+    }
+    return devices_.why_generic(asked);
+}
+
+int Offload::add_tunnel(const ovs_offload_port &p, uint32_t kind, Port **out) {
+    auto port = std::make_unique<Port>();
+    port->name = p.name;
+    port->type = p.netdev_type;
+    port->ifindex = Ifindex{p.ifindex};
+    port->tunnel = kind;
+    port->device.exists = true;
+    port->left_out = is_left_out(p) ? kUserLeavesOut : "";
+    const auto line =
+        port->name
+        + (port->is_left_out() ? ": left out of XDP, " + port->left_out
+                               : ": executing flows of its tunnels");
+
+    StateLock lock(this);
+    if (auto r = ports_.new_slot(&port->slot)) {
+        changes_.log(OVS_OFFLOAD_LOG_WARN,
+                     port->name + ": not offloaded: too many ports");
+        return r.error;
+    }
+    changes_.log(OVS_OFFLOAD_LOG_INFO, line);
+    *out = port.get();
+    ports_.add(std::move(port), std::chrono::steady_clock::now());
+    return 0;
+}
+
+int Offload::port_add(const ovs_offload_port &p, Port **out) {
+    if (const uint32_t kind = tunnel_kind(p)) {
+        return add_tunnel(p, kind, out);
+    }
+    if (auto why = why_unwanted(p); !why.empty()) {
+        return reject_port(p, {EOPNOTSUPP, why});
+    }
+    auto port = std::make_unique<Port>();
+    port->name = p.name;
+    port->type = p.netdev_type;
+    port->ifindex = Ifindex{p.ifindex};
+    port->in_kernel_datapath = !std::strcmp(p.dpif_type, kKernelDatapath);
+    port->left_out = is_left_out(p) ? kUserLeavesOut : "";
+    Failure failed;
+    {
+        StateLock lock(this);
+        if (ports_.find(port->ifindex)) {
+            failed = {EEXIST, "the device is a port already"};
+        } else if (auto r = ports_.new_slot(&port->slot)) {
+            failed = {r.error, "too many ports"};
+        }
+    }
+    if (!failed && needs_program(*port)) {
+        std::unique_ptr<Attachment> attachment;
+        failed = attach_device(*port, &attachment);
+        if (!failed) {
+            port->attach(std::move(attachment));
+        }
+    }
+    if (failed) {
+        log(OVS_OFFLOAD_LOG_WARN,
+            port->name + ": not offloaded: " + failed.message);
+        {
+            StateLock lock(this);
+            ports_.retire(port->slot);
+        }
+        return reject_port(p, failed);
+    }
+    if (port->attachment) {
+        if (!port->is_left_out()) {
+            log_mode(*port);
+        }
+        start_port(*port);
+    }
+    redirect_errors_.watch(port->ifindex);
+    DeviceState state;
+    if (auto f =
+            devices_.query(port->ifindex, port->in_kernel_datapath, &state)) {
+        state.why_not = f.message;  // The worker asks again.
+    }
+
+    StateLock lock(this);
+    apply_device_state(*port, state, {.changed = false, .was_away = true});
+    const auto now = std::chrono::steady_clock::now();
+    handover_.port_added(now);
+    *out = port.get();
+    unserved_.remove(port->name);
+    ports_.add(std::move(port), now);
+    return 0;
+}
+
+Attachment::Options Offload::attach_options(const Port &port) {
+    return {.allow_generic = settings_.allow_generic,
+            .is_afxdp = is_afxdp(port.type),
+            .only_join = false,
+            .pins = &pins_};
+}
+
+// The kernel datapath gets from a device what XDP sees on some only.
+Failure Offload::attach_device(const Port &port,
+                               std::unique_ptr<Attachment> *attachment) {
+    if (port.in_kernel_datapath) {
+        if (auto why = devices_.why_unsuited(port.ifindex); !why.empty()) {
+            return {EOPNOTSUPP, why};
+        }
+        devices_.look_at_entrances();
+    }
+    if (auto f = maps_.set_tx_port(port.slot, port.ifindex)) {
+        return f;
+    }
+    auto f = Attachment::attach(maps_, port.slot, port.ifindex,
+                                attach_options(port), attachment);
+    if (f) {
+        (void)maps_.clear_tx_port(port.slot);
+    }
+    return f;
+}
+
+void Offload::log_mode(const Port &port) {
+    log(OVS_OFFLOAD_LOG_INFO,
+        port.name + ": executing flows in "
+            + (port.attachment->mode() == AttachMode::kNative
+                   ? "native XDP"
+                   : "generic XDP: " + devices_.why_generic(port.ifindex)));
+}
+
+// The port's program has just been attached.
+void Offload::start_port(Port &port) {
+    if (port.in_kernel_datapath) {
+        port.switched_off = devices_.put_tags_in_frame(port.ifindex);
+        if (!port.switched_off.empty()) {
+            log(OVS_OFFLOAD_LOG_INFO,
+                port.name + ": switched off " + to_string(port.switched_off)
+                    + " of the device or its veth peer, for XDP to see VLAN "
+                      "tags");
+        }
+    }
+    keep_attached(port);
+}
+
+void Offload::port_del(Port *p) {
+    if (leaving_) {
+        return;
+    }
+    std::unique_ptr<Port> port;
+    MutexLock attaching(attach_mutex_);
+    hurry_handover();  // An old flow may send there, or take packets out.
+    {
+        StateLock lock(this);
+        flows_->park_all_of(p->slot, {"parked", "port_removed", ENODEV});
+        flows_->forget_port(p->slot);
+        drop_copies_of(*p);
+        port = ports_.remove(*p);
+    }
+    port->attachment.reset();  // A tunnel has none.
+    redirect_errors_.forget(port->ifindex);
+    forget_names();
+    attaching.unlock();
+    if (!port->switched_off.empty()) {
+        devices_.put_tags_beside(port->ifindex, port->switched_off);
+    }
+    if (auto f = maps_.clear_tx_port(port->slot)) {
+        log(OVS_OFFLOAD_LOG_WARN, port->name + ": " + f.message);
+    }
+    log(OVS_OFFLOAD_LOG_INFO, port->name + ": no longer offloaded");
+    StateLock lock(this);
+    const auto misses = misses_of(*port);
+    std::transform(misses.begin(), misses.end(), past_misses_.begin(),
+                   past_misses_.begin(), std::plus<>());
+    maps_.clear_misses(port->slot);
+    ports_.retire(port->slot);
+}
+
+void Offload::options_changed(std::span<const ovs_offload_option> options) {
+    StateLock lock(this);
+    options_now_.clear();
+    for (auto &option : options) {
+        options_now_.emplace_back(option.key, option.value);
+    }
+}
+
+void Offload::port_set_left_out(Port *port, bool left_out) {
+    MutexLock attaching(attach_mutex_);
+    if (leaving_ || (!left_out && !port->is_left_out())) {
+        return;
+    }
+    if (left_out) {
+        leave_out(*port);  // Or only for another reason than before.
+    } else if (auto f = take_in(*port)) {
+        log(OVS_OFFLOAD_LOG_WARN,
+            port->name + ": not offloaded: " + f.message);
+    }
+}
+
+void Offload::leave_out(Port &port) {
+    hurry_handover();  // An old flow may enter there, or send there.
+    std::unique_ptr<Attachment> attachment;
+    {
+        StateLock lock(this);
+        ports_.leave_out(port, kUserLeavesOut,
+                         std::chrono::steady_clock::now());
+        flows_->park_all_of(port.slot, {"parked", "left_out", ENODEV});
+        drop_copies_of(port);
+        if (!needs_program(port)) {
+            attachment = std::move(port.attachment);
+        }
+    }
+    attachment.reset();
+    forget_names();
+    if (!port.switched_off.empty()) {
+        devices_.put_tags_beside(port.ifindex, port.switched_off);
+        port.switched_off = {};
+    }
+}
+
+// If that fails it stays left out, for that reason.
+Failure Offload::take_in(Port &port) {
+    const bool has_program = port.is_tunnel() || port.attachment;
+    if (!has_program) {
+        std::unique_ptr<Attachment> attachment;
+        auto f = attach_device(port, &attachment);
+        StateLock lock(this);
+        if (f) {
+            port.left_out = f.message;
+            return f;
+        }
+        port.attach(std::move(attachment));
+    }
+    // Its tags are in the frame, and its state is known, before flows enter.
+    DeviceState state;
+    bool is_known = false;
+    if (!port.is_tunnel()) {
+        log_mode(port);
+        start_port(port);
+        is_known =
+            !devices_.query(port.ifindex, port.in_kernel_datapath, &state);
+    }
+    StateLock lock(this);
+    ports_.take_in(port, std::chrono::steady_clock::now());
+    if (is_known) {
+        apply_device_state(port, std::move(state),
+                           {.changed = false, .was_away = true});
+    }
+    return {};
+}
+
+// Does what a device's new state makes necessary.
+void Offload::apply_device_state(Port &port, DeviceState state, Heard heard) {
+    if (state.exists && heard.was_away) {
+        state.exists = ports_.restore_output(port);
+        binder_.refill_groups(port.slot);
+    }
+    const auto effect = ports_.apply(port, std::move(state), heard.changed,
+                                     std::chrono::steady_clock::now());
+    // Deleted, or moved to another network namespace with our program on it.
+    // What enters there now takes the miss path, as it does without us: to
+    // AF_XDP sockets that the kernel has unbound, or to the stack that the
+    // device belongs to now.
+    if (effect.no_device) {
+        flows_->park_entering(port.slot, {"parked", "no_device", ENODEV});
+    }
+    if (effect.flush) {
+        flows_->park_entering(port.slot, {"parked", "flushed", ENODEV});
+    }
+    if (effect.no_output) {
+        handover_.hurry();  // An old program would go on sending there.
+    }
+}
+
+}  // namespace flowxlate

@@ -1,0 +1,301 @@
+// SPDX-License-Identifier: Apache-2.0
+// The worker's rounds: it follows devices, makes requests of OVS, and gives
+// retired slots back.
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+
+#include "engine/offload.h"
+
+namespace flowxlate {
+
+void Offload::start_worker() {
+    sigset_t all, old;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);  // Signals are the host's.
+    worker_ = std::thread([this] { run_worker(); });
+    pthread_sigmask(SIG_SETMASK, &old, nullptr);
+    pthread_setname_np(worker_.native_handle(), "xdp-offload");
+}
+
+void Offload::wake_worker() {
+    const uint64_t one = 1;
+    // Cannot fail but for an overflow, which wakes as well.
+    (void)!write(wake_fd_.get(), &one, sizeof one);
+}
+
+// For poll(): rounded up, so that the moment has come then.
+static int ms_until(std::chrono::steady_clock::time_point moment) {
+    using std::chrono::ceil, std::chrono::milliseconds;
+    const auto left = moment - std::chrono::steady_clock::now();
+    return std::max(0, static_cast<int>(ceil<milliseconds>(left).count()));
+}
+
+void Offload::run_worker() {
+    worker_role_.assume();
+    // Notifications may be missing (for peers in other namespaces) or lost.
+    constexpr int kPollIntervalMs = 1000;
+    constexpr int kHandoverIntervalMs = 10;  // Copies wait so long.
+    std::vector<pollfd> fds{{wake_fd_.get(), POLLIN, 0}};
+    for (int fd : devices_.event_fds()) {
+        fds.push_back({fd, POLLIN, 0});
+    }
+    auto next_full = std::chrono::steady_clock::now();
+
+    for (;;) {
+        const bool preparing = n_groups_prepared_ < XF_MAX_GROUPS;
+        poll(fds.data(), fds.size(),
+             preparing       ? 0
+             : handing_over_ ? kHandoverIntervalMs
+                             : ms_until(next_full));
+        {
+            StateLock lock(this);
+            if (stop_) {
+                return;
+            }
+        }
+        uint64_t count;
+        (void)!read(wake_fd_.get(), &count, sizeof count);
+        const auto now = std::chrono::steady_clock::now();
+        const bool full = now >= next_full;
+        if (full) {
+            next_full = now + std::chrono::milliseconds(kPollIntervalMs);
+        }
+        try {
+            if (preparing) {
+                prepare_group();
+            }
+            work(full);
+        } catch (const std::exception &e) {
+            log(OVS_OFFLOAD_LOG_ERR, e.what());  // Out of memory; try later.
+        }
+    }
+}
+
+void Offload::work(bool full) {
+    if (full) {
+        say_that_we_live();  // First: what follows may take long.
+    }
+    bool lost;
+    std::vector<Ifindex> gone;
+    const auto changed = devices_.drain_events(&lost, &gone);
+    refresh_devices(full, lost, changed, gone);
+    if (full) {
+        find_lost_frames();
+    }
+    make_requests();
+    continue_handover();
+    collect_copies();
+    if (full) {
+        remove_orphans();
+        restore_attachments();
+        end_captures();
+        evict_idle_masks();
+        look_at_shaping();
+        look_at_losses();
+        StateLock lock(this);
+        refusals_.forget_old(std::chrono::steady_clock::now());
+    }
+    reclaim();
+}
+
+// A port is the device that it was added with, whatever has its index now: the
+// one with our program on it.
+void Offload::check_identity(Ifindex ifindex, DeviceState *state) {
+    MutexLock attaching(attach_mutex_);
+    Port *port;
+    {
+        StateLock lock(this);
+        port = ports_.find(ifindex);
+    }
+    if (!port || !port->attachment) {
+        return;  // One that is left out: its index is all that is known.
+    }
+    if (!(state->exists && port->attachment->is_attached())) {
+        *state = {};
+        state->why_not = port->attachment->is_on_a_device()
+                           ? "the device is in another network namespace"
+                           : "there is no such device";
+    }
+}
+
+void Offload::refresh_devices(bool all, bool lost,
+                              const std::vector<Devices::Changed> &changed,
+                              const std::vector<Ifindex> &gone) {
+    std::vector<Query> queries;
+    bool in_kernel_datapath = false;
+    {
+        StateLock lock(this);
+        auto has_changed = [&](Ifindex ifindex, int netns_id) {
+            return std::find(changed.begin(), changed.end(),
+                             Devices::Changed{ifindex, netns_id})
+                != changed.end();
+        };
+        for (auto &[ifindex, port] : ports_.by_ifindex()) {
+            const auto &device = port->device;
+            const bool news = has_changed(ifindex, kNoNetns)
+                           || has_changed(device.peer, device.peer_netns);
+            const bool was_away =
+                lost || !device.exists
+                || std::find(gone.begin(), gone.end(), ifindex) != gone.end();
+            if (all || lost || news) {
+                queries.push_back(
+                    {ifindex, port->in_kernel_datapath, {news, was_away}});
+                in_kernel_datapath |= port->in_kernel_datapath;
+            }
+        }
+    }
+    if (in_kernel_datapath) {
+        devices_.look_at_entrances();
+    }
+    query_devices(queries);
+}
+
+void Offload::query_devices(const std::vector<Query> &queries) {
+    for (auto [ifindex, with_tags, heard] : queries) {
+        DeviceState state;
+        if (auto f = devices_.query(ifindex, with_tags, &state)) {
+            continue;  // What was last known is better than nothing.
+        }
+        if (heard.was_away || !state.exists) {
+            check_identity(ifindex, &state);
+        }
+        StateLock lock(this);
+        if (auto *port = ports_.find(ifindex)) {
+            apply_device_state(*port, std::move(state), heard);
+        }
+    }
+}
+
+// Stops sending to ports where nothing arrives (arrivals.h).
+void Offload::find_lost_frames() {
+    {
+        StateLock lock(this);
+        const auto &ports = ports_.by_ifindex();
+        if (std::none_of(ports.begin(), ports.end(), [](auto &p) {
+                return p.second->arrivals.suspect_since();
+            })) {
+            return;
+        }
+    }
+    std::vector<Query> found;
+    (void)visit_placed([&](auto flows) REQUIRES(mutex_) {
+        for (const Flow *flow : flows) {
+            condemn_outputs(*flow, &found);
+        }
+    });
+    query_devices(found);
+}
+
+// Ports that are suspect, and that the flow has sent frames to, lose them.
+void Offload::condemn_outputs(const Flow &flow, std::vector<Query> *found) {
+    constexpr auto kTicks = std::chrono::milliseconds(50);  // clock.h, twice.
+    using std::chrono::nanoseconds;
+    if (ports_.at(flow.in)->mode != AttachMode::kNative) {
+        return;  // The kernel's stack sends its frames.
+    }
+    for (auto slot : flow.out) {
+        Port &port = *ports_.at(slot);
+        const auto since = port.arrivals.suspect_since();
+        if (!since) {
+            continue;
+        }
+        const nanoseconds used(clock_.monotonic_ns(flows_->total(flow).used));
+        if (used >= since->time_since_epoch() + kTicks) {
+            port.arrivals.condemn(std::chrono::steady_clock::now());
+            found->push_back({port.ifindex, port.in_kernel_datapath, {}});
+        }
+    }
+}
+
+// netdev-afxdp takes libxdp's dispatcher off the device, and ours with it,
+// when it reconfigures a port.  Joins the new one when it is there; before
+// that the device must be left to netdev-afxdp.
+void Offload::restore_attachments() {
+    std::vector<Ifindex> joined;
+    {
+        StateLock lock(this);
+        for (auto &[ifindex, port] : ports_.by_ifindex()) {
+            if (port->attachment && port->attachment->in_dispatcher()) {
+                joined.push_back(ifindex);
+            }
+        }
+    }
+    for (auto ifindex : joined) {
+        restore_attachment(ifindex);
+    }
+}
+
+// Attaching is slow, so it is done without mutex_; attach_mutex_ keeps the
+// port and its attachment in place.
+void Offload::restore_attachment(Ifindex ifindex) {
+    MutexLock attaching(attach_mutex_);
+    Port *port;
+    {
+        StateLock lock(this);
+        port = ports_.find(ifindex);
+    }
+    if (!port || !port->attachment || port->attachment->is_attached()) {
+        return;
+    }
+    auto options = attach_options(*port);
+    options.only_join = true;
+    std::unique_ptr<Attachment> again;
+    if (auto f =
+            Attachment::attach(maps_, port->slot, ifindex, options, &again)) {
+        log(OVS_OFFLOAD_LOG_DBG, port->name + ": " + f.message);
+        return;
+    }
+    log(OVS_OFFLOAD_LOG_INFO, port->name + ": XDP program attached again");
+    StateLock lock(this);
+    again = port->attach(std::move(again));
+}
+
+// Asks of OVS what ports' changes make necessary, as often as that may be.
+void Offload::make_requests() {
+    const auto now = std::chrono::steady_clock::now();
+    std::vector<Request *> lost, offers;
+    StateLock lock(this);
+    for (auto &[ifindex, port] : ports_.by_ifindex()) {
+        lost.push_back(&port->flows_lost);
+        offers.push_back(&port->offer);
+    }
+    if (refused_for_room_ && has_room_again()) {
+        refused_for_room_ = false;
+        offer_.wanted = true;
+    }
+    offers.push_back(&offer_);
+    changes_.flows_lost = grant(lost, &flows_lost_pace_, now);
+    changes_.offer_again = grant(offers, &offer_pace_, now);
+}
+
+// Returns false if nothing waits for a grace period.
+bool Offload::begin_grace() {
+    StateLock lock(this);
+    return reclaimer_->begin();
+}
+
+// Gives back what was retired before a grace period.
+void Offload::reclaim() {
+    if (!begin_grace()) {
+        return;
+    }
+    Failure failed;
+    try {
+        failed = maps_.wait_for_programs();
+    } catch (const std::bad_alloc &) {
+        failed.error = ENOMEM;
+    }
+    StateLock lock(this);
+    if (failed) {  // Once more at the next tick.
+        changes_.log(OVS_OFFLOAD_LOG_WARN, failed.message);
+        return;
+    }
+    reclaimer_->end();
+}
+
+}  // namespace flowxlate
