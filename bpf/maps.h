@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* The arrays and constants that programs of all hooks have.
  *
- * All maps but 'xsks_map', 'xf_next' and 'xf_takeover' are shared by the programs
- * of all ports, and those of a capture by these that are not captured: user space
- * creates them once and lends them to each program it loads.  Their real sizes are
+ * User space creates most maps once and lends them to the program of each port.
+ * 'xsks_map', 'xf_next' and 'xf_takeover' are each port's own, and so are the maps of
+ * a capture where a port is captured.  Their real sizes are
  * set at load time, before the first program is loaded.
  *
  * This is below all else: a parser has settings, and a hook has ports.
@@ -49,11 +49,12 @@ const volatile __u32 xf_bucket_mask = 0;    /* Number of buckets - 1. */
 const volatile __u32 xf_n_slots = 1;        /* Flow slots, slot 0 included. */
 const volatile __u32 xf_slot_mask = 0;      /* Bits of an entry for a slot. */
 const volatile __u32 xf_is_trace = 0;       /* Leaves connections alone. */
-const volatile __u32 xf_capture_bytes = 0; /* That are copied of each packet;
-                                             * 0 = none is. */
-const volatile __u32 xf_conn_bucket_mask = 0; /* The same for connections. */
-const volatile __u32 xf_conn_mask = 0;
-const volatile __u32 xf_cache_bits = 1;     /* log2 of its sets per CPU. */
+const volatile __u32 xf_capture_bytes = 0;  /* Copied of each packet; 0 = no
+                                             * packet is copied. */
+const volatile __u32 xf_conn_bucket_mask = 0; /* xf_bucket_mask of connections. */
+const volatile __u32 xf_conn_mask = 0;      /* Their xf_slot_mask. */
+const volatile __u32 xf_cache_bits = 1;     /* log2 of the flow cache's sets per
+                                             * CPU. */
 const volatile __u64 xf_secret[XF_KEY_WORDS + 1] = {0};
 /* What 2^k zero bytes make of a CRC32c: by k, then by its half-bytes. */
 const volatile __u32 xf_crc32c_zeros[XF_MAX_FRAME_BITS][8][16] = {0};

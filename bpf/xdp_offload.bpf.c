@@ -81,11 +81,12 @@ is_orphaned(const struct xf_cpu *self)
     return until && (__s64)(bpf_jiffies64() - until) > 0;
 }
 
-/* Returns an XDP action, or -1 - enum xf_miss with the packet unchanged.  If
- * there is a next process, a sample does not return here: 'xf_sample' hands it
- * to this program as if it came anew, after the next process has seen it.  It leaves
- * with 'seq' as it is then, which only the process that made this program
- * reads, and that is gone. */
+/* Returns an XDP action, or -1 - enum xf_miss with the packet unchanged.
+ *
+ * With a sample this does not return: the tail call leads to 'xf_sample' of the next
+ * process, which calls this program anew with the packet.  So a sample increments
+ * 'seq' three times instead of two.  That harms nobody, since 'seq' is read only by
+ * the process that made this program, and that has ended. */
 static __always_inline int
 run(xf_ctx *ctx, struct xf_packet *p, __u32 cpu,
     const struct xf_cpu *self)

@@ -22,9 +22,9 @@ struct xf_captured {
     __u32 len;
     __s32 action;                    /* enum xdp_action, or -1 - enum xf_miss: passed
                                       * to OVS as it came, whatever the rest says. */
-    __u16 to;                        /* As the last flow's action has it, */
-    __u8 verdict;                    /* and this: XF_DROP, XF_OUTPUT, XF_GROUP...
-                                      * Means nothing without a flow. */
+    __u16 to;                        /* Of the last flow's action. */
+    __u8 verdict;                    /* The same: XF_DROP, XF_OUTPUT, XF_GROUP...
+                                      * Both mean nothing without a flow. */
     __u8 n_flows;
     __u32 cpu, queue;                /* Where it was received. */
 };
@@ -44,22 +44,23 @@ struct xf_capturing {
     __u8 data[];
 };
 #define XF_CAPTURE_FLOWS (XF_MAX_STAGES + 1) /* One more takes it out of a tunnel. */
-#define XF_MIN_CAPTURE 14            /* Bytes of a packet: an Ethernet header */
-#define XF_MAX_CAPTURE 65536         /* at least. */
+#define XF_MIN_CAPTURE 14            /* Fewest bytes of a packet that are copied: an
+                                      * Ethernet header. */
+#define XF_MAX_CAPTURE 65536         /* The most. */
 
-/* Seven bytes are only for the verifier, which does not see that a length was
- * rounded up to a multiple of eight, but that it was to at most seven more. */
+/* Eight bytes are only for the verifier: of a length that was rounded up to a
+ * multiple of eight it knows only that it has grown by seven at most. */
 static inline __u32 xf_capture_room(__u32 bytes)
 {
     return sizeof(struct xf_capturing) + ((bytes + 7) & ~7U) + 8
            + XF_CAPTURE_FLOWS * sizeof(struct xf_ufid) + sizeof(struct xf_group);
 }
 
-/* What who reads a capture and the program tell each other. */
+/* What the reader of a capture and the program tell each other. */
 struct xf_lease {
     __u64 until_ns;                  /* CLOCK_MONOTONIC: how long packets are copied.
                                       * The reader moves it on. */
-    __u64 lost;                      /* There was no room for so many. */
+    __u64 lost;                      /* Packets for which there was no room. */
 };
 
 XF_ASSERT(sizeof(struct xf_captured) == 32);

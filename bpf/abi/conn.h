@@ -12,15 +12,14 @@
  * before and after has read what belongs together.
  *
  * What the program knows better than OVS is in a line that only packets of that
- * direction write; OVS writes there what it changes as seldom as a packet comes
- * to it.  A packet that it does not execute but that may change the
+ * direction write; OVS writes there only when a packet has come to it, which is
+ * seldom.  A packet that the program does not execute but that may change the
  * state sets 'closing' of both directions, and no packet is executed before OVS
  * has seen that one; OVS clears it.
  *
- * The next process reads this, 'xf_conns' and 'xf_conn_uses', and writes to
- * 'xf_zones', and so an earlier release's (old_conns.h in flowxlate): another layout
- * or meaning needs maps of other names.  What was 0 in all releases before may get a
- * meaning. */
+ * The next process reads 'xf_conns' and 'xf_conn_uses' and writes to 'xf_zones', and
+ * may be of another release (old_conns.h in flowxlate): so another layout or meaning
+ * needs maps of other names.  What was 0 in all releases before may get a meaning. */
 #ifndef XF_ABI_CONN_H
 #define XF_ABI_CONN_H 1
 
@@ -38,11 +37,11 @@ struct xf_conn {
     __u8 proto;
     __u8 cls;                        /* enum xf_class. */
     __u8 live;                       /* May be found. */
-    __u8 wscale;                     /* TCP: of this direction's windows... */
+    __u8 wscale;                     /* TCP: scale of this direction's windows. */
     __u16 state;                     /* OVS_CS_F_* that ct() adds; 0: OVS must see
                                       * the packet. */
     __u16 nat_state;                 /* What ct(nat) adds; 0: no translation. */
-    __u8 peer_wscale;                /* ...and of the other's. */
+    __u8 peer_wscale;                /* The same of the other direction. */
     __u8 has_label;                  /* 'label' has a bit. */
     __u32 mark;
     __u32 timeout_ms;                /* After the last packet. */

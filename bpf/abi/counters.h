@@ -36,7 +36,8 @@ enum xf_miss {
     XF_MISS_TX_PORT,                 /* The output port cannot take it now. */
     XF_MISS_TX_LENGTH,               /* Too long for the output port. */
     XF_MISS_TX_CHECKSUM,             /* Checksum that cannot be completed. */
-    XF_MISS_HEADROOM,                /* No room to push a VLAN tag. */
+    XF_MISS_HEADROOM,                /* No room for a VLAN tag or a tunnel's
+                                      * headers. */
     XF_MISS_FRAME_SIZE,              /* Partial checksum, and longer than
                                       * XF_MAX_FRAME. */
     XF_MISS_INTERNAL,                /* A map holds an index out of bounds. */
@@ -60,10 +61,10 @@ enum xf_miss {
     "ct-state", "ct-window", "ct-change", "tunnel-header", "tunnel-checksum", \
     "tunnel-flow", "packet-length"
 
-/* Miss counters of one port on one CPU; as many as five bits count, since the
- * verifier knows of a reason's number no more (all kernels).  'searches' is no miss:
- * it counts what the flow cache could not answer, on the way that is slow anyway (also
- * of samples that go back to an old flow, which are no misses). */
+/* Miss counters of one port on one CPU.  There are as many as five bits can number,
+ * since that is all that the verifier knows of a reason's number (all kernels).
+ * 'searches' counts what the flow cache could not answer, on the way that is slow
+ * anyway: of misses, and of samples that go back to an old flow. */
 struct xf_miss_row {
     __u64 count[31];
     __u64 searches;

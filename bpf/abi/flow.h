@@ -42,8 +42,9 @@
  * ===================================
  *
  * User space has one writer (it holds a lock); the program on every CPU reads.
- * All but 'xf_stats', 'xf_cpu', 'xf_miss' and the flow cache is written by user
- * space alone, with plain stores into mmap()ed arrays.
+ * maps.def says what the program writes too: figures, predictions, what packets do
+ * to connections, and its own memory.  All else is written by user space alone, with
+ * plain stores into mmap()ed arrays.
  *
  * - To publish a flow: zero its statistics, fill its slot, store the bucket
  *   entry (one 32-bit store) and raise 'used' if need be, make the subtable
@@ -82,7 +83,7 @@
 #define XF_MAX_TAGS 2                /* VLAN tags, as in OVS. */
 #define XF_MAX_CT_STEPS 3            /* Of one flow. */
 #define XF_GUESS_BITS 16             /* Subtable guesses per CPU, as log2. */
-#define XF_WAY_BITS 12               /* The same of ways to a next flow. */
+#define XF_WAY_BITS 12               /* Next flows by way, per CPU, as log2. */
 
 /* A bucket: one cache line.  The low bits of an entry, as many as the highest
  * slot needs ('xf_slot_mask'), are a flow slot, the others its signature. */
@@ -132,13 +133,15 @@ struct xf_group {
     __u16 port[XF_GROUP_PORTS];      /* Port slots. */
 };
 
-/* Bits of struct xf_ct_step's flags. */
-#define XF_CT_CLEAR 0x1              /* First forgets what ct() has found... */
-#define XF_CT_TRACK 0x2              /* ...then looks for the connection: ct(). */
+/* Bits of struct xf_ct_step's flags.  A commit is executed only if there is the
+ * connection and nothing of it would change. */
+#define XF_CT_CLEAR 0x1              /* Forgets what ct() has found, before all
+                                      * else. */
+#define XF_CT_TRACK 0x2              /* Looks for the connection: ct(). */
 #define XF_CT_NAT 0x4                /* ct(nat). */
-#define XF_CT_COMMIT 0x8             /* Only for one that there is already... */
-#define XF_CT_MARK 0x10              /* ...and that has this mark... */
-#define XF_CT_LABEL 0x20             /* ...and this label: nothing changes. */
+#define XF_CT_COMMIT 0x8             /* ct(commit). */
+#define XF_CT_MARK 0x10              /* 'mark' is to be the connection's. */
+#define XF_CT_LABEL 0x20             /* So is 'label'. */
 
 /* A ct() or ct_clear among the actions of a flow; 'flags' of 0 ends the list. */
 struct xf_ct_step {

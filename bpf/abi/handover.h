@@ -20,15 +20,15 @@
 /* The programs that are called with a packet while a process takes over from
  * another: indexes of 'xf_next' (bpf/run/handover.h), which generations of the
  * program must agree on.  The kernel empties a program array in this order. */
-#define XF_NEXT_SAMPLE 0             /* Sees some of what old flows match, */
-#define XF_NEXT_MISS 1               /* gets what none does, */
-                                     /* (2: was used by an earlier release) */
-#define XF_NEXT_OLD 3                /* gets the samples back. */
+#define XF_NEXT_SAMPLE 0             /* Sees some packets that old flows match. */
+#define XF_NEXT_MISS 1               /* Gets the packets that no old flow matches. */
+                                     /* 2 was used by an earlier release. */
+#define XF_NEXT_OLD 3                /* Gets the samples back. */
 #define XF_N_NEXT 4
 
-/* Is it the packet that the CPU's 'seq' says, which is another for each that is
- * in the program?  Spread as by chance (with the finalizer of MurmurHash3), so
- * that senders who take turns are all met. */
+/* Is the packet a sample for which the CPU's 'seq' is this number?  It is another
+ * one for each packet.  Samples are spread as by chance (with the finalizer of
+ * MurmurHash3), so that senders who take turns are all met. */
 static inline int xf_is_sampled(__u64 seq)
 {
     __u32 x = (__u32)seq;
@@ -45,7 +45,8 @@ struct xf_cpu {
     __u64 deadline;                  /* In jiffies; from then on no flow is
                                       * executed.  User space moves it on while
                                       * it lives; 0 = none. */
-    __u64 alive_ns;                  /* When it last did: CLOCK_MONOTONIC. */
+    __u64 alive_ns;                  /* When user space last moved it on:
+                                      * CLOCK_MONOTONIC. */
     __u64 pad[5];
 };
 

@@ -23,7 +23,7 @@ struct xf_packet {
     __u32 frame_len;                 /* In bytes, as it came. */
 
     __u32 n_tags;                    /* VLAN tags that the key tells of. */
-    __u32 l3_off;                    /* From the begin of the frame. */
+    __u32 l3_off;                    /* From the beginning of the frame. */
     __u32 l4_off;                    /* Where the IP payload begins. */
     __u32 l4_len;                    /* In bytes, as IP says. */
     __u32 l4_proto;                  /* Where a checksum may have to be
@@ -60,8 +60,9 @@ struct xf_plan {
     } stage[XF_MAX_STAGES];
     __u64 hash;                      /* Of the packet as it came, for the flow
                                       * cache. */
-    __u64 way, next_hash;            /* How it came to the next flow: without
-                                      * what the packet was, and with that. */
+    __u64 way, next_hash;            /* Hashes of how it came to the next flow:
+                                      * of that alone, and of the packet as it
+                                      * came as well. */
     __u16 sets;                      /* The key is not the packet's any more. */
     __u16 tunnel;                    /* As in struct xf_rewrite. */
     __u32 guess;                     /* Subtable that the next flow may be of. */

@@ -34,10 +34,10 @@ struct xf_port {
     __u64 pad[3];
 };
 
-/* What XDP on a tap cannot tell from a whole packet is a short one of several
- * segments, which the kernel splits, and whose checksums it makes, later.  None
- * is as short as the segments of the smallest path MTU that Linux takes (552,
- * net.ipv4.route.min_pmtu) with a TCP header. */
+/* A packet from a tap may be several segments, which the kernel splits later, when
+ * it makes their checksums, too; XDP cannot tell it from a whole packet.  But none of
+ * these is as short as this, one segment for the smallest path MTU that Linux takes
+ * (552, net.ipv4.route.min_pmtu) with a TCP header. */
 #define XF_TAP_MAX_PARTIAL (512 + 20)
 
 /* Bits of struct xf_settings's ct. */

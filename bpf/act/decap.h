@@ -5,7 +5,7 @@
  * The headers are cut off before anybody knows whether there is a megaflow for what
  * is in them: then the inner packet is parsed, looked up and changed like any other.
  * Where that ends in a miss they are given back.  That is no change of the packet:
- * the kernel only moves the frame's begin, and leaves the bytes before it alone.
+ * the kernel only moves the frame's beginning, and leaves the bytes before it alone.
  * It would not if there were metadata of the driver there; such packets are a miss.
  *
  * What OVS's netdev-native-tnl.c takes off and this does not is a miss too: more

@@ -31,7 +31,7 @@ transport_checksum(const struct xf_packet *p)
            ? XF_ICMP_CHECKSUM : 0;
 }
 
-/* The begin of a transport header: two ports, or the type and code of ICMP, as
+/* What a transport header begins with: two ports, or the type and code of ICMP, as
  * they are on the wire. */
 static __always_inline __u32
 transport_begin(const struct xf_key *key, bool is_icmp)
@@ -202,7 +202,7 @@ set_arp(struct xf_arp *arp, const struct xf_key *to)
 }
 
 /* Writes the fields of 'to' above Ethernet into a packet that has 'grown' at
- * its begin by so many bytes, and completes its checksum if asked to.  Returns
+ * its beginning by so many bytes, and completes its checksum if asked to.  Returns
  * XF_PARSED, or an enum xf_miss with the packet unchanged.
  *
  * A global function, so that the verifier checks it once and on its own. */

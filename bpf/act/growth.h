@@ -6,7 +6,7 @@
 #include "bpf/abi/flow.h"
 #include "bpf/packet/headers.h"
 
-/* By how much the frame becomes longer at its begin, in bytes. */
+/* By how much the frame becomes longer at its beginning, in bytes. */
 static __always_inline int
 growth(const struct xf_action *act)
 {

@@ -2,7 +2,7 @@
 /* The hook in the driver: XDP.  All that knows a struct xdp_md, so that parsing,
  * looking up and acting need not.
  *
- * Whoever moves the begin or the end of the frame, or calls what does, asks for
+ * Whoever moves the beginning or the end of the frame, or calls what does, asks for
  * frame_begin() and frame_end() anew: the verifier forgets what it knew of the
  * old ones.
  */
@@ -75,7 +75,7 @@ store_bytes(xf_ctx *ctx, __u32 off, const void *from, __u32 len)
     return bpf_xdp_store_bytes(ctx, off, (void *)from, len);
 }
 
-/* Cuts 'by' bytes off at the begin of the frame, or, if that is negative, makes room
+/* Cuts 'by' bytes off at the beginning of the frame or, if that is negative, makes room
  * for as many before it; the bytes stay where they are.  Returns 0 if there is
  * room. */
 static __always_inline long
@@ -91,7 +91,8 @@ move_end(xf_ctx *ctx, int by)
     return bpf_xdp_adjust_tail(ctx, by);
 }
 
-/* Has the driver left something before the frame, which would move with its begin? */
+/* Has the driver left something before the frame, which would move with its
+ * beginning? */
 static __always_inline bool
 has_metadata(const xf_ctx *ctx)
 {

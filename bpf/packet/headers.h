@@ -46,7 +46,7 @@ struct xf_arp {
     __be32 tpa;
 } __attribute__((packed));
 
-/* The common begin of SCTP's (RFC 9260) and of ICMP's header. */
+/* What headers of SCTP (RFC 9260) and of ICMP begin with. */
 struct xf_sctp {
     __be16 src, dst;
     __be32 vtag, crc;

@@ -2,9 +2,9 @@
 /* Copies of what enters the port, for who looks (ovs-offload-dump).
  *
  * A port that nobody looks at has a program whose 'xf_capture_bytes' is 0, from
- * which the kernel removes all that is here but the loads of that constant.  One that
- * is looked at has another instance of the same program for as long.  Its packets are not changed by that,
- * nor what becomes of them.
+ * which the kernel removes all that is here but the loads of that constant.  A port
+ * that is looked at has another instance of the same program for as long.  That changes
+ * neither its packets nor what becomes of them.
  *
  * Global functions, so that the verifier checks them once each, and goes on as if
  * nothing had been called.
