@@ -83,7 +83,8 @@ std::array<KernelFeatures::Row, 3> KernelFeatures::rows() const {
         {"XDP features of devices", "6.3",
          "drivers are known by name, and one that is not known is no output",
          netdev_family_ != 0},
-        {"tcx", "6.6", "nobody can have programs there", tcx_},
+        {"tcx", "6.6", "no program can be there, and none is looked for",
+         tcx_},
         {"BTF", "CONFIG_DEBUG_INFO_BTF",
          "it is not known whether redirected frames are lost", btf_},
     }};

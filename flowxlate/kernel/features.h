@@ -21,7 +21,8 @@ class KernelFeatures {
 public:
     struct Row {
         const char *name;
-        const char *since;    // Where Linux has it from, or its configuration.
+        const char *since;    // The Linux that has it first, or the
+                              // configuration that it takes.
         const char *without;  // What the offload does where it is missing.
         bool is_there;
     };
