@@ -5,8 +5,8 @@
 //
 // Matches and set actions are decoded from it, reasons take their names from
 // it, and docs/supported.md is generated from it.  To add a field, add a row
-// here and its parsing in bpf/packet/parse.h, and, to make it settable, its writing
-// in bpf/act/fields.h.
+// here and its parsing in bpf/packet/parse.h, and, to make it settable, its
+// writing in bpf/act/fields.h.
 #ifndef FLOWXLATE_FIELDS_H
 #define FLOWXLATE_FIELDS_H
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A flow table in heap memory, and a reader of it that does what bpf/table/lookup.h
-// does.
+// A flow table in heap memory, and a reader of it that does what
+// bpf/table/lookup.h does.
 #ifndef TESTS_UNIT_TABLES_H
 #define TESTS_UNIT_TABLES_H
 
