@@ -11,7 +11,7 @@
  * (xdp_redirect_map_err is an old name of the first: no kernel since 5.6 calls it,
  * newer ones do not have it.)
  *
- * The kernel's structures are found by its BTF: without, this does not load. */
+ * The kernel's structures are found by its BTF: this does not load without it. */
 #include <linux/bpf.h>
 
 #include <bpf/bpf_core_read.h>

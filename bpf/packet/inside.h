@@ -10,9 +10,9 @@
  * The checksum of the outer UDP header, if there is one, is that of the packet as it
  * will be: local checksum offload, as in has_known_sum().
  *
- * Known are the formats in look_at_type(), look_at_proto() and look_into_udp(), UDP
- * by the registered ports.  What is known to carry packets in a way that is not read
- * here, and what is not as it should be, is a miss as well.
+ * look_at_type(), look_at_proto() and look_into_udp() have the formats that are known,
+ * those in UDP by their registered ports.  What is known to carry packets in a way that
+ * is not read here, and what is not as it should be, is a miss as well.
  */
 #ifndef XF_PACKET_INSIDE_H
 #define XF_PACKET_INSIDE_H 1

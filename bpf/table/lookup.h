@@ -292,7 +292,7 @@ find_set(__u32 cpu, __u64 hash)
     return bpf_map_lookup_elem(&xf_flow_cache, &index);
 }
 
-/* The signature there, in the upper bits. */
+/* The signature of a hash in the flow cache, in the upper bits of an entry. */
 static __always_inline __u32
 cache_signature(__u64 hash)
 {
