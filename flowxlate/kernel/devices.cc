@@ -438,8 +438,9 @@ std::string Devices::why_tags_beside(const Link &link, const Link &peer) {
     }
     return active.empty() ? std::string()
                           : std::string(link.is_veth ? "the veth peer" : "it")
-                                + " puts VLAN tags beside the frame ("
-                                + to_string(active) + " is on)";
+                                + " puts VLAN tags beside the frame "
+                                  "(switched on: "
+                                + to_string(active) + ")";
 }
 
 TagOffload::Features Devices::put_tags_in_frame(Ifindex ifindex) {
