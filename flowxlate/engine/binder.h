@@ -109,7 +109,7 @@ private:
 
     Datapath &datapath_;
     Ports &ports_;
-    RecircIds recirc_ids_{XF_MAX_RECIRCS, "recirc_ids"};
+    RecircIds recirc_ids_{XF_MAX_RECIRCS - 1, "recirc_ids"};
     Groups groups_{XF_MAX_GROUPS - 1, "groups"};
     Tunnels tunnels_{XF_MAX_TUNNELS - 1, "tunnels"};
     std::array<Fd, XF_MAX_GROUPS> group_devices_;  // By slot.

@@ -31,7 +31,15 @@ uint64_t Flows::packets() const {
 }
 
 Reject Flows::put(const Ufid &ufid, Rule *rule, SubtableSlot *mask) {
-    return place(ufid, rule, &flows_.try_emplace(ufid).first->second, mask);
+    const auto [it, is_new] = flows_.try_emplace(ufid);
+    try {
+        return place(ufid, rule, &it->second, mask);
+    } catch (...) {
+        if (is_new) {
+            flows_.erase(it);
+        }
+        throw;
+    }
 }
 
 // Puts the flow in the tables, in place of what it was before.

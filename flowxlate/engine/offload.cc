@@ -105,12 +105,17 @@ Offload::StateLock::~StateLock() {
     offload_.tell(changes);
 }
 
-void Offload::tell(const Changes &changes) {
-    for (auto &line : changes.lines) {
-        log(line.level, line.text);
-    }
+// What others wait for comes first: without memory, lines of the log may be
+// missing, and nothing else.
+void Offload::tell(const Changes &changes) noexcept {
     if (changes.wakes_worker) {
         wake_worker();
+    }
+    try {
+        for (auto &line : changes.lines) {
+            log(line.level, line.text);
+        }
+    } catch (const std::bad_alloc &) {
     }
     if (changes.flows_lost) {
         host_.notify.flows_lost();

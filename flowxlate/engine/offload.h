@@ -163,7 +163,7 @@ private:
     private:
         Offload &offload_;
     };
-    void tell(const Changes &) EXCLUDES(mutex_);
+    void tell(const Changes &) noexcept EXCLUDES(mutex_);
 
     View view() const REQUIRES(mutex_) {
         return {ports_,    binder_,  *table_,          *flows_,

@@ -13,6 +13,8 @@
 namespace flowxlate {
 namespace {
 
+constexpr const char *kTooManyPorts = "too many ports";
+
 bool is_afxdp(const std::string &type) {
     return type == "afxdp" || type == "afxdp-nonpmd";
 }
@@ -112,16 +114,19 @@ int Offload::add_tunnel(const ovs_offload_port &p, uint32_t kind, Port **out) {
         + (port->is_left_out() ? ": left out of XDP, " + port->left_out
                                : ": executing flows of its tunnels");
 
-    StateLock lock(this);
-    if (auto r = ports_.new_slot(&port->slot)) {
-        changes_.log(OVS_OFFLOAD_LOG_WARN,
-                     port->name + ": not offloaded: too many ports");
-        return r.error;
+    {
+        StateLock lock(this);
+        if (!ports_.new_slot(&port->slot)) {
+            changes_.log(OVS_OFFLOAD_LOG_INFO, line);
+            *out = port.get();
+            unserved_.remove(port->name);
+            ports_.add(std::move(port), std::chrono::steady_clock::now());
+            return 0;
+        }
     }
-    changes_.log(OVS_OFFLOAD_LOG_INFO, line);
-    *out = port.get();
-    ports_.add(std::move(port), std::chrono::steady_clock::now());
-    return 0;
+    log(OVS_OFFLOAD_LOG_WARN,
+        port->name + ": not offloaded: " + kTooManyPorts);
+    return reject_port(p, {ENOSPC, kTooManyPorts});
 }
 
 int Offload::port_add(const ovs_offload_port &p, Port **out) {
@@ -143,7 +148,7 @@ int Offload::port_add(const ovs_offload_port &p, Port **out) {
         if (ports_.find(port->ifindex)) {
             failed = {EEXIST, "the device is a port already"};
         } else if (auto r = ports_.new_slot(&port->slot)) {
-            failed = {r.error, "too many ports"};
+            failed = {r.error, kTooManyPorts};
         }
     }
     if (!failed && needs_program(*port)) {

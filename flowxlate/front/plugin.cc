@@ -114,7 +114,7 @@ int flow_flush(void *self, void *port) {
 }
 
 uint64_t n_flows(void *self, void *port) {
-    return self_of(self).n_flows(port_of(port));
+    return self_of(self).n_flows(port_of(port));  // Needs no memory.
 }
 
 void leave(void *self) { self_of(self).leave(); }
@@ -127,7 +127,12 @@ int take_copy(void *self, const char *dpif_type, ovs_offload_copy *copy) {
 }
 
 bool flow_wanted(void *self, const uint8_t *ufid) {
-    return self_of(self).flow_wanted(Ufid::from(ufid));
+    bool wanted = false;  // Without memory for it, OVS keeps it.
+    (void)guarded([&] {
+        wanted = self_of(self).flow_wanted(Ufid::from(ufid));
+        return 0;
+    });
+    return wanted;
 }
 
 ConnTable &connections_of(void *self) { return self_of(self).connections(); }

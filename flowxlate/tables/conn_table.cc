@@ -216,14 +216,21 @@ int ConnTable::put(const ovs_offload_ct &c, uint64_t *handle) {
 // OVS goes on with the connection in any case.
 int ConnTable::put_unplaced(const ovs_offload_ct &c, uint64_t birth,
                             uint64_t *handle) {
+    const uint64_t name = kUnplaced | birth;
+    bool is_counted = false;
     try {
         count_unplaced(c.zone, 1);
-        unplaced_.emplace(kUnplaced | birth, Unplaced{c.zone, birth});
-        *handle = kUnplaced | birth;
+        is_counted = true;
+        unplaced_.emplace(name, Unplaced{c.zone, birth});
         hide(tuples_of(c, 0));
         hide(tuples_of(c, 1));
+        *handle = name;
         return 0;
     } catch (const std::bad_alloc &) {
+        if (is_counted) {
+            unplaced_.erase(name);  // It may not be there.
+            count_unplaced(c.zone, -1);
+        }
         forgot_ = true;
         publish(mem_.settings[0].ct, mem_.settings[0].ct | XF_CT_EXPECTS);
         return ENOMEM;
@@ -664,7 +671,8 @@ void ConnTable::for_each_of(const xf_conn &tuple, uint64_t hash, Fn fn) const {
 // not been cleaned up, or one whose answers, by its translation, come as those
 // of another that has none.  OVS finds the youngest, and the next one when
 // that has ended.  The others are not found until then, and what goes the
-// other way by another tuple OVS has to see once more.
+// other way by another tuple OVS has to see once more.  One that is hidden is
+// not found at all: OVS has a younger one, which has no place here.
 void ConnTable::show_youngest(uint32_t index, uint64_t hash) {
     const xf_conn &tuple = mem_.conns[index];
     uint32_t youngest = 0;
@@ -678,7 +686,9 @@ void ConnTable::show_youngest(uint32_t index, uint64_t hash) {
     if (!youngest) {
         return;
     }
-    publish(mem_.conns[youngest].live, 1);
+    if (!hidden_.contains(youngest / 2)) {
+        publish(mem_.conns[youngest].live, 1);
+    }
     if (n == 1) {
         return;
     }

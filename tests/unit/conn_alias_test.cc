@@ -224,6 +224,29 @@ TEST(ConnAlias, OlderIsPlacedLater) {
     EXPECT_EQ(c.find(a.dir[1]), "2");
 }
 
+// OVS goes on finding a younger one that has no place here, whatever comes and
+// goes meanwhile.
+TEST(ConnAlias, HiddenStaysHidden) {
+    Conns c(3);
+    ovs_offload_ct x = direct(7);
+    x.dir[0].tp_src = x.dir[1].tp_dst = htons(7);
+    const uint64_t handle_x = put(&c, x);
+    put(&c, translated(1));
+    put(&c, direct(2));
+    const uint64_t unplaced = put(&c, direct(3));
+    EXPECT_EQ(c.find(direct(0).dir[0]), "unknown");
+    c.table.del(handle_x);
+    pass_grace(&c.table);
+    const uint64_t youngest = put(&c, direct(4));
+    EXPECT_EQ(c.find(direct(0).dir[0]), "4");
+    EXPECT_EQ(c.find(direct(0).dir[1]), "4");
+    c.table.del(youngest);
+    EXPECT_EQ(c.find(direct(0).dir[0]), "unknown");
+    EXPECT_EQ(c.find(direct(0).dir[1]), "unknown");
+    c.table.del(unplaced);
+    EXPECT_EQ(c.find(direct(0).dir[0]), "unknown");
+}
+
 TEST(ConnAlias, AllEndAtOnce) {
     Conns c(1);
     put(&c, translated(1));

@@ -590,6 +590,28 @@ TEST_F(ConnTables, UnplacedAreDeleted) {
     EXPECT_NE(conns_.put(c), unplaced) << "a name is not given twice";
 }
 
+// Without memory to note one, nothing of it is left.
+TEST_F(ConnTables, UnplacedWithoutMemory) {
+    fill_up();
+    const auto c = connection(1, 5);
+    size_t nth = 1;
+    for (int error = ENOMEM; error; nth++) {
+        ASSERT_LT(nth, 20u);
+        uint64_t handle = 0;
+        FailAllocation fail(nth);
+        error = conns_.table.put(c, &handle);
+        if (error) {
+            EXPECT_EQ(error, ENOMEM);
+            EXPECT_FALSE(conns_.is_incomplete(5));
+        } else {
+            EXPECT_TRUE(conns_.is_incomplete(5));
+            conns_.table.del(handle);
+        }
+    }
+    EXPECT_GT(nth, 2u) << "nothing has failed";
+    EXPECT_FALSE(conns_.is_incomplete(5));
+}
+
 // As long as one connection of the zone is not here.
 TEST_F(ConnTables, Zones) {
     fill_up();

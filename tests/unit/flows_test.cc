@@ -6,11 +6,13 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <functional>
 #include <map>
 #include <optional>
 #include <random>
 
+#include "tests/unit/alloc.h"
 #include "tests/unit/engine.h"
 
 namespace flowxlate::unit {
@@ -282,6 +284,47 @@ INSTANTIATE_TEST_SUITE_P(Table, FlowFaults, testing::ValuesIn(kFaults),
                          [](const auto &info) {
                              return std::string(info.param.name);
                          });
+
+// A new one for which there is no memory is not known afterwards, whichever
+// allocation has failed.
+TEST(Flows, NewFlowWithoutMemory) {
+    size_t nth = 1;
+    for (bool failed = true; failed; nth++) {
+        ASSERT_LT(nth, 50u);
+        Engine e;
+        failed = false;
+        Rule rule = Engine::rule(1, Shape::kGroup);
+        SubtableSlot mask;
+        {
+            FailAllocation fail(nth);
+            try {
+                (void)e.flows.put(Engine::ufid(1), &rule, &mask);
+            } catch (const std::bad_alloc &) {
+                failed = true;
+            }
+        }
+        EXPECT_EQ(e.flows.by_ufid().size(), failed ? 0u : 1u) << nth;
+        EXPECT_EQ(e.tables.table.n_flows(), failed ? 0u : 1u) << nth;
+    }
+    EXPECT_GT(nth, 2u) << "nothing has failed";
+}
+
+// The program has a walk for each slot that a recirculation id can get.
+TEST(Binder, RecirculationSlotsFit) {
+    Engine e;
+    std::vector<Binding> bindings;
+    Reject r;
+    for (uint32_t id = 1; !r; id++) {
+        Rule rule = Engine::rule(id, Shape::kRecirc);
+        r = e.binder.bind(&rule, &bindings.emplace_back());
+    }
+    EXPECT_EQ(r.name(), "table/recirc_ids");
+    uint32_t highest = 0;
+    for (auto &b : bindings) {
+        highest = std::max<uint32_t>(highest, index(b.next.slot()));
+    }
+    EXPECT_EQ(highest, XF_MAX_RECIRCS - 1U);
+}
 
 // Many flows
 // ----------
