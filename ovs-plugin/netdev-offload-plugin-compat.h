@@ -21,6 +21,7 @@
 #include <stdbool.h>
 
 #include "flow.h"
+#include "odp-execute.h"
 #include "odp-util.h"
 
 #if OVS_RELEASE < 305
@@ -37,6 +38,12 @@
 #else
 #define compat_flow_compose(PACKET, FLOW, L7, L7_LEN)   \
     flow_compose(PACKET, FLOW, L7, L7_LEN, false)
+#endif
+
+#if OVS_RELEASE < 400
+#define compat_odp_execute_init() odp_execute_init()
+#else
+#define compat_odp_execute_init()    /* There is one implementation only. */
 #endif
 
 /* Has the kernel datapath been tested with this release? */

@@ -30,16 +30,14 @@
 #include "flow.h"
 #include "netdev-linux-private.h"
 #include "netdev-native-tnl.h"
+#include "netdev-offload-plugin-api.h"
 #include "netdev-offload-plugin-compat.h"
-#include "netdev-offload-plugin-system.h"
-#include "netdev-offload-provider.h"
 #include "netdev-provider.h"
 #include "netdev-vport.h"
 #include "netlink.h"
 #include "odp-util.h"
 #include "openvswitch/dynamic-string.h"
 #include "openvswitch/hmap.h"
-#include "openvswitch/list.h"
 #include "openvswitch/match.h"
 #include "openvswitch/meta-flow.h"
 #include "openvswitch/ofp-flow.h"
@@ -102,34 +100,9 @@ static netdev_offload_plugin_tracer *tracer;
 /* Is this thread learning?  See netdev_offload_plugin_set_learning(). */
 DEFINE_STATIC_PER_THREAD_DATA(bool, learning, false);
 
-/* A netdev's 'hw_info.offload_data'. */
-struct plugin_port {
-    struct ovs_list list_node;      /* In 'plugin_ports'. */
-    struct system_port *system;     /* NULL in the userspace datapath. */
-    int ifindex;                    /* Of the device that had the netdev's
-                                     * name when the port was added.  Another
-                                     * device may have that name now. */
-
-    /* Held for reading while the plugin uses 'handle', so that
-     * uninit_flow_api does not free the handle under its feet.  */
-    struct ovs_rwlock rwlock;
-    void *handle OVS_GUARDED;       /* The plugin's, NULL after port_del(). */
-};
-
 /* The names of the netdevs that the user leaves out of the offload.  Main thread
  * only. */
 static struct sset left_out_ports = SSET_INITIALIZER(&left_out_ports);
-
-/* Acquired before a port's 'rwlock'. */
-static struct ovs_mutex plugin_ports_mutex = OVS_MUTEX_INITIALIZER;
-static struct ovs_list plugin_ports OVS_GUARDED_BY(plugin_ports_mutex)
-    = OVS_LIST_INITIALIZER(&plugin_ports);
-
-/* netdev_ports_get() compares datapath types by address, and the plugin has
- * only their text.  These are OVS's own pointers for "netdev" and "system", the
- * types that plugin_init_flow_api() lets through. */
-static ATOMIC(const char *) netdev_dpif_type = NULL;
-static ATOMIC(const char *) system_dpif_type = NULL;
 
 bool
 netdev_offload_plugin_is_loaded(void)
@@ -140,19 +113,19 @@ netdev_offload_plugin_is_loaded(void)
     return loaded;
 }
 
-static bool
-plugin_is_enabled(void)
+const char *
+offload_plugin_type(void)
+{
+    return ops->type;
+}
+
+bool
+offload_plugin_is_enabled(void)
 {
     bool enabled;
 
     atomic_read(&plugin_enabled, &enabled);
     return enabled;
-}
-
-static struct plugin_port *
-plugin_port_get(const struct netdev *netdev)
-{
-    return ovsrcu_get(void *, &netdev->hw_info.offload_data);
 }
 
 static void
@@ -175,6 +148,18 @@ netdev_offload_plugin_fill_attrs(bool offloaded,
 }
 
 /* Flow operations by ufid alone. */
+
+/* Stores in 'stats' what the flow 'ufid' has counted, taken or not; zeros if the
+ * plugin does not execute it. */
+int
+offload_plugin_get_stats(const ovs_u128 *ufid, struct dpif_flow_stats *stats)
+{
+    struct ovs_offload_stats s = { .n_packets = 0 };
+    int error = ops->flow_stats(self, (const uint8_t *) ufid, &s);
+
+    stats_to_dpif(&s, stats);
+    return error;
+}
 
 /* Stores in 'delta' what the flow 'ufid' has counted in the plugin's fast path
  * since the previous call, and in 'attrs', if nonnull, where the flow is
@@ -222,32 +207,6 @@ netdev_offload_plugin_del(const ovs_u128 *ufid,
     }
     stats_to_dpif(&s, remaining);
     return 0;
-}
-
-/* The netdev flow API. */
-
-static int
-plugin_port_flush(struct plugin_port *p)
-{
-    int error = 0;
-
-    ovs_rwlock_rdlock(&p->rwlock);
-    if (p->handle) {
-        error = ops->flow_flush(self, p->handle);
-    }
-    ovs_rwlock_unlock(&p->rwlock);
-    return error;
-}
-
-static int
-plugin_flow_flush(struct netdev *netdev)
-{
-    struct plugin_port *p = plugin_port_get(netdev);
-
-    if (p && p->system) {
-        return plugin_system_flow_flush(netdev, p->system);
-    }
-    return p ? plugin_port_flush(p) : EOPNOTSUPP;
 }
 
 /* What serialising a match leaves out
@@ -393,7 +352,8 @@ find_untold(const struct flow *flow, const struct flow *mask,
             const struct ofpbuf *key_buf, const struct ofpbuf *mask_buf)
 {
     /* Look at is_absent() and has_igmp() when there are new fields. */
-    BUILD_ASSERT_DECL(FLOW_WC_SEQ == 42);
+    BUILD_ASSERT_DECL(FLOW_WC_SEQ == 42         /* 43: more registers. */
+                      || FLOW_WC_SEQ == 43);
     const uint64_t *f = (const uint64_t *) flow, *m = (const uint64_t *) mask;
     struct flow key, lost;
     struct flow_wildcards told;
@@ -573,19 +533,19 @@ exceeds_vlan_limit(const struct flow *flow, int vlan_limit)
     return flow_count_vlan_headers(flow) > vlan_limit;
 }
 
-/* Offers a flow to the plugin. */
+/* Offers a flow that enters through a port of the plugin in the datapath of type
+ * 'dpif_type'. */
 int
-netdev_offload_plugin_offer(struct netdev *netdev, const struct match *match,
-                            struct nlattr *actions, size_t actions_len,
-                            const ovs_u128 *ufid)
+offload_plugin_put(const char *dpif_type, const struct match *match,
+                   const struct nlattr *actions, size_t actions_len,
+                   const ovs_u128 *ufid)
 {
     uint64_t key_stub[1024 / 8], mask_stub[1024 / 8], actions_stub[1024 / 8];
-    struct plugin_port *p = plugin_port_get(netdev);
     struct ofpbuf key, mask, abi_actions;
     int vlan_limit = flow_vlan_limit;
     int error;
 
-    if (!p || !plugin_is_enabled()
+    if (!offload_plugin_is_enabled()
         || exceeds_vlan_limit(&match->flow, vlan_limit)) {
         return EOPNOTSUPP;
     }
@@ -601,11 +561,11 @@ netdev_offload_plugin_offer(struct netdev *netdev, const struct match *match,
         goto out;
     }
 
-    /* No lock of ours is held: the plugin calls back host_port_ifindex(). */
+    /* No lock is held that host_port_ifindex() takes: the plugin calls it. */
     error = ops->flow_put(self, &(struct ovs_offload_flow) {
         .size = sizeof(struct ovs_offload_flow),
         .ufid = (const uint8_t *) ufid,
-        .dpif_type = netdev_get_dpif_type(netdev),
+        .dpif_type = dpif_type,
         .key = key.data,
         .key_len = key.size,
         .mask = mask.data,
@@ -620,108 +580,7 @@ out:
     ofpbuf_uninit(&key);
     ofpbuf_uninit(&mask);
     ofpbuf_uninit(&abi_actions);
-
-    if (!error && !plugin_is_enabled()) {
-        /* Disabled meanwhile: either plugin_set_enabled() came after the put
-         * and flushed this flow with the others, or we do it. */
-        plugin_port_flush(p);
-    }
     return error;
-}
-
-static int
-plugin_flow_put(struct netdev *netdev, struct match *match,
-                struct nlattr *actions, size_t actions_len,
-                const ovs_u128 *ufid, struct offload_info *info,
-                struct dpif_flow_stats *stats)
-{
-    struct plugin_port *p = plugin_port_get(netdev);
-    int error;
-
-    if (p && p->system) {
-        return plugin_system_flow_put(netdev, p->system, match, actions,
-                                      actions_len, ufid, info, stats);
-    }
-    error = netdev_offload_plugin_offer(netdev, match, actions, actions_len,
-                                        ufid);
-    if (!error && stats) {
-        struct ovs_offload_stats s = { .n_packets = 0 };
-
-        ops->flow_stats(self, (const uint8_t *) ufid, &s);
-        stats_to_dpif(&s, stats);
-    }
-    return error;
-}
-
-static int
-plugin_flow_get(struct netdev *netdev, struct match *match,
-                struct nlattr **actions, const ovs_u128 *ufid,
-                struct dpif_flow_stats *stats,
-                struct dpif_flow_attrs *attrs, struct ofpbuf *buf)
-{
-    struct plugin_port *p = plugin_port_get(netdev);
-    struct ovs_offload_stats s = { .n_packets = 0 };
-    int error;
-
-    if (p && p->system) {
-        return plugin_system_flow_get(netdev, match, actions, ufid, stats,
-                                      attrs, buf);
-    }
-    error = ops->flow_stats(self, (const uint8_t *) ufid, &s);
-    if (!error) {
-        stats_to_dpif(&s, stats);
-        netdev_offload_plugin_fill_attrs(true, attrs);
-    }
-    return error;
-}
-
-static int
-plugin_flow_del(struct netdev *netdev, const ovs_u128 *ufid,
-                struct dpif_flow_stats *stats)
-{
-    struct plugin_port *p = plugin_port_get(netdev);
-    struct dpif_flow_stats remaining;
-    int error;
-
-    if (p && p->system) {
-        return plugin_system_flow_del(netdev, ufid, stats);
-    }
-    error = netdev_offload_plugin_del(ufid, &remaining);
-    if (!error && stats) {
-        *stats = remaining;
-    }
-    return error;
-}
-
-static int
-plugin_flow_get_n_flows(struct netdev *netdev, uint64_t *n_flows)
-{
-    struct plugin_port *p = plugin_port_get(netdev);
-
-    if (!p) {
-        return EOPNOTSUPP;
-    }
-
-    /* An array element per offload thread, but the plugin has just a sum. */
-    ovs_rwlock_rdlock(&p->rwlock);
-    n_flows[0] = p->handle ? ops->n_flows(self, p->handle) : 0;
-    ovs_rwlock_unlock(&p->rwlock);
-    if (p->system) {
-        n_flows[0] += plugin_system_n_tc_flows(netdev, p->system);
-    }
-    return 0;
-}
-
-/* Only the kernel datapath dumps its providers' flows. */
-static int
-plugin_flow_dump_create(struct netdev *netdev, struct netdev_flow_dump **dump,
-                        bool terse)
-{
-    struct plugin_port *p = plugin_port_get(netdev);
-
-    return (p && p->system
-            ? plugin_system_flow_dump_create(netdev, p->system, dump, terse)
-            : EOPNOTSUPP);
 }
 
 /* Returns the index of the network device that 'netdev' drives, or -1 if it is
@@ -729,14 +588,13 @@ plugin_flow_dump_create(struct netdev *netdev, struct netdev_flow_dump **dump,
  * datapath, and DPDK ports make one up.  For tunnel ports of the userspace
  * datapath returns a number of our own, see struct ovs_offload_port. */
 static int
-device_ifindex(struct netdev *netdev)
+device_ifindex(struct netdev *netdev, const char *dpif_type)
 {
     static atomic_count n_tunnels = ATOMIC_COUNT_INIT(0);
-    const char *dpif_type = netdev_get_dpif_type(netdev);
     int ifindex;
 
     if (netdev_vport_is_vport_class(netdev_get_class(netdev))) {
-        return (dpif_type && !strcmp(dpif_type, "netdev")
+        return (!strcmp(dpif_type, "netdev")
                 ? -2 - (int) atomic_count_inc(&n_tunnels) : -1);
     }
     ifindex = (is_netdev_linux_class(netdev_get_class(netdev))
@@ -744,89 +602,72 @@ device_ifindex(struct netdev *netdev)
     return ifindex > 0 ? ifindex : -1;
 }
 
-/* Has the plugin add a port.  It loads a program and puts it on a device,
+/* Has the plugin add 'netdev', a port of the datapath of type 'dpif_type', which
+ * is "netdev" or "system".  Stores in '*handle' the plugin's and in '*ifindex'
+ * the index of the device that has the netdev's name now; another device may
+ * have it later.  Returns 0 or EOPNOTSUPP or what the plugin says.
+ *
+ * The plugin loads a program and puts it on a device,
  * which takes the kernel tens of milliseconds, much longer on a busy machine,
  * and OVS adds all of its ports one after the other when it starts.  No other
  * thread shall wait for that in order to free memory: this thread is quiescent
  * meanwhile.  It is the main thread, which holds on to nothing here that RCU
  * could free: netdevs and datapaths have reference counts, and providers of
  * flow APIs are only added by this thread. */
-static int
-plugin_add_port(const struct ovs_offload_port *port, void **handle)
+int
+offload_plugin_add_port(struct netdev *netdev, const char *dpif_type,
+                        void **handle, int *ifindex)
 {
     int error;
 
-    ovsrcu_quiesce_start();
-    error = ops->port_add(self, port, handle);
-    ovsrcu_quiesce_end();
-    return error;
-}
-
-static int
-plugin_init_flow_api(struct netdev *netdev)
-{
-    const char *dpif_type = netdev_get_dpif_type(netdev);
-    int ifindex = device_ifindex(netdev);
-    struct plugin_port *p;
-    void *handle;
-    int error;
-
-    if (!dpif_type || ifindex == -1) {
-        return EOPNOTSUPP;
-    } else if (!strcmp(dpif_type, "netdev")) {
-        atomic_store_relaxed(&netdev_dpif_type, dpif_type);
-        atomic_store(&ports_unsettled, true);
-        atomic_count_inc(&n_ports_offered);
-    } else if (!strcmp(dpif_type, "system")) {
-        if (!COMPAT_KERNEL_DATAPATH) {
-            VLOG_WARN("%s: its flows stay in the kernel datapath, which is "
-                      "offloaded with Open vSwitch 3.1 only",
-                      netdev_get_name(netdev));
-            return EOPNOTSUPP;
-        }
-        atomic_store_relaxed(&system_dpif_type, dpif_type);
-    } else {
+    *ifindex = device_ifindex(netdev, dpif_type);
+    if (*ifindex == -1) {
         return EOPNOTSUPP;
     }
-
-    error = plugin_add_port(&(struct ovs_offload_port) {
+    if (!strcmp(dpif_type, "netdev")) {
+        atomic_store(&ports_unsettled, true);
+        atomic_count_inc(&n_ports_offered);
+    }
+    ovsrcu_quiesce_start();
+    error = ops->port_add(self, &(struct ovs_offload_port) {
         .size = sizeof(struct ovs_offload_port),
-        .ifindex = ifindex,
+        .ifindex = *ifindex,
         .name = netdev_get_name(netdev),
         .netdev_type = netdev_get_type(netdev),
         .dpif_type = dpif_type,
         .left_out = sset_contains(&left_out_ports, netdev_get_name(netdev)),
-    }, &handle);
-    if (error) {
-        return error;
-    }
-
-    p = xzalloc(sizeof *p);
-    p->ifindex = ifindex;
-    if (!strcmp(dpif_type, "system")) {
-        p->system = plugin_system_port_open(netdev);
-    }
-    ovs_rwlock_init(&p->rwlock);
-    ovs_rwlock_wrlock(&p->rwlock);
-    p->handle = handle;
-    ovs_rwlock_unlock(&p->rwlock);
-
-    ovs_mutex_lock(&plugin_ports_mutex);
-    ovs_list_push_back(&plugin_ports, &p->list_node);
-    ovs_mutex_unlock(&plugin_ports_mutex);
-    ovsrcu_set(&netdev->hw_info.offload_data, p);
-    return 0;
+    }, handle);
+    ovsrcu_quiesce_end();
+    return error;
 }
 
-static void
-plugin_port_close(struct plugin_port *p)
+void
+offload_plugin_del_port(void *handle)
 {
-    ovs_rwlock_wrlock(&p->rwlock);
-    if (p->handle) {
-        ops->port_del(self, p->handle);
-        p->handle = NULL;
-    }
-    ovs_rwlock_unlock(&p->rwlock);
+    ops->port_del(self, handle);
+}
+
+/* Takes all flows off the port. */
+int
+offload_plugin_flush_port(void *handle)
+{
+    return ops->flow_flush(self, handle);
+}
+
+uint64_t
+offload_plugin_n_flows(void *handle)
+{
+    return ops->n_flows(self, handle);
+}
+
+/* Tells the plugin whether the port 'handle' is left out.  Quiescent meanwhile,
+ * as above: a program may have to be loaded. */
+void
+offload_plugin_port_set_left_out(void *handle, bool left_out)
+{
+    ovsrcu_quiesce_start();
+    ops->port_set_left_out(self, handle, left_out);
+    ovsrcu_quiesce_end();
 }
 
 /* A signal ends the process without closing its netdevs.  Hook for
@@ -835,87 +676,8 @@ plugin_port_close(struct plugin_port *p)
 static void
 plugin_close_ports(void *aux OVS_UNUSED)
 {
-    struct plugin_port *p;
-
     netdev_offload_plugin_leave();
-    ovs_mutex_lock(&plugin_ports_mutex);
-    LIST_FOR_EACH (p, list_node, &plugin_ports) {
-        plugin_port_close(p);
-    }
-    ovs_mutex_unlock(&plugin_ports_mutex);
-}
-
-static void
-plugin_port_free(struct plugin_port *p)
-{
-    ovs_rwlock_destroy(&p->rwlock);
-    free(p->system);
-    free(p);
-}
-
-/* port_del() must run now, not after a grace period, because the device is
- * about to be reconfigured or closed.  So 'rwlock' waits for the threads that
- * use the handle, and RCU for those that have just read the pointer to 'p'. */
-static void
-plugin_uninit_flow_api(struct netdev *netdev)
-{
-    struct plugin_port *p = plugin_port_get(netdev);
-
-    if (!p) {
-        return;
-    }
-    ovsrcu_set(&netdev->hw_info.offload_data, NULL);
-
-    ovs_mutex_lock(&plugin_ports_mutex);
-    ovs_list_remove(&p->list_node);
-    ovs_mutex_unlock(&plugin_ports_mutex);
-
-    plugin_port_close(p);
-    if (p->system) {
-        plugin_system_port_close(p->system);
-    }
-    ovsrcu_postpone(plugin_port_free, p);
-}
-
-/* Quiescent meanwhile, as plugin_add_port(): a program may have to be loaded.
- * Only this thread, the main thread, frees 'p'. */
-static void
-plugin_port_set_left_out(struct plugin_port *p, bool left_out)
-{
-    ovs_rwlock_rdlock(&p->rwlock);
-    if (p->handle) {
-        ovsrcu_quiesce_start();
-        ops->port_set_left_out(self, p->handle, left_out);
-        ovsrcu_quiesce_end();
-    }
-    ovs_rwlock_unlock(&p->rwlock);
-}
-
-static struct netdev_flow_api plugin_flow_api = {
-    .flow_flush = plugin_flow_flush,
-    .flow_dump_create = plugin_flow_dump_create,
-    .flow_dump_destroy = plugin_system_flow_dump_destroy,
-    .flow_dump_next = plugin_system_flow_dump_next,
-    .flow_put = plugin_flow_put,
-    .flow_get = plugin_flow_get,
-    .flow_del = plugin_flow_del,
-    .flow_get_n_flows = plugin_flow_get_n_flows,
-    .init_flow_api = plugin_init_flow_api,
-    .uninit_flow_api = plugin_uninit_flow_api,
-};
-
-bool
-netdev_offload_plugin_is_provider(const struct netdev_flow_api *api)
-{
-    return api == &plugin_flow_api;
-}
-
-/* Returns true if the flows that enter through 'netdev' go to the plugin. */
-bool
-netdev_offload_plugin_owns(const struct netdev *netdev)
-{
-    return netdev_offload_plugin_is_provider(
-        ovsrcu_get(const struct netdev_flow_api *, &netdev->flow_api));
+    offload_plugin_api_close_ports();
 }
 
 /* What the database says of an interface, and is told. */
@@ -945,15 +707,9 @@ netdev_offload_plugin_configure_port(struct netdev *netdev,
     } else {
         sset_find_and_delete(&left_out_ports, name);
     }
-    if (netdev_offload_plugin_owns(netdev)) {
-        plugin_port_set_left_out(plugin_port_get(netdev), left_out);
-    } else if (netdev_get_dpif_type(netdev)) {
-        /* The plugin has refused it, and may not as it is wanted now. */
-        netdev_offer_to_plugin(netdev);
-    } else {
-        return;                                 /* It is about to be added. */
+    if (offload_plugin_api_set_left_out(netdev, left_out)) {
+        netdev_change_seq_changed(netdev);      /* For its status. */
     }
-    netdev_change_seq_changed(netdev);          /* For its status. */
 }
 
 /* Adds to 'status' how the plugin serves 'netdev', and why not better. */
@@ -990,49 +746,10 @@ host_log(enum ovs_offload_log_level level, const char *line)
          "%s", line);
 }
 
-/* Returns OVS's own pointer for 'dpif_type', which is what it compares, or NULL
- * if no datapath of that type has a port of ours. */
-static const char *
-own_dpif_type(const char *dpif_type)
-{
-    const char *type;
-
-    if (!strcmp(dpif_type, "system")) {
-        atomic_read_relaxed(&system_dpif_type, &type);
-    } else {
-        atomic_read_relaxed(&netdev_dpif_type, &type);
-    }
-    return type && !strcmp(type, dpif_type) ? type : NULL;
-}
-
-static void
-for_each_port(const char *dpif_type,
-              bool (*cb)(struct netdev *, odp_port_t, void *), void *aux)
-{
-    const char *type = own_dpif_type(dpif_type);
-
-    if (type) {
-        netdev_ports_traverse(type, cb, aux);
-    }
-}
-
 static int
 host_port_ifindex(const char *dpif_type, uint32_t odp_port)
 {
-    const char *type = own_dpif_type(dpif_type);
-    struct plugin_port *p;
-    struct netdev *netdev;
-    int ifindex;
-
-    if (!type) {
-        return -1;
-    }
-    netdev = netdev_ports_get(u32_to_odp(odp_port), type);
-    p = (netdev && netdev_offload_plugin_owns(netdev)
-         ? plugin_port_get(netdev) : NULL);
-    ifindex = p ? p->ifindex : -1;
-    netdev_close(netdev);
-    return ifindex;
+    return offload_plugin_api_port_ifindex(dpif_type, u32_to_odp(odp_port));
 }
 
 /* Tells the datapath that flows have become homeless (see
@@ -1084,10 +801,9 @@ host_offer_again(void)
 }
 
 static bool
-add_port_name(struct netdev *netdev, odp_port_t port, void *names)
+add_port_name(const char *name, odp_port_t port, void *names)
 {
-    odp_portno_names_set(names, port, CONST_CAST(char *,
-                                                 netdev_get_name(netdev)));
+    odp_portno_names_set(names, port, CONST_CAST(char *, name));
     return false;
 }
 
@@ -1109,7 +825,7 @@ host_flow_text(const struct ovs_offload_flow *f)
     struct ds ds = DS_EMPTY_INITIALIZER;
 
     renumber_actions(actions, f->actions_len, own_action);
-    for_each_port(f->dpif_type, add_port_name, &names);
+    offload_plugin_api_for_each_port(f->dpif_type, add_port_name, &names);
     compat_odp_flow_format(f->key, told_len(f), f->mask, f->mask_len, &names,
                            &ds);
     ds_put_cstr(&ds, ", actions:");
@@ -1136,9 +852,9 @@ copies(void)
 }
 
 static bool
-add_port_number(struct netdev *netdev, odp_port_t port, void *names)
+add_port_number(const char *name, odp_port_t port, void *names)
 {
-    simap_put(names, netdev_get_name(netdev), odp_to_u32(port));
+    simap_put(names, name, odp_to_u32(port));
     return false;
 }
 
@@ -1166,8 +882,8 @@ parse_dumped_flow(const char *line, struct flow *flow)
     struct ofpbuf key, mask;
     char *error = NULL;
 
-    for_each_port("netdev", add_port_number, &names);
-    for_each_port("system", add_port_number, &names);
+    offload_plugin_api_for_each_port("netdev", add_port_number, &names);
+    offload_plugin_api_for_each_port("system", add_port_number, &names);
     ofpbuf_init(&key, 0);
     ofpbuf_init(&mask, 0);
     if (!odp_flow_from_string(match, &names, &key, &mask, &error)) {
@@ -1253,11 +969,11 @@ struct port_query {
 };
 
 static bool
-has_name(struct netdev *netdev, odp_port_t port OVS_UNUSED, void *query_)
+has_name(const char *name, odp_port_t port OVS_UNUSED, void *query_)
 {
     struct port_query *query = query_;
 
-    query->found = !strcmp(netdev_get_name(netdev), query->name);
+    query->found = !strcmp(name, query->name);
     return query->found;
 }
 
@@ -1266,7 +982,7 @@ host_has_port(const char *dpif_type, const char *name)
 {
     struct port_query query = { .name = name, .found = false };
 
-    for_each_port(dpif_type, has_name, &query);
+    offload_plugin_api_for_each_port(dpif_type, has_name, &query);
     return query.found;
 }
 
@@ -1285,7 +1001,7 @@ static struct ovs_offload_host host = {
     .compose = host_compose,
     .trace = host_trace,
     .has_rules = host_has_rules,
-    .is_enabled = plugin_is_enabled,
+    .is_enabled = offload_plugin_is_enabled,
     .has_port = host_has_port,
 };
 
@@ -1524,8 +1240,7 @@ plugin_register(void)
 {
     size_t i;
 
-    plugin_flow_api.type = CONST_CAST(char *, ops->type);
-    netdev_register_flow_api_provider(&plugin_flow_api);
+    offload_plugin_api_register();
     for (i = 0; i < ops->n_commands; i++) {
         const struct ovs_offload_command *c = &ops->commands[i];
 
@@ -1572,21 +1287,9 @@ plugin_load(const char *name, const struct smap *other_config)
 }
 
 static void
-plugin_flush_ports(void)
-{
-    struct plugin_port *p;
-
-    ovs_mutex_lock(&plugin_ports_mutex);
-    LIST_FOR_EACH (p, list_node, &plugin_ports) {
-        plugin_port_flush(p);
-    }
-    ovs_mutex_unlock(&plugin_ports_mutex);
-}
-
-static void
 plugin_set_enabled(bool enabled)
 {
-    if (enabled == plugin_is_enabled()) {
+    if (enabled == offload_plugin_is_enabled()) {
         return;
     }
     VLOG_INFO("flow offload by plugin '%s' is %s", ops->type,
@@ -1596,7 +1299,7 @@ plugin_set_enabled(bool enabled)
         plugin_seq++;
     } else {
         atomic_count_inc(&system_seq);
-        plugin_flush_ports();
+        offload_plugin_api_flush();
     }
 }
 
@@ -1614,7 +1317,7 @@ netdev_offload_plugin_configure(const struct smap *other_config)
     if (!last_name) {
         last_name = xstrdup("");
     }
-    plugin_system_configure(other_config);
+    offload_plugin_api_configure(other_config);
     /* A failure is not retried until the name changes. */
     if ((hw_offload || !*name) && strcmp(name, last_name)) {
         free(last_name);
@@ -1673,7 +1376,7 @@ netdev_offload_plugin_wants(const ovs_u128 *ufid)
 {
     bool unsettled;
 
-    if (!netdev_offload_plugin_is_loaded() || !plugin_is_enabled()
+    if (!netdev_offload_plugin_is_loaded() || !offload_plugin_is_enabled()
         || !ops->flow_wanted) {
         return false;
     }
@@ -1723,7 +1426,7 @@ netdev_offload_plugin_take_copy(const char *dpif_type)
         if (ops->take_copy(self, dpif_type, &copy)) {
             return NULL;
         }
-        port = netdev_ifindex_to_odp_port(copy.ifindex);
+        port = offload_plugin_api_ifindex_to_port(copy.ifindex);
     } while (!port);                 /* It may be gone. */
 
     packet = dp_packet_new_with_headroom(copy.frame_len, DP_NETDEV_HEADROOM);

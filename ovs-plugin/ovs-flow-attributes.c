@@ -13,7 +13,7 @@
 
 #include "flow-text.h"
 #include "netdev-offload-plugin.h"
-#include "odp-execute.h"
+#include "netdev-offload-plugin-compat.h"
 #include "openvswitch/dynamic-string.h"
 #include "openvswitch/vlog.h"
 #include "util.h"
@@ -84,7 +84,7 @@ main(int argc OVS_UNUSED, char *argv[])
 
     set_program_name(argv[0]);
     vlog_set_levels(NULL, VLF_ANY_DESTINATION, VLL_OFF);
-    odp_execute_init();
+    compat_odp_execute_init();
     while (!ds_get_line(&line, stdin)) {
         translate(ds_cstr(&line));
     }

@@ -706,7 +706,7 @@ GROUPS = [
     ]),
     Group('Ports are devices', [
         Fault('ports are resolved by their present names',
-              OVS + 'lib/netdev-offload-plugin.c',
+              OVS + 'lib/netdev-offload-plugin-netdev.c',
               '    ifindex = p ? p->ifindex : -1;\n    netdev_close(netdev);\n'
               '    return ifindex;',
               '    ifindex = p ? netdev_get_ifindex(netdev) : '
@@ -866,7 +866,7 @@ GROUPS = [
               'return netns_cookie && xr_netns_cookie ? ',
               SYSTEM, 'redirect-errors-foreign'),
         Fault('a port that was refused is not offered again',
-              OVS + 'lib/netdev-offload-plugin.c',
+              OVS + 'lib/netdev-offload-plugin-netdev.c',
               '        netdev_offer_to_plugin(netdev);\n', '        ;\n',
               SYSTEM, 'left-out-refused'),
         Fault('a command is not filled in', 'flowxlate/report/explain.cc',

@@ -1,0 +1,455 @@
+/*
+ * Licensed under the Apache License, Version 2.0 (the "License");
+ * you may not use this file except in compliance with the License.
+ * You may obtain a copy of the License at:
+ *
+ *     http://www.apache.org/licenses/LICENSE-2.0
+ *
+ * Unless required by applicable law or agreed to in writing, software
+ * distributed under the License is distributed on an "AS IS" BASIS,
+ * WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+ * See the License for the specific language governing permissions and
+ * limitations under the License.
+ */
+
+#include <config.h>
+#include "netdev-offload-plugin-api.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "dpif.h"
+#include "netdev-offload-plugin.h"
+#include "netdev-offload-plugin-compat.h"
+#include "netdev-offload-plugin-system.h"
+#include "netdev-offload-provider.h"
+#include "netdev-provider.h"
+#include "openvswitch/list.h"
+#include "openvswitch/match.h"
+#include "openvswitch/vlog.h"
+#include "ovs-atomic.h"
+#include "ovs-rcu.h"
+#include "ovs-thread.h"
+#include "util.h"
+
+VLOG_DEFINE_THIS_MODULE(netdev_offload_plugin_netdev);
+
+/* The netdev flow API, which OVS up to 3.6 has for offload providers. */
+
+/* A netdev's 'hw_info.offload_data'. */
+struct plugin_port {
+    struct ovs_list list_node;      /* In 'plugin_ports'. */
+    struct system_port *system;     /* NULL in the userspace datapath. */
+    int ifindex;                    /* Of the device that had the netdev's
+                                     * name when the port was added.  Another
+                                     * device may have that name now. */
+
+    /* Held for reading while the plugin uses 'handle', so that
+     * uninit_flow_api does not free the handle under its feet.  */
+    struct ovs_rwlock rwlock;
+    void *handle OVS_GUARDED;       /* The plugin's, NULL after port_del(). */
+};
+
+/* Acquired before a port's 'rwlock'. */
+static struct ovs_mutex plugin_ports_mutex = OVS_MUTEX_INITIALIZER;
+static struct ovs_list plugin_ports OVS_GUARDED_BY(plugin_ports_mutex)
+    = OVS_LIST_INITIALIZER(&plugin_ports);
+
+/* netdev_ports_get() compares datapath types by address, and the plugin has
+ * only their text.  These are OVS's own pointers for "netdev" and "system", the
+ * types that plugin_init_flow_api() lets through. */
+static ATOMIC(const char *) netdev_dpif_type = NULL;
+static ATOMIC(const char *) system_dpif_type = NULL;
+
+static struct plugin_port *
+plugin_port_get(const struct netdev *netdev)
+{
+    return ovsrcu_get(void *, &netdev->hw_info.offload_data);
+}
+
+/* Flows. */
+
+static int
+plugin_port_flush(struct plugin_port *p)
+{
+    int error = 0;
+
+    ovs_rwlock_rdlock(&p->rwlock);
+    if (p->handle) {
+        error = offload_plugin_flush_port(p->handle);
+    }
+    ovs_rwlock_unlock(&p->rwlock);
+    return error;
+}
+
+static int
+plugin_flow_flush(struct netdev *netdev)
+{
+    struct plugin_port *p = plugin_port_get(netdev);
+
+    if (p && p->system) {
+        return plugin_system_flow_flush(netdev, p->system);
+    }
+    return p ? plugin_port_flush(p) : EOPNOTSUPP;
+}
+
+/* Offers a flow to the plugin. */
+int
+netdev_offload_plugin_offer(struct netdev *netdev, const struct match *match,
+                            struct nlattr *actions, size_t actions_len,
+                            const ovs_u128 *ufid)
+{
+    struct plugin_port *p = plugin_port_get(netdev);
+    int error;
+
+    if (!p) {
+        return EOPNOTSUPP;
+    }
+    error = offload_plugin_put(netdev_get_dpif_type(netdev), match, actions,
+                               actions_len, ufid);
+    if (!error && !offload_plugin_is_enabled()) {
+        /* Disabled meanwhile: either plugin_set_enabled() came after the put
+         * and flushed this flow with the others, or we do it. */
+        plugin_port_flush(p);
+    }
+    return error;
+}
+
+static int
+plugin_flow_put(struct netdev *netdev, struct match *match,
+                struct nlattr *actions, size_t actions_len,
+                const ovs_u128 *ufid, struct offload_info *info,
+                struct dpif_flow_stats *stats)
+{
+    struct plugin_port *p = plugin_port_get(netdev);
+    int error;
+
+    if (p && p->system) {
+        return plugin_system_flow_put(netdev, p->system, match, actions,
+                                      actions_len, ufid, info, stats);
+    }
+    error = netdev_offload_plugin_offer(netdev, match, actions, actions_len,
+                                        ufid);
+    if (!error && stats) {
+        offload_plugin_get_stats(ufid, stats);
+    }
+    return error;
+}
+
+static int
+plugin_flow_get(struct netdev *netdev, struct match *match,
+                struct nlattr **actions, const ovs_u128 *ufid,
+                struct dpif_flow_stats *stats,
+                struct dpif_flow_attrs *attrs, struct ofpbuf *buf)
+{
+    struct plugin_port *p = plugin_port_get(netdev);
+    int error;
+
+    if (p && p->system) {
+        return plugin_system_flow_get(netdev, match, actions, ufid, stats,
+                                      attrs, buf);
+    }
+    error = offload_plugin_get_stats(ufid, stats);
+    if (!error) {
+        netdev_offload_plugin_fill_attrs(true, attrs);
+    }
+    return error;
+}
+
+static int
+plugin_flow_del(struct netdev *netdev, const ovs_u128 *ufid,
+                struct dpif_flow_stats *stats)
+{
+    struct plugin_port *p = plugin_port_get(netdev);
+    struct dpif_flow_stats remaining;
+    int error;
+
+    if (p && p->system) {
+        return plugin_system_flow_del(netdev, ufid, stats);
+    }
+    error = netdev_offload_plugin_del(ufid, &remaining);
+    if (!error && stats) {
+        *stats = remaining;
+    }
+    return error;
+}
+
+static int
+plugin_flow_get_n_flows(struct netdev *netdev, uint64_t *n_flows)
+{
+    struct plugin_port *p = plugin_port_get(netdev);
+
+    if (!p) {
+        return EOPNOTSUPP;
+    }
+
+    /* An array element per offload thread, but the plugin has just a sum. */
+    ovs_rwlock_rdlock(&p->rwlock);
+    n_flows[0] = p->handle ? offload_plugin_n_flows(p->handle) : 0;
+    ovs_rwlock_unlock(&p->rwlock);
+    if (p->system) {
+        n_flows[0] += plugin_system_n_tc_flows(netdev, p->system);
+    }
+    return 0;
+}
+
+/* Only the kernel datapath dumps its providers' flows. */
+static int
+plugin_flow_dump_create(struct netdev *netdev, struct netdev_flow_dump **dump,
+                        bool terse)
+{
+    struct plugin_port *p = plugin_port_get(netdev);
+
+    return (p && p->system
+            ? plugin_system_flow_dump_create(netdev, p->system, dump, terse)
+            : EOPNOTSUPP);
+}
+
+/* Ports. */
+
+static int
+plugin_init_flow_api(struct netdev *netdev)
+{
+    const char *dpif_type = netdev_get_dpif_type(netdev);
+    struct plugin_port *p;
+    void *handle;
+    int ifindex;
+    int error;
+
+    if (!dpif_type) {
+        return EOPNOTSUPP;
+    } else if (!strcmp(dpif_type, "netdev")) {
+        atomic_store_relaxed(&netdev_dpif_type, dpif_type);
+    } else if (!strcmp(dpif_type, "system")) {
+        if (!COMPAT_KERNEL_DATAPATH) {
+            VLOG_WARN("%s: its flows stay in the kernel datapath, which is "
+                      "offloaded with Open vSwitch 3.1 only",
+                      netdev_get_name(netdev));
+            return EOPNOTSUPP;
+        }
+        atomic_store_relaxed(&system_dpif_type, dpif_type);
+    } else {
+        return EOPNOTSUPP;
+    }
+
+    error = offload_plugin_add_port(netdev, dpif_type, &handle, &ifindex);
+    if (error) {
+        return error;
+    }
+
+    p = xzalloc(sizeof *p);
+    p->ifindex = ifindex;
+    if (!strcmp(dpif_type, "system")) {
+        p->system = plugin_system_port_open(netdev);
+    }
+    ovs_rwlock_init(&p->rwlock);
+    ovs_rwlock_wrlock(&p->rwlock);
+    p->handle = handle;
+    ovs_rwlock_unlock(&p->rwlock);
+
+    ovs_mutex_lock(&plugin_ports_mutex);
+    ovs_list_push_back(&plugin_ports, &p->list_node);
+    ovs_mutex_unlock(&plugin_ports_mutex);
+    ovsrcu_set(&netdev->hw_info.offload_data, p);
+    return 0;
+}
+
+static void
+plugin_port_close(struct plugin_port *p)
+{
+    ovs_rwlock_wrlock(&p->rwlock);
+    if (p->handle) {
+        offload_plugin_del_port(p->handle);
+        p->handle = NULL;
+    }
+    ovs_rwlock_unlock(&p->rwlock);
+}
+
+static void
+plugin_port_free(struct plugin_port *p)
+{
+    ovs_rwlock_destroy(&p->rwlock);
+    free(p->system);
+    free(p);
+}
+
+/* port_del() must run now, not after a grace period, because the device is
+ * about to be reconfigured or closed.  So 'rwlock' waits for the threads that
+ * use the handle, and RCU for those that have just read the pointer to 'p'. */
+static void
+plugin_uninit_flow_api(struct netdev *netdev)
+{
+    struct plugin_port *p = plugin_port_get(netdev);
+
+    if (!p) {
+        return;
+    }
+    ovsrcu_set(&netdev->hw_info.offload_data, NULL);
+
+    ovs_mutex_lock(&plugin_ports_mutex);
+    ovs_list_remove(&p->list_node);
+    ovs_mutex_unlock(&plugin_ports_mutex);
+
+    plugin_port_close(p);
+    if (p->system) {
+        plugin_system_port_close(p->system);
+    }
+    ovsrcu_postpone(plugin_port_free, p);
+}
+
+static struct netdev_flow_api plugin_flow_api = {
+    .flow_flush = plugin_flow_flush,
+    .flow_dump_create = plugin_flow_dump_create,
+    .flow_dump_destroy = plugin_system_flow_dump_destroy,
+    .flow_dump_next = plugin_system_flow_dump_next,
+    .flow_put = plugin_flow_put,
+    .flow_get = plugin_flow_get,
+    .flow_del = plugin_flow_del,
+    .flow_get_n_flows = plugin_flow_get_n_flows,
+    .init_flow_api = plugin_init_flow_api,
+    .uninit_flow_api = plugin_uninit_flow_api,
+};
+
+bool
+netdev_offload_plugin_is_provider(const struct netdev_flow_api *api)
+{
+    return api == &plugin_flow_api;
+}
+
+/* Returns true if the flows that enter through 'netdev' go to the plugin. */
+bool
+netdev_offload_plugin_owns(const struct netdev *netdev)
+{
+    return netdev_offload_plugin_is_provider(
+        ovsrcu_get(const struct netdev_flow_api *, &netdev->flow_api));
+}
+
+/* What netdev-offload-plugin-api.h says. */
+
+void
+offload_plugin_api_register(void)
+{
+    plugin_flow_api.type = CONST_CAST(char *, offload_plugin_type());
+    netdev_register_flow_api_provider(&plugin_flow_api);
+}
+
+void
+offload_plugin_api_configure(const struct smap *other_config)
+{
+    plugin_system_configure(other_config);
+}
+
+void
+offload_plugin_api_flush(void)
+{
+    struct plugin_port *p;
+
+    ovs_mutex_lock(&plugin_ports_mutex);
+    LIST_FOR_EACH (p, list_node, &plugin_ports) {
+        plugin_port_flush(p);
+    }
+    ovs_mutex_unlock(&plugin_ports_mutex);
+}
+
+void
+offload_plugin_api_close_ports(void)
+{
+    struct plugin_port *p;
+
+    ovs_mutex_lock(&plugin_ports_mutex);
+    LIST_FOR_EACH (p, list_node, &plugin_ports) {
+        plugin_port_close(p);
+    }
+    ovs_mutex_unlock(&plugin_ports_mutex);
+}
+
+/* Only this thread, the main thread, frees 'p'. */
+static void
+plugin_port_set_left_out(struct plugin_port *p, bool left_out)
+{
+    ovs_rwlock_rdlock(&p->rwlock);
+    if (p->handle) {
+        offload_plugin_port_set_left_out(p->handle, left_out);
+    }
+    ovs_rwlock_unlock(&p->rwlock);
+}
+
+bool
+offload_plugin_api_set_left_out(struct netdev *netdev, bool left_out)
+{
+    if (netdev_offload_plugin_owns(netdev)) {
+        plugin_port_set_left_out(plugin_port_get(netdev), left_out);
+    } else if (netdev_get_dpif_type(netdev)) {
+        netdev_offer_to_plugin(netdev);
+    } else {
+        return false;                           /* It is about to be added. */
+    }
+    return true;
+}
+
+/* Returns OVS's own pointer for 'dpif_type', which is what it compares, or NULL
+ * if no datapath of that type has a port of ours. */
+static const char *
+own_dpif_type(const char *dpif_type)
+{
+    const char *type;
+
+    if (!strcmp(dpif_type, "system")) {
+        atomic_read_relaxed(&system_dpif_type, &type);
+    } else {
+        atomic_read_relaxed(&netdev_dpif_type, &type);
+    }
+    return type && !strcmp(type, dpif_type) ? type : NULL;
+}
+
+int
+offload_plugin_api_port_ifindex(const char *dpif_type, odp_port_t odp_port)
+{
+    const char *type = own_dpif_type(dpif_type);
+    struct plugin_port *p;
+    struct netdev *netdev;
+    int ifindex;
+
+    if (!type) {
+        return -1;
+    }
+    netdev = netdev_ports_get(odp_port, type);
+    p = (netdev && netdev_offload_plugin_owns(netdev)
+         ? plugin_port_get(netdev) : NULL);
+    ifindex = p ? p->ifindex : -1;
+    netdev_close(netdev);
+    return ifindex;
+}
+
+odp_port_t
+offload_plugin_api_ifindex_to_port(int ifindex)
+{
+    return netdev_ifindex_to_odp_port(ifindex);
+}
+
+struct port_visit {
+    bool (*cb)(const char *name, odp_port_t, void *aux);
+    void *aux;
+};
+
+static bool
+visit_port(struct netdev *netdev, odp_port_t port, void *visit_)
+{
+    const struct port_visit *visit = visit_;
+
+    return visit->cb(netdev_get_name(netdev), port, visit->aux);
+}
+
+void
+offload_plugin_api_for_each_port(const char *dpif_type,
+                                 bool (*cb)(const char *, odp_port_t, void *),
+                                 void *aux)
+{
+    struct port_visit visit = { .cb = cb, .aux = aux };
+    const char *type = own_dpif_type(dpif_type);
+
+    if (type) {
+        netdev_ports_traverse(type, visit_port, &visit);
+    }
+}
