@@ -46,6 +46,10 @@
 #define compat_odp_execute_init()    /* There is one implementation only. */
 #endif
 
+/* Does the userspace datapath find "don't fragment" in what comes out of a
+ * tunnel? */
+#define COMPAT_FINDS_DONT_FRAGMENT (OVS_RELEASE >= 307)
+
 /* Has the kernel datapath been tested with this release? */
 #define COMPAT_KERNEL_DATAPATH (OVS_RELEASE < 302)
 

@@ -1003,6 +1003,7 @@ static struct ovs_offload_host host = {
     .has_rules = host_has_rules,
     .is_enabled = offload_plugin_is_enabled,
     .has_port = host_has_port,
+    .finds_dont_fragment = COMPAT_FINDS_DONT_FRAGMENT,
 };
 
 static uint32_t

@@ -56,6 +56,7 @@ enum xf_class {
 #define XF_TUNNEL_IPV6 6
 #define XF_TUNNEL_CSUM 0x1           /* The UDP header had a checksum. */
 #define XF_TUNNEL_OAM 0x2            /* Geneve's "control packet". */
+#define XF_TUNNEL_DF 0x4             /* IPv4 said "don't fragment". */
 
 /* A packet's header fields, in network byte order except in_port, recirc and
  * dp_hash.  Bytes that the class or the protocol does not have are zero.

@@ -64,12 +64,15 @@ read_vxlan(const struct xf_vxlan *h, struct xf_outer *o)
     return sizeof *h;
 }
 
-/* The addresses, TOS and TTL of the outer packet 'p', as words of the tunnel. */
+/* The addresses, TOS, TTL and "don't fragment" of the outer packet 'p', whose IP
+ * header is 'ip', as words of the tunnel. */
 static __always_inline void
-set_outer_words(const struct xf_packet *p, struct xf_outer *o)
+set_outer_words(const struct xf_packet *p, const struct iphdr *ip,
+                struct xf_outer *o)
 {
     bool is_ipv6 = p->cls == XF_CLASS_IPV6;
     __u64 family = is_ipv6 ? XF_TUNNEL_IPV6 : XF_TUNNEL_IPV4;
+    __u64 df = !is_ipv6 && ip->frag_off & bpf_htons(XF_IP_DF);
 
     o->key[0] = p->key.word[5];
     o->key[1] = p->key.word[6];      /* IPv4: zero, like those behind it. */
@@ -77,6 +80,7 @@ set_outer_words(const struct xf_packet *p, struct xf_outer *o)
     o->key[3] = p->key.word[8];
     o->key[XF_OUTER_ID] = (__u64)p->key.nw_tos << XF_OUTER_TOS_SHIFT
                           | (__u64)p->key.nw_ttl << XF_OUTER_TTL_SHIFT
+                          | df * XF_TUNNEL_DF << XF_OUTER_FLAGS_SHIFT
                           | family << XF_OUTER_FAMILY_SHIFT;
     o->key[XF_OUTER_OPTION] = 0;
 }
@@ -101,7 +105,7 @@ read_outer(xf_ctx *ctx, const struct xf_packet *p, __u32 kind,
         return XF_MISS_TUNNEL_HEADER;
     if (p->cls == XF_CLASS_IPV4 && !is_ipv4_header_valid(l3))
         return XF_MISS_TUNNEL_HEADER;
-    set_outer_words(p, o);
+    set_outer_words(p, l3, o);
     len = kind == XF_TUNNEL_GENEVE ? read_geneve(header, end, o)
                                    : read_vxlan(header, o);
     if (!len)

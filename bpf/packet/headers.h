@@ -14,6 +14,7 @@
 
 #define XF_ETH_P_MIN 0x600           /* Smaller: an 802.3 length. */
 #define XF_MAX_PADDING 255           /* Behind the IP packet, as in OVS. */
+#define XF_IP_DF 0x4000
 #define XF_IP_MF 0x2000
 #define XF_IP_OFFSET 0x1fff
 #define XF_IP6_MF 0x0001             /* RFC 8200 section 4.5. */

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "base/types.h"
+#include "translate/match.h"
 
 namespace flowxlate {
 
@@ -34,6 +35,11 @@ public:
         : services_(completed(host)), notify(services_), ask(services_) {}
     Host(const Host &) = delete;
     Host &operator=(const Host &) = delete;
+
+    DontFragment dont_fragment() const {
+        return services_.finds_dont_fragment ? DontFragment::kIsFound
+                                             : DontFragment::kIsIgnored;
+    }
 
     class Notify {
     public:

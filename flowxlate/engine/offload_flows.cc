@@ -25,7 +25,8 @@ void set_source_ports(const ovs_offload_flow &flow, xf_tunnel *t) {
 
 Reject Offload::translate(const ovs_offload_flow &flow, Rule *w) {
     if (auto r = decode_match(bytes_of(flow.key, flow.key_len),
-                              bytes_of(flow.mask, flow.mask_len), &w->match)) {
+                              bytes_of(flow.mask, flow.mask_len), &w->match,
+                              host_.dont_fragment())) {
         return r;
     }
     if (auto r = decode_actions(bytes_of(flow.actions, flow.actions_len),

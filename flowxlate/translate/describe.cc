@@ -117,7 +117,7 @@ void append_special(const xf_key &key, const xf_key &mask, std::string *s) {
     }
     put("frag", key.nw_frag, mask.nw_frag, 0xff);
     put("tun_flags", key.tun_flags, mask.tun_flags,
-        XF_TUNNEL_CSUM | XF_TUNNEL_OAM);
+        XF_TUNNEL_CSUM | XF_TUNNEL_OAM | XF_TUNNEL_DF);
     put("ct_state", key.ct_state, mask.ct_state, 0xffff);
     put("ct_zone", key.ct_zone, mask.ct_zone, 0xffff);
     put("ct_mark", key.ct_mark, mask.ct_mark, UINT32_MAX);

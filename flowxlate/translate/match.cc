@@ -117,7 +117,10 @@ bool nests(uint16_t type) {
 // of each VLAN tag.  The Ethernet type and all above it is in the innermost.
 class Decoder {
 public:
-    explicit Decoder(Match *match) : m_(*match) { m_ = {}; }
+    Decoder(Match *match, DontFragment dont_fragment)
+        : m_(*match), dont_fragment_(dont_fragment) {
+        m_ = {};
+    }
 
     Reject decode(Bytes key, Bytes mask);
 
@@ -145,6 +148,7 @@ private:
     void clear_special_bits(uint16_t type, Bytes key, std::byte *left) const;
 
     Match &m_;
+    const DontFragment dont_fragment_;
     boost::container::static_vector<Level, XF_MAX_TAGS + 1> levels_;
 };
 
@@ -552,13 +556,14 @@ Reject Decoder::decode_tunnel_attr(uint16_t type, std::optional<Bytes> key,
     return {};
 }
 
-// OVS's userspace datapath never finds "don't fragment".
 Reject Decoder::decode_tunnel_flag(uint16_t type, bool wanted) {
-    if (type == OVS_TUNNEL_KEY_ATTR_DONT_FRAGMENT) {
+    const bool is_df = type == OVS_TUNNEL_KEY_ATTR_DONT_FRAGMENT;
+    if (is_df && dont_fragment_ == DontFragment::kIsIgnored) {
         return wanted ? unsupported("tun_flags") : Reject{};
     }
-    const uint8_t flag =
-        type == OVS_TUNNEL_KEY_ATTR_CSUM ? XF_TUNNEL_CSUM : XF_TUNNEL_OAM;
+    const uint8_t flag = is_df                            ? XF_TUNNEL_DF
+                       : type == OVS_TUNNEL_KEY_ATTR_CSUM ? XF_TUNNEL_CSUM
+                                                          : XF_TUNNEL_OAM;
     m_.mask.tun_flags |= flag;
     m_.key.tun_flags |= wanted ? flag : 0;
     return {};
@@ -603,8 +608,9 @@ void encode_fields(const Match &match, uint16_t attr, Bytes key, Bytes mask,
     }
 }
 
-Reject decode_match(Bytes key, Bytes mask, Match *match) {
-    return Decoder(match).decode(key, mask);
+Reject decode_match(Bytes key, Bytes mask, Match *match,
+                    DontFragment dont_fragment) {
+    return Decoder(match, dont_fragment).decode(key, mask);
 }
 
 }  // namespace flowxlate

@@ -32,9 +32,15 @@ struct Match {
     bool skb_mark = false, skb_priority = false;
 };
 
+// Does OVS look at "don't fragment" of what comes out of a tunnel over IPv4?
+// Where it does not, it matches the flag all the same, as one that is never
+// set.
+enum class DontFragment : bool { kIsIgnored, kIsFound };
+
 // Decodes a flow's 'key' and 'mask'.  On success fills in '*match'; on failure
 // its contents are unspecified.
-Reject decode_match(Bytes key, Bytes mask, Match *match);
+Reject decode_match(Bytes key, Bytes mask, Match *match,
+                    DontFragment = DontFragment::kIsIgnored);
 
 // Encodes those bytes of one attribute that are plain fields of every packet
 // which 'match' matches into '*to_key' and '*to_mask', and clears them in

@@ -14,7 +14,7 @@ namespace flowxlate::test {
 namespace {
 
 #define AT(MEMBER) offsetof(xf_key, MEMBER)
-constexpr uint16_t kGenevePort = 6081, kVxlanPort = 4789;
+constexpr uint16_t kGenevePort = 6081, kVxlanPort = 4789, kDf = 0x4000;
 const Frame kOption = {0x01, 0x02, 0x80, 0x01, 0, 3, 0, 2};
 const Frame kLongOption = {0x01, 0x02, 0x80, 0x02, 0, 3, 0, 2, 0, 0, 0, 0};
 const Frame kVniBytes = {0, 0x01, 0x23, 0x45};
@@ -33,9 +33,9 @@ Frame geneve_header(const Frame &options = {}) {
 }
 const Frame kVxlanHeader = {8, 0, 0, 0, 0x01, 0x23, 0x45, 0};
 
-Packet outer4(uint16_t port) { return Packet().eth(kIpv4).ipv4(IPPROTO_UDP).udp(40000, port); }
+Packet outer4(uint16_t port, uint16_t frag = 0) { return Packet().eth(kIpv4).ipv4(IPPROTO_UDP, frag).udp(40000, port); }
 Packet outer6(uint16_t port) { return Packet().eth(kIpv6).ipv6(IPPROTO_UDP).udp(40000, port); }
-Packet geneve4(const Packet &inner, const Frame &options = {}) { return outer4(kGenevePort).data(joined(geneve_header(options), inner.bytes())); }
+Packet geneve4(const Packet &inner, const Frame &options = {}, uint16_t frag = 0) { return outer4(kGenevePort, frag).data(joined(geneve_header(options), inner.bytes())); }
 Packet geneve6(const Packet &inner, const Frame &options = {}) { return outer6(kGenevePort).data(joined(geneve_header(options), inner.bytes())); }
 Packet vxlan4(const Packet &inner) { return outer4(kVxlanPort).data(joined(kVxlanHeader, inner.bytes())); }
 Packet arp() { return Packet().eth(kArp).arp(1); }
@@ -85,6 +85,12 @@ const Row kPopRows[] = {
     popped("critical options: OVS does not look", kGeneveFlows, geneve4(udp4()).no_checksum().poke(kTunnelAt + 1, 0x40), udp4().bytes()),
     popped("the checksum's flag", {takes_out(kGeneve), in_geneve(FlowSpec::ipv4()).match(AT(tun_flags), {XF_TUNNEL_CSUM})}, geneve4(udp4()), udp4().bytes()),
     missing("no checksum where one is matched", {takes_out(kGeneve), in_geneve(FlowSpec::ipv4()).match(AT(tun_flags), {XF_TUNNEL_CSUM})}, geneve4(udp4()).no_checksum(), XF_MISS_TUNNEL_FLOW),
+    popped("don't fragment", {takes_out(kGeneve), in_geneve(FlowSpec::ipv4()).match(AT(tun_flags), {XF_TUNNEL_DF})}, geneve4(udp4(), {}, kDf).no_checksum(), udp4().bytes()),
+    popped("don't fragment where that is not matched", kGeneveFlows, geneve4(udp4(), {}, kDf), udp4().bytes()),
+    popped("may be fragmented", {takes_out(kGeneve), in_geneve(FlowSpec::ipv4()).match(AT(tun_flags), {0}, {XF_TUNNEL_DF})}, geneve4(udp4()), udp4().bytes()),
+    missing("don't fragment where that is matched as not set", {takes_out(kGeneve), in_geneve(FlowSpec::ipv4()).match(AT(tun_flags), {0}, {XF_TUNNEL_DF})}, geneve4(udp4(), {}, kDf), XF_MISS_TUNNEL_FLOW),
+    missing("may be fragmented where that is matched as set", {takes_out(kGeneve), in_geneve(FlowSpec::ipv4()).match(AT(tun_flags), {XF_TUNNEL_DF}, {XF_TUNNEL_DF})}, geneve4(udp4()), XF_MISS_TUNNEL_FLOW),
+    popped("IPv6 around has no such flag", {takes_out6(kGeneve), in_geneve(FlowSpec::ipv4()).match(AT(tun_flags), {0}, {XF_TUNNEL_DF})}, geneve6(udp4()), udp4().bytes()),
     popped("outer addresses, TOS and TTL", {takes_out(kGeneve), in_geneve(FlowSpec::ipv4()).match(AT(tun_ipv4_src), {10, 0, 0, 1}).match(AT(tun_ipv4_dst), {10, 0, 0, 2}).match(AT(tun_ttl), {64}).match(AT(tun_family), {4})}, geneve4(udp4()), udp4().bytes()),
     missing("another remote", {takes_out(kGeneve), in_geneve(FlowSpec::ipv4()).match(AT(tun_ipv4_src), {10, 0, 0, 3})}, geneve4(udp4()), XF_MISS_TUNNEL_FLOW),
     missing("another network", {takes_out(kGeneve), FlowSpec::ipv4().from(kGeneve).match(AT(tun_id), {0, 1, 0x23, 0x46}).to(kOut)}, geneve4(udp4()), XF_MISS_TUNNEL_FLOW),

@@ -18,11 +18,12 @@ namespace flowxlate::unit {
 namespace {
 
 // From heap blocks of exactly the right size, for ASan.
-Reject decode(Bytes key, Bytes mask, Match *match) {
+Reject decode(Bytes key, Bytes mask, Match *match,
+              DontFragment dont_fragment = DontFragment::kIsIgnored) {
     const ByteVector k(key.begin(), key.end());
     const ByteVector m(mask.begin(), mask.end());
     std::memset(static_cast<void *>(match), 0xee, sizeof *match);
-    const Reject r = decode_match(k, m, match);
+    const Reject r = decode_match(k, m, match, dont_fragment);
     if (r) {
         const bool invalid = std::string_view(r.group) == "malformed";
         EXPECT_EQ(r.error, invalid ? EINVAL : EOPNOTSUPP) << r.name();
@@ -35,9 +36,10 @@ Reject decode(Bytes key, Bytes mask, Match *match) {
     return r;
 }
 
-Reject decode(const Flow &f, Match *match) {
+Reject decode(const Flow &f, Match *match,
+              DontFragment dont_fragment = DontFragment::kIsIgnored) {
     return decode(Flow::encode(f.key).bytes(), Flow::encode(f.mask).bytes(),
-                  match);
+                  match, dont_fragment);
 }
 
 // The bytes of struct xf_key, by name; what has no name is padding.
@@ -122,9 +124,10 @@ std::string describe(const Match &m) {
     return s;
 }
 
-std::string describe(const Flow &f) {
+std::string describe(const Flow &f,
+                     DontFragment dont_fragment = DontFragment::kIsIgnored) {
     Match m;
-    if (auto r = decode(f, &m)) {
+    if (auto r = decode(f, &m, dont_fragment)) {
         return r.name();
     }
     return describe(m);
@@ -1197,6 +1200,36 @@ TEST(DecodeMatch, Tunnel) {
          " tun_family=04/ff" NO_OPTION},
     };
     check(rows);
+}
+
+// "Don't fragment" of the outer header, which not every OVS finds.
+TEST(DecodeMatch, TunnelDontFragment) {
+    constexpr auto kDf = OVS_TUNNEL_KEY_ATTR_DONT_FRAGMENT;
+    constexpr auto kOam = OVS_TUNNEL_KEY_ATTR_OAM;
+    const struct {
+        const char *what;
+        Tunnel tunnel;
+        std::string ignored, found;
+    } rows[] = {
+        {"set", Tunnel().both(kDf, "", ""), "match/tun_flags",
+         " tun_flags=04/04"},
+        {"not set", Tunnel().mask_only(kDf), "", " tun_flags=00/04"},
+        {"not matched", Tunnel().key_only(kDf), "", ""},
+        {"beside another", Tunnel().mask_only(kDf).both(kOam, "", ""),
+         " tun_flags=02/02", " tun_flags=02/06"},
+    };
+    for (auto row : rows) {
+        const Flow flow = row.tunnel.id().ipv4().of(l2());
+        auto whole = [](const std::string &flags) {
+            return flags.starts_with("match/")
+                     ? flags
+                     : TUN4 TUN4_REST + flags + " tun_family=04/ff" NO_OPTION;
+        };
+        EXPECT_EQ(describe(flow, DontFragment::kIsIgnored), whole(row.ignored))
+            << row.what;
+        EXPECT_EQ(describe(flow, DontFragment::kIsFound), whole(row.found))
+            << row.what;
+    }
 }
 
 // What every packet brings as zero: matched on zero is fulfilled, on anything
