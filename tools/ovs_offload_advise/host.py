@@ -13,7 +13,8 @@ from .verdict import judge_devices, may_serve
 
 TIMEOUT = 30                         # Seconds.
 OLDEST_KERNEL = (6, 1)
-RELEASES = {'3.1': 'userspace and kernel datapath', '3.5': 'userspace datapath'}
+RELEASES = {'3.1': 'userspace and kernel datapath', '3.5': 'userspace datapath',
+            '4.0': 'userspace datapath'}
 TAGS_REMEDY = 'ethtool -K %s %s off'
 # docs/design.md: with the defaults.
 MEMORY_MIB, MEMORY_MIB_PER_CPU = 51, 2.9
@@ -108,7 +109,7 @@ def open_vswitch(ovs: Daemon) -> Iterator[Finding]:
         yield Finding('ok', 'Open vSwitch', '%s: %s' % (version, RELEASES[release]))
     else:
         yield Finding('bad', 'Open vSwitch', version, 'There are patches for %s only.'
-                      % ' and '.join(RELEASES))
+                      % ', '.join(RELEASES))
     if 'xdp-offload/show' in ovs.ask('list-commands'):
         yield Finding('note', 'Open vSwitch', 'has loaded the plugin already: what of '
                       'the flows is in XDP now says "ovs-appctl xdp-offload/show"')
