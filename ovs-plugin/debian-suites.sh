@@ -1,8 +1,8 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: Apache-2.0
-# Packages of Debian's later suites, without a change to this machine: for scripts to
-# source.  apt gets a state of its own, which knows the machine's own Debian sources and,
-# at the same mirrors, the suites after them, up to experimental.
+# Packages of Debian's other suites, without a change to this machine, which has Debian 12
+# or 13: for scripts to source.  apt gets a state of its own, which knows, at the mirrors of
+# the machine's own Debian sources, the suites from Debian 12 up to experimental.
 #
 #   suites_update        updates the lists of packages if they are older than a day
 #   suites_apt PROGRAM   runs apt-get or apt-cache with them
@@ -13,9 +13,9 @@
 
 suites_dir=${cache:?}/apt
 suites_keyring=/usr/share/keyrings/debian-archive-keyring.gpg
-suites_later=(bookworm-backports trixie trixie-backports testing unstable
-              experimental)
-suites_later_security=(trixie-security)
+suites_main=(bookworm bookworm-backports trixie trixie-backports testing unstable
+             experimental)
+suites_security=(bookworm-security trixie-security)
 
 suites_apt() {
     "$1" -c "$suites_dir/apt.conf" "${@:2}"
@@ -25,18 +25,18 @@ suites_forget() { rm -f "$suites_dir/updated"; }
 
 # Prints the source of each suite.
 suites_sources() {
-    local uri suite more
+    local uri suite all
     apt-get indextargets --format "\$(REPO_URI) \$(RELEASE)" \
         'Created-By: Packages' 'Component: main' \
         | sort -u | while read -r uri suite; do
             case $suite in
-                bookworm) more=("${suites_later[@]}") ;;
-                bookworm-security) more=("${suites_later_security[@]}") ;;
-                bookworm-*) more=() ;;
+                bookworm | trixie) all=("${suites_main[@]}") ;;
+                bookworm-security | trixie-security) all=("${suites_security[@]}") ;;
+                bookworm-* | trixie-*) all=("$suite") ;;
                 *) continue ;;
             esac
             printf "deb [signed-by=$suites_keyring] $uri %s main\n" \
-                "$suite" "${more[@]}"
+                "${all[@]}"
         done | sort -u
 }
 
@@ -69,7 +69,7 @@ suites_update__() {
     suites_write_config
     [ -z "$(find "$suites_dir/updated" -mmin -1440 2>/dev/null)" ] || return 0
     [ -s "$suites_dir/sources.list" ] \
-        || { say "this machine has no source of Debian 12"; return; }
+        || { say "this machine has no source of Debian 12 or 13"; return; }
     say "updating the lists of packages"
     if suites_apt apt-get update > "$suites_dir/update.log" 2>&1; then
         touch "$suites_dir/updated"
