@@ -8,6 +8,8 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 
+#include <cstdint>
+
 #include "flowxlate/base/resource.h"
 
 namespace flowxlate::test {

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A root that is booted: systemd is its process 1, and starts the services of its packages.
 
-It has a network namespace of its own, and a cgroup, which is removed in the end.
+It has a network namespace of its own, and a cgroup, which is removed in the end.  The
+caller's mount namespace is a private one, in which /sys/fs/cgroup is cgroup v2: systemd of
+Debian 13 refuses to start with v1.
 """
 import glob
 import os
@@ -12,22 +14,18 @@ TOP = os.path.join(os.path.dirname(os.path.abspath(__file__)), '../..')
 sys.path.append(TOP + '/tests/system')
 from lab import end_process, run, wait_for  # noqa: E402
 
-# systemd's hierarchies, of cgroup v2 alone and of v1 with v2 beside it.
-HIERARCHIES = ('/sys/fs/cgroup/systemd', '/sys/fs/cgroup/unified', '/sys/fs/cgroup')
+CGROUPS = '/sys/fs/cgroup'
 
 
-def own_cgroups():
-    """A new cgroup in each of systemd's hierarchies."""
-    here = [h for h in HIERARCHIES if os.path.exists(h + '/cgroup.procs')]
-    made = ['%s/ovs-offload-xdp-%d' % (h, os.getpid()) for h in here]
-    for path in made:
-        os.mkdir(path)
-    return made
+def use_cgroup2():
+    """Mounts cgroup v2 where systemd looks for it, unless it is there."""
+    if not os.path.exists(CGROUPS + '/cgroup.procs'):
+        run('mount', '-t', 'cgroup2', 'cgroup2', CGROUPS)
 
 
-def remove_cgroups(path):
+def remove_cgroup(path):
     for below in glob.glob(path + '/*/'):
-        remove_cgroups(below)
+        remove_cgroup(below)
     os.rmdir(path)
 
 
@@ -40,16 +38,16 @@ class Machine:
 
     def __init__(self, root):
         self.root = root
-        self.cgroups, self.process, self.leader = [], None, None
+        self.cgroup = '%s/ovs-offload-xdp-%d' % (CGROUPS, os.getpid())
+        self.process, self.leader = None, None
 
     def __enter__(self):
         self.root.unmount_below()       # nspawn mounts its own, and ends if they are there.
-        self.cgroups = own_cgroups()
+        os.mkdir(self.cgroup)
         with open('/dev/null') as nothing, open(
                 self.root.path + '.console', 'w') as console:
             self.process = subprocess.Popen([
-                'sh', '-c', 'for cgroup in %s; do echo $$ > $cgroup/cgroup.procs; '
-                'done; exec "$@"' % ' '.join(self.cgroups), '-',
+                'sh', '-c', 'echo $$ > %s/cgroup.procs; exec "$@"' % self.cgroup, '-',
                 'systemd-nspawn', '--quiet', '--directory', self.root.path, '--boot',
                 '--machine=managed', '--private-network', '--capability=all',
                 '--system-call-filter=bpf perf_event_open', '--register=no',
@@ -69,10 +67,8 @@ class Machine:
 
     def __exit__(self, *_):
         end_process(self.process)
-        for path in self.cgroups:
-            wait_for('an empty cgroup', lambda path=path: not os.path.exists(path)
-                     or not self.remaining(path), 20)
-            remove_cgroups(path)
+        wait_for('an empty cgroup', lambda: not self.remaining(self.cgroup), 20)
+        remove_cgroup(self.cgroup)
 
     @staticmethod
     def remaining(path):

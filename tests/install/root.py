@@ -1,21 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Clean roots: a minimal Debian 12 to build and to install packages in.
+"""Clean roots: a minimal Debian to build and to install packages in.
 
 A root is an overlay.  Below is what debootstrap makes, once, and for building a second
 layer with the build dependencies; both are kept in a cache, named after what went into
 them.  Above is a tmpfs, so that nothing outlives the caller's mount namespace, which
-must be a private one.  Packages come from where this machine's own apt gets them.
+must be a private one.  Packages come from where this machine's own apt gets them, those of
+another suite from the same mirrors.
 """
 import fcntl
 import hashlib
 import inspect
 import os
+import re
 import shutil
 import stat
 import subprocess
 import tempfile
 
-CODENAME = 'bookworm'
+SUITES = {'bookworm': 12, 'trixie': 13}
 CACHE = os.path.join(
     os.environ.get('OVS_OFFLOAD_CACHE') or os.path.join(
         os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache'),
@@ -34,14 +36,25 @@ def run(*command, **kwargs):
     return done.stdout
 
 
-def sources():
-    """The machine's own Debian 12 sources, as lines of a sources.list."""
+def own_suite():
+    """The suite of the Debian that this machine has."""
+    with open('/etc/os-release') as f:
+        return next((line.split('=')[1].strip() for line in f
+                     if line.startswith('VERSION_CODENAME=')), '')
+
+
+def sources(suite):
+    """The machine's own Debian sources as those of 'suite', as lines of a sources.list."""
+    own = own_suite()
     targets = run('apt-get', 'indextargets', '--format',
                   '$(REPO_URI) $(CODENAME) $(COMPONENT)', 'Created-By: Packages',
                   'Origin: Debian', 'Component: main')
-    return sorted({'deb %s %s %s' % tuple(line.split())
-                   for line in targets.splitlines()
-                   if line.split()[1].startswith(CODENAME)})
+    found = sorted({'deb %s %s %s' % (uri, suite + codename[len(own):], component)
+                    for uri, codename, component in map(str.split, targets.splitlines())
+                    if re.fullmatch(own + '(-.+)?', codename)})
+    if not found:
+        raise RuntimeError('this machine has no sources of Debian packages')
+    return found
 
 
 def mount_overlay(where, lower, upper, work):
@@ -89,20 +102,21 @@ class Root:
 
 
 class Roots:
-    """Makes roots below 'top', an empty directory of a tmpfs."""
+    """Makes roots of a suite below 'top', an empty directory of a tmpfs."""
 
-    def __init__(self, top, source, say):
-        self.top, self.source, self.say = top, source, say
+    def __init__(self, top, source, suite, say):
+        self.top, self.source, self.suite, self.say = top, source, suite, say
         os.makedirs(CACHE, exist_ok=True)
         self.lock = open(os.path.join(CACHE, 'lock'), 'w')
         fcntl.flock(self.lock, fcntl.LOCK_EX)  # Who comes later waits for the cache.
-        self.base = self.entry('base', self.make_base, *sources())
+        self.base = self.entry('base', self.make_base, *sources(suite))
         with open(os.path.join(source, 'debian/control')) as f:
             control = f.read()
         self.deps = self.entry('deps', self.make_deps, self.base, control)
 
     def entry(self, kind, make, *ingredients):
         """Returns the directory of a cache entry, which is complete or not there."""
+        kind = '%s-%s' % (kind, self.suite)
         text = '\n'.join([inspect.getsource(make), *ingredients])
         key = hashlib.sha256(text.encode()).hexdigest()[:16]
         final = os.path.join(CACHE, '%s-%s' % (kind, key))
@@ -117,13 +131,13 @@ class Roots:
         return final
 
     def make_base(self, new):
-        self.say('making a minimal Debian 12 (once)')
-        mirror = next(line.split()[1] for line in sources()
-                      if line.split()[2] == CODENAME)
+        self.say('making a minimal Debian %d (once)' % SUITES[self.suite])
+        mirror = next(line.split()[1] for line in sources(self.suite)
+                      if line.split()[2] == self.suite)
         root = new + '/root'
-        run('debootstrap', '--variant=minbase', CODENAME, root, mirror)
+        run('debootstrap', '--variant=minbase', self.suite, root, mirror)
         with open(root + '/etc/apt/sources.list', 'w') as f:
-            f.write('\n'.join(sources()) + '\n')
+            f.write('\n'.join(sources(self.suite)) + '\n')
         # How this machine gets packages: proxies, and what it says of dates.
         with open(root + '/etc/apt/apt.conf.d/90machine', 'w') as f:
             f.write(run('apt-config', 'dump', 'Acquire'))

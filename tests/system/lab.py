@@ -228,17 +228,22 @@ class Ovs:
 
     def __init__(self, lab, ovs_dir, plugin_dir):
         self.lab = lab
-        self.dir = ovs_dir
         self.env = dict(os.environ)
         for key in ('RUNDIR', 'DBDIR', 'LOGDIR', 'SYSCONFDIR'):
             self.env['OVS_' + key] = lab.tmp
-        self.env['OVS_PKGDATADIR'] = ovs_dir + '/share/openvswitch'
+        self.use(ovs_dir)
         if plugin_dir:               # Else where ovs-vswitchd looks by itself.
             self.env['OVS_OFFLOAD_PLUGIN_DIR'] = plugin_dir
+        self.database = lab.tmp + '/conf.db'
         self.log = lab.tmp + '/ovs-vswitchd.log'
         self.processes = {}
         self.wrapper = []  # Runs ovs-vswitchd, if not empty.
         self.datapath = 'netdev'
+
+    def use(self, ovs_dir):
+        """What is started from here on is of 'ovs_dir'."""
+        self.dir = ovs_dir
+        self.env['OVS_PKGDATADIR'] = ovs_dir + '/share/openvswitch'
 
     def tool(self, name):
         for sub in ('bin', 'sbin'):
@@ -261,14 +266,9 @@ class Ovs:
     def start(self, offload=True, other_config=(), datapath='netdev'):
         """Starts both daemons with the bridge br0."""
         self.datapath = datapath
-        db = self.lab.tmp + '/conf.db'
-        run(self.tool('ovsdb-tool'), 'create', db,
+        run(self.tool('ovsdb-tool'), 'create', self.database,
             self.dir + '/share/openvswitch/vswitch.ovsschema', env=self.env)
-        self.spawn('ovsdb-server', db, '--remote=punix:%s/db.sock'
-                   % self.lab.tmp)
-        wait_for('ovsdb-server', lambda: os.path.exists(
-            self.lab.tmp + '/db.sock'))
-        self.vsctl('--no-wait', 'init')
+        self.start_database()
         config = list(other_config)
         if offload:
             config += ['hw-offload=true', 'hw-offload-plugin=xdp']
@@ -279,6 +279,13 @@ class Ovs:
         self.vsctl('add-br', 'br0', '--', 'set', 'bridge', 'br0',
                    'datapath_type=' + datapath, 'other_config:hwaddr='
                    '02:00:00:00:ff:00')
+
+    def start_database(self):
+        self.spawn('ovsdb-server', self.database, '--remote=punix:%s/db.sock'
+                   % self.lab.tmp)
+        wait_for('ovsdb-server', lambda: os.path.exists(
+            self.lab.tmp + '/db.sock'))
+        self.vsctl('--no-wait', 'init')
 
     def spawn_vswitchd(self):
         self.spawn('ovs-vswitchd', '--log-file=' + self.log,

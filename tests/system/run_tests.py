@@ -4,7 +4,8 @@
 
 Needs root.  --ovs is a directory made by ovs-plugin/build-ovs, --plugin the
 one that holds ovs-offload-xdp.so.  A test that is skipped though skips.py does not
-expect it here has failed.
+expect it here has failed.  With --next-ovs the tests are others: that release replaces
+the one of --ovs, and is replaced by it.
 """
 import argparse
 import os
@@ -44,6 +45,7 @@ import test_top
 import test_traffic
 import test_trouble
 import test_tunnels
+import test_upgrade
 import test_widened
 import test_worth
 from lab import run, wait_for
@@ -83,6 +85,8 @@ def parse_args():
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--ovs', metavar='DIR')
     parser.add_argument('--plugin', metavar='DIR')
+    parser.add_argument('--next-ovs', metavar='DIR',
+                        help='another release, as --ovs: run the tests of upgrades')
     parser.add_argument('--filter', metavar='SUBSTRING', action='append',
                         help='run the tests with this in their name; may be '
                         'repeated')
@@ -150,10 +154,10 @@ def test_nothing_left(context):
         raise Failed('an XDP program is on a device of the main namespace')
 
 
-def run_all(context, names, args):
+def run_all(context, tests, names, args):
     """Runs the tests, several at a time if that is wanted.  Returns their results."""
     numbered = {name: (number, name, function) for number, (name, function)
-                in enumerate([*TESTS, ('nothing-left', test_nothing_left)], 1)}
+                in enumerate([*tests, ('nothing-left', test_nothing_left)], 1)}
 
     def run_named(name):
         return run_test(*numbered[name], context)
@@ -175,27 +179,29 @@ def run_all(context, names, args):
 
 def main():
     args = parse_args()
+    tests = test_upgrade.TESTS if args.next_ovs else TESTS
     if args.list:
-        for number, (name, function) in enumerate(TESTS, 1):
+        for number, (name, function) in enumerate(tests, 1):
             print('%2d %-18s %s' % (number, name, describe(function)))
         return 0
     if os.geteuid():
         sys.exit('run_tests.py: needs root')
 
     mounts.enter()
-    context = Context(os.path.abspath(args.ovs), os.path.abspath(args.plugin))
+    context = Context(os.path.abspath(args.ovs), os.path.abspath(args.plugin),
+                      args.next_ovs and os.path.abspath(args.next_ovs))
     context.had_xdp = 'xdp' in run('ip', '-d', 'link')
-    chosen = [name for name, _ in TESTS if is_chosen(args, name)]
+    chosen = [name for name, _ in tests if is_chosen(args, name)]
     if not chosen:
         sys.exit('run_tests.py: no test has that name, or that in it: '
                  + ', '.join((args.filter or []) + (args.test or [])))
-    results = run_all(context, chosen, args)
+    results = run_all(context, tests, chosen, args)
     if args.lane:
         return 0
     skipped = [name for name, result in results.items() if result == 'skipped']
     if skipped:
         print(skips.summary(skipped))
-    if not (args.nightly or args.filter or args.test):
+    if not (args.nightly or args.filter or args.test or args.next_ovs):
         print('left to "tests/run nightly": ' + ', '.join(NIGHTLY))
     counts = list(results.values())
     print('%d passed, %d failed, %d skipped' % tuple(

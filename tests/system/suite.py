@@ -36,8 +36,9 @@ def tail(path, lines=25, pattern=''):
 class Context:
     """Hands out labs, and remembers what must be gone in the end."""
 
-    def __init__(self, ovs, plugin):
+    def __init__(self, ovs, plugin, next_ovs=None):
         self.ovs_dir, self.plugin_dir = ovs, plugin
+        self.next_ovs_dir = next_ovs    # Another release, which replaces 'ovs'.
         self.notes = []
         self.shown = ''
         self.diagnosis = ''
