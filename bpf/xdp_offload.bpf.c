@@ -14,6 +14,7 @@
 #include "bpf/packet/inside.h"
 #include "bpf/packet/parse.h"
 #include "bpf/run/capture.h"
+#include "bpf/run/deadline.h"
 #include "bpf/run/handover.h"
 #include "bpf/run/pipeline.h"
 #include "bpf/run/tunnel.h"
@@ -69,16 +70,6 @@ execute(xf_ctx *ctx, const struct xf_packet *p, __u32 cpu,
     if (miss == XF_PARSED)
         account(stats, p->frame_len, p->key.tcp_flags);
     return miss;
-}
-
-/* Has user space been gone for so long that its flows mean nothing any more? */
-static __always_inline bool
-is_orphaned(const struct xf_cpu *self)
-{
-    const volatile __u64 *deadline = &self->deadline;
-    __u64 until = *deadline;
-
-    return until && (__s64)(bpf_jiffies64() - until) > 0;
 }
 
 /* Returns an XDP action, or -1 - enum xf_miss with the packet unchanged.

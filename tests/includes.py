@@ -45,7 +45,7 @@ PROGRAM_ROOMS = {
     '':       ['abi', 'maps.h', 'hook', 'packet', 'table', 'act', 'conn', 'run'],
 }
 # What only a hook, or a program, may say.
-OF_A_HOOK = r'\bxdp_md\b|\bbpf_xdp_\w+\(|\b__sk_buff\b|\bbpf_skb_\w+\(|\bbpf_redirect\w*\('
+OF_A_HOOK = r'\bctx->|\bxdp_md\b|\bbpf_xdp_\w+\(|\b__sk_buff\b|\bbpf_skb_\w+\(|\bbpf_redirect\w*\('
 
 # What only one room may say: the kernel has many faces, and we have one for it.
 ONLY = [
@@ -114,6 +114,7 @@ PROGRAM_PLANTED = [
     ('act/output.h', '    action = bpf_redirect_map(&xf_tx_ports, slot, 0);'),
     ('conn/track.h', 'track(struct xdp_md *ctx, const struct xf_packet *p)'),
     ('run/pipeline.h', 'run_pipeline(struct __sk_buff *ctx, __u32 cpu)'),
+    ('run/skb.h', '    bool is_tagged = ctx->vlan_present;'),
     ('run/pipeline.h', '#include "ovs-plugin/ovs_offload_abi.h"'),
     ('astray/parse.h', ''),
 ]

@@ -51,6 +51,7 @@ enum xf_miss {
                                       * to be right. */
     XF_MISS_TUNNEL_FLOW,             /* No megaflow matches what was in it. */
     XF_MISS_PACKET_LENGTH,           /* Longer than check_pkt_len says. */
+    XF_MISS_HOOK,                    /* The flow does what this hook does not. */
     XF_N_MISSES
 };
 
@@ -59,7 +60,7 @@ enum xf_miss {
     "nd-options", "recirculation", "tx-port", "tx-length", "tx-checksum",     \
     "headroom", "frame-size", "internal", "ct-packet", "ct-unknown",          \
     "ct-state", "ct-window", "ct-change", "tunnel-header", "tunnel-checksum", \
-    "tunnel-flow", "packet-length"
+    "tunnel-flow", "packet-length", "hook"
 
 /* Miss counters of one port on one CPU.  There are as many as five bits can number,
  * since that is all that the verifier knows of a reason's number (all kernels).

@@ -18,6 +18,7 @@
 /* Bits of struct xf_port's flags. */
 #define XF_PORT_TX_NATIVE 0x1        /* Takes frames from native XDP now. */
 #define XF_PORT_TX_GENERIC 0x2       /* Takes packets from generic XDP now. */
+#define XF_PORT_TX_SKB 0x4           /* Takes sk_buffs now. */
 
 /* A port as the program sees it, when a flow outputs to it. */
 struct xf_port {
@@ -29,7 +30,7 @@ struct xf_port {
     __u32 tunnel;                    /* XF_TUNNEL_GENEVE...; others have devices. */
     __u32 is_no_nic;                 /* Who sends here may leave any checksum to the
                                       * device. */
-    __u32 pad32;
+    __u32 ifindex;                   /* For a hook without device maps; 0 = none. */
     char name[16];                   /* For who reads a capture; ends with 0. */
     __u64 pad[3];
 };

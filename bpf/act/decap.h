@@ -142,17 +142,6 @@ is_outer_sum_right(xf_ctx *ctx, const struct xf_packet *p,
            == 0xffff;
 }
 
-/* Parses the frame as it is now.  A global function, so that the verifier checks
- * it once and on its own. */
-__noinline int
-parse_again(xf_ctx *ctx, struct xf_packet *p)
-{
-    if (!p)
-        return XF_MISS_INTERNAL;     /* Never null; the verifier must see it. */
-    *p = (struct xf_packet){};
-    return parse_packet(ctx, p);
-}
-
 /* Gives the outer headers back, and 'packet' what it was. */
 static __always_inline void
 leave_tunnel(xf_ctx *ctx, struct xf_scratch *scratch)

@@ -6,6 +6,7 @@
  * program includes its own hook before anything else:
  *
  *   xdp.h    the driver, before there is an sk_buff
+ *   skb.h    TC's ingress, where there is one
  */
 #ifndef XF_HOOK_DROP
 #error "a program includes its hook first"

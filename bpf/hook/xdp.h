@@ -62,6 +62,22 @@ frame_len(const xf_ctx *ctx)
     return ctx->data_end - ctx->data;
 }
 
+/* All that a flow can say is executed here. */
+static __always_inline bool
+hook_executes(const struct xf_rewrite *rewrite, __u32 verdict)
+{
+    (void)rewrite, (void)verdict;
+    return true;
+}
+
+/* Is there a VLAN tag beside the frame?  Where one may be, no flow enters. */
+static __always_inline bool
+tag_beside(const xf_ctx *ctx, struct xf_tag *tag)
+{
+    (void)ctx, (void)tag;
+    return false;
+}
+
 /* Copies 'len' bytes at 'off'.  Returns 0 if they are there. */
 static __always_inline long
 load_bytes(xf_ctx *ctx, __u32 off, void *to, __u32 len)

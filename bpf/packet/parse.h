@@ -309,6 +309,19 @@ max_tags(void)
     return settings ? *(const volatile __u32 *)&settings->max_tags : 0;
 }
 
+/* parse_tag() for the second tag, if there is one and it is looked behind. */
+static __always_inline void *
+parse_second_tag(struct xf_packet *p, void *l3, void *end, __be16 *type,
+                 __be16 *tci, __u64 *tpids)
+{
+    if (!is_vlan(*type) || max_tags() < XF_MAX_TAGS)
+        return l3;
+    *tpids |= *type == bpf_htons(ETH_P_8021AD) ? XF_TPID_INNER_AD : 0;
+    p->n_tags = 2;
+    p->l3_off += sizeof(struct xf_vlan_header);
+    return parse_tag(l3, end, type, tci);
+}
+
 /* Fills in '*p', which the caller has zeroed, from the packet of 'ctx'.
  * Returns XF_PARSED or an enum xf_miss. */
 static __always_inline int
@@ -319,9 +332,10 @@ parse_packet(xf_ctx *ctx, struct xf_packet *p)
     struct ethhdr *eth = data;
     void *l3 = eth + 1;
     __be16 type, tci = 0, tci2 = 0;
+    struct xf_tag beside;
     __u64 source_and_type, tpids = 0;
 
-    p->frame_len = end - data;
+    p->frame_len = frame_len(ctx);
     if (l3 > end)
         return XF_MISS_TRUNCATED;
     source_and_type = load64(eth->h_source);
@@ -330,22 +344,22 @@ parse_packet(xf_ctx *ctx, struct xf_packet *p)
     type = source_and_type >> XF_HIGH_2_BYTES_SHIFT;
     p->l3_off = sizeof *eth;
 
-    if (is_vlan(type)) {
+    if (tag_beside(ctx, &beside)) {
+        tpids = beside.tpid == bpf_htons(ETH_P_8021AD) ? XF_TPID_OUTER_AD : 0;
+        tci = beside.tci | bpf_htons(XF_VLAN_PRESENT);
+        p->n_tags = 1;
+        l3 = parse_second_tag(p, l3, end, &type, &tci2, &tpids);
+    } else if (is_vlan(type)) {
         tpids = type == bpf_htons(ETH_P_8021AD) ? XF_TPID_OUTER_AD : 0;
         l3 = parse_tag(l3, end, &type, &tci);
         if (!l3)
             return XF_MISS_TRUNCATED;
         p->n_tags = 1;
         p->l3_off += sizeof(struct xf_vlan_header);
-        if (is_vlan(type) && max_tags() >= XF_MAX_TAGS) {
-            tpids |= type == bpf_htons(ETH_P_8021AD) ? XF_TPID_INNER_AD : 0;
-            l3 = parse_tag(l3, end, &type, &tci2);
-            if (!l3)
-                return XF_MISS_TRUNCATED;
-            p->n_tags = 2;
-            p->l3_off += sizeof(struct xf_vlan_header);
-        }
+        l3 = parse_second_tag(p, l3, end, &type, &tci2, &tpids);
     }
+    if (!l3)
+        return XF_MISS_TRUNCATED;
     if (bpf_ntohs(type) < XF_ETH_P_MIN)
         return XF_MISS_ETHERTYPE;
     p->key.word[0] = xf_in_port | (__u64)type << 32 | (__u64)tci << 48;
@@ -363,6 +377,17 @@ parse_packet(xf_ctx *ctx, struct xf_packet *p)
         return parse_mpls(p, l3, end);
     p->cls = XF_CLASS_L2;
     return XF_PARSED;
+}
+
+/* Parses the frame as it is now.  A global function, so that the verifier checks
+ * it once and on its own. */
+__noinline int
+parse_again(xf_ctx *ctx, struct xf_packet *p)
+{
+    if (!p)
+        return XF_MISS_INTERNAL;     /* Never null; the verifier must see it. */
+    *p = (struct xf_packet){};
+    return parse_packet(ctx, p);
 }
 
 #endif /* parse.h */

@@ -49,6 +49,8 @@ plan_action(xf_ctx *ctx, struct xf_plan *plan,
         || act->verdict > XF_POP || act->n_pop > XF_MAX_TAGS
         || act->n_push > XF_MAX_TAGS)
         return XF_MISS_INTERNAL;
+    if (!hook_executes(rewrite, act->verdict))
+        return XF_MISS_HOOK;
     if (act->verdict == XF_POP)
         return XF_MISS_TUNNEL_HEADER; /* A tunnel in a tunnel. */
     if (rewrite->max_in

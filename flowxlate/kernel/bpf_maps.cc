@@ -14,6 +14,7 @@
 #include <boost/container/small_vector.hpp>
 
 #include "bpf/abi/counters.h"
+#include "skb_offload.skel.h"
 #include "tables/crc32c_zeros.h"
 #include "xdp_offload.skel.h"
 
@@ -56,6 +57,18 @@ Failure share(xdp_offload_bpf *from, xdp_offload_bpf *to, MapScope scope) {
         }
     }
     return {};
+}
+
+// The same for the program of the other hook, which has the arrays alone.
+Failure share_arrays(xdp_offload_bpf *from, skb_offload_bpf *to) {
+    int error = 0;
+#define XF_MAP(NAME, VALUE, ENTRIES, WRITER, SCOPE, ACCESS) \
+    error = error ? error                                   \
+                  : bpf_map__reuse_fd(to->maps.NAME,        \
+                                      bpf_map__fd(from->maps.NAME));
+#include "bpf/abi/maps.def"
+#undef XF_MAP
+    return error ? failure(error, "cannot share the BPF maps") : Failure{};
 }
 
 // Some 900 copies.
@@ -101,6 +114,10 @@ void RingBufferDeleter::operator()(ring_buffer *r) const {
 
 void SkeletonDeleter::operator()(xdp_offload_bpf *s) const {
     xdp_offload_bpf::destroy(s);
+}
+
+void SkbSkeletonDeleter::operator()(skb_offload_bpf *s) const {
+    skb_offload_bpf::destroy(s);
 }
 
 Failure BpfMaps::create(const Config &config) {
@@ -150,7 +167,8 @@ void BpfMaps::size_maps(xdp_offload_bpf *s) const {
     bpf_map__set_max_entries(s->maps.xf_copies, kCopiesBytes);
 }
 
-void BpfMaps::set_constants(xdp_offload_bpf *s) const {
+template <typename S>
+void BpfMaps::set_constants(S *s) const {
     static_assert(sizeof s->rodata->xf_crc32c_zeros == sizeof kCrc32cZeros);
     std::memcpy(s->rodata->xf_crc32c_zeros, &kCrc32cZeros,
                 sizeof kCrc32cZeros);
@@ -286,6 +304,21 @@ Failure BpfMaps::open_any_port(PortSlot slot, uint32_t tx_flag, int xsks_fd,
     return {};
 }
 
+Failure BpfMaps::open_skb(PortSlot slot, SkbSkeleton *out) const {
+    SkbSkeleton s(skb_offload_bpf::open());
+    if (!s) {
+        return failure(errno, "cannot open the program for sk_buffs");
+    }
+    if (auto f = share_arrays(template_.get(), s.get())) {
+        return f;
+    }
+    set_constants(s.get());
+    s->rodata->xf_in_port = index(slot);
+    s->rodata->xf_tx_flag = XF_PORT_TX_SKB;
+    *out = std::move(s);
+    return {};
+}
+
 // All CPUs share one row of statistics, 'xf_n_slots' being what separates
 // those of two: only one packet runs.
 Failure BpfMaps::open_trace(PortSlot slot, uint32_t tx_flag,
@@ -336,11 +369,14 @@ Failure BpfMaps::set_tx_port(PortSlot slot, Ifindex ifindex) {
                             &value, BPF_ANY)) {
         return failure(errno, "cannot add the device to the device map");
     }
+    std::atomic_ref(port(slot).ifindex)
+        .store(value, std::memory_order_relaxed);
     return {};
 }
 
 Failure BpfMaps::clear_tx_port(PortSlot slot) {
     const uint32_t key = index(slot);
+    std::atomic_ref(port(slot).ifindex).store(0, std::memory_order_relaxed);
     if (bpf_map_delete_elem(bpf_map__fd(template_->maps.xf_tx_ports), &key)
         && errno != ENOENT) {
         return failure(errno, "cannot remove the device from the device map");

@@ -25,6 +25,7 @@
 
 struct ring_buffer;      // libbpf's.
 struct xdp_offload_bpf;  // The skeleton of bpf/xdp_offload.bpf.c.
+struct skb_offload_bpf;  // That of bpf/skb_offload.bpf.c.
 
 namespace flowxlate {
 
@@ -32,6 +33,11 @@ struct SkeletonDeleter {
     void operator()(xdp_offload_bpf *) const;
 };
 using Skeleton = std::unique_ptr<xdp_offload_bpf, SkeletonDeleter>;
+
+struct SkbSkeletonDeleter {
+    void operator()(skb_offload_bpf *) const;
+};
+using SkbSkeleton = std::unique_ptr<skb_offload_bpf, SkbSkeletonDeleter>;
 
 struct RingBufferDeleter {
     void operator()(ring_buffer *) const;
@@ -88,6 +94,9 @@ public:
     // tables, but all that a program writes (statistics, flow cache, its
     // scratch memory) is its own.
     Failure open_trace(PortSlot slot, uint32_t tx_flag, Skeleton *out) const;
+
+    // The same as open_port() for the hook at TC's ingress.
+    Failure open_skb(PortSlot slot, SkbSkeleton *out) const;
 
     // The same for a program that also copies what enters (bpf/run/capture.h).
     Failure create_names(FlowNames *) const;
@@ -150,7 +159,8 @@ private:
     Failure open_any_port(PortSlot slot, uint32_t tx_flag, int xsks_fd,
                           Skeleton *out) const;
     void size_maps(xdp_offload_bpf *) const;
-    void set_constants(xdp_offload_bpf *) const;
+    template <typename S>
+    void set_constants(S *) const;
     Failure map_arrays();
     template <typename Fn>
     uint64_t sum_of_misses(PortSlot, Fn counter) const;

@@ -447,6 +447,10 @@ constexpr Row kRows[] = {
      "OVN), so that other actions are due.",
      "Nothing: OVS executes these.  A smaller MTU of the sender spares it "
      "that."},
+    {"miss/hook",
+     "The flow does what the program at TC's ingress does not execute: "
+     "several outputs, truncating, check_pkt_len, ct(), or a tunnel.",
+     "Nothing: OVS executes these."},
     {"miss/internal", "The program has found a table to be inconsistent.",
      "This is a bug: please report it."},
 };

@@ -7,6 +7,7 @@
 #include "bpf/abi/counters.h"
 #include "reference.h"
 #include "row.h"
+#include "skb_program.h"
 
 namespace flowxlate::test {
 namespace {
@@ -204,5 +205,9 @@ INSTANTIATE_TEST_SUITE_P(Fragment, ProgramTest, testing::ValuesIn(kFragmentRows)
 INSTANTIATE_TEST_SUITE_P(MplsAndArp, ProgramTest, testing::ValuesIn(kMplsAndArpRows), row_name);
 INSTANTIATE_TEST_SUITE_P(NeighbourDiscovery, ProgramTest, testing::ValuesIn(kNdRows), row_name);
 INSTANTIATE_TEST_SUITE_P(AbsentHeader, ProgramTest, testing::ValuesIn(kAbsentHeaderRows), row_name);
+INSTANTIATE_TEST_SUITE_P(Fragment, SkbTest, testing::ValuesIn(at_skb(kFragmentRows)), row_name);
+INSTANTIATE_TEST_SUITE_P(MplsAndArp, SkbTest, testing::ValuesIn(at_skb(kMplsAndArpRows)), row_name);
+INSTANTIATE_TEST_SUITE_P(NeighbourDiscovery, SkbTest, testing::ValuesIn(at_skb(kNdRows)), row_name);
+INSTANTIATE_TEST_SUITE_P(AbsentHeader, SkbTest, testing::ValuesIn(at_skb(kAbsentHeaderRows)), row_name);
 
 }  // namespace flowxlate::test

@@ -232,16 +232,16 @@ Program::Program(uint32_t tx_flag, const Program *takes_over_from) {
     table_ = std::make_unique<FlowTable>(maps_.tables());
 
     const Ifindex lo{static_cast<int>(lo_ifindex_)};
-    for (auto slot : {kIn, kOut, kDown, kNarrow}) {
-        must(maps_.set_tx_port(slot, lo));
-    }
     for (auto slot : {kIn, kOut, kUnmapped}) {
-        maps_.port(slot) = {XF_PORT_TX_NATIVE | XF_PORT_TX_GENERIC, kMtuFrame, 0, 0, 0, 0, {}, {}};
+        maps_.port(slot) = {XF_PORT_TX_NATIVE | XF_PORT_TX_GENERIC | XF_PORT_TX_SKB, kMtuFrame, 0, 0, 0, 0, {}, {}};
     }
     maps_.port(kDown) = {0, kMtuFrame, 0, 0, 0, 0, {}, {}};
     maps_.port(kGeneve) = {0, 0, 0, XF_TUNNEL_GENEVE, 0, 0, {}, {}};
     maps_.port(kVxlan) = {0, 0, 0, XF_TUNNEL_VXLAN, 0, 0, {}, {}};
-    maps_.port(kNarrow) = {XF_PORT_TX_NATIVE, 100, 0, 0, 0, 0, {}, {}};
+    maps_.port(kNarrow) = {XF_PORT_TX_NATIVE | XF_PORT_TX_SKB, 100, 0, 0, 0, 0, {}, {}};
+    for (auto slot : {kIn, kOut, kDown, kNarrow}) {
+        must(maps_.set_tx_port(slot, lo));
+    }
 
     must(maps_.open_port(kIn, tx_flag, -1, &skeleton_));
     if (takes_over_from) {

@@ -91,6 +91,7 @@ class Program {
 public:
     explicit Program(uint32_t tx_flag = XF_PORT_TX_NATIVE,
                      const Program *takes_over_from = nullptr);
+    virtual ~Program() = default;
 
     FlowSlot add(const FlowSpec &);
     void remove_all();
@@ -98,8 +99,11 @@ public:
     void forget(FlowSlot);
     // 'metadata' bytes in front of the frame take room to grow away; false in
     // '*ok' if the kernel does not do that.
-    Run run(const Frame &in, uint32_t queue = 0, uint32_t metadata = 0,
-            bool *ok = nullptr);
+    virtual Run run(const Frame &in, uint32_t queue = 0, uint32_t metadata = 0,
+                    bool *ok = nullptr);
+    // Does it complete a partial checksum?  Else the kernel does, later.
+    virtual bool completes() const { return true; }
+    virtual const char *hook() const { return "xdp"; }
 
     FlowTable &table() { return *table_; }
     BpfMaps &maps() { return maps_; }

@@ -3,6 +3,7 @@
 // which packets are passed on although a flow matches.
 #include "bpf/abi/counters.h"
 #include "row.h"
+#include "skb_program.h"
 
 namespace flowxlate::test {
 namespace {
@@ -130,10 +131,15 @@ const Row kChecksumRows[] = {
 }  // namespace
 
 TEST_P(ProgramTest, Row) { check(program(), GetParam()); }
+TEST_P(SkbTest, Row) { check(skb_program(), GetParam()); }
 INSTANTIATE_TEST_SUITE_P(Match, ProgramTest, testing::ValuesIn(kMatchRows), row_name);
 INSTANTIATE_TEST_SUITE_P(Absent, ProgramTest, testing::ValuesIn(kAbsentRows), row_name);
 INSTANTIATE_TEST_SUITE_P(Malformed, ProgramTest, testing::ValuesIn(kMalformedRows), row_name);
 INSTANTIATE_TEST_SUITE_P(Output, ProgramTest, testing::ValuesIn(kOutputRows), row_name);
 INSTANTIATE_TEST_SUITE_P(Checksum, ProgramTest, testing::ValuesIn(kChecksumRows), row_name);
+INSTANTIATE_TEST_SUITE_P(Match, SkbTest, testing::ValuesIn(at_skb(kMatchRows)), row_name);
+INSTANTIATE_TEST_SUITE_P(Absent, SkbTest, testing::ValuesIn(at_skb(kAbsentRows)), row_name);
+INSTANTIATE_TEST_SUITE_P(Malformed, SkbTest, testing::ValuesIn(at_skb(kMalformedRows)), row_name);
+INSTANTIATE_TEST_SUITE_P(Output, SkbTest, testing::ValuesIn(at_skb(kOutputRows)), row_name);
 
 }  // namespace flowxlate::test

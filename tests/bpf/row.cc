@@ -4,6 +4,7 @@
 #include <cctype>
 #include <cstdlib>
 #include <iostream>
+#include <map>
 #include <random>
 
 namespace flowxlate::test {
@@ -96,8 +97,8 @@ void check(Program &p, const Row &row) {
 
 void check_many(Program &p, const Row &row) {
     constexpr int kSome = 25;  // Each may use four of 128 subtables up.
-    static int n = 0;
-    if (n++ % kSome == 0) {
+    static std::map<Program *, int> n;
+    if (n[&p]++ % kSome == 0) {
         p.remove_all();
     }
     check_row(p, row);

@@ -301,7 +301,7 @@ GROUPS = [
               '    (void)change;\n',
               BPF, 'SetField.*'),
         Fault('the transport checksum does not follow an address',
-              'bpf/act/fields.h', '    for (int i = 5; i < XF_INNER_WORD; i++)\n'
+              'bpf/act/covered.h', '    for (int i = 5; i < XF_INNER_WORD; i++)\n'
               '        change += sum_change', '    for (int i = 6; i < '
               'XF_INNER_WORD; i++)\n        change += sum_change',
               SYSTEM, 'translated'),
@@ -453,7 +453,7 @@ GROUPS = [
               '    if (conn->proto == IPPROTO_TCP '
               '|| conn->proto == IPPROTO_UDP)\n        key->word[3] = ',
               '    if (conn->proto == IPPROTO_UDP)\n        key->word[3] = ', CT_ORACLE, 'random'),
-        Fault('a checksum does not follow a translation', 'bpf/act/fields.h',
+        Fault('a checksum does not follow a translation', 'bpf/act/covered.h',
               '    for (int i = 5; i < XF_INNER_WORD; i++)\n'
               '        change += sum_change', '    for (int i = 6; i < '
               'XF_INNER_WORD; i++)\n        change += sum_change',
@@ -989,6 +989,29 @@ GROUPS = [
               'flowxlate/translate/actions.cc',
               '{"meter", false,', '{"meters", false,', FLOWS,
               'RealFlows.ReasonsAreDocumented'),
+    ]),
+    Group('At TC\'s ingress', [
+        Fault('segments are as long as their packet', 'bpf/act/skb_output.h',
+              '    if (!behind_l4)\n', '    if (behind_l4 != 1)\n', BPF, 'SkbGso.*'),
+        Fault('what this hook does not do is left out', 'bpf/hook/skb.h',
+              'return !rewrite->max_len && !rewrite->max_in && !rewrite->tunnel\n',
+              'return !rewrite->max_in && !rewrite->tunnel\n', BPF,
+              'NotHere/SkbTest.*'),
+        Fault('a tag beside the frame does not count', 'bpf/run/skb.h',
+              '        p->frame_len += XF_TAG_LEN;\n', '        ;\n', BPF,
+              'Vlan/SkbTest.*'),
+        Fault('the same, seen by real packets', 'bpf/run/skb.h',
+              '        p->frame_len += XF_TAG_LEN;\n', '        ;\n', BPF,
+              'SkbVeth.TagsBesideTheFrame'),
+        Fault('what is partial follows ports and not addresses', 'bpf/hook/skb.h',
+              '        flags |= BPF_F_PSEUDO_HDR;\n', '        ;\n', BPF,
+              'SkbVeth.PartialChecksumsAreCompletedRight'),
+        Fault('headers that are elsewhere are not pulled', 'bpf/run/skb.h',
+              '        && !pull(ctx, XF_HOOK_HEADERS))\n', '        && !p)\n', BPF,
+              'SkbVeth.HeadersElsewhereArePulled'),
+        Fault('flows at TC\'s ingress do not end with their process', 'bpf/run/skb.h',
+              '    if (is_orphaned(self))\n', '    if (!self)\n', BPF,
+              'Skb.FlowsEndWithTheirProcess'),
     ]),
     Group('Tunnels', [
         Fault('the outer UDP checksum is believed', 'bpf/act/decap.h',

@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* The story of an sk_buff: parse, look up, resolve, act, account.
+ *
+ * The same tables and the same flows as in XDP.  What is not executed here is said in
+ * hook_executes(); nor are packets handed over to a next process's program, or copied for
+ * who looks at the port.
+ *
+ * A packet counts once, with all its bytes, however many segments it is: so does
+ * openvswitch.ko.
+ */
+#ifndef XF_RUN_SKB_H
+#define XF_RUN_SKB_H 1
+
+#include "bpf/act/plan.h"
+#include "bpf/act/skb_output.h"
+#include "bpf/hook/hook.h"
+#include "bpf/maps.h"
+#include "bpf/packet/parse.h"
+#include "bpf/run/deadline.h"
+#include "bpf/run/resolve.h"
+#include "bpf/table/account.h"
+#include "bpf/table/lookup.h"
+
+/* Parses the packet; if that fails as its headers are elsewhere, once more when they are
+ * there.  Its length is that with all tags then. */
+static __always_inline int
+parse_skb(xf_ctx *ctx, struct xf_packet *p)
+{
+    struct xf_tag tag;
+    bool is_tagged = tag_beside(ctx, &tag);
+    int miss = parse_again(ctx, p);
+
+    if (miss == XF_MISS_TRUNCATED && is_scattered(ctx)
+        && !pull(ctx, XF_HOOK_HEADERS))
+        miss = parse_again(ctx, p);
+    if (is_tagged)
+        p->frame_len += XF_TAG_LEN;
+    return miss;
+}
+
+/* Executes the flow in 'slot' and those that follow it.  Returns a XF_HOOK_*, or -1 - an
+ * enum xf_miss with packet and counters unchanged.
+ *
+ * A global function, so that the verifier checks it once and on its own. */
+__noinline int
+run_flows(xf_ctx *ctx, __u32 cpu, __u32 slot)
+{
+    struct xf_scratch *scratch = bpf_map_lookup_elem(&xf_scratches, &cpu);
+    const struct xf_packet *p;
+    struct xf_plan *plan;
+    int action = XF_HOOK_DROP;
+    int miss;
+
+    if (!scratch)
+        return -1 - XF_MISS_INTERNAL;
+    p = &scratch->packet;
+    plan = &scratch->plan;
+    begin_plan(plan, p);
+    miss = resolve(ctx, p, plan, cpu, slot);
+    if (miss == XF_PARSED && plan->act.verdict != XF_DROP)
+        miss = output_skb(ctx, p, plan, &action);
+    if (miss != XF_PARSED)
+        return -1 - miss;
+    account_stages(plan, p, cpu);
+    return action;
+}
+
+/* Returns a XF_HOOK_*, or -1 - an enum xf_miss with the packet unchanged. */
+static __always_inline int
+run_skb(xf_ctx *ctx, struct xf_packet *p, __u32 cpu, const struct xf_cpu *self)
+{
+    int miss = parse_skb(ctx, p);
+    struct xf_hit hit;
+
+    if (miss != XF_PARSED)
+        return -1 - miss;
+    if (is_orphaned(self))
+        return -1 - XF_MISS_NO_FLOW;
+    hit = find_flow(p, cpu);
+    return hit.flow ? run_flows(ctx, cpu, hit.slot) : -1 - XF_MISS_NO_FLOW;
+}
+
+/* A program of this hook: what it returns. */
+static __always_inline int
+handle_skb(xf_ctx *ctx)
+{
+    __u32 cpu = bpf_get_smp_processor_id();
+    struct xf_cpu *self = bpf_map_lookup_elem(&xf_cpus, &cpu);
+    struct xf_scratch *scratch = bpf_map_lookup_elem(&xf_scratches, &cpu);
+    int action;
+
+    if (!self || !scratch || is_loopback(ctx))
+        return XF_HOOK_PASS;
+    self->seq++;
+    barrier();
+    action = run_skb(ctx, &scratch->packet, cpu, self);
+    barrier();
+    self->seq++;
+    if (action >= 0)
+        return action;
+    count_miss(cpu, -1 - action);
+    return XF_HOOK_PASS;
+}
+
+#endif /* skb.h */
