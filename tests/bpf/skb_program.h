@@ -46,11 +46,13 @@ private:
 
 SkbProgram &skb_program();
 
-// Does the same with the program of each hook, whose name is told where it fails.
+// Does the same with the program of each hook, whose name is told where it fails; from
+// empty tables, as others may have left flows there.
 template <typename Fn>
 void at_each_hook(Fn check) {
     for (Program *p : {&program(), static_cast<Program *>(&skb_program())}) {
         SCOPED_TRACE(p->hook());
+        p->remove_all();
         check(*p);
     }
 }
