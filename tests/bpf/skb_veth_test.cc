@@ -283,6 +283,7 @@ Fd packet_socket(const Namespace &ns) {
 }
 
 // The next frame that container 2 gets of 'sender', with the tag that is beside it in it.
+// What containers say of their own goes to groups.
 Frame receive(const Fd &fd, const Frame &sender) {
     for (;;) {
         Frame frame(9000);
@@ -298,7 +299,8 @@ Frame receive(const Fd &fd, const Frame &sender) {
             return {};
         }
         frame.resize(n);
-        if (!std::equal(sender.begin(), sender.end(), frame.begin() + 6)) {
+        const bool to_group = frame[0] & 1;
+        if (to_group || !std::equal(sender.begin(), sender.end(), frame.begin() + 6)) {
             continue;
         }
         for (cmsghdr *c = CMSG_FIRSTHDR(&m); c; c = CMSG_NXTHDR(&m, c)) {
