@@ -18,36 +18,31 @@
 
 /* How long the frame is, or the longest of those that the kernel will make of it, with
  * all its tags; 0 if that cannot be told: what carries packets may be cut by the headers
- * of what is in it. */
+ * of what is in it, and UDP may carry some. */
 static __always_inline __u32
 longest_frame(xf_ctx *ctx, const struct xf_packet *p)
 {
-    __u32 behind_l4 = gso_size(ctx), in_frame = frame_len(ctx), header = 8;
+    __u32 behind_l4 = gso_size(ctx), in_frame = frame_len(ctx);
     __u8 doff;
 
     if (!behind_l4)
         return p->frame_len;
-    if (p->l4_proto == IPPROTO_TCP) {
-        if (load_bytes(ctx, p->l4_off + XF_TCP_DOFF_AT, &doff, sizeof doff))
-            return 0;
-        header = (doff >> 4) * 4;
-    } else if (p->l4_proto != IPPROTO_UDP) {
+    if (p->l4_proto != IPPROTO_TCP
+        || load_bytes(ctx, p->l4_off + XF_TCP_DOFF_AT, &doff, sizeof doff))
         return 0;
-    }
-    return p->l4_off + header + behind_l4 + (p->frame_len - in_frame);
+    return p->l4_off + (doff >> 4) * 4 + behind_l4 + (p->frame_len - in_frame);
 }
 
-/* May the packet go out through 'port' now, with the tags that 'act' gives it?  As
- * check_output(). */
+/* May the packet go out through 'port' now, which is the device 'ifindex', with the tags
+ * that 'act' gives it?  As check_output(). */
 static __always_inline int
 check_device(xf_ctx *ctx, const struct xf_packet *p, const struct xf_action *act,
-             const struct xf_port *port)
+             const struct xf_port *port, __u32 ifindex)
 {
     __u32 n_tags = p->n_tags - act->n_pop + act->n_push;
     __u32 len = longest_frame(ctx, p);
 
-    if (!(*(const volatile __u32 *)&port->flags & xf_tx_flag)
-        || !*(const volatile __u32 *)&port->ifindex)
+    if (!(*(const volatile __u32 *)&port->flags & xf_tx_flag) || !ifindex)
         return XF_MISS_TX_PORT;
     if (act->n_pop > p->n_tags || act->n_push > XF_MAX_TAGS)
         return XF_MISS_INTERNAL;     /* The flow does not fit its match. */
@@ -85,10 +80,10 @@ output_skb(xf_ctx *ctx, const struct xf_packet *p, const struct xf_plan *plan,
 
     if (!port)
         return XF_MISS_INTERNAL;
-    miss = check_device(ctx, p, &plan->act, port);
+    ifindex = *(const volatile __u32 *)&port->ifindex; /* Once: it may become 0. */
+    miss = check_device(ctx, p, &plan->act, port, ifindex);
     if (miss != XF_PARSED)
         return miss;
-    ifindex = *(const volatile __u32 *)&port->ifindex;
     if (plan->sets)
         miss = set_skb_fields(ctx, p, &plan->key);
     if (miss != XF_PARSED)

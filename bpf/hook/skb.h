@@ -5,7 +5,8 @@
  * A veth keeps its TSO here: what enters may be many segments at once (gso_size()), of
  * which none has been made yet, with a checksum that is left to the device.  Both go on
  * as they are, since the sk_buff knows of them, and what changes it tells the kernel by
- * the functions below, which keep its sums right:
+ * the functions below, which keep its sums right (but of tunnels in the packet, see
+ * docs/design.md, "The second hook"):
  *
  *   sk_buff          field in the packet       what the kernel keeps beside it
  *   CHECKSUM_NONE    follows each change       -

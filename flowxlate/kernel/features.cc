@@ -72,7 +72,9 @@ Failure KernelFeatures::probe_netdev_family() {
 Failure KernelFeatures::probe(KernelFeatures *out) {
     *out = {};
     uint32_t n;
-    out->tcx_ = !count_tcx_programs(kLoopback, &n);
+    // Another error says nothing of tcx: then each device is asked, and judged
+    // by that.
+    out->tcx_ = count_tcx_programs(kLoopback, &n) != EINVAL;
     // Tracepoints' programs are loaded by the file.
     out->btf_ = !access("/sys/kernel/btf/vmlinux", R_OK);
     return out->probe_netdev_family();

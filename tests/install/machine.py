@@ -9,6 +9,7 @@ import glob
 import os
 import subprocess
 import sys
+import time
 
 TOP = os.path.join(os.path.dirname(os.path.abspath(__file__)), '../..')
 sys.path.append(TOP + '/tests/system')
@@ -38,7 +39,8 @@ class Machine:
 
     def __init__(self, root):
         self.root = root
-        self.cgroup = '%s/ovs-offload-xdp-%d' % (CGROUPS, os.getpid())
+        # Of an earlier run that was killed, one may be left.
+        self.cgroup = '%s/ovs-offload-xdp-%d-%d' % (CGROUPS, os.getpid(), time.time_ns())
         self.process, self.leader = None, None
 
     def __enter__(self):
@@ -55,7 +57,7 @@ class Machine:
                 stdin=nothing, stdout=console, stderr=console,
                 env=dict(os.environ, SYSTEMD_NSPAWN_API_VFS_WRITABLE='yes'))
         try:
-            self.leader = wait_for('systemd in the machine', self.find_leader, 20)
+            self.leader = wait_for('systemd in the machine', self.find_leader, 60)
             wait_for('the services', self.is_up, 120, 0.5)
             # As systemd does where it is not in a container.
             self.run('mkdir', '-p', '/sys/fs/bpf')
@@ -78,6 +80,7 @@ class Machine:
 
     def find_leader(self):
         """systemd's pid here, when nspawn has started it."""
+        self.check_nspawn()
         try:
             with open('/proc/%d/task/%d/children' % (2 * (self.process.pid,))) as f:
                 children = f.read().split()
@@ -87,10 +90,13 @@ class Machine:
         except OSError:
             return None
 
-    def is_up(self):
+    def check_nspawn(self):
         if self.process.poll() is not None:
             with open(self.root.path + '.console') as console:
                 raise RuntimeError('systemd-nspawn has ended: ' + console.read()[-2000:])
+
+    def is_up(self):
+        self.check_nspawn()
         state = self.run('systemctl', 'is-system-running', check=False).strip()
         return state in ('running', 'degraded')
 

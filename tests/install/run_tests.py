@@ -384,7 +384,7 @@ def main():
         # which buries daemons.
         return subprocess.call([
             'setpriv', '--pdeathsig', 'KILL', 'unshare', '--mount', '--pid',
-            '--fork', '--kill-child', 'sh', '-c', '"$@"; exit $?', '-',
+            '--fork', '--kill-child', '--mount-proc', 'sh', '-c', '"$@"; exit $?', '-',
             sys.executable, *sys.argv, '--inside'])
     top = '/mnt'
     root.run('mount', '-t', 'tmpfs', 'tmpfs', top)

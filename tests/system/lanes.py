@@ -51,20 +51,20 @@ class Lane:
 
     def ask(self, name):
         """Runs a test.  Returns its result and what is to be printed."""
-        try:
+        line = ''
+        with contextlib.suppress(BrokenPipeError):
             self.process.stdin.write(name + '\n')
             self.process.stdin.flush()
             line = self.process.stdout.readline()
-        except BrokenPipeError:
-            line = ''
-        if not line:
+        if not line.endswith('\n'):         # It ended, perhaps in the middle of it.
             return 'failed', 'FAILED %s: the process that ran it has ended, with %s\n' % (
                 name, self.process.wait())
         answer = json.loads(line)
         return answer['result'], answer['text']
 
     def end(self):
-        self.process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
         self.process.wait()
 
 
@@ -100,4 +100,4 @@ def run_beside(names, n, command, last):
         thread.start()
     for thread in threads:
         thread.join()
-    return results, ends
+    return {name: results.get(name, 'failed') for name in names}, ends
