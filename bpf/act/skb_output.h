@@ -71,8 +71,7 @@ set_skb_tags(xf_ctx *ctx, const struct xf_action *act)
 /* Sends the packet as the plan says.  Returns XF_PARSED and a XF_HOOK_* in '*action', or
  * an enum xf_miss with the packet unchanged. */
 static __always_inline int
-output_skb(xf_ctx *ctx, const struct xf_packet *p, const struct xf_plan *plan,
-           int *action)
+output_skb(xf_ctx *ctx, const struct xf_packet *p, struct xf_plan *plan, int *action)
 {
     __u32 slot = plan->act.to, ifindex;
     const struct xf_port *port = bpf_map_lookup_elem(&xf_ports, &slot);

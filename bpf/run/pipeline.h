@@ -105,30 +105,12 @@ output_plan(xf_ctx *ctx, const struct xf_packet *p,
     return room ? push_tunnel(ctx, p, plan) : truncate(ctx, plan->max_len);
 }
 
-/* Executes the flow in 'slot' and those that follow it.  Returns a XF_HOOK_*,
- * or -1 - an enum xf_miss with packet and counters unchanged. */
+/* Executes the flow in 'slot' and those that follow it, as run_plan() says.  A global
+ * function, as resolve(). */
 __noinline int
 run_pipeline(xf_ctx *ctx, __u32 cpu, __u32 slot)
 {
-    struct xf_scratch *scratch = bpf_map_lookup_elem(&xf_scratches, &cpu);
-    const struct xf_packet *p;
-    struct xf_plan *plan;
-    int action = XF_HOOK_DROP;
-    int miss;
-
-    if (!scratch)
-        return -1 - XF_MISS_INTERNAL;
-    p = &scratch->packet;
-    plan = &scratch->plan;
-    begin_plan(plan, p);
-    miss = resolve(ctx, p, plan, cpu, slot);
-    if (miss == XF_PARSED && plan->act.verdict != XF_DROP)
-        miss = output_plan(ctx, p, plan, &action);
-    if (miss != XF_PARSED)
-        return -1 - miss;
-    account_stages(plan, p, cpu);
-    account_connections(plan);
-    return action;
+    return run_plan(ctx, cpu, slot, output_plan);
 }
 
 #endif /* pipeline.h */

@@ -113,7 +113,6 @@ resolve(xf_ctx *ctx, const struct xf_packet *p, struct xf_plan *plan,
     return XF_MISS_RECIRC;
 }
 
-
 /* Counts the packet for all stages.  Their slots are those of flows that were
  * found, so their statistics exist. */
 static __always_inline void
@@ -126,6 +125,37 @@ account_stages(const struct xf_plan *plan, const struct xf_packet *p,
         if (stats)
             account(stats, plan->stage[i].bytes, p->key.tcp_flags);
     }
+}
+
+/* Sends the packet as the plan says.  Returns XF_PARSED and a XF_HOOK_* in '*action', or
+ * an enum xf_miss with the packet unchanged. */
+typedef int xf_output(xf_ctx *ctx, const struct xf_packet *p, struct xf_plan *plan,
+                      int *action);
+
+/* Executes the flow in 'slot' and those that follow it, with the hook's 'output'.
+ * Returns a XF_HOOK_*, or -1 - an enum xf_miss with packet and counters unchanged. */
+static __always_inline int
+run_plan(xf_ctx *ctx, __u32 cpu, __u32 slot, xf_output *output)
+{
+    struct xf_scratch *scratch = bpf_map_lookup_elem(&xf_scratches, &cpu);
+    const struct xf_packet *p;
+    struct xf_plan *plan;
+    int action = XF_HOOK_DROP;
+    int miss;
+
+    if (!scratch)
+        return -1 - XF_MISS_INTERNAL;
+    p = &scratch->packet;
+    plan = &scratch->plan;
+    begin_plan(plan, p);
+    miss = resolve(ctx, p, plan, cpu, slot);
+    if (miss == XF_PARSED && plan->act.verdict != XF_DROP)
+        miss = output(ctx, p, plan, &action);
+    if (miss != XF_PARSED)
+        return -1 - miss;
+    account_stages(plan, p, cpu);
+    account_connections(plan);
+    return action;
 }
 
 #endif /* resolve.h */
