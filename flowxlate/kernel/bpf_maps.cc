@@ -116,7 +116,7 @@ void SkeletonDeleter::operator()(xdp_offload_bpf *s) const {
     xdp_offload_bpf::destroy(s);
 }
 
-void SkbSkeletonDeleter::operator()(skb_offload_bpf *s) const {
+void SkeletonDeleter::operator()(skb_offload_bpf *s) const {
     skb_offload_bpf::destroy(s);
 }
 

@@ -31,13 +31,10 @@ namespace flowxlate {
 
 struct SkeletonDeleter {
     void operator()(xdp_offload_bpf *) const;
-};
-using Skeleton = std::unique_ptr<xdp_offload_bpf, SkeletonDeleter>;
-
-struct SkbSkeletonDeleter {
     void operator()(skb_offload_bpf *) const;
 };
-using SkbSkeleton = std::unique_ptr<skb_offload_bpf, SkbSkeletonDeleter>;
+using Skeleton = std::unique_ptr<xdp_offload_bpf, SkeletonDeleter>;
+using SkbSkeleton = std::unique_ptr<skb_offload_bpf, SkeletonDeleter>;
 
 struct RingBufferDeleter {
     void operator()(ring_buffer *) const;
@@ -95,14 +92,14 @@ public:
     // scratch memory) is its own.
     Failure open_trace(PortSlot slot, uint32_t tx_flag, Skeleton *out) const;
 
-    // The same as open_port() for the hook at TC's ingress.
-    Failure open_skb(PortSlot slot, SkbSkeleton *out) const;
-
     // The same for a program that also copies what enters (bpf/run/capture.h).
     Failure create_names(FlowNames *) const;
     Failure open_capture(PortSlot slot, uint32_t tx_flag, int xsks_fd,
                          const CaptureSizes &, const FlowNames &,
                          Skeleton *out) const;
+
+    // The same as open_port() for the hook at TC's ingress.
+    Failure open_skb(PortSlot slot, SkbSkeleton *out) const;
 
     // An entry of the flow cache and the set where it belongs.
     struct CachePlace {
