@@ -68,9 +68,7 @@ private:
 class SkbVeth : public testing::Test {
 protected:
     void SetUp() override {
-        if (const Fd here(this_namespace()); !here) {
-            GTEST_SKIP() << "no namespaces";
-        }
+        ASSERT_TRUE(Fd(this_namespace()));
         host_.sh("sysctl -qw net.ipv6.conf.all.disable_ipv6=1");
         connect(1, c1_);
         connect(2, c2_);

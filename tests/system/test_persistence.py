@@ -862,6 +862,28 @@ def replace_translating(lab, how):
     wait_taken_over(lab, programs)
 
 
+def begin_dialogues(lab, stack):
+    """Connections of TCP and UDP, translated ones and others, and the rules for them."""
+    a, b = lab.hosts
+    for host, ip, mac in ((a, SERVICE, b.mac), (b, SOURCE, a.mac)):
+        run('ip', '-n', host.netns, 'neigh', 'replace', ip, 'lladdr', mac,
+            'dev', 'eth0', 'nud', 'permanent')
+    lab.ovs.ofctl('del-flows', 'br0')
+    add_translated(lab, TRANSLATED + MAY_OPEN)
+    return [Dialogue(stack, lab.hosts, kind, to, port)
+            for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM)
+            for to, port in ((b.ip4, 7200), (SERVICE, 7201))]
+
+
+def check_dialogues(context, dialogues):
+    """Ends them: none has lost anything, or come from elsewhere meanwhile."""
+    for d in dialogues:
+        d.end()
+    context.note('; '.join(map(str, dialogues)))
+    for d in dialogues:
+        expect(not d.lost and len(d.peers) == 1, '%s, peers %s', d, d.peers)
+
+
 def brief_connection(hosts, port):
     """One that both sides have ended."""
     a, b = hosts
@@ -879,15 +901,7 @@ def test_connections(context):
     """Translated connections outlive ovs-vswitchd, with all that OVS knows of them."""
     with kept_lab(context) as lab, contextlib.ExitStack() as stack:
         a, b = hosts = lab.hosts
-        for host, ip, mac in ((a, SERVICE, b.mac), (b, SOURCE, a.mac)):
-            run('ip', '-n', host.netns, 'neigh', 'replace', ip, 'lladdr', mac,
-                'dev', 'eth0', 'nud', 'permanent')
-        lab.ovs.ofctl('del-flows', 'br0')
-        add_translated(lab, TRANSLATED + MAY_OPEN)
-        kinds = socket.SOCK_STREAM, socket.SOCK_DGRAM
-        dialogues = [Dialogue(stack, hosts, kind, to, port)
-                     for kind in kinds
-                     for to, port in ((b.ip4, 7200), (SERVICE, 7201))]
+        dialogues = begin_dialogues(lab, stack)
         s = stack.enter_context(a.socket(socket.AF_INET, socket.SOCK_DGRAM))
         s.sendto(b'x', (b.ip4, FLUSHED))
         time.sleep(0.5)
@@ -916,11 +930,7 @@ def test_connections(context):
         time.sleep(1)
         context.note('passed to OVS afterwards: %d',
                      passed(lab, a.port) - missed)
-        for d in dialogues:
-            d.end()
-        context.note('; '.join(map(str, dialogues)))
-        for d in dialogues:
-            expect(not d.lost and len(d.peers) == 1, '%s, peers %s', d, d.peers)
+        check_dialogues(context, dialogues)
         expect(passed(lab, a.port) - missed < 20, 'not executed in XDP')
 
 

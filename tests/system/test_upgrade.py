@@ -7,14 +7,13 @@ plugin is the same.
 """
 import collections
 import contextlib
-import socket
 import time
 
 from lab import end_process, run, settled_counters, wait_for
 from suite import (expect, expect_exact, passed, per_port_rules, programs_of, since_start,
                    wait_offloaded)
-from test_persistence import (MAY_OPEN, SERVICE, SOURCE, TAKEN_OVER, TRANSLATED, Dialogue,
-                              add_translated, both_ways, check_nothing_lost, end, has_ports,
+from test_persistence import (TAKEN_OVER, TRANSLATED, add_translated, begin_dialogues,
+                              both_ways, check_dialogues, check_nothing_lost, end, has_ports,
                               kept_lab, restoring, retransmitted, tracked, wait_taken_over)
 
 Step = collections.namedtuple('Step', 'to how')
@@ -106,19 +105,13 @@ def test_flows(context):
 def test_connections(context):
     """Another release takes translated connections over, with all that OVS knows of them"""
     with kept_lab(context) as lab, contextlib.ExitStack() as stack:
-        a, b = hosts = lab.hosts
-        for host, ip, mac in ((a, SERVICE, b.mac), (b, SOURCE, a.mac)):
-            run('ip', '-n', host.netns, 'neigh', 'replace', ip, 'lladdr', mac,
-                'dev', 'eth0', 'nud', 'permanent')
+        a, _ = hosts = lab.hosts
 
-        def add_rules(rules=TRANSLATED):
+        def add_rules():
             lab.ovs.ofctl('del-flows', 'br0')
-            add_translated(lab, rules)
+            add_translated(lab, TRANSLATED)
 
-        add_rules(TRANSLATED + MAY_OPEN)
-        dialogues = [Dialogue(stack, hosts, kind, to, port)
-                     for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM)
-                     for to, port in ((b.ip4, 7200), (SERVICE, 7201))]
+        dialogues = begin_dialogues(lab, stack)
         for step in STEPS:
             time.sleep(1)
             before, again = tracked(lab), retransmitted(hosts)
@@ -135,11 +128,7 @@ def test_connections(context):
                    '\n'.join(after))
             expect(not again, '%d segments of TCP sent again', again)
             expect(missed < 20, '%d packets in a second are not executed in XDP', missed)
-        for d in dialogues:
-            d.end()
-        context.note('; '.join(map(str, dialogues)))
-        for d in dialogues:
-            expect(not d.lost and len(d.peers) == 1, '%s, peers %s', d, d.peers)
+        check_dialogues(context, dialogues)
 
 
 TESTS = [
