@@ -220,7 +220,6 @@ private:
         REQUIRES(mutex_);
     void restore_attachments() REQUIRES(worker_role_);
     void restore_attachment(Ifindex) REQUIRES(worker_role_);
-    bool begin_grace();
     void reclaim();
 
     // Persistence (persistence.cc).

@@ -273,16 +273,13 @@ void Offload::make_requests() {
     changes_.offer_again = grant(offers, &offer_pace_, now);
 }
 
-// Returns false if nothing waits for a grace period.
-bool Offload::begin_grace() {
-    StateLock lock(this);
-    return reclaimer_->begin();
-}
-
 // Gives back what was retired before a grace period.
 void Offload::reclaim() {
-    if (!begin_grace()) {
-        return;
+    {
+        StateLock lock(this);
+        if (!reclaimer_->begin()) {
+            return;
+        }
     }
     Failure failed;
     try {
