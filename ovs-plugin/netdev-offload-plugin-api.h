@@ -25,6 +25,7 @@
 #include <stdint.h>
 
 #include "openvswitch/types.h"
+#include "ovs-thread.h"
 
 struct dpif_flow_stats;
 struct match;
@@ -69,15 +70,35 @@ void offload_plugin_api_for_each_port(const char *dpif_type,
 /* The common part. */
 const char *offload_plugin_type(void);
 bool offload_plugin_is_enabled(void);
-int offload_plugin_add_port(struct netdev *, const char *dpif_type,
-                            void **handle, int *ifindex);
-void offload_plugin_del_port(void *handle);
-int offload_plugin_flush_port(void *handle);
-uint64_t offload_plugin_n_flows(void *handle);
-void offload_plugin_port_set_left_out(void *handle, bool left_out);
 int offload_plugin_put(const char *dpif_type, const struct match *,
                        const struct nlattr *actions, size_t actions_len,
                        const ovs_u128 *ufid);
 int offload_plugin_get_stats(const ovs_u128 *ufid, struct dpif_flow_stats *);
+
+/* What the plugin has of a port. */
+struct offload_plugin_handle {
+    /* Held for reading while the plugin uses 'port', so that it is not freed
+     * under its feet. */
+    struct ovs_rwlock rwlock;
+    void *port OVS_GUARDED;         /* The plugin's, NULL: it has none. */
+};
+
+void offload_plugin_handle_init(struct offload_plugin_handle *);
+void offload_plugin_handle_destroy(struct offload_plugin_handle *);
+
+/* Adds 'netdev' to the plugin.  Stores its device's index in '*ifindex'. */
+int offload_plugin_handle_open(struct offload_plugin_handle *, struct netdev *,
+                               const char *dpif_type, int *ifindex);
+
+/* Takes the port off the plugin, when no thread uses it any more. */
+void offload_plugin_handle_close(struct offload_plugin_handle *);
+
+/* Takes all flows off the port. */
+int offload_plugin_handle_flush(struct offload_plugin_handle *);
+uint64_t offload_plugin_handle_n_flows(struct offload_plugin_handle *);
+
+/* Tells the plugin whether the port is left out.  Returns false if it has none. */
+bool offload_plugin_handle_set_left_out(struct offload_plugin_handle *,
+                                        bool left_out);
 
 #endif /* netdev-offload-plugin-api.h */

@@ -59,11 +59,7 @@ struct plugin_port {
                                      * name when the plugin got the port, or
                                      * -1.  Another one may have that name now.
                                      * Guarded by 'lookup_mutex'. */
-
-    /* Held for reading while the plugin uses 'handle', so that it is not freed
-     * under its feet. */
-    struct ovs_rwlock rwlock;
-    void *handle OVS_GUARDED;       /* The plugin's, NULL: not the plugin's. */
+    struct offload_plugin_handle handle;
 };
 
 /* The ports of all datapaths.  Whoever adds or removes one has both mutexes: the
@@ -71,7 +67,7 @@ struct plugin_port {
  * closed the thread that does what RCU postpones (plugin_close()), for ports that
  * are left then because the process is about to end.
  * The first one may be held when the plugin is called and is acquired before a
- * port's 'rwlock'.  The second one suffices to look, for the plugin too: unlike a
+ * port's handle.  The second one suffices to look, for the plugin too: unlike a
  * datapath's port manager it is for threads that RCU does not know. */
 static struct ovs_mutex ports_mutex = OVS_MUTEX_INITIALIZER;
 static struct ovs_mutex lookup_mutex OVS_ACQ_AFTER(ports_mutex)
@@ -386,15 +382,11 @@ plugin_port_set_ifindex(struct plugin_port *p, int ifindex)
 static void
 plugin_port_offer(struct plugin_port *p)
 {
-    void *handle;
     int ifindex;
 
     if (netdev_offload_plugin_is_loaded()
-        && !offload_plugin_add_port(p->up.netdev, p->dpif_type, &handle,
-                                    &ifindex)) {
-        ovs_rwlock_wrlock(&p->rwlock);
-        p->handle = handle;
-        ovs_rwlock_unlock(&p->rwlock);
+        && !offload_plugin_handle_open(&p->handle, p->up.netdev, p->dpif_type,
+                                       &ifindex)) {
         plugin_port_set_ifindex(p, ifindex);
     }
 }
@@ -402,12 +394,7 @@ plugin_port_offer(struct plugin_port *p)
 static void
 plugin_port_close(struct plugin_port *p)
 {
-    ovs_rwlock_wrlock(&p->rwlock);
-    if (p->handle) {
-        offload_plugin_del_port(p->handle);
-        p->handle = NULL;
-    }
-    ovs_rwlock_unlock(&p->rwlock);
+    offload_plugin_handle_close(&p->handle);
     plugin_port_set_ifindex(p, -1);
 }
 
@@ -440,7 +427,7 @@ plugin_port_add(struct dpif_offload *offload, struct netdev *netdev,
     }
     p->dpif_type = plugin_offload_cast(offload)->dpif_type;
     p->ifindex = -1;
-    ovs_rwlock_init(&p->rwlock);
+    offload_plugin_handle_init(&p->handle);
     plugin_port_offer(p);
 
     ovs_mutex_lock(&ports_mutex);
@@ -455,7 +442,7 @@ plugin_port_add(struct dpif_offload *offload, struct netdev *netdev,
 static void
 plugin_port_free(struct plugin_port *p)
 {
-    ovs_rwlock_destroy(&p->rwlock);
+    offload_plugin_handle_destroy(&p->handle);
     netdev_close(p->up.netdev);
     free(p);
 }
@@ -493,24 +480,13 @@ plugin_get_netdev(const struct dpif_offload *offload, odp_port_t port_no)
 }
 
 static uint64_t
-plugin_port_n_flows(struct plugin_port *p)
-{
-    uint64_t n;
-
-    ovs_rwlock_rdlock(&p->rwlock);
-    n = p->handle ? offload_plugin_n_flows(p->handle) : 0;
-    ovs_rwlock_unlock(&p->rwlock);
-    return n;
-}
-
-static uint64_t
 plugin_flow_count(const struct dpif_offload *offload)
 {
     struct dpif_offload_port *port;
     uint64_t n = 0;
 
     DPIF_OFFLOAD_PORT_FOR_EACH (port, offload) {
-        n += plugin_port_n_flows(plugin_port_cast(port));
+        n += offload_plugin_handle_n_flows(&plugin_port_cast(port)->handle);
     }
     return n;
 }
@@ -589,11 +565,7 @@ offload_plugin_api_flush(void)
 
     ovs_mutex_lock(&ports_mutex);
     LIST_FOR_EACH (p, node, &ports) {
-        ovs_rwlock_rdlock(&p->rwlock);
-        if (p->handle) {
-            offload_plugin_flush_port(p->handle);
-        }
-        ovs_rwlock_unlock(&p->rwlock);
+        offload_plugin_handle_flush(&p->handle);
     }
     ovs_mutex_unlock(&ports_mutex);
 }
@@ -610,22 +582,6 @@ offload_plugin_api_close_ports(void)
     ovs_mutex_unlock(&ports_mutex);
 }
 
-static void
-plugin_port_set_left_out(struct plugin_port *p, bool left_out)
-{
-    bool has_handle;
-
-    ovs_rwlock_rdlock(&p->rwlock);
-    has_handle = p->handle != NULL;
-    if (has_handle) {
-        offload_plugin_port_set_left_out(p->handle, left_out);
-    }
-    ovs_rwlock_unlock(&p->rwlock);
-    if (!has_handle) {
-        plugin_port_offer(p);
-    }
-}
-
 bool
 offload_plugin_api_set_left_out(struct netdev *netdev, bool left_out)
     OVS_NO_THREAD_SAFETY_ANALYSIS
@@ -634,7 +590,9 @@ offload_plugin_api_set_left_out(struct netdev *netdev, bool left_out)
 
     LIST_FOR_EACH (p, node, &ports) {
         if (p->up.netdev == netdev) {
-            plugin_port_set_left_out(p, left_out);
+            if (!offload_plugin_handle_set_left_out(&p->handle, left_out)) {
+                plugin_port_offer(p);
+            }
             return true;
         }
     }

@@ -44,14 +44,10 @@ struct plugin_port {
     int ifindex;                    /* Of the device that had the netdev's
                                      * name when the port was added.  Another
                                      * device may have that name now. */
-
-    /* Held for reading while the plugin uses 'handle', so that
-     * uninit_flow_api does not free the handle under its feet.  */
-    struct ovs_rwlock rwlock;
-    void *handle OVS_GUARDED;       /* The plugin's, NULL after port_del(). */
+    struct offload_plugin_handle handle;
 };
 
-/* Acquired before a port's 'rwlock'. */
+/* Acquired before a port's handle. */
 static struct ovs_mutex plugin_ports_mutex = OVS_MUTEX_INITIALIZER;
 static struct ovs_list plugin_ports OVS_GUARDED_BY(plugin_ports_mutex)
     = OVS_LIST_INITIALIZER(&plugin_ports);
@@ -71,19 +67,6 @@ plugin_port_get(const struct netdev *netdev)
 /* Flows. */
 
 static int
-plugin_port_flush(struct plugin_port *p)
-{
-    int error = 0;
-
-    ovs_rwlock_rdlock(&p->rwlock);
-    if (p->handle) {
-        error = offload_plugin_flush_port(p->handle);
-    }
-    ovs_rwlock_unlock(&p->rwlock);
-    return error;
-}
-
-static int
 plugin_flow_flush(struct netdev *netdev)
 {
     struct plugin_port *p = plugin_port_get(netdev);
@@ -91,7 +74,7 @@ plugin_flow_flush(struct netdev *netdev)
     if (p && p->system) {
         return plugin_system_flow_flush(netdev, p->system);
     }
-    return p ? plugin_port_flush(p) : EOPNOTSUPP;
+    return p ? offload_plugin_handle_flush(&p->handle) : EOPNOTSUPP;
 }
 
 /* Offers a flow to the plugin. */
@@ -111,7 +94,7 @@ netdev_offload_plugin_offer(struct netdev *netdev, const struct match *match,
     if (!error && !offload_plugin_is_enabled()) {
         /* Disabled meanwhile: either plugin_set_enabled() came after the put
          * and flushed this flow with the others, or we do it. */
-        plugin_port_flush(p);
+        offload_plugin_handle_flush(&p->handle);
     }
     return error;
 }
@@ -185,9 +168,7 @@ plugin_flow_get_n_flows(struct netdev *netdev, uint64_t *n_flows)
     }
 
     /* An array element per offload thread, but the plugin has just a sum. */
-    ovs_rwlock_rdlock(&p->rwlock);
-    n_flows[0] = p->handle ? offload_plugin_n_flows(p->handle) : 0;
-    ovs_rwlock_unlock(&p->rwlock);
+    n_flows[0] = offload_plugin_handle_n_flows(&p->handle);
     if (p->system) {
         n_flows[0] += plugin_system_n_tc_flows(netdev, p->system);
     }
@@ -208,13 +189,19 @@ plugin_flow_dump_create(struct netdev *netdev, struct netdev_flow_dump **dump,
 
 /* Ports. */
 
+static void
+plugin_port_free(struct plugin_port *p)
+{
+    offload_plugin_handle_destroy(&p->handle);
+    free(p->system);
+    free(p);
+}
+
 static int
 plugin_init_flow_api(struct netdev *netdev)
 {
     const char *dpif_type = netdev_get_dpif_type(netdev);
     struct plugin_port *p;
-    void *handle;
-    int ifindex;
     int error;
 
     if (!dpif_type) {
@@ -233,20 +220,17 @@ plugin_init_flow_api(struct netdev *netdev)
         return EOPNOTSUPP;
     }
 
-    error = offload_plugin_add_port(netdev, dpif_type, &handle, &ifindex);
+    p = xzalloc(sizeof *p);
+    offload_plugin_handle_init(&p->handle);
+    error = offload_plugin_handle_open(&p->handle, netdev, dpif_type,
+                                       &p->ifindex);
     if (error) {
+        plugin_port_free(p);
         return error;
     }
-
-    p = xzalloc(sizeof *p);
-    p->ifindex = ifindex;
     if (!strcmp(dpif_type, "system")) {
         p->system = plugin_system_port_open(netdev);
     }
-    ovs_rwlock_init(&p->rwlock);
-    ovs_rwlock_wrlock(&p->rwlock);
-    p->handle = handle;
-    ovs_rwlock_unlock(&p->rwlock);
 
     ovs_mutex_lock(&plugin_ports_mutex);
     ovs_list_push_back(&plugin_ports, &p->list_node);
@@ -255,28 +239,9 @@ plugin_init_flow_api(struct netdev *netdev)
     return 0;
 }
 
-static void
-plugin_port_close(struct plugin_port *p)
-{
-    ovs_rwlock_wrlock(&p->rwlock);
-    if (p->handle) {
-        offload_plugin_del_port(p->handle);
-        p->handle = NULL;
-    }
-    ovs_rwlock_unlock(&p->rwlock);
-}
-
-static void
-plugin_port_free(struct plugin_port *p)
-{
-    ovs_rwlock_destroy(&p->rwlock);
-    free(p->system);
-    free(p);
-}
-
 /* port_del() must run now, not after a grace period, because the device is
- * about to be reconfigured or closed.  So 'rwlock' waits for the threads that
- * use the handle, and RCU for those that have just read the pointer to 'p'. */
+ * about to be reconfigured or closed.  So the handle waits for the threads that
+ * use it, and RCU for those that have just read the pointer to 'p'. */
 static void
 plugin_uninit_flow_api(struct netdev *netdev)
 {
@@ -291,7 +256,7 @@ plugin_uninit_flow_api(struct netdev *netdev)
     ovs_list_remove(&p->list_node);
     ovs_mutex_unlock(&plugin_ports_mutex);
 
-    plugin_port_close(p);
+    offload_plugin_handle_close(&p->handle);
     if (p->system) {
         plugin_system_port_close(p->system);
     }
@@ -347,7 +312,7 @@ offload_plugin_api_flush(void)
 
     ovs_mutex_lock(&plugin_ports_mutex);
     LIST_FOR_EACH (p, list_node, &plugin_ports) {
-        plugin_port_flush(p);
+        offload_plugin_handle_flush(&p->handle);
     }
     ovs_mutex_unlock(&plugin_ports_mutex);
 }
@@ -359,27 +324,19 @@ offload_plugin_api_close_ports(void)
 
     ovs_mutex_lock(&plugin_ports_mutex);
     LIST_FOR_EACH (p, list_node, &plugin_ports) {
-        plugin_port_close(p);
+        offload_plugin_handle_close(&p->handle);
     }
     ovs_mutex_unlock(&plugin_ports_mutex);
 }
 
-/* Only this thread, the main thread, frees 'p'. */
-static void
-plugin_port_set_left_out(struct plugin_port *p, bool left_out)
-{
-    ovs_rwlock_rdlock(&p->rwlock);
-    if (p->handle) {
-        offload_plugin_port_set_left_out(p->handle, left_out);
-    }
-    ovs_rwlock_unlock(&p->rwlock);
-}
-
+/* Only this thread, the main thread, frees a netdev's port. */
 bool
 offload_plugin_api_set_left_out(struct netdev *netdev, bool left_out)
 {
     if (netdev_offload_plugin_owns(netdev)) {
-        plugin_port_set_left_out(plugin_port_get(netdev), left_out);
+        struct plugin_port *p = plugin_port_get(netdev);
+
+        offload_plugin_handle_set_left_out(&p->handle, left_out);
     } else if (netdev_get_dpif_type(netdev)) {
         netdev_offer_to_plugin(netdev);
     } else {

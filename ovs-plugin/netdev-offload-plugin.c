@@ -614,9 +614,9 @@ device_ifindex(struct netdev *netdev, const char *dpif_type)
  * meanwhile.  It is the main thread, which holds on to nothing here that RCU
  * could free: netdevs and datapaths have reference counts, and providers of
  * flow APIs are only added by this thread. */
-int
-offload_plugin_add_port(struct netdev *netdev, const char *dpif_type,
-                        void **handle, int *ifindex)
+static int
+add_port(struct netdev *netdev, const char *dpif_type, void **port,
+         int *ifindex)
 {
     int error;
 
@@ -636,38 +636,91 @@ offload_plugin_add_port(struct netdev *netdev, const char *dpif_type,
         .netdev_type = netdev_get_type(netdev),
         .dpif_type = dpif_type,
         .left_out = sset_contains(&left_out_ports, netdev_get_name(netdev)),
-    }, handle);
+    }, port);
     ovsrcu_quiesce_end();
     return error;
 }
 
 void
-offload_plugin_del_port(void *handle)
+offload_plugin_handle_init(struct offload_plugin_handle *h)
 {
-    ops->port_del(self, handle);
+    ovs_rwlock_init(&h->rwlock);
+    ovs_rwlock_wrlock(&h->rwlock);
+    h->port = NULL;
+    ovs_rwlock_unlock(&h->rwlock);
 }
 
-/* Takes all flows off the port. */
-int
-offload_plugin_flush_port(void *handle)
+void
+offload_plugin_handle_destroy(struct offload_plugin_handle *h)
 {
-    return ops->flow_flush(self, handle);
+    ovs_rwlock_destroy(&h->rwlock);
+}
+
+int
+offload_plugin_handle_open(struct offload_plugin_handle *h,
+                           struct netdev *netdev, const char *dpif_type,
+                           int *ifindex)
+{
+    void *port;
+    int error = add_port(netdev, dpif_type, &port, ifindex);
+
+    if (!error) {
+        ovs_rwlock_wrlock(&h->rwlock);
+        h->port = port;
+        ovs_rwlock_unlock(&h->rwlock);
+    }
+    return error;
+}
+
+void
+offload_plugin_handle_close(struct offload_plugin_handle *h)
+{
+    ovs_rwlock_wrlock(&h->rwlock);
+    if (h->port) {
+        ops->port_del(self, h->port);
+        h->port = NULL;
+    }
+    ovs_rwlock_unlock(&h->rwlock);
+}
+
+int
+offload_plugin_handle_flush(struct offload_plugin_handle *h)
+{
+    int error;
+
+    ovs_rwlock_rdlock(&h->rwlock);
+    error = h->port ? ops->flow_flush(self, h->port) : 0;
+    ovs_rwlock_unlock(&h->rwlock);
+    return error;
 }
 
 uint64_t
-offload_plugin_n_flows(void *handle)
+offload_plugin_handle_n_flows(struct offload_plugin_handle *h)
 {
-    return ops->n_flows(self, handle);
+    uint64_t n;
+
+    ovs_rwlock_rdlock(&h->rwlock);
+    n = h->port ? ops->n_flows(self, h->port) : 0;
+    ovs_rwlock_unlock(&h->rwlock);
+    return n;
 }
 
-/* Tells the plugin whether the port 'handle' is left out.  Quiescent meanwhile,
- * as above: a program may have to be loaded. */
-void
-offload_plugin_port_set_left_out(void *handle, bool left_out)
+/* Quiescent meanwhile, as in add_port(): a program may have to be loaded. */
+bool
+offload_plugin_handle_set_left_out(struct offload_plugin_handle *h,
+                                   bool left_out)
 {
-    ovsrcu_quiesce_start();
-    ops->port_set_left_out(self, handle, left_out);
-    ovsrcu_quiesce_end();
+    bool has_port;
+
+    ovs_rwlock_rdlock(&h->rwlock);
+    has_port = h->port != NULL;
+    if (has_port) {
+        ovsrcu_quiesce_start();
+        ops->port_set_left_out(self, h->port, left_out);
+        ovsrcu_quiesce_end();
+    }
+    ovs_rwlock_unlock(&h->rwlock);
+    return has_port;
 }
 
 /* A signal ends the process without closing its netdevs.  Hook for
