@@ -929,6 +929,10 @@ GROUPS = [
               '    plugin = dp_netdev_flow_plugin_del(netdev_flow);\n'
               '    ovs_mutex_unlock(&pmd->flow_mutex);\n',
               SYSTEM, 'slow-plugin'),
+        Fault('the thread that puts flows leaves the mutex to nobody',
+              OVS + 'lib/dpif-netdev.c',
+              '    dp_netdev_offload_plugin_rest(time_usec() - begin);\n', '',
+              SYSTEM, 'slow-plugin'),
     ]),
     Group('Flows of real networks', [
         Fault('a ct() that commits is refused', 'flowxlate/translate/actions.cc',
