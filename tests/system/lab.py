@@ -599,15 +599,20 @@ def udp_echo(src, dst, count=50, version=4, port=6000, size=200, timeout=1.0,
     return back
 
 
+def send_burst(sender, frame, count, interval):
+    """Sends a frame 'count' times, the first one early enough to make the flow."""
+    for i in range(count):
+        sender.send(frame)
+        time.sleep(interval if i else 0.1)
+
+
 def vlan_frames(src, dst, vlan=100, count=20, interval=0.01, settle=0.5):
     """Sends tagged UDP frames; returns how many arrived with their tag."""
     sender, receiver = src.raw_socket(), dst.raw_socket()
     frame = udp_frame(src, dst, vlan)
     without = frame[:12] + frame[16:]
     arrived = 0
-    for _ in range(count):
-        sender.send(frame)
-        time.sleep(interval)
+    send_burst(sender, frame, count, interval)
     deadline = time.monotonic() + settle
     while arrived < count and time.monotonic() < deadline:
         with contextlib.suppress(socket.timeout):
@@ -626,9 +631,7 @@ def exchange(src, dst, frame, count=50, interval=0.002, settle=0.3):
     """
     sender, receiver = src.raw_socket(), dst.raw_socket()
     arrived = {}
-    for _ in range(count):
-        sender.send(frame)
-        time.sleep(interval)
+    send_burst(sender, frame, count, interval)
     deadline = time.monotonic() + settle
     while time.monotonic() < deadline:
         with contextlib.suppress(socket.timeout):

@@ -75,6 +75,10 @@ NIGHTLY = ('advice-many', 'port-flapping', 'identity-names', 'explain-forget',
            'connections-flood', 'prometheus', 'bugtool')
 
 
+# How many failures may be the machine's.  More are looked at as they are.
+RECHECKED = 4
+
+
 def describe(function):
     return function.__doc__.splitlines()[0].rstrip('.')
 
@@ -97,6 +101,9 @@ def parse_args():
     parser.add_argument('--lanes', metavar='N', type=int, default=1,
                         help='run N tests at a time, but for those that need the '
                         'machine for themselves (default: 1)')
+    parser.add_argument('--recheck', action='store_true',
+                        help='run up to %d tests that failed once again, alone: a busy '
+                        'machine fails those, a fault fails twice' % RECHECKED)
     parser.add_argument('--lane', action='store_true', help=argparse.SUPPRESS)
     parser.add_argument('--list', action='store_true',
                         help='print the tests and their numbers')
@@ -171,10 +178,26 @@ def run_all(context, tests, names, args):
         results, ends = lanes.run_beside(
             beside, min(args.lanes, len(beside)),
             [sys.executable, *sys.argv, '--lane'], 'nothing-left')
-    results |= {name: run_named(name) for name in [*names, 'nothing-left']}
+    results |= {name: run_named(name) for name in names}
+    if args.recheck:
+        results |= recheck(results, run_named)
+    results['nothing-left'] = run_named('nothing-left')
     if 'failed' in ends:
         results['nothing-left'] = 'failed'
     return results
+
+
+def recheck(results, run_named):
+    """Runs again what has failed, if that is little.  Returns the new results."""
+    failed = [name for name, result in results.items() if result == 'failed']
+    if not failed or len(failed) > RECHECKED:
+        return {}
+    print('== once again, alone: ' + ', '.join(failed), flush=True)
+    again = {name: run_named(name) for name in failed}
+    passed = [name for name in failed if again[name] != 'failed']
+    if passed:
+        print('passed the second time: ' + ', '.join(passed))
+    return again
 
 
 def main():
