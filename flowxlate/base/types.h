@@ -75,8 +75,15 @@ struct [[nodiscard]] Reject {
     int error = 0;  // Positive errno value.
 
     explicit operator bool() const { return error != 0; }
-    std::string name() const { return std::string(group) + "/" + what; }
+    std::string name() const {
+        return std::string(group).append("/").append(what);
+    }
 };
+
+// OVS handed over what is not well-formed: the reason "malformed/WHAT".
+inline Reject malformed(const char *what) {
+    return {"malformed", what, EINVAL};
+}
 
 }  // namespace flowxlate
 

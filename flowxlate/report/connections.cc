@@ -67,7 +67,7 @@ const char *fate(const xf_conn &c, const xf_conn_use &use) {
                                           : "new";
 }
 
-uint64_t now_ms() {
+uint64_t coarse_now_ms() {
     timespec t{};
     clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
     return static_cast<uint64_t>(t.tv_sec) * 1000 + t.tv_nsec / 1'000'000;
@@ -160,7 +160,7 @@ std::string Offload::connections(const std::string &filter) {
         return "the filter is zone=N, with N from 0 to 65535\n";
     }
     std::string s;
-    const uint64_t now = now_ms();
+    const uint64_t now = coarse_now_ms();
     const auto listed = connections_->list(zone, kMaxListed);
     for (auto &c : listed) {
         s += describe(c, now) + "\n";

@@ -57,8 +57,9 @@ constexpr uint32_t kHashAlgSymL4 = 1;
 // So deep are lists of actions in others, in OVS's flows.
 constexpr unsigned kMaxDepth = 4;
 
-Reject unsupported(const char *what) { return {"action", what, EOPNOTSUPP}; }
-Reject malformed(const char *what) { return {"malformed", what, EINVAL}; }
+Reject unsupported_action(const char *what) {
+    return {"action", what, EOPNOTSUPP};
+}
 
 // What has become of the packet while the list is walked.  Its VLAN tags:
 // those it came with that are still there, below those that were pushed.  Its
@@ -72,19 +73,19 @@ public:
     Reject step(const Attr &a) {
         if (out_.verdict != XF_DROP
             && (a.type != OVS_ACTION_ATTR_OUTPUT || out_.out_ports.empty())) {
-            return unsupported("after_output");
+            return unsupported_action("after_output");
         }
         // What these prepare has to follow at once.
         if (out_.rewrite.max_len && a.type != OVS_ACTION_ATTR_OUTPUT) {
-            return unsupported("trunc");
+            return unsupported_action("trunc");
         }
         if (hashed_ && a.type != OVS_ACTION_ATTR_RECIRC) {
-            return unsupported("hash");
+            return unsupported_action("hash");
         }
         // The packet is one of the tunnel's then.
         if (is_in_tunnel() && a.type != OVS_ACTION_ATTR_OUTPUT
             && a.type != OVS_ACTION_ATTR_PUSH_VLAN) {
-            return unsupported("after_tnl_push");
+            return unsupported_action("after_tnl_push");
         }
         switch (a.type) {
             case OVS_ACTION_ATTR_OUTPUT:
@@ -112,15 +113,16 @@ public:
             case OVS_OFFLOAD_ACTION_TUNNEL_POP:
                 return tunnel_pop(a);
             case OVS_OFFLOAD_ACTION_PRIVATE:
-                return unsupported("ovs_private");  // lb_output.
+                return unsupported_action("ovs_private");  // lb_output.
             case OVS_ACTION_ATTR_CLONE:
-                return unsupported("clone");  // Not the last one.
+                return unsupported_action("clone");  // Not the last one.
             case OVS_ACTION_ATTR_CHECK_PKT_LEN:
-                return unsupported("check_pkt_len");  // Not the last one.
+                return unsupported_action(
+                    "check_pkt_len");  // Not the last one.
             default:
-                return unsupported(a.type < std::size(kActions)
-                                       ? kActions[a.type].name
-                                       : "unknown_action");
+                return unsupported_action(a.type < std::size(kActions)
+                                              ? kActions[a.type].name
+                                              : "unknown_action");
         }
     }
 
@@ -177,13 +179,13 @@ private:
             return malformed("check_pkt_len");
         }
         if (out_.verdict != XF_DROP && out_.out_ports.empty()) {
-            return unsupported("after_output");
+            return unsupported_action("after_output");
         }
         if (out_.rewrite.max_len) {
-            return unsupported("trunc");
+            return unsupported_action("trunc");
         }
         if (is_in_tunnel()) {
-            return unsupported("after_tnl_push");
+            return unsupported_action("after_tnl_push");
         }
         if (std::ranges::equal(longer, *list)) {
             return {};
@@ -193,7 +195,8 @@ private:
         const int max_in = std::min<int>(
             size - n_more_tags * static_cast<int>(sizeof(xf_tag)), UINT16_MAX);
         if (max_in < ETH_HLEN) {
-            return unsupported("check_pkt_len");  // All packets are longer.
+            return unsupported_action(
+                "check_pkt_len");  // All packets are longer.
         }
         auto &limit = out_.rewrite.max_in;
         limit = limit ? std::min<int>(limit, max_in) : max_in;
@@ -214,7 +217,7 @@ private:
             match_.cls == XF_CLASS_IPV4 || match_.cls == XF_CLASS_IPV6;
         if (!is_ip || match_.recirc_id || sets || n_ct_ || r.max_in
             || !out_.push.empty() || out_.n_pop != match_.n_tags) {
-            return unsupported("tnl_pop");
+            return unsupported_action("tnl_pop");
         }
         out_.pop = OdpPort{port};
         out_.verdict = XF_POP;
@@ -228,7 +231,7 @@ private:
         }
         if (out_.out_ports.size() == out_.out_ports.capacity()
             || (out_.rewrite.max_len && !out_.out_ports.empty())) {
-            return unsupported("too_many_outputs");
+            return unsupported_action("too_many_outputs");
         }
         out_.verdict = out_.out_ports.empty() ? XF_OUTPUT : XF_GROUP;
         out_.out_ports.push_back(OdpPort{port});
@@ -249,7 +252,7 @@ private:
                 &out_.tunnel);
         }
         if (match_.n_tags - out_.n_pop + out_.push.size() >= XF_MAX_TAGS) {
-            return unsupported("third_vlan");
+            return unsupported_action("third_vlan");
         }
         // The "present" bit is not part of the tag on the wire.
         const __be16 tci = push.vlan_tci & htons(~XF_VLAN_PRESENT & 0xffff);
@@ -286,8 +289,8 @@ private:
             return malformed("hash");
         }
         if (hash.hash_alg != kHashAlgSymL4) {
-            return unsupported(hash.hash_alg == OVS_HASH_ALG_L4 ? "hash_l4"
-                                                                : "hash");
+            return unsupported_action(
+                hash.hash_alg == OVS_HASH_ALG_L4 ? "hash_l4" : "hash");
         }
         out_.rewrite.hash_basis = hash.hash_basis;
         hashed_ = true;
@@ -310,10 +313,10 @@ private:
     // Takes the next place for a ct() or a ct_clear.
     Reject add_ct(xf_ct_step **step) {
         if (match_.cls != XF_CLASS_IPV4 && match_.cls != XF_CLASS_IPV6) {
-            return unsupported("ct");  // OVS finds these invalid.
+            return unsupported_action("ct");  // OVS finds these invalid.
         }
         if (n_ct_ == XF_MAX_CT_STEPS) {
-            return unsupported("too_many_ct");
+            return unsupported_action("too_many_ct");
         }
         *step = &out_.rewrite.ct[n_ct_++];
         return {};
@@ -384,11 +387,11 @@ private:
                 case OVS_CT_ATTR_TIMEOUT:
                     break;
                 case OVS_CT_ATTR_HELPER:
-                    return unsupported("ct_alg");
+                    return unsupported_action("ct_alg");
                 case OVS_CT_ATTR_FORCE_COMMIT:
-                    return unsupported("ct_force");
+                    return unsupported_action("ct_force");
                 default:
-                    return unsupported("ct");
+                    return unsupported_action("ct");
             }
             if (!good) {
                 return malformed("ct");
@@ -435,7 +438,7 @@ private:
         const bool is_cleared = n_ct_ && last_ct().flags == XF_CT_CLEAR;
         const uint32_t place = n_ct_ - is_cleared;
         if (sets_tuple_ && out_.rewrite.n_ct_first != place) {
-            return unsupported("set_after_ct");
+            return unsupported_action("set_after_ct");
         }
         sets_tuple_ = true;
         out_.rewrite.n_ct_first = place;
@@ -582,7 +585,7 @@ static Reject walk_list(Bytes actions, unsigned depth, Walk *walk) {
             continue;
         }
         if (depth == kMaxDepth) {
-            return unsupported("nested");
+            return unsupported_action("nested");
         }
         Bytes list;
         if (auto r = walk->choose_list(*a, &list)) {

@@ -20,8 +20,9 @@ namespace {
 constexpr uint8_t kNdSolicit = 135, kNdAdvert = 136;  // RFC 4861.
 constexpr uint32_t kHashBits = 0xff;  // Those of dp_hash in struct xf_key.
 
-Reject unsupported(const char *field) { return {"match", field, EOPNOTSUPP}; }
-Reject malformed(const char *what) { return {"malformed", what, EINVAL}; }
+Reject unsupported_match(const char *field) {
+    return {"match", field, EOPNOTSUPP};
+}
 
 bool all_zero(Bytes b) {
     return std::all_of(b.begin(), b.end(),
@@ -44,7 +45,7 @@ struct Attrs {
         AttrReader reader(bytes);
         while (auto a = reader.next()) {
             if (a->type > kMaxAttr) {
-                return unsupported(rule_of(a->type).name);
+                return unsupported_match(rule_of(a->type).name);
             }
             const auto &rule = rule_of(a->type);
             if (rule.size && a->payload.size() != rule.size) {
@@ -189,7 +190,7 @@ Reject Decoder::decode(Bytes key, Bytes mask) {
     if (auto r = decode_told(key, mask)) {
         return r;  // A reason that says more.
     }
-    return untold ? unsupported(reason_name(*untold)) : Reject{};
+    return untold ? unsupported_match(reason_name(*untold)) : Reject{};
 }
 
 Reject Decoder::decode_told(Bytes key, Bytes mask) {
@@ -223,22 +224,22 @@ Reject Decoder::decode_metadata() {
     const auto &[key, mask] = levels_[0];
     if (!key[OVS_KEY_ATTR_IN_PORT]
         || mask.value<uint32_t>(OVS_KEY_ATTR_IN_PORT) != UINT32_MAX) {
-        return unsupported("in_port");
+        return unsupported_match("in_port");
     }
     m_.in_port = OdpPort{key.value<uint32_t>(OVS_KEY_ATTR_IN_PORT)};
     if (key.value<uint32_t>(OVS_KEY_ATTR_PACKET_TYPE) != 0) {
-        return unsupported("packet_type");  // Not Ethernet.
+        return unsupported_match("packet_type");  // Not Ethernet.
     }
 
     const auto recirc_mask = mask.value<uint32_t>(OVS_KEY_ATTR_RECIRC_ID);
     m_.recirc_id = key.value<uint32_t>(OVS_KEY_ATTR_RECIRC_ID) & recirc_mask;
     if (m_.recirc_id && recirc_mask != UINT32_MAX) {
-        return unsupported("recirc_id");
+        return unsupported_match("recirc_id");
     }
     const auto hash_mask = mask.value<uint32_t>(OVS_KEY_ATTR_DP_HASH);
     const auto hash = key.value<uint32_t>(OVS_KEY_ATTR_DP_HASH) & hash_mask;
     if ((hash | (m_.recirc_id ? hash_mask : 0)) & ~kHashBits) {
-        return unsupported("dp_hash");
+        return unsupported_match("dp_hash");
     }
     m_.key.dp_hash = hash & kHashBits;
     m_.mask.dp_hash = hash_mask & kHashBits;
@@ -251,7 +252,7 @@ Reject Decoder::decode_tags() {
     while (levels_.back().key[OVS_KEY_ATTR_VLAN]) {
         const Level &outer = levels_.back();
         if (m_.n_tags == XF_MAX_TAGS) {
-            return unsupported("third_vlan");
+            return unsupported_match("third_vlan");
         }
         if (auto r = decode_tag(outer.key, outer.mask)) {
             return r;
@@ -276,7 +277,7 @@ Reject Decoder::decode_tags() {
     const Level &payload = levels_.back();
     if (!all_zero(payload.mask[OVS_KEY_ATTR_VLAN].value_or(Bytes{}))
         || payload.has(OVS_KEY_ATTR_ENCAP)) {
-        return unsupported("vlan");
+        return unsupported_match("vlan");
     }
     if (m_.n_tags < 1) {
         m_.mask.vlan_tci = 0xffff;
@@ -299,11 +300,11 @@ Reject Decoder::decode_tag(const Attrs &key, const Attrs &mask) {
     const bool outer = m_.n_tags == 0;
 
     if (!is_vlan(tpid) || tpid_mask != 0xffff) {
-        return unsupported("vlan_tpid");
+        return unsupported_match("vlan_tpid");
     }
     if (!(tci & htons(XF_VLAN_PRESENT)) || !key[OVS_KEY_ATTR_ENCAP]
         || !mask[OVS_KEY_ATTR_ENCAP]) {
-        return unsupported("vlan_tci");
+        return unsupported_match("vlan_tci");
     }
     (outer ? m_.key.vlan_tci : m_.key.vlan2_tci) = tci & tci_mask;
     (outer ? m_.mask.vlan_tci : m_.mask.vlan2_tci) = tci_mask;
@@ -322,7 +323,7 @@ Reject Decoder::decode_class() {
     if (!key[OVS_KEY_ATTR_ETHERTYPE]
         || mask.value<__be16>(OVS_KEY_ATTR_ETHERTYPE) != 0xffff
         || (is_vlan(type) && !m_.n_tags)) {
-        return unsupported("eth_type");
+        return unsupported_match("eth_type");
     }
     switch (ntohs(type)) {
         case ETH_P_IP:
@@ -361,7 +362,7 @@ Reject Decoder::decode_frag() {
     }
     if ((frag_mask != 0 && frag_mask != 0xff)
         || (frag_mask && frag > XF_FRAG_LATER)) {
-        return unsupported("ip_frag");
+        return unsupported_match("ip_frag");
     }
     m_.key.nw_frag = frag & frag_mask;
     m_.mask.nw_frag = frag_mask ? frag_mask : XF_FRAG_LATER;
@@ -382,7 +383,7 @@ Reject Decoder::decode_level(const Level &level) {
         // in it, and OVS makes masks of another size.
         if (key[type] && key[type]->size() != mask[type]->size()
             && type != OVS_KEY_ATTR_TUNNEL) {
-            return unsupported(rule_of(type).name);
+            return unsupported_match(rule_of(type).name);
         }
         if (auto r =
                 decode_attr(type, key[type].value_or(Bytes{}), *mask[type])) {
@@ -459,7 +460,7 @@ Reject Decoder::decode_attr(uint16_t type, Bytes key, Bytes mask) {
     }
     for (size_t i = 0; i < left.size(); i++) {
         if (left[i] != std::byte{0}) {
-            return unsupported(name_at(type, i));
+            return unsupported_match(name_at(type, i));
         }
     }
     return {};
@@ -480,14 +481,14 @@ struct TunnelAttrs {
         AttrReader reader(bytes);
         while (auto a = reader.next()) {
             if (a->type > OVS_TUNNEL_KEY_ATTR_MAX) {
-                return unsupported("tunnel");
+                return unsupported_match("tunnel");
             }
             if (by_type[a->type]) {
                 return malformed("duplicate_attribute");
             }
             by_type[a->type] = a->payload;
         }
-        return reader.malformed() ? unsupported("tunnel") : Reject{};
+        return reader.malformed() ? unsupported_match("tunnel") : Reject{};
     }
 };
 
@@ -504,7 +505,7 @@ Reject Decoder::decode_tunnel(Bytes key, Bytes mask) {
     }
     const bool is_ipv4 = of_key.has(OVS_TUNNEL_KEY_ATTR_IPV4_DST);
     if (is_ipv4 == of_key.has(OVS_TUNNEL_KEY_ATTR_IPV6_DST)) {
-        return unsupported("tunnel");
+        return unsupported_match("tunnel");
     }
     m_.key.tun_family = is_ipv4 ? XF_TUNNEL_IPV4 : XF_TUNNEL_IPV6;
     m_.mask.tun_family = 0xff;
@@ -533,13 +534,13 @@ Reject Decoder::decode_tunnel_attr(uint16_t type, std::optional<Bytes> key,
     const Field *first = field_at(in_tunnel(type), 0);
     if (first && !applies(*first, m_)) {
         // An address of the other family, zero in packets of this one.
-        return key ? unsupported("tunnel") : Reject{};
+        return key ? unsupported_match("tunnel") : Reject{};
     }
     const bool is_option = type == OVS_TUNNEL_KEY_ATTR_GENEVE_OPTS;
     const char *what = is_option ? "tun_metadata" : "tunnel";
     const Bytes value = key.value_or(Bytes(zeros.data(), zeros.size()));
     if (value.size() != mask.size()) {
-        return unsupported(what);
+        return unsupported_match(what);
     }
     encode_fields(m_, in_tunnel(type), value, mask, &m_.key, &m_.mask,
                   {left.data(), left.size()});
@@ -550,7 +551,7 @@ Reject Decoder::decode_tunnel_attr(uint16_t type, std::optional<Bytes> key,
                           && (value[i] & left[i]) == std::byte{0};
         if (left[i] != std::byte{0} && !is_zero) {
             const Field *field = field_at(in_tunnel(type), i);
-            return unsupported(field ? field->name : what);
+            return unsupported_match(field ? field->name : what);
         }
     }
     return {};
@@ -559,7 +560,7 @@ Reject Decoder::decode_tunnel_attr(uint16_t type, std::optional<Bytes> key,
 Reject Decoder::decode_tunnel_flag(uint16_t type, bool wanted) {
     const bool is_df = type == OVS_TUNNEL_KEY_ATTR_DONT_FRAGMENT;
     if (is_df && dont_fragment_ == DontFragment::kIsIgnored) {
-        return wanted ? unsupported("tun_flags") : Reject{};
+        return wanted ? unsupported_match("tun_flags") : Reject{};
     }
     const uint8_t flag = is_df                            ? XF_TUNNEL_DF
                        : type == OVS_TUNNEL_KEY_ATTR_CSUM ? XF_TUNNEL_CSUM
@@ -578,7 +579,7 @@ Reject Decoder::decode_option(std::optional<Bytes> option) {
         return {};
     }
     if (option->size() != sizeof key || (*option)[kLength] != std::byte{1}) {
-        return unsupported("tun_metadata");
+        return unsupported_match("tun_metadata");
     }
     key[kLength] = 1;
     mask[kLength] = 0xff;

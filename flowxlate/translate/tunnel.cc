@@ -14,7 +14,6 @@ namespace {
 
 constexpr size_t kMacs = size_t{2} * ETH_ALEN;
 
-Reject malformed() { return {"malformed", "tnl_push", EINVAL}; }
 Reject of_other_type() { return {"action", "tnl_push_type", EOPNOTSUPP}; }
 Reject too_long() { return {"action", "tnl_push_length", EOPNOTSUPP}; }
 
@@ -48,7 +47,7 @@ uint32_t folded(uint32_t sum) {
 Reject read_ipv4(xf_tunnel *t) {
     auto ip = header_at<iphdr>(*t, t->l3_off);
     if (ip.version != 4 || ip.ihl != sizeof ip / 4 || ip.tot_len) {
-        return malformed();
+        return malformed("tnl_push");
     }
     if (ip.protocol != IPPROTO_UDP) {
         return of_other_type();
@@ -64,7 +63,7 @@ Reject read_ipv4(xf_tunnel *t) {
 Reject read_ipv6(xf_tunnel *t) {
     const auto ip = header_at<ip6_hdr>(*t, t->l3_off);
     if (ip.ip6_vfc >> 4 != 6 || ip.ip6_plen) {
-        return malformed();
+        return malformed("tnl_push");
     }
     if (ip.ip6_nxt != IPPROTO_UDP) {
         return of_other_type();
@@ -81,13 +80,13 @@ Reject decode_tunnel_push(Bytes payload, xf_tunnel *t, OdpPort *port) {
     ovs_offload_tunnel_push push;
     *t = {};
     if (payload.size() < sizeof push) {
-        return malformed();
+        return malformed("tnl_push");
     }
     std::memcpy(&push, payload.data(), sizeof push);
     *port = OdpPort{push.tunnel_port};
     const Bytes header = payload.subspan(sizeof push);
     if (header.size() != push.header_len) {
-        return malformed();
+        return malformed("tnl_push");
     }
     if (push.type != OVS_OFFLOAD_TUNNEL_VXLAN
         && push.type != OVS_OFFLOAD_TUNNEL_GENEVE) {
@@ -101,7 +100,7 @@ Reject decode_tunnel_push(Bytes payload, xf_tunnel *t, OdpPort *port) {
     t->l3_off = ETH_HLEN;
     const auto type = header_at<ethhdr>(*t, 0).h_proto;
     if (type != htons(ETH_P_IP) && type != htons(ETH_P_IPV6)) {
-        return malformed();
+        return malformed("tnl_push");
     }
     if (auto r = type == htons(ETH_P_IP) ? read_ipv4(t) : read_ipv6(t)) {
         return r;
@@ -109,7 +108,7 @@ Reject decode_tunnel_push(Bytes payload, xf_tunnel *t, OdpPort *port) {
     auto udp = header_at<udphdr>(*t, t->l4_off);
     constexpr size_t kTunnelHeader = 8;  // Of Geneve and VXLAN, at least.
     if (t->len < t->l4_off + sizeof udp + kTunnelHeader || udp.len) {
-        return malformed();
+        return malformed("tnl_push");
     }
     t->has_checksum = udp.check != 0;
     udp.source = udp.check = 0;

@@ -31,8 +31,8 @@ struct Pattern {
     const char *group, *regex;
 };
 constexpr Pattern kPatterns[] = {
-    {"match.cc", "match", R"re(unsupported\(\s*"(\w+)")re"},
-    {"actions.cc", "action", R"re(unsupported\(\s*"(\w+)")re"},
+    {"match.cc", "match", R"re(unsupported_match\(\s*"(\w+)")re"},
+    {"actions.cc", "action", R"re(unsupported_action\(\s*"(\w+)")re"},
     // The one place with a choice of two.
     {"actions.cc", "action", R"re(\?\s*"(hash_l4)"\s*:\s*"hash")re"},
     {"", "malformed", R"re(malformed\(\s*"(\w+)")re"},
