@@ -24,6 +24,7 @@
 #include "dpif-netdev-flow.h"
 #include "dpif-offload.h"
 #include "dpif-offload-provider.h"
+#include "hash.h"
 #include "netdev-linux-private.h"
 #include "netdev-offload-plugin.h"
 #include "netdev-offload-plugin-api.h"
@@ -37,6 +38,7 @@
 #include "ovs-rcu.h"
 #include "ovs-thread.h"
 #include "seq.h"
+#include "timeval.h"
 #include "util.h"
 
 /* The class of offload providers of OVS from 3.7 on that stands for a plugin.
@@ -53,7 +55,8 @@ struct plugin_offload {
 
 struct plugin_port {
     struct dpif_offload_port up;
-    struct ovs_list node;           /* In 'ports'. */
+    struct hmap_node number_node;   /* In 'ports'. */
+    struct hmap_node ifindex_node;  /* In 'served_ports', or null. */
     const char *dpif_type;
     int ifindex;                    /* Of the device that had the netdev's
                                      * name when the plugin got the port, or
@@ -62,7 +65,10 @@ struct plugin_port {
     struct offload_plugin_handle handle;
 };
 
-/* The ports of all datapaths.  Whoever adds or removes one has both mutexes: the
+/* The ports of all datapaths by number, and those that the plugin has by the index
+ * of their devices.  A flow to many ports takes a look-up for each of them.
+ *
+ * Whoever adds or removes one has both mutexes: the
  * main thread, which therefore needs none to look, and when a datapath has been
  * closed the thread that does what RCU postpones (plugin_close()), for ports that
  * are left then because the process is about to end.
@@ -72,7 +78,9 @@ struct plugin_port {
 static struct ovs_mutex ports_mutex = OVS_MUTEX_INITIALIZER;
 static struct ovs_mutex lookup_mutex OVS_ACQ_AFTER(ports_mutex)
     = OVS_MUTEX_INITIALIZER;
-static struct ovs_list ports = OVS_LIST_INITIALIZER(&ports);
+static struct hmap ports = HMAP_INITIALIZER(&ports);
+static struct hmap served_ports OVS_GUARDED_BY(lookup_mutex)
+    = HMAP_INITIALIZER(&served_ports);
 
 /* The copies that the plugin has taken, by ufid.  The mutex makes an increment
  * and its addition one step, and orders ends against puts: a put finds that the
@@ -221,18 +229,21 @@ offload_plugin_copy_stats(struct offload_plugin_copy *copy,
 bool
 offload_plugin_copy_end(struct offload_plugin_copy *copy)
 {
-    if (!netdev_offload_plugin_is_loaded()) {
-        return false;
-    }
-    /* Only this function sets it, so if this thread has been here before there
-     * is nothing to be waited for. */
-    if (!copy->ended) {
+    if (!offload_plugin_copy_has_ended(copy)) {
         ovs_mutex_lock(&copies_mutex);
         copy_remove(copy);
         copy->ended = true;
         ovs_mutex_unlock(&copies_mutex);
     }
-    return true;
+    return netdev_offload_plugin_is_loaded();
+}
+
+/* Is there nothing to be waited for in offload_plugin_copy_end()?  True if this
+ * thread has been there with 'copy', and perhaps if another one has. */
+bool
+offload_plugin_copy_has_ended(const struct offload_plugin_copy *copy)
+{
+    return copy->ended;
 }
 
 /* Would a plugin take 'copy', which has 'n_packets' packets of its own, if it was
@@ -300,9 +311,11 @@ static void
 run_put(const struct plugin_put *put)
 {
     struct offload_plugin_copy *copy = &put->flow->offload_copy;
+    long long int begin;
     int error = ENOENT;
 
     ovs_mutex_lock(&copies_mutex);
+    begin = time_usec();
     if (!copy->ended && put->ports == netdev_offload_plugin_ports()) {
         error = put_flow(put->dpif_type, put->flow);
     }
@@ -312,6 +325,7 @@ run_put(const struct plugin_put *put)
         copy_remove(copy);      /* It may be a modification. */
     }
     ovs_mutex_unlock(&copies_mutex);
+    netdev_offload_plugin_rest(time_usec() - begin);
 
     if (!error && !offload_plugin_is_enabled()) {
         /* Disabled meanwhile: either that came after the put and flushed this
@@ -370,11 +384,23 @@ plugin_flow_put(const struct dpif_offload *offload,
 
 /* Ports. */
 
+static uint32_t
+number_hash(odp_port_t port_no)
+{
+    return hash_int(odp_to_u32(port_no), 0);
+}
+
 static void
 plugin_port_set_ifindex(struct plugin_port *p, int ifindex)
 {
     ovs_mutex_lock(&lookup_mutex);
+    if (p->ifindex != -1) {
+        hmap_remove(&served_ports, &p->ifindex_node);
+    }
     p->ifindex = ifindex;
+    if (p->ifindex != -1) {
+        hmap_insert(&served_ports, &p->ifindex_node, hash_int(ifindex, 0));
+    }
     ovs_mutex_unlock(&lookup_mutex);
 }
 
@@ -432,7 +458,7 @@ plugin_port_add(struct dpif_offload *offload, struct netdev *netdev,
 
     ovs_mutex_lock(&ports_mutex);
     ovs_mutex_lock(&lookup_mutex);
-    ovs_list_push_back(&ports, &p->node);
+    hmap_insert(&ports, &p->number_node, number_hash(port_no));
     ovs_mutex_unlock(&lookup_mutex);
     ovs_mutex_unlock(&ports_mutex);
     dpif_offload_set_netdev_offload(netdev, offload);
@@ -447,26 +473,39 @@ plugin_port_free(struct plugin_port *p)
     free(p);
 }
 
-/* The port has left the datapath, but its device is still open: it is this
- * reference that keeps it.  The plugin lets go of it now, before it is closed. */
-static int
-plugin_port_del(struct dpif_offload *offload, odp_port_t port_no)
+/* Takes the port off the datapath's ports and off the plugin, which must let go of
+ * the device before it is closed.  Returns NULL if there is none. */
+static struct plugin_port *
+plugin_port_remove(struct dpif_offload *offload, odp_port_t port_no)
 {
     struct plugin_port *p
         = plugin_port_cast(dpif_offload_port_mgr_remove(offload, port_no));
 
-    if (!p) {
-        return 0;
+    if (p) {
+        dpif_offload_set_netdev_offload(p->up.netdev, NULL);
+        ovs_mutex_lock(&ports_mutex);
+        ovs_mutex_lock(&lookup_mutex);
+        hmap_remove(&ports, &p->number_node);
+        ovs_mutex_unlock(&lookup_mutex);
+        ovs_mutex_unlock(&ports_mutex);
+        plugin_port_close(p);
     }
-    dpif_offload_set_netdev_offload(p->up.netdev, NULL);
-    ovs_mutex_lock(&ports_mutex);
-    ovs_mutex_lock(&lookup_mutex);
-    ovs_list_remove(&p->node);
-    ovs_mutex_unlock(&lookup_mutex);
-    ovs_mutex_unlock(&ports_mutex);
+    return p;
+}
 
-    plugin_port_close(p);
-    ovsrcu_postpone(plugin_port_free, p);
+/* The port has left the datapath, but its device is still open: it is this
+ * reference that keeps it.  The next port may have the same device, and cannot have
+ * its queues before it is closed.  So this waits for RCU, as the main thread does
+ * anyway when ofproto's ports change (xlate_txn_commit()). */
+static int
+plugin_port_del(struct dpif_offload *offload, odp_port_t port_no)
+{
+    struct plugin_port *p = plugin_port_remove(offload, port_no);
+
+    if (p) {
+        ovsrcu_synchronize();
+        plugin_port_free(p);
+    }
     return 0;
 }
 
@@ -511,7 +550,8 @@ plugin_close(struct dpif_offload *offload)
     struct dpif_offload_port *port;
 
     DPIF_OFFLOAD_PORT_FOR_EACH (port, offload) {
-        plugin_port_del(offload, port->port_no);
+        ovsrcu_postpone(plugin_port_free,
+                        plugin_port_remove(offload, port->port_no));
     }
     dpif_offload_destroy(offload);
     ovsrcu_postpone(free, plugin_offload_cast(offload));
@@ -539,7 +579,7 @@ offload_plugin_offer_ports(void)
 {
     struct plugin_port *p;
 
-    LIST_FOR_EACH (p, node, &ports) {
+    HMAP_FOR_EACH (p, number_node, &ports) {
         plugin_port_offer(p);
     }
 }
@@ -564,7 +604,7 @@ offload_plugin_api_flush(void)
     struct plugin_port *p;
 
     ovs_mutex_lock(&ports_mutex);
-    LIST_FOR_EACH (p, node, &ports) {
+    HMAP_FOR_EACH (p, number_node, &ports) {
         offload_plugin_handle_flush(&p->handle);
     }
     ovs_mutex_unlock(&ports_mutex);
@@ -576,7 +616,7 @@ offload_plugin_api_close_ports(void)
     struct plugin_port *p;
 
     ovs_mutex_lock(&ports_mutex);
-    LIST_FOR_EACH (p, node, &ports) {
+    HMAP_FOR_EACH (p, number_node, &ports) {
         plugin_port_close(p);
     }
     ovs_mutex_unlock(&ports_mutex);
@@ -588,7 +628,7 @@ offload_plugin_api_set_left_out(struct netdev *netdev, bool left_out)
 {
     struct plugin_port *p;
 
-    LIST_FOR_EACH (p, node, &ports) {
+    HMAP_FOR_EACH (p, number_node, &ports) {
         if (p->up.netdev == netdev) {
             if (!offload_plugin_handle_set_left_out(&p->handle, left_out)) {
                 plugin_port_offer(p);
@@ -606,7 +646,7 @@ offload_plugin_api_port_ifindex(const char *dpif_type, odp_port_t port_no)
     int ifindex = -1;
 
     ovs_mutex_lock(&lookup_mutex);
-    LIST_FOR_EACH (p, node, &ports) {
+    HMAP_FOR_EACH_WITH_HASH (p, number_node, number_hash(port_no), &ports) {
         if (p->up.port_no == port_no && !strcmp(p->dpif_type, dpif_type)) {
             ifindex = p->ifindex;
             break;
@@ -623,7 +663,8 @@ offload_plugin_api_ifindex_to_port(int ifindex)
     struct plugin_port *p;
 
     ovs_mutex_lock(&lookup_mutex);
-    LIST_FOR_EACH (p, node, &ports) {
+    HMAP_FOR_EACH_WITH_HASH (p, ifindex_node, hash_int(ifindex, 0),
+                             &served_ports) {
         if (p->ifindex == ifindex) {
             port_no = p->up.port_no;
             break;
@@ -641,7 +682,7 @@ offload_plugin_api_for_each_port(const char *dpif_type,
     struct plugin_port *p;
 
     ovs_mutex_lock(&lookup_mutex);
-    LIST_FOR_EACH (p, node, &ports) {
+    HMAP_FOR_EACH (p, number_node, &ports) {
         if (!strcmp(p->dpif_type, dpif_type)
             && cb(netdev_get_name(p->up.netdev), p->up.port_no, aux)) {
             break;

@@ -65,6 +65,7 @@ bool offload_plugin_copy_stats(struct offload_plugin_copy *,
                                struct dpif_flow_stats *,
                                struct dpif_flow_attrs *);
 bool offload_plugin_copy_end(struct offload_plugin_copy *);
+bool offload_plugin_copy_has_ended(const struct offload_plugin_copy *);
 bool offload_plugin_copy_offer_again(struct offload_plugin_copy *,
                                      const char *dpif_type, odp_port_t in_port,
                                      unsigned long long n_packets);
@@ -88,6 +89,13 @@ static inline bool
 offload_plugin_copy_end(struct offload_plugin_copy *copy OVS_UNUSED)
 {
     return false;
+}
+
+static inline bool
+offload_plugin_copy_has_ended(const struct offload_plugin_copy *copy
+                                  OVS_UNUSED)
+{
+    return true;
 }
 
 static inline bool

@@ -209,6 +209,20 @@ netdev_offload_plugin_del(const ovs_u128 *ufid,
     return 0;
 }
 
+/* To be called by the thread that puts flows after a put that took 'usec', when it
+ * has unlocked the mutex of the flows' figures.
+ *
+ * Whoever dumps or deletes flows needs that mutex for an instant, but once for
+ * each flow, and the main thread may wait until all of that is done.  A mutex is
+ * not fair: the next put would have it again before they have woken up. */
+void
+netdev_offload_plugin_rest(long long int usec)
+{
+    if (usec >= 1000) {
+        xnanosleep(MIN(usec / 8, 50 * 1000) * 1000);
+    }
+}
+
 /* What serialising a match leaves out
  * ------------------------------------
  *

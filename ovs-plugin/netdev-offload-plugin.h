@@ -102,6 +102,7 @@ int netdev_offload_plugin_take(const ovs_u128 *ufid,
                                struct dpif_flow_attrs *);
 int netdev_offload_plugin_del(const ovs_u128 *ufid,
                               struct dpif_flow_stats *remaining);
+void netdev_offload_plugin_rest(long long int usec);
 
 /* For flows of the kernel datapath. */
 void netdev_offload_plugin_flow_missed(const ovs_u128 *ufid);
@@ -275,6 +276,11 @@ netdev_offload_plugin_del(const ovs_u128 *ufid OVS_UNUSED,
                           struct dpif_flow_stats *remaining OVS_UNUSED)
 {
     return ENOENT;
+}
+
+static inline void
+netdev_offload_plugin_rest(long long int usec OVS_UNUSED)
+{
 }
 
 static inline void

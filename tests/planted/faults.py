@@ -11,14 +11,15 @@ import sys
 UNIT, BPF, COST = 'unit', 'bpf', 'cost'         # GoogleTest, by suite or test.
 SYSTEM, ORACLE, CT_ORACLE = 'system', 'oracle', 'ct-oracle'
 FLOWS = 'flows'                                 # GoogleTest, too.
-# A file of Open vSwitch, as our patches and glue have made it.
-OVS = 'ovs:'
+# A file of Open vSwitch, as our patches and glue have made it: of 3.1, or of 4.0, which
+# has another part of the glue.
+OVS, OVS_4_0 = 'ovs:', 'ovs-4.0:'
 
 
 @dataclasses.dataclass
 class Fault:
     what: str           # What is wrong then.
-    path: str           # From the top of the sources; of Open vSwitch with OVS.
+    path: str           # From the top of the sources; of Open vSwitch with OVS or OVS_4_0.
     old: str            # Occurs once.
     new: str
     suite: str
@@ -931,8 +932,35 @@ GROUPS = [
               SYSTEM, 'slow-plugin'),
         Fault('the thread that puts flows leaves the mutex to nobody',
               OVS + 'lib/dpif-netdev.c',
-              '    dp_netdev_offload_plugin_rest(time_usec() - begin);\n', '',
+              '    netdev_offload_plugin_rest(time_usec() - begin);\n', '',
               SYSTEM, 'slow-plugin'),
+        Fault('a plugin is waited for with a lock of the PMD threads',
+              OVS_4_0 + 'lib/dpif-netdev.c',
+              '    plugin = (offload_plugin_copy_end(&netdev_flow->offload_copy)\n',
+              '    ovs_mutex_lock(&pmd->flow_mutex);\n'
+              '    offload_plugin_copy_end(&netdev_flow->offload_copy);\n'
+              '    ovs_mutex_unlock(&pmd->flow_mutex);\n'
+              '    plugin = (offload_plugin_copy_end(&netdev_flow->offload_copy)\n',
+              SYSTEM, 'slow-plugin'),
+        Fault('the thread that puts flows leaves the mutex to nobody',
+              OVS_4_0 + 'lib/netdev-offload-plugin-dpif.c',
+              '    netdev_offload_plugin_rest(time_usec() - begin);\n', '',
+              SYSTEM, 'slow-plugin'),
+        Fault('a flow that comes while flows are flushed is waited for',
+              OVS_4_0 + 'lib/dpif-netdev.c',
+              '        if (offload_plugin_copy_has_ended(&netdev_flow->offload_copy)) {\n',
+              '        {\n', SYSTEM, 'slow-plugin-flush'),
+        Fault('a device is closed after a grace period of RCU',
+              OVS_4_0 + 'lib/netdev-offload-plugin-dpif.c',
+              '        ovsrcu_synchronize();\n        plugin_port_free(p);\n',
+              '        ovsrcu_postpone(plugin_port_free, p);\n',
+              SYSTEM, 'port-changed'),
+        Fault('a port is not found by the index of its device',
+              OVS_4_0 + 'lib/netdev-offload-plugin-dpif.c',
+              '        hmap_insert(&served_ports, &p->ifindex_node, '
+              'hash_int(ifindex, 0));\n',
+              '        hmap_insert(&served_ports, &p->ifindex_node, 0);\n',
+              SYSTEM, 'kept-copies'),
     ]),
     Group('Flows of real networks', [
         Fault('a ct() that commits is refused', 'flowxlate/translate/actions.cc',
@@ -1094,7 +1122,7 @@ GROUPS = [
 def stale(top):
     """Faults in our own files of which what is to be replaced is not there once."""
     faults = [f for group in GROUPS for f in group.faults
-              if not f.skip and not f.path.startswith(OVS)]
+              if not f.skip and not f.path.startswith((OVS, OVS_4_0))]
     for fault in faults:
         with open(os.path.join(top, fault.path)) as file:
             if file.read().count(fault.old) != 1:

@@ -26,8 +26,8 @@ import sys
 import tempfile
 import time
 
-from faults import (BPF, COST, CT_ORACLE, FLOWS, GROUPS, ORACLE, OVS, SYSTEM,
-                    UNIT)
+from faults import (BPF, COST, CT_ORACLE, FLOWS, GROUPS, ORACLE, OVS, OVS_4_0,
+                    SYSTEM, UNIT)
 
 TOP = os.path.realpath(os.path.join(os.path.dirname(__file__), '..', '..'))
 DOCUMENT = 'docs/planted-faults.md'
@@ -65,6 +65,15 @@ def must(command, directory, **kwargs):
     status, text = call(command, directory, **kwargs)
     if status:
         raise Unseen('%s: %s' % (' '.join(command), text[-2000:]))
+
+
+def is_in_ovs(fault):
+    return fault.path.startswith((OVS, OVS_4_0))
+
+
+def is_4_0(tree):
+    with open(os.path.join(tree, 'configure.ac')) as f:
+        return 'AC_INIT(openvswitch, 4.0.' in f.read()
 
 
 class Workshop:
@@ -106,12 +115,12 @@ class Workshop:
                     os.path.join(self.ovs, 'sbin'))
 
     def path(self, fault):
-        if not fault.path.startswith(OVS):
+        if not is_in_ovs(fault):
             return os.path.join(self.top, fault.path)
         if not os.path.exists(self.tree):
             shutil.copytree(self.built_tree, self.tree, symlinks=True)
             self.configure(self.tree)   # For the oracles.
-        return os.path.join(self.tree, fault.path[len(OVS):])
+        return os.path.join(self.tree, fault.path.partition(':')[2])
 
     @contextlib.contextmanager
     def planted(self, fault):
@@ -123,7 +132,7 @@ class Workshop:
             raise Unseen('what is to be replaced is %d times in %s' % (
                 n, fault.path))
         write(path, before.replace(fault.old, fault.new))
-        is_ovs = fault.path.startswith(OVS)
+        is_ovs = is_in_ovs(fault)
         try:
             if is_ovs:
                 self.build_ovs()
@@ -220,7 +229,8 @@ def cell(text):
 
 
 def key(fault):
-    return cell(fault.what), fault.path.replace(OVS, 'OVS: '), fault.suite
+    path = fault.path.replace(OVS, 'OVS: ').replace(OVS_4_0, 'OVS 4.0: ')
+    return cell(fault.what), path, fault.suite
 
 
 def read_document():
@@ -272,11 +282,14 @@ def parse_args():
     return parser.parse_args()
 
 
-def chosen(only, not_yet):
+def chosen(only, not_yet, tree):
+    """The faults that there are in the tree's release."""
     seen = read_seen(read_document()) if not_yet else {}
+    other_release = OVS if is_4_0(tree) else OVS_4_0
     faults = [f for group in GROUPS for f in group.faults if not only or any(
         text in ' '.join((f.what, f.path, f.suite, f.test)) for text in only)]
-    return [f for f in faults if key(f) not in seen]
+    return [f for f in faults
+            if key(f) not in seen and not f.path.startswith(other_release)]
 
 
 def report(number, word, fault, begin, said):
@@ -311,7 +324,7 @@ def try_all(shop, faults, failing, note):
 
 def main():
     args = parse_args()
-    faults = chosen(args.only, args.not_yet)
+    faults = chosen(args.only, args.not_yet, args.tree)
     note = write_document if args.write_doc else lambda fault, said: None
     if args.write_doc:
         write_document()        # With the rows of new faults.

@@ -19,12 +19,12 @@ def forward_by_address(lab):
                       % (host.mac, number))
 
 
-def add_port(lab, host, *extra):
+def add_port(lab, host, *extra, kind='afxdp', number=None):
     """Adds a port, after 'extra' in the same transaction."""
     for _ in range(5):
         lab.ovs.vsctl(*extra, '--', 'add-port', 'br0', host.port, '--', 'set',
-                      'interface', host.port, 'type=afxdp',
-                      'ofport_request=%d' % host.number)
+                      'interface', host.port, 'type=' + kind,
+                      'ofport_request=%d' % (number or host.number))
         error = lab.ovs.vsctl('get', 'interface', host.port, 'error').strip()
         if error in ('[]', '""'):
             return
@@ -92,6 +92,41 @@ def test_readd(context):
         context.note('other ports: %s; the port: %s', other, own)
         expect(other.lost == 0, 'traffic of other ports: %s', other)
         expect(own.duplicates == 0, '%d duplicates', own.duplicates)
+
+
+def change_port(lab, host, kind, number):
+    """Changes an interface so that bridge.c deletes the port and adds another one in
+    the same transaction.  Returns whether the kernel was late with a queue, as it may
+    be without offload, too (add_port())."""
+    lab.ovs.vsctl('set', 'interface', host.port, 'type=' + kind,
+                  'ofport_request=%d' % number)
+    error = lab.ovs.vsctl('get', 'interface', host.port, 'error').strip()
+    if error in ('[]', '""'):
+        return False
+    expect(lab.ovs.log_lines('xsk_socket__create failed .*busy'),
+           'type=%s: port %s: %s', kind, host.port, error)
+    add_port(lab, host, 'del-port', host.port, kind=kind, number=number)
+    return True
+
+
+def test_changed(context):
+    """A port's type and number change: its device is closed before it is opened."""
+    with context.lab(3) as lab:
+        a, b, c = lab.hosts
+        forward_by_address(lab)
+        late = 0
+        with Stream(a, c, port=7001) as other, Stream(a, b) as own:
+            for number in range(20, 23):
+                lab.ovs.ofctl('mod-flows', 'br0', 'dl_dst=%s,actions=output:%d'
+                              % (b.mac, number))
+                late += change_port(lab, b, 'afxdp-nonpmd', number)
+                late += change_port(lab, b, 'afxdp', number)
+                received = own.received
+                wait_for('traffic', lambda seen=received: own.received > seen + 100)
+            wait_offloaded(lab, a, b)
+        context.note('%d of 6 times the kernel was late; other ports: %s', late,
+                     other)
+        expect(other.lost == 0, 'traffic of other ports: %s', other)
 
 
 def sent_by_xdp(lab, host):
@@ -555,6 +590,7 @@ def test_generic_queues(context):
 
 TESTS = [
     ('port-readd', test_readd),
+    ('port-changed', test_changed),
     ('port-slot-reuse', test_slot_reuse),
     ('port-device-gone', test_device_gone),
     ('port-queues', test_queues),

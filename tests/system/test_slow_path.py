@@ -142,15 +142,16 @@ def slow_down(lab, seconds):
     lab.ovs.appctl('fake-offload/slow', str(int(seconds * 1000)))
 
 
-def test_slow_plugin(context):
-    """A plugin that takes half a second per flow: no packet waits for it."""
+def check_slow_plugin(context, command):
+    """A plugin that takes half a second per flow, while all flows are deleted again and
+    again: no packet waits for it."""
     slow = 0.5
     with fake_lab(context) as lab:
         slow_path_rules(lab)
 
         def purge():
             with contextlib.suppress(RuntimeError):  # It may take too long.
-                lab.ovs.appctl('--timeout=3', 'revalidator/purge')
+                lab.ovs.appctl('--timeout=3', command)
 
         with SlowStream(*lab.hosts, pps=50) as stream:
             time.sleep(0.5)
@@ -167,6 +168,16 @@ def test_slow_plugin(context):
         expect(max(stream.delays) < slow / 2, 'a packet waited')
         # 0.4 and 0.5 s; 5 s and more where the thread that puts flows keeps its mutex.
         expect(waited < 4, 'the main thread waited')
+
+
+def test_slow_plugin(context):
+    """A plugin that takes half a second per flow: no packet waits for it."""
+    check_slow_plugin(context, 'revalidator/purge')
+
+
+def test_slow_plugin_flush(context):
+    """The same while the datapath's flows are flushed."""
+    check_slow_plugin(context, 'dpctl/del-flows')
 
 
 def puts(lab):
@@ -210,5 +221,6 @@ def test_vlan_limit_lowered(context):
 
 TESTS = [
     ('slow-plugin', test_slow_plugin),
+    ('slow-plugin-flush', test_slow_plugin_flush),
     ('vlan-limit-lowered', test_vlan_limit_lowered),
 ]
