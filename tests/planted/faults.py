@@ -37,8 +37,8 @@ GROUPS = [
     Group('Invariant 1, fail closed at translation', [
         Fault('an attribute of which bits are left over is taken',
               'flowxlate/translate/match.cc', 'if (left[i] != std::byte{0}) {\n'
-              '            return unsupported(name_at(type, i));',
-              'if (false) {\n            return unsupported(name_at(type, i));',
+              '            return unsupported_match(name_at(type, i));',
+              'if (false) {\n            return unsupported_match(name_at(type, i));',
               UNIT, 'MaskBits.*'),
         Fault('a field of a protocol is encoded though the flow does not match '
               'the protocol', 'flowxlate/translate/match.cc',
@@ -46,11 +46,11 @@ GROUPS = [
               'is_nd(m)));', '|| true;', UNIT, 'DecodeMatch.Transport'),
         Fault('what OVS does not tell of is not looked for',
               'flowxlate/translate/match.cc',
-              'return untold ? unsupported(reason_name(*untold)) : Reject{};',
+              'return untold ? unsupported_match(reason_name(*untold)) : Reject{};',
               'return {};', UNIT, 'DecodeMatch.Untold'),
         Fault('what OVS does not tell of is not looked for',
               'flowxlate/translate/match.cc',
-              'return untold ? unsupported(reason_name(*untold)) : Reject{};',
+              'return untold ? unsupported_match(reason_name(*untold)) : Reject{};',
               'return {};', ORACLE, 'random'),
         Fault('the host does not parse back what it hands over',
               OVS + 'lib/netdev-offload-plugin.c',
@@ -70,9 +70,9 @@ GROUPS = [
               '        set_frag(p, XF_FRAG_LATER);\n    else if (frag)',
               BPF, 'Absent/*:Fragment/*'),
         Fault('an action that is not known is passed over',
-              'flowxlate/translate/actions.cc', '                return unsupported('
+              'flowxlate/translate/actions.cc', '                return unsupported_action('
               'a.type < std::size(kActions)\n', '                return a.type '
-              '== OVS_ACTION_ATTR_CT ? Reject{} : unsupported(a.type < '
+              '== OVS_ACTION_ATTR_CT ? Reject{} : unsupported_action(a.type < '
               'std::size(kActions)\n',
               UNIT, 'DecodeActions.RefusesAllOthersByName'),
         Fault('a field is set where packets may not have it',
@@ -80,7 +80,7 @@ GROUPS = [
               'if (false\n', UNIT, 'DecodeSet.*'),
         Fault('actions after an output are executed before it',
               'flowxlate/translate/actions.cc', 'out_.out_ports.empty())) {\n'
-              '            return unsupported("after_output");',
+              '            return unsupported_action("after_output");',
               'out_.out_ports.empty())) {\n            ;', UNIT,
               'DecodeActions.*'),
     ]),
@@ -966,19 +966,19 @@ GROUPS = [
         Fault('a ct() that commits is refused', 'flowxlate/translate/actions.cc',
               '                    step->flags |= XF_CT_COMMIT;\n'
               '                    break;',
-              '                    return unsupported("ct");',
+              '                    return unsupported_action("ct");',
               FLOWS, 'RealFlows.ThoseOfEstablishedPacketsAreExecuted'),
         Fault('a ct() that translates is refused', 'flowxlate/translate/actions.cc',
               '                    step->flags |= XF_CT_NAT;\n'
               '                    break;',
-              '                    return unsupported("ct");',
+              '                    return unsupported_action("ct");',
               FLOWS, 'RealFlows.ThoseOfEstablishedPacketsAreExecuted'),
         Fault('a flow has one ct() at most', 'flowxlate/translate/actions.cc',
               'if (n_ct_ == XF_MAX_CT_STEPS) {', 'if (n_ct_ == 1) {',
               FLOWS, 'RealFlows.*'),
         Fault('ct_clear is refused', 'flowxlate/translate/actions.cc',
               '                return ct_clear();',
-              '                return unsupported("ct_clear");',
+              '                return unsupported_action("ct_clear");',
               FLOWS, 'RealFlows.*'),
         Fault('a ct_clear before a ct() is passed over',
               'flowxlate/translate/actions.cc',
@@ -988,12 +988,12 @@ GROUPS = [
               '                    step->flags |= XF_CT_COMMIT;\n', '',
               FLOWS, 'RealFlows.AllThatConnectionsAreAskedForIsDone'),
         Fault('nothing is set before a ct()', 'flowxlate/translate/actions.cc',
-              '            return unsupported("after_output");\n        }\n'
+              '            return unsupported_action("after_output");\n        }\n'
               '        // What these',
-              '            return unsupported("after_output");\n        }\n'
+              '            return unsupported_action("after_output");\n        }\n'
               '        if (a.type == OVS_ACTION_ATTR_CT\n'
               '            && out_.rewrite.mask[1]) {\n'
-              '            return unsupported("set_after_ct");\n        }\n'
+              '            return unsupported_action("set_after_ct");\n        }\n'
               '        // What these', FLOWS, 'RealFlows.*'),
         Fault('a match of ct_label is refused', 'flowxlate/translate/fields.cc',
               '    {"ct_labels", OVS_KEY_ATTR_CT_LABELS, 0, 16, '
@@ -1007,7 +1007,7 @@ GROUPS = [
               'RealFlows.*'),
         Fault('a packet is put into a tunnel by passing over it',
               'flowxlate/translate/actions.cc',
-              'return unsupported("ovs_private");', 'return {};',
+              'return unsupported_action("ovs_private");', 'return {};',
               FLOWS, 'RealFlows.*'),
         Fault('OVS\'s hash of the first packets is taken for the symmetric one',
               'flowxlate/translate/actions.cc',
