@@ -30,7 +30,7 @@ struct xf_port {
     __u32 tunnel;                    /* XF_TUNNEL_GENEVE...; others have devices. */
     __u32 is_no_nic;                 /* Who sends here may leave any checksum to the
                                       * device. */
-    __u32 ifindex;                   /* For a hook without device maps; 0 = none. */
+    __u32 pad0;
     char name[16];                   /* For who reads a capture; ends with 0. */
     __u64 pad[3];
 };

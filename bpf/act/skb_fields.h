@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* Setting fields of an sk_buff, from a key as in fields.h.
  *
- * The headers have been pulled, so writing them does not fail; what can is asked first.
+ * The headers are pulled before, so writing them does not fail; what can is asked first.
  * Which checksum makes up for which bytes is said at each of them, see hook/skb.h.
  */
 #ifndef XF_ACT_SKB_FIELDS_H
@@ -11,6 +11,7 @@
 #include "bpf/hook/hook.h"
 #include "bpf/maps.h"
 #include "bpf/packet/checksum.h"
+#include "bpf/packet/inside.h"
 #include "bpf/packet/parse.h"
 
 /* Where fields are in their headers. */
@@ -193,6 +194,45 @@ set_skb_arp(xf_ctx *ctx, const struct xf_packet *p, const struct xf_key *to)
     store_summed(ctx, p->l3_off + XF_ARP_ADDRESSES_AT, &a, sizeof a);
 }
 
+/* Would a checksum follow that is not the partial one, though the kernel takes it for
+ * that?  It knows that one of the packet is partial, not which: it may be that of a
+ * packet in it, and the outer one, of UDP, complete (inside.h). */
+static __always_inline bool
+may_mistake_sum(xf_ctx *ctx, const struct xf_packet *p, const struct xf_key *to,
+                __u32 offset)
+{
+    return offset
+           && ((p->key.word[3] ^ to->word[3]) >> 32
+               || words_differ(&p->key, to, 5, XF_ND_WORD))
+           && may_be_partial_inside(p) && !has_no_sum(ctx, p, offset)
+           && !is_whole_inside(ctx, p);
+}
+
+/* Where what is written ends. */
+static __always_inline __u32
+written_end(const struct xf_packet *p)
+{
+    if (p->cls == XF_CLASS_ARP)
+        return p->l3_off + sizeof(struct xf_arp);
+    if (p->cls != XF_CLASS_IPV4 && p->cls != XF_CLASS_IPV6)
+        return ETH_HLEN;
+    if (p->key.nw_frag == XF_FRAG_LATER)
+        return p->l4_off;
+    switch (p->key.nw_proto) {
+    case IPPROTO_TCP:
+        return p->l4_off + sizeof(struct tcphdr);
+    case IPPROTO_UDP:
+        return p->l4_off + sizeof(struct udphdr);
+    case XF_IPPROTO_SCTP:
+        return p->l4_off + sizeof(struct xf_sctp);
+    case IPPROTO_ICMP:
+        return p->l4_off + sizeof(struct xf_icmp);
+    case XF_IPPROTO_ICMPV6:
+        return p->l4_off + XF_ND_LEN + XF_ND_OPTION_LEN;
+    }
+    return p->l4_off;
+}
+
 /* Writes the fields of 'to', whose packet is still as 'p' says.  Returns XF_PARSED, or an
  * enum xf_miss with the packet unchanged.
  *
@@ -209,7 +249,10 @@ set_skb_fields(xf_ctx *ctx, const struct xf_packet *p, const struct xf_key *to)
               && (p->cls == XF_CLASS_IPV4 || p->cls == XF_CLASS_IPV6);
     if (is_sctp && !can_set_sctp(p, to))
         return XF_MISS_TX_CHECKSUM;
-    if (pull(ctx, XF_HOOK_HEADERS))
+    offset = transport_checksum(p);
+    if (may_mistake_sum(ctx, p, to, offset))
+        return XF_MISS_TX_CHECKSUM;
+    if (pull(ctx, written_end(p)))
         return XF_MISS_HEADROOM;
     store_balanced(ctx, 0, to->eth_dst, 6);
     store_balanced(ctx, 6, to->eth_src, 6);
@@ -218,7 +261,6 @@ set_skb_fields(xf_ctx *ctx, const struct xf_packet *p, const struct xf_key *to)
     if (p->cls != XF_CLASS_IPV4 && p->cls != XF_CLASS_IPV6)
         return XF_PARSED;
     forget_hash(ctx);
-    offset = transport_checksum(p);
     if (p->cls == XF_CLASS_IPV4)
         set_skb_ipv4(ctx, p, to);
     else

@@ -2,8 +2,8 @@
 /* Acting on an sk_buff: all of a plan, or nothing.
  *
  * As in output.h, whatever can fail is asked first.  What is left then is that the kernel
- * has no memory to put a second tag into the frame: such a packet is lost, as
- * openvswitch.ko would lose it, and counted.
+ * has no memory to put a second tag into the frame, or that the device goes down while
+ * the program runs: such a packet is lost, as openvswitch.ko would lose it, and counted.
  */
 #ifndef XF_ACT_SKB_OUTPUT_H
 #define XF_ACT_SKB_OUTPUT_H 1
@@ -79,7 +79,7 @@ output_skb(xf_ctx *ctx, const struct xf_packet *p, struct xf_plan *plan, int *ac
 
     if (!port)
         return XF_MISS_INTERNAL;
-    ifindex = *(const volatile __u32 *)&port->ifindex; /* Once: it may become 0. */
+    ifindex = device_of(slot);
     miss = check_device(ctx, p, &plan->act, port, ifindex);
     if (miss != XF_PARSED)
         return miss;

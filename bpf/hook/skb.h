@@ -5,8 +5,8 @@
  * A veth keeps its TSO here: what enters may be many segments at once (gso_size()), of
  * which none has been made yet, with a checksum that is left to the device.  Both go on
  * as they are, since the sk_buff knows of them, and what changes it tells the kernel by
- * the functions below, which keep its sums right (but of tunnels in the packet, see
- * docs/design.md, "The second hook"):
+ * the functions below, which keep its sums right (but where a packet in the packet has
+ * the partial one, see may_mistake_sum()):
  *
  *   sk_buff          field in the packet       what the kernel keeps beside it
  *   CHECKSUM_NONE    follows each change       -
@@ -18,8 +18,11 @@
  * sum of all bytes stays (store_balanced()), with others it changes (store_summed()).
  *
  * The outermost VLAN tag is beside the frame (the kernel takes it out before this hook),
- * others are in it.  The headers may be elsewhere than the begin of the frame, so they
- * are pulled before they are read, and before they are written.
+ * others are in it.  The headers may be elsewhere than the beginning of the frame, so
+ * they are pulled before they are read, and before they are written; nothing else is
+ * where it matters: of packets that GRO has put in a list (rx-gro-list) kernels before
+ * October 2024 make no segments when a byte is taken out of the list.  But GRO pulls the
+ * headers of those itself, so they are never pulled to be read.
  *
  * Nothing is written directly: a program that does so has each packet copied that
  * somebody else holds as well, TCP's for one, and drops it where that fails.
@@ -39,6 +42,17 @@ typedef struct __sk_buff xf_ctx;
 #define XF_HOOK_DROP TC_ACT_SHOT
 #define XF_HOOK_PASS TC_ACT_UNSPEC
 #define XF_HOOK_REDIRECT TC_ACT_REDIRECT
+
+/* Devices by port slot: what bpf_redirect() is told.  The kernel takes a device out of
+ * this map, as out of XDP's, when it goes or leaves its network namespace, before anybody
+ * else can have its number there.  A map of their own, since XDP's is for programs of XDP
+ * only (bpf_prog_map_compatible()). */
+struct {
+    __uint(type, BPF_MAP_TYPE_DEVMAP);
+    __uint(max_entries, XF_MAX_PORTS);
+    __uint(key_size, sizeof(__u32));
+    __uint(value_size, sizeof(__u32));
+} xf_skb_ports SEC(".maps");
 
 /* More than all headers that are read of a packet that parses. */
 #define XF_HOOK_HEADERS 128
@@ -71,6 +85,23 @@ tag_beside(const xf_ctx *ctx, struct xf_tag *tag)
     tag->tpid = ctx->vlan_proto;
     tag->tci = bpf_htons(ctx->vlan_tci);
     return true;
+}
+
+/* The device of the port in 'slot'; 0 = none. */
+static __always_inline __u32
+device_of(__u32 slot)
+{
+    const __u32 *ifindex = bpf_map_lookup_elem(&xf_skb_ports, &slot);
+
+    return ifindex ? *ifindex : 0;
+}
+
+/* Is the program on its port's device yet, and that in the namespace of the others?  A
+ * link goes along with a device that is moved, to where numbers are other devices'. */
+static __always_inline bool
+is_at_home(const xf_ctx *ctx)
+{
+    return device_of(xf_in_port) == ctx->ifindex;
 }
 
 /* Has the stack itself sent it, to who listens on the device?  OVS does not take it. */

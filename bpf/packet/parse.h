@@ -90,8 +90,11 @@ parse_nd(struct xf_packet *p, struct xf_nd *nd, void *end)
     p->key.word[10] = load64(nd->target + 8);
     if (p->l4_len == XF_ND_LEN)
         return XF_PARSED;
-    if ((void *)(option + 1) > end
-        || p->l4_len != XF_ND_LEN + XF_ND_OPTION_LEN || option->len != 1)
+    if (p->l4_len != XF_ND_LEN + XF_ND_OPTION_LEN)
+        return XF_MISS_ND_OPTIONS;
+    if ((void *)(option + 1) > end)
+        return XF_MISS_TRUNCATED;    /* It is elsewhere. */
+    if (option->len != 1)
         return XF_MISS_ND_OPTIONS;
     mac = load64(option) >> 16;
     p->nd_option = option->type;

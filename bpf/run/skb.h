@@ -55,7 +55,7 @@ run_skb(xf_ctx *ctx, struct xf_packet *p, __u32 cpu, const struct xf_cpu *self)
 
     if (miss != XF_PARSED)
         return -1 - miss;
-    if (is_orphaned(self))
+    if (is_orphaned(self) || !is_at_home(ctx))
         return -1 - XF_MISS_NO_FLOW;
     hit = find_flow(p, cpu);
     return hit.flow ? run_flows(ctx, cpu, hit.slot) : -1 - XF_MISS_NO_FLOW;

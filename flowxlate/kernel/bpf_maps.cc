@@ -71,6 +71,15 @@ Failure share_arrays(xdp_offload_bpf *from, skb_offload_bpf *to) {
     return error ? failure(error, "cannot share the BPF maps") : Failure{};
 }
 
+// Points 'slot' of a device map at a device, or at nothing.
+int set_device(int map_fd, PortSlot slot, Ifindex ifindex) {
+    const uint32_t key = index(slot), value = index(ifindex);
+    const bool failed = value
+                          ? bpf_map_update_elem(map_fd, &key, &value, BPF_ANY)
+                          : bpf_map_delete_elem(map_fd, &key);
+    return !failed || (!value && errno == ENOENT) ? 0 : errno;
+}
+
 // Some 900 copies.
 constexpr uint32_t kCopiesBytes = 1 << 18;
 
@@ -145,6 +154,11 @@ Failure BpfMaps::create(const Config &config) {
     }
     if (auto f = map_arrays()) {
         return f;
+    }
+    skb_ports_ = Fd(bpf_map_create(BPF_MAP_TYPE_DEVMAP, "xf_skb_ports", 4, 4,
+                                   XF_MAX_PORTS, nullptr));
+    if (!skb_ports_) {
+        return failure(errno, "cannot create a device map");
     }
     copies_.reset(ring_buffer__new(bpf_map__fd(template_->maps.xf_copies),
                                    append_copy, &copied_, nullptr));
@@ -312,6 +326,10 @@ Failure BpfMaps::open_skb(PortSlot slot, SkbSkeleton *out) const {
     if (auto f = share_arrays(template_.get(), s.get())) {
         return f;
     }
+    if (int error =
+            bpf_map__reuse_fd(s->maps.xf_skb_ports, skb_ports_.get())) {
+        return failure(error, "cannot share the BPF maps");
+    }
     set_constants(s.get());
     s->rodata->xf_in_port = index(slot);
     s->rodata->xf_tx_flag = XF_PORT_TX_SKB;
@@ -363,25 +381,32 @@ std::vector<uint32_t> BpfMaps::cpus_that_predict(
 }
 
 Failure BpfMaps::set_tx_port(PortSlot slot, Ifindex ifindex) {
-    const uint32_t key = index(slot);
-    const uint32_t value = index(ifindex);
-    if (bpf_map_update_elem(bpf_map__fd(template_->maps.xf_tx_ports), &key,
-                            &value, BPF_ANY)) {
-        return failure(errno, "cannot add the device to the device map");
+    for (const int map :
+         {bpf_map__fd(template_->maps.xf_tx_ports), skb_ports_.get()}) {
+        if (const int error = set_device(map, slot, ifindex)) {
+            return failure(error, "cannot add the device to the device map");
+        }
     }
-    std::atomic_ref(port(slot).ifindex)
-        .store(value, std::memory_order_relaxed);
     return {};
 }
 
-Failure BpfMaps::clear_tx_port(PortSlot slot) {
+bool BpfMaps::has_tx_port(PortSlot slot, Ifindex ifindex) const {
     const uint32_t key = index(slot);
-    std::atomic_ref(port(slot).ifindex).store(0, std::memory_order_relaxed);
-    if (bpf_map_delete_elem(bpf_map__fd(template_->maps.xf_tx_ports), &key)
-        && errno != ENOENT) {
-        return failure(errno, "cannot remove the device from the device map");
+    uint32_t there = 0;
+    return !bpf_map_lookup_elem(skb_ports_.get(), &key, &there)
+        && there == static_cast<uint32_t>(index(ifindex));
+}
+
+Failure BpfMaps::clear_tx_port(PortSlot slot) {
+    Failure failed;
+    for (const int map :
+         {bpf_map__fd(template_->maps.xf_tx_ports), skb_ports_.get()}) {
+        if (const int error = set_device(map, slot, Ifindex{})) {
+            failed =
+                failure(error, "cannot remove the device from the device map");
+        }
     }
-    return {};
+    return failed;
 }
 
 Failure BpfMaps::create_group(GroupSlot slot, Fd *devices) {

@@ -119,6 +119,9 @@ public:
     }
 
     Failure set_tx_port(PortSlot slot, Ifindex ifindex) override;
+    // Is the device there that 'slot' was pointed at?  The kernel forgets one
+    // that has gone, whatever has come back.
+    bool has_tx_port(PortSlot slot, Ifindex) const;
     // Points 'slot' of the device map at nothing.
     Failure clear_tx_port(PortSlot slot);
 
@@ -170,6 +173,7 @@ private:
     MappedArrays arrays_;
     TableMemory tables_;
     ConnMemory connections_;
+    Fd skb_ports_;  // The device map of programs at TC's ingress.
     Fd grace_outer_, grace_inner_;
     std::vector<xf_copy> copied_;  // While copies_ is being read.
     std::unique_ptr<ring_buffer, RingBufferDeleter> copies_;

@@ -12,6 +12,7 @@
 
 #include "bpf/abi/counters.h"
 #include "row.h"
+#include "skb_program.h"
 #include "xdp_socket.h"
 
 namespace flowxlate::test {
@@ -173,6 +174,43 @@ TEST_F(Inside, AChecksumOfGre) {
     expect(gre_with_sum(tcp4(), true).bytes(), XDP_REDIRECT);
     expect(gre_with_sum(tcp4(), false).bytes(), XDP_PASS);
     expect(gre_with_sum(tcp4().partial(), true).bytes(), XDP_PASS);
+}
+
+// -- At TC's ingress --------------------------------------------------------
+
+// The kernel knows that there is a partial checksum, and takes the one that is to follow a
+// change for it: where it may be the other one, addresses and ports stay as they are.
+TEST(InsideSkb, TheOuterChecksumIsNotTakenForThePartialOne) {
+    const auto ttl = FlowSpec::ipv4().set(offsetof(xf_key, nw_ttl), {63}, {0xff}).to(kOut);
+    const auto address = FlowSpec::ipv4().set(offsetof(xf_key, ipv4_src), {10, 0, 0, 7}, Frame(4, 0xff)).to(kOut);
+    const auto port = FlowSpec::ipv4().set(offsetof(xf_key, tp_src), {1, 1}, Frame(2, 0xff)).to(kOut);
+    const Packet with_sum = in_udp(4789, kVxlanHeader, tcp4().partial());
+    const struct {
+        const char *name;
+        FlowSpec flow;
+        Packet packet;
+        bool from_nic = false;
+        uint32_t verdict = XDP_REDIRECT;
+    } rows[] = {
+        {"nothing set", FlowSpec::ipv4().to(kOut), with_sum},
+        {"what no outer checksum covers", ttl, with_sum},
+        {"an address", address, with_sum, false, XDP_PASS},
+        {"a port", port, with_sum, false, XDP_PASS},
+        {"all whole", address, in_udp(4789, kVxlanHeader, tcp4())},
+        {"no outer checksum", address, vxlan(tcp4().partial())},
+        {"GRE, which has no ports", address, gre({0, 0, 8, 0}, ip_of(tcp4().partial()))},
+        {"from a NIC", address, with_sum, true},
+    };
+    SkbProgram &p = skb_program();
+    for (auto &row : rows) {
+        SCOPED_TRACE(row.name);
+        p.remove_all();
+        p.add(row.flow);
+        p.maps().port(kIn).is_no_nic = !row.from_nic;
+        EXPECT_EQ(p.run(row.packet.bytes()).verdict, row.verdict);
+        EXPECT_EQ(p.misses(XF_MISS_TX_CHECKSUM), row.verdict == XDP_PASS);
+    }
+    p.maps().port(kIn).is_no_nic = 0;
 }
 
 // -- On the way to AF_XDP ---------------------------------------------------

@@ -17,7 +17,7 @@ namespace {
 
 // Has 'to' the maps and constants of 'from', which is made of the same code?
 bool is_lent(skb_offload_bpf *from, skb_shown_bpf *to) {
-    int error = 0;
+    int error = bpf_map__reuse_fd(to->maps.xf_skb_ports, bpf_map__fd(from->maps.xf_skb_ports));
 #define XF_MAP(NAME, VALUE, ENTRIES, WRITER, SCOPE, ACCESS) \
     error |= bpf_map__reuse_fd(to->maps.NAME, bpf_map__fd(from->maps.NAME));
 #include "bpf/abi/maps.def"

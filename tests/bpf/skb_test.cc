@@ -213,6 +213,20 @@ TEST(Skb, FollowsThePortAtRunTime) {
     EXPECT_EQ(p.run(in).verdict, XDP_REDIRECT);
 }
 
+// A link goes along with its device to another namespace, where the kernel has taken it
+// out of the map, and the port's number may be another device's.
+TEST(Skb, ExecutesNothingAwayFromItsDevice) {
+    SkbProgram &p = skb_program();
+    const Frame in = tcp4().bytes();
+    p.remove_all();
+    p.add(FlowSpec::ipv4().to(kOut));
+    ASSERT_FALSE(p.maps().clear_tx_port(kIn));
+    EXPECT_EQ(p.run(in).verdict, XDP_PASS);
+    EXPECT_EQ(p.misses(XF_MISS_NO_FLOW), 1U);
+    ASSERT_FALSE(p.maps().set_tx_port(kIn, Ifindex{1}));
+    EXPECT_EQ(p.run(in).verdict, XDP_REDIRECT);
+}
+
 TEST(Cost, SkbVerification) {
     std::printf("instructions at TC's ingress: %u verified\n", skb_program().verified());
     EXPECT_LT(skb_program().verified(), kMaxVerified);

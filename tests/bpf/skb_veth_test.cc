@@ -9,9 +9,12 @@
 #include <bpf/libbpf.h>
 #include <fcntl.h>
 #include <linux/if_packet.h>
+#include <linux/if_tun.h>
 #include <net/if.h>
 #include <sched.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <array>
@@ -86,23 +89,26 @@ protected:
 
     void start() {
         program_ = std::make_unique<Program>(XF_PORT_TX_SKB);
-        for (auto port : {kIn, kOut}) {
-            const unsigned ifindex = if_nametoindex(port == kIn ? "p1" : "p2");
-            SkbSkeleton program;
-            ASSERT_FALSE(program_->maps().set_tx_port(port, Ifindex{static_cast<int>(ifindex)}));
-            ASSERT_FALSE(program_->maps().open_skb(port, &program));
-            ASSERT_EQ(skb_offload_bpf::load(program.get()), 0);
-            LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = static_cast<int>(ifindex), .attach_point = BPF_TC_INGRESS);
-            LIBBPF_OPTS(bpf_tc_opts, opts, .prog_fd = bpf_program__fd(program->progs.xf_skb));
-            ASSERT_EQ(bpf_tc_hook_create(&hook), 0);
-            ASSERT_EQ(bpf_tc_attach(&hook, &opts), 0);
-            programs_.push_back(std::move(program));
-        }
+        attach(kIn, "p1");
+        attach(kOut, "p2");
         for (auto [from, to] : {std::pair{kIn, kOut}, {kOut, kIn}}) {
             for (auto flow : {FlowSpec::arp(), FlowSpec::ipv6().proto(kIcmpv6)}) {
                 program_->add(flow.from(from).to(to));
             }
         }
+    }
+
+    void attach(PortSlot port, const char *device) {
+        const int ifindex = static_cast<int>(if_nametoindex(device));
+        SkbSkeleton program;
+        ASSERT_FALSE(program_->maps().set_tx_port(port, Ifindex{ifindex}));
+        ASSERT_FALSE(program_->maps().open_skb(port, &program));
+        ASSERT_EQ(skb_offload_bpf::load(program.get()), 0);
+        LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ifindex, .attach_point = BPF_TC_INGRESS);
+        LIBBPF_OPTS(bpf_tc_opts, opts, .prog_fd = bpf_program__fd(program->progs.xf_skb));
+        ASSERT_EQ(bpf_tc_hook_create(&hook), 0);
+        ASSERT_EQ(bpf_tc_attach(&hook, &opts), 0);
+        programs_.push_back(std::move(program));
     }
 
     // Has the devices of the host make checksums, so that receivers verify them.
@@ -365,6 +371,59 @@ TEST_F(SkbVeth, HeadersElsewhereArePulled) {
         out[21] = 63;
         EXPECT_EQ(hex(receive(receiver, Frame(in.begin() + 6, in.begin() + 12))), hex(out));
         EXPECT_EQ(program_->table().stats(slot).bytes, in.size());
+    }
+}
+
+// A tap whose driver leaves each part that it is given where it is.
+Fd tap_of_parts(const char *name) {
+    Fd fd(open("/dev/net/tun", O_RDWR | O_CLOEXEC));
+    ifreq ifr{};
+    std::strcpy(ifr.ifr_name, name);
+    ifr.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_NAPI | IFF_NAPI_FRAGS;
+    EXPECT_EQ(ioctl(fd.get(), TUNSETIFF, &ifr), 0);
+    return fd;
+}
+
+// Such as Neighbour Discovery's option, the last header that is read.
+TEST_F(SkbVeth, AnyHeaderElsewhereIsPulled) {
+    const Frame all(6, 0xff);
+    const Frame in = Packet().eth(kIpv6).ipv6(kIcmpv6).nd(135).nd_option(1).bytes();
+    const Fd tap = host_.in([] { return tap_of_parts("t0"); });
+    const Fd receiver = packet_socket(c2_);
+    host_.sh("ip link set t0 up");
+    host_.in([this] { attach(kIn, "t0"); });
+    for (size_t begin : {14, 15, 53, 54, 77, 78, 79, 85}) {
+        SCOPED_TRACE(begin);
+        host_.in([this] { program_->remove_all(); });
+        const FlowSlot slot = program_->add(FlowSpec::ipv6().proto(kIcmpv6).set(offsetof(xf_key, nd_sll), {2, 0, 0, 0, 0, 7}, all).from(kIn).to(kOut));
+        Frame sent = in;
+        iovec parts[] = {{sent.data(), begin}, {sent.data() + begin, sent.size() - begin}};
+        ASSERT_EQ(writev(tap.get(), parts, 2), static_cast<ssize_t>(sent.size()));
+        const Frame out = receive(receiver, Frame(in.begin() + 6, in.begin() + 12));
+        EXPECT_EQ(program_->table().stats(slot).packets, 1U);
+        ASSERT_EQ(out.size(), in.size());
+        EXPECT_EQ(out.back(), 7);
+    }
+}
+
+// The program does not send to a device that is no port any more, whoever has its number,
+// though nobody has told it yet.
+TEST_F(SkbVeth, DevicesThatGoAreForgottenAtOnce) {
+    const Frame in = udp4().bytes();
+    const Fd sender = packet_socket(c1_);
+    host_.in([this] { program_->remove_all(); });
+    const FlowSlot slot = program_->add(FlowSpec::ipv4().from(kIn).to(kOut));
+    uint64_t seen = 0;
+    for (const std::string &away : {"ip link set p2 netns " + c2_.path(), std::string("ip link del p2")}) {
+        SCOPED_TRACE(away);
+        (seen ? c2_ : host_).sh(away);
+        ASSERT_EQ(send(sender.get(), in.data(), in.size(), 0), static_cast<ssize_t>(in.size()));
+        for (int i = 0; i < 100 && program_->misses(XF_MISS_TX_PORT) == seen; i++) {
+            usleep(10000);
+        }
+        EXPECT_GT(program_->misses(XF_MISS_TX_PORT), seen);
+        EXPECT_EQ(program_->table().stats(slot).packets, 0U);
+        seen = program_->misses(XF_MISS_TX_PORT);
     }
 }
 
