@@ -62,6 +62,18 @@ Reject check_tracking(const Rule &rule, bool in_kernel_datapath) {
                                : Reject{"match", "ct_state", EOPNOTSUPP};
 }
 
+// As hook_executes() in bpf/hook/skb.h.
+Reject check_hook(const Rule &rule, AttachMode in) {
+    const xf_rewrite &rewrite = rule.actions.rewrite;
+    const auto verdict = rule.actions.verdict;
+    return in == AttachMode::kTc
+                && (rewrite.max_len || rewrite.max_in || index(rule.into)
+                    || rule.actions.tracks || verdict == XF_GROUP
+                    || verdict == XF_POP)
+             ? Reject{"action", "not_at_tc", EOPNOTSUPP}
+             : Reject{};
+}
+
 Reject Binder::bind(Rule *rule, Binding *b) {
     if (auto r = find_ports(*rule, b)) {
         return r;
@@ -131,8 +143,11 @@ Reject Binder::find_ports(const Rule &rule, Binding *b) {
     }
     if (auto r =
             check_entrance(b->in->device.entrance,
-                           b->in->mode == AttachMode::kGeneric, rule.match)) {
+                           b->in->mode != AttachMode::kNative, rule.match)) {
         b->in->was_wanted = true;
+        return r;
+    }
+    if (auto r = check_hook(rule, b->in->mode)) {
         return r;
     }
     return check_kernel_datapath(rule, *b);

@@ -63,13 +63,17 @@ struct Binding {
 };
 
 // Why OVS would not execute the flow on all frames that XDP would.  'generic':
-// XDP runs on sk_buffs, which whoever injected them may have marked.
+// the program runs on sk_buffs, which whoever injected them, or a program
+// before ours, may have marked.
 Reject check_entrance(const Entrance &, bool generic, const Match &);
 
 // Does the flow have to do with connections?
 bool needs_connections(const Rule &);
 // Connections are those of the userspace datapath.
 Reject check_tracking(const Rule &, bool in_kernel_datapath);
+
+// What the hook where its packets enter does not execute.
+Reject check_hook(const Rule &, AttachMode in);
 
 class Binder {
 public:

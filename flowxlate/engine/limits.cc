@@ -29,7 +29,10 @@ void Offload::look_at_shaping() {
         if (!port || port->is_left_out()) {
             continue;
         }
-        shaping.polices &= port->in_kernel_datapath;
+        // A filter of ours comes behind that of OVS which polices.
+        shaping.polices &=
+            port->in_kernel_datapath
+            && !(port->attachment && port->attachment->is_filter());
         if (shaping != port->shaping && !shaping.to_string().empty()) {
             changes_.log(OVS_OFFLOAD_LOG_WARN,
                          port->name + ": packets executed in XDP pass by its "

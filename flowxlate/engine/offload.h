@@ -39,6 +39,9 @@
 // When this process ends, its programs and flows stay, until the next one
 // takes them over (pins.h, handover.h, persistence.cc).
 //
+// A port's program may be in XDP or at TC's ingress, as the user wishes, also
+// at run time (hooks.cc).
+//
 // A port may be captured: what enters it is copied for ovs-offload-dump, by
 // another instance of its program (captures.cc).
 //
@@ -190,6 +193,7 @@ private:
     Failure attach_device(const Port &, std::unique_ptr<Attachment> *);
     void log_mode(const Port &);
     void start_port(Port &);
+    void put_tags_in_frame(Port &);
     void leave_out(Port &) REQUIRES(attach_mutex_);
     Failure take_in(Port &) REQUIRES(attach_mutex_);
     void check_identity(Ifindex, DeviceState *);
@@ -211,16 +215,27 @@ private:
         REQUIRES(worker_role_);
     struct Query {
         Ifindex ifindex;
-        bool with_tags;
+        Devices::Question question;
         Heard heard;
     };
     void query_devices(const std::vector<Query> &) REQUIRES(worker_role_);
     void find_lost_frames() REQUIRES(worker_role_);
     void condemn_outputs(const Flow &, std::vector<Query> *found)
         REQUIRES(mutex_);
-    void restore_attachments() REQUIRES(worker_role_);
+    void restore_attachments(bool all) REQUIRES(worker_role_);
     void restore_attachment(Ifindex) REQUIRES(worker_role_);
     void reclaim();
+
+    // Hooks (hooks.cc).
+    bool wants_tc(const Port &) const REQUIRES(mutex_);
+    bool is_where_wished(Port &) REQUIRES(mutex_);
+    void choose_hooks() REQUIRES(worker_role_);
+    void change_hook(Ifindex) REQUIRES(worker_role_);
+    Failure attach_elsewhere(Port &, const Attachment::Options &,
+                             std::unique_ptr<Attachment> *, DeviceState *)
+        REQUIRES(attach_mutex_);
+    bool may_change_hook(Ifindex, Port **, Attachment::Options *)
+        REQUIRES(attach_mutex_);
 
     // Persistence (persistence.cc).
     void open_pins() NOT_CHECKED;
@@ -241,6 +256,7 @@ private:
     std::vector<Port *> taking_over() const REQUIRES(mutex_);
     void say_that_we_live() REQUIRES(worker_role_);
     void remove_orphans() REQUIRES(worker_role_);
+    size_t remove_filters() REQUIRES(worker_role_);
 
     // Eviction (eviction.cc), the worker's too.
     void evict_idle_masks() REQUIRES(worker_role_);
@@ -342,6 +358,7 @@ private:
         GUARDED_BY(mutex_){};  // Of ports that are gone.
     std::vector<std::pair<std::string, std::string>> options_now_
         GUARDED_BY(mutex_);  // As the database has them.
+    HookWishes hook_wishes_ GUARDED_BY(mutex_);
     Binder binder_ GUARDED_BY(mutex_){&maps_, &ports_};
     std::unique_ptr<FlowTable> table_ GUARDED_BY(mutex_);
     std::unique_ptr<Flows> flows_ GUARDED_BY(mutex_);
@@ -361,6 +378,10 @@ private:
     // OVS is asked to offer all flows again, as there is such a port, or room.
     Request offer_ GUARDED_BY(mutex_);
     bool handing_over_ GUARDED_BY(worker_role_) = false;
+    // Programs may be taken off that have just been put on.
+    bool watches_filters_ GUARDED_BY(worker_role_) = false;
+    // Earlier processes may have left some.
+    bool has_left_filters_ GUARDED_BY(worker_role_) = true;
     // How often OVS is asked for all requests together.
     Backoff flows_lost_pace_ GUARDED_BY(mutex_){kFlowsLostInterval,
                                                 kFlowsLostInterval};

@@ -89,11 +89,8 @@ std::string Offload::port_status(std::string_view name, const char **mode) {
         if (port->is_left_out()) {
             return port->left_out;
         }
-        const bool is_native = port->mode == AttachMode::kNative;
-        *mode = port->is_tunnel() ? "tunnel"
-              : is_native         ? "native"
-                                  : "generic";
-        if (port->is_tunnel() || is_native) {
+        *mode = port->is_tunnel() ? "tunnel" : name_of(port->mode);
+        if (port->is_tunnel() || port->mode != AttachMode::kGeneric) {
             return "";
         }
         asked = port->ifindex;
@@ -175,8 +172,7 @@ int Offload::port_add(const ovs_offload_port &p, Port **out) {
     }
     redirect_errors_.watch(port->ifindex);
     DeviceState state;
-    if (auto f =
-            devices_.query(port->ifindex, port->in_kernel_datapath, &state)) {
+    if (auto f = devices_.query(port->ifindex, port->question(), &state)) {
         state.why_not = f.message;  // The worker asks again.
     }
 
@@ -191,9 +187,12 @@ int Offload::port_add(const ovs_offload_port &p, Port **out) {
 }
 
 Attachment::Options Offload::attach_options(const Port &port) {
+    StateLock lock(this);
     return {.allow_generic = settings_.allow_generic,
             .is_afxdp = is_afxdp(port.type),
             .only_join = false,
+            .at_tc = wants_tc(port),
+            .has_tcx = kernel_.has_tcx(),
             .pins = &pins_};
 }
 
@@ -218,25 +217,32 @@ Failure Offload::attach_device(const Port &port,
 }
 
 void Offload::log_mode(const Port &port) {
+    const auto &a = *port.attachment;
     log(OVS_OFFLOAD_LOG_INFO,
-        port.name + ": executing flows in "
-            + (port.attachment->mode() == AttachMode::kNative
-                   ? "native XDP"
-                   : "generic XDP: " + devices_.why_generic(port.ifindex)));
+        port.name + ": executing flows "
+            + (a.is_filter()                 ? "at TC's ingress (clsact)"
+               : a.mode() == AttachMode::kTc ? "at TC's ingress (tcx)"
+               : a.mode() == AttachMode::kNative
+                   ? "in native XDP"
+                   : "in generic XDP: " + devices_.why_generic(port.ifindex)));
 }
 
 // The port's program has just been attached.
 void Offload::start_port(Port &port) {
-    if (port.in_kernel_datapath) {
-        port.switched_off = devices_.put_tags_in_frame(port.ifindex);
-        if (!port.switched_off.empty()) {
-            log(OVS_OFFLOAD_LOG_INFO,
-                port.name + ": switched off " + to_string(port.switched_off)
-                    + " of the device or its veth peer, for XDP to see VLAN "
-                      "tags");
-        }
+    if (port.in_kernel_datapath && !port.is_at_tc()) {
+        put_tags_in_frame(port);
     }
     keep_attached(port);
+}
+
+void Offload::put_tags_in_frame(Port &port) {
+    port.switched_off = devices_.put_tags_in_frame(port.ifindex);
+    if (!port.switched_off.empty()) {
+        log(OVS_OFFLOAD_LOG_INFO,
+            port.name + ": switched off " + to_string(port.switched_off)
+                + " of the device or its veth peer, for XDP to see VLAN "
+                  "tags");
+    }
 }
 
 void Offload::port_del(Port *p) {
@@ -275,9 +281,19 @@ void Offload::port_del(Port *p) {
 void Offload::options_changed(std::span<const ovs_offload_option> options) {
     StateLock lock(this);
     options_now_.clear();
+    hook_wishes_ = {};
     for (auto &option : options) {
         options_now_.emplace_back(option.key, option.value);
+        if (!HookWishes::is_one(option.key)) {
+            continue;
+        }
+        if (auto r = hook_wishes_.set(option)) {
+            changes_.log(OVS_OFFLOAD_LOG_WARN,
+                         std::string("other_config:") + option.key + "="
+                             + option.value + ": " + r.what);
+        }
     }
+    changes_.wakes_worker = true;
 }
 
 void Offload::port_set_left_out(Port *port, bool left_out) {
@@ -333,8 +349,7 @@ Failure Offload::take_in(Port &port) {
     if (!port.is_tunnel()) {
         log_mode(port);
         start_port(port);
-        is_known =
-            !devices_.query(port.ifindex, port.in_kernel_datapath, &state);
+        is_known = !devices_.query(port.ifindex, port.question(), &state);
     }
     StateLock lock(this);
     ports_.take_in(port, std::chrono::steady_clock::now());

@@ -10,6 +10,7 @@
 
 #include "bpf/abi/handover.h"
 #include "engine/offload.h"
+#include "kernel/ingress_filter.h"
 #include "translate/describe.h"
 
 namespace flowxlate {
@@ -20,6 +21,7 @@ constexpr auto kOrphanInterval = std::chrono::seconds(5);
 constexpr auto kFollowInterval = std::chrono::milliseconds(100);
 // More than OVS handles while it is busy with others would be old.
 constexpr size_t kMaxCopies = 4096;
+constexpr std::chrono::seconds kNotKept(10);
 constexpr auto kCopyInterval = std::chrono::milliseconds(250);
 
 // What a program writes is not trusted: it may be another's, that has got hold
@@ -310,8 +312,11 @@ void Offload::say_that_we_live() {
         std::chrono::steady_clock::now().time_since_epoch());
     MutexLock attaching(attach_mutex_);
     StateLock lock(this);
-    const uint64_t deadline =
-        clock_.jiffies_at((now + settings_.orphan_timeout).count());
+    // What is not kept ends with us, but for filters of TC, which stay.
+    const auto left = settings_.persist
+                        ? settings_.orphan_timeout
+                        : std::min(settings_.orphan_timeout, kNotKept);
+    const uint64_t deadline = clock_.jiffies_at((now + left).count());
     maps_.set_deadline(now.count(), deadline);
     for (auto *port : taking_over()) {
         port->attachment->tend_old(now.count(), deadline);
@@ -329,13 +334,28 @@ void Offload::remove_orphans() {
         }
     }
     next_orphans_ = now + kOrphanInterval;
-    if (const size_t n = pins_.remove_orphans()) {
+    if (const size_t n = pins_.remove_orphans() + remove_filters()) {
         log(OVS_OFFLOAD_LOG_INFO,
             "removed programs of an earlier ovs-vswitchd from devices that "
             "are "
             "no ports any more: "
                 + std::to_string(n));
     }
+}
+
+size_t Offload::remove_filters() {
+    size_t n_left = 0;
+    if (kernel_.has_tcx() || !has_left_filters_) {
+        return 0;
+    }
+    const size_t n = remove_orphaned_filters(
+        [this](Ifindex ifindex) {
+            StateLock lock(this);
+            return ports_.find(ifindex) != nullptr;
+        },
+        &n_left);
+    has_left_filters_ = n_left != 0;
+    return n;
 }
 
 void Offload::leave() { leaving_ = persists_; }

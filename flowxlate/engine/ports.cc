@@ -16,10 +16,17 @@ constexpr const char *kFramesAreLost =
 
 }  // namespace
 
+const char *name_of(AttachMode mode) {
+    return mode == AttachMode::kNative  ? "native"
+         : mode == AttachMode::kGeneric ? "generic"
+                                        : "tc";
+}
+
 std::unique_ptr<Attachment> Port::attach(std::unique_ptr<Attachment> a) {
     std::swap(attachment, a);
     mode = attachment->mode();
     has_sockets = attachment->has_sockets();
+    attached_at = std::chrono::steady_clock::now();
     return a;
 }
 
@@ -27,7 +34,7 @@ bool Port::takes_frames_from(const Port &in) const {
     if (is_tunnel() || is_left_out()) {
         return !is_left_out();
     }
-    return device.up && (device.xdp_xmit || in.mode == AttachMode::kGeneric);
+    return device.up && (device.xdp_xmit || in.mode != AttachMode::kNative);
 }
 
 bool Port::shows_tags() const {
@@ -65,7 +72,17 @@ std::string Port::why_no_output() const {
     if (!device.up) {
         return "the link is down";
     }
+    return is_at_tc() ? std::string() : why_not_from_xdp();
+}
+
+std::string Port::why_not_from_xdp() const {
     return device.xdp_xmit ? std::string() : device.why_not;
+}
+
+Devices::Question Port::question() const {
+    return {.as_the_kernels = in_kernel_datapath,
+            .at_tc = is_at_tc(),
+            .own = attachment ? attachment->own_program() : OwnProgram{}};
 }
 
 bool Port::comes_first() const {
@@ -202,7 +219,7 @@ void Ports::publish(const Port &port, const DeviceState &state) {
     const bool takes = state.up && !port.is_left_out();
     std::atomic_ref(shared.flags)
         .store((takes && state.xdp_xmit ? XF_PORT_TX_NATIVE : 0)
-                   | (takes ? XF_PORT_TX_GENERIC : 0),
+                   | (takes ? XF_PORT_TX_GENERIC | XF_PORT_TX_SKB : 0),
                std::memory_order_release);
 }
 
@@ -222,6 +239,12 @@ void Ports::leave_out(Port &port, std::string why, Time now) {
         changes_.wakes_worker = true;
     }
     log_state(port, now);
+}
+
+void Ports::change_hook(Port &port, Time now) {
+    port.flows_lost.wanted = port.offer.wanted = true;
+    changes_.wakes_worker = true;
+    note_event(now);
 }
 
 void Ports::take_in(Port &port, Time now) {

@@ -11,6 +11,7 @@
 #include <chrono>
 #include <deque>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -23,6 +24,7 @@
 #include "bpf/abi/tunnel.h"
 #include "engine/changes.h"
 #include "engine/losses.h"
+#include "engine/settings.h"
 #include "kernel/attach.h"
 #include "kernel/datapath.h"
 #include "kernel/devices.h"
@@ -34,6 +36,9 @@ namespace flowxlate {
 
 // Port::left_out, if the user has said so.
 constexpr const char *kUserLeavesOut = "other_config:xdp-offload=false";
+
+// "native", "generic" or "tc".
+const char *name_of(AttachMode);
 
 struct Port {
     std::string name;
@@ -50,6 +55,9 @@ struct Port {
     std::unique_ptr<Attachment> attachment;  // Null: a tunnel, or left out.
     AttachMode mode = AttachMode::kNative;   // The attachment's.
     bool has_sockets = false;                // The attachment's.
+    std::chrono::steady_clock::time_point attached_at;
+    // That cannot be met, which has been logged.
+    std::optional<HookWish> refused_wish;
     DeviceState device;
     Arrivals arrivals;          // Do redirected frames arrive?
     Shaping shaping;            // That XDP does not know.
@@ -75,15 +83,22 @@ struct Port {
     bool takes_frames_from(const Port &in) const;
 
     // Would flows that enter here match what they should, and be the first to
-    // handle a frame?  Not if VLAN tags may sit beside the frame, where XDP
-    // does not see them, or if somebody else comes before OVS.
+    // handle a frame?  Not if VLAN tags may sit where the program does not see
+    // them, or if somebody else comes between it and OVS.
     bool shows_tags() const;
     bool comes_first() const;
     // Why flows may not enter, if either is not so.
     std::string why_no_entry() const;
 
-    // Why native XDP cannot send there, in words; empty if it can.
+    // Why nobody can send there, in words, or native XDP cannot, unless the
+    // port is at TC's ingress; empty if they can.
     std::string why_no_output() const;
+    // Why native XDP alone cannot.
+    std::string why_not_from_xdp() const;
+
+    bool is_at_tc() const { return mode == AttachMode::kTc && attachment; }
+    // What its device is asked.
+    Devices::Question question() const;
 
     // What the log says of it.
     std::string state_in_words() const;
@@ -154,6 +169,10 @@ public:
     void leave_out(Port &, std::string why, Time now);
     // The reverse.
     void take_in(Port &, Time now);
+
+    // Its program is at another hook now, where flows that entered before
+    // may not be executed, and others may; its flows have to go.
+    void change_hook(Port &, Time now);
 
     // What a device's new state means for flows.
     struct Effect {

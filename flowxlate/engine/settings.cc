@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/settings.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <charconv>
+#include <iterator>
 #include <string_view>
 #include <utility>
 
@@ -45,10 +47,44 @@ Reject parse_bool(std::string_view text, bool *out) {
     return {};
 }
 
+constexpr std::string_view kHook = "xdp-offload-hook";
+
 }  // namespace
+
+bool HookWishes::is_one(std::string_view key) {
+    return key == kHook
+        || (key.starts_with(kHook) && key.size() > kHook.size() + 1
+            && key[kHook.size()] == '-');
+}
+
+Reject HookWishes::set(const ovs_offload_option &option) {
+    const std::string_view key = option.key, value = option.value;
+    using Word = std::pair<std::string_view, HookWish>;
+    const Word words[] = {{"auto", HookWish::kAuto},
+                          {"xdp", HookWish::kXdp},
+                          {"tc", HookWish::kTc}};
+    const auto word = std::ranges::find(words, value, &Word::first);
+    if (word == std::end(words)) {
+        return {"option", "none of auto, xdp and tc, ignored", EINVAL};
+    }
+    if (key == kHook) {
+        all_ = word->second;
+    } else {
+        ports_[std::string(key.substr(kHook.size() + 1))] = word->second;
+    }
+    return {};
+}
+
+HookWish HookWishes::of(std::string_view port) const {
+    const auto it = ports_.find(port);
+    return it == ports_.end() ? all_ : it->second;
+}
 
 Reject Settings::set(const ovs_offload_option &option) {
     const std::string_view key = option.key, value = option.value;
+    if (HookWishes::is_one(key)) {
+        return {};  // Not constant: Offload::options_changed().
+    }
     if (key == "xdp-offload-max-flows") {
         return parse_number(value, kMinFlows, kMaxFlows,
                             "not a number from 16 to 16777216, ignored",

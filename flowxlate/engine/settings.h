@@ -1,17 +1,38 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the user has chosen, by other_config:xdp-offload-*.  Constant once the
-// plugin has been set up.
+// What the user has chosen, by other_config:xdp-offload-*.  But for where
+// programs are to be it is constant once the plugin has been set up.
 #ifndef FLOWXLATE_SETTINGS_H
 #define FLOWXLATE_SETTINGS_H
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
+#include <map>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/types.h"
 
 namespace flowxlate {
+
+// Where the program of a port is to be.
+enum class HookWish { kAuto, kXdp, kTc };
+
+// The only options that are followed at run time: xdp-offload-hook, for all
+// ports, and xdp-offload-hook-NAME, for one.
+class HookWishes {
+public:
+    static bool is_one(std::string_view key);
+
+    // Takes one option, or refuses it as Settings::set() does.
+    Reject set(const ovs_offload_option &);
+    HookWish of(std::string_view port) const;
+
+private:
+    HookWish all_ = HookWish::kAuto;
+    std::map<std::string, HookWish, std::less<>> ports_;
+};
 
 struct Settings {
     uint32_t max_flows = 65536;

@@ -40,6 +40,7 @@ void Offload::run_worker() {
     // Notifications may be missing (for peers in other namespaces) or lost.
     constexpr int kPollIntervalMs = 1000;
     constexpr int kHandoverIntervalMs = 10;  // Copies wait so long.
+    constexpr int kFilterIntervalMs = 20;
     std::vector<pollfd> fds{{wake_fd_.get(), POLLIN, 0}};
     for (int fd : devices_.event_fds()) {
         fds.push_back({fd, POLLIN, 0});
@@ -51,7 +52,9 @@ void Offload::run_worker() {
         poll(fds.data(), fds.size(),
              preparing       ? 0
              : handing_over_ ? kHandoverIntervalMs
-                             : ms_until(next_full));
+             : watches_filters_
+                 ? std::min(kFilterIntervalMs, ms_until(next_full))
+                 : ms_until(next_full));
         {
             StateLock lock(this);
             if (stop_) {
@@ -90,9 +93,10 @@ void Offload::work(bool full) {
     make_requests();
     continue_handover();
     collect_copies();
+    choose_hooks();
+    restore_attachments(full);
     if (full) {
         remove_orphans();
-        restore_attachments();
         end_captures();
         evict_idle_masks();
         look_at_shaping();
@@ -115,7 +119,11 @@ void Offload::check_identity(Ifindex ifindex, DeviceState *state) {
     if (!port || !port->attachment) {
         return;  // One that is left out: its index is all that is known.
     }
-    if (!(state->exists && port->attachment->is_attached())) {
+    // A filter does not go along with its device, and others may take it off.
+    const bool is_there = port->attachment->is_filter()
+                            ? maps_.has_tx_port(port->slot, ifindex)
+                            : port->attachment->is_attached();
+    if (!(state->exists && is_there)) {
         *state = {};
         state->why_not = port->attachment->is_on_a_device()
                            ? "the device is in another network namespace"
@@ -144,7 +152,7 @@ void Offload::refresh_devices(bool all, bool lost,
                 || std::find(gone.begin(), gone.end(), ifindex) != gone.end();
             if (all || lost || news) {
                 queries.push_back(
-                    {ifindex, port->in_kernel_datapath, {news, was_away}});
+                    {ifindex, port->question(), {news, was_away}});
                 in_kernel_datapath |= port->in_kernel_datapath;
             }
         }
@@ -156,9 +164,9 @@ void Offload::refresh_devices(bool all, bool lost,
 }
 
 void Offload::query_devices(const std::vector<Query> &queries) {
-    for (auto [ifindex, with_tags, heard] : queries) {
+    for (const auto &[ifindex, question, heard] : queries) {
         DeviceState state;
-        if (auto f = devices_.query(ifindex, with_tags, &state)) {
+        if (auto f = devices_.query(ifindex, question, &state)) {
             continue;  // What was last known is better than nothing.
         }
         if (heard.was_away || !state.exists) {
@@ -207,22 +215,30 @@ void Offload::condemn_outputs(const Flow &flow, std::vector<Query> *found) {
         const nanoseconds used(clock_.monotonic_ns(flows_->total(flow).used));
         if (used >= since->time_since_epoch() + kTicks) {
             port.arrivals.condemn(std::chrono::steady_clock::now());
-            found->push_back({port.ifindex, port.in_kernel_datapath, {}});
+            found->push_back({port.ifindex, port.question(), {}});
         }
     }
 }
 
 // netdev-afxdp takes libxdp's dispatcher off the device, and ours with it,
 // when it reconfigures a port.  Joins the new one when it is there; before
-// that the device must be left to netdev-afxdp.
-void Offload::restore_attachments() {
+// that the device must be left to netdev-afxdp.  And OVS takes TC's filters
+// off a port soon after it has added it.
+void Offload::restore_attachments(bool all) {
+    constexpr auto kSoon = std::chrono::seconds(3);
+    const auto now = std::chrono::steady_clock::now();
     std::vector<Ifindex> joined;
+    watches_filters_ = false;
     {
         StateLock lock(this);
         for (auto &[ifindex, port] : ports_.by_ifindex()) {
-            if (port->attachment && port->attachment->in_dispatcher()) {
+            const auto *a = port->attachment.get();
+            const bool is_filter = a && a->is_filter();
+            const bool is_new = is_filter && now < port->attached_at + kSoon;
+            if (is_new || (all && a && (is_filter || a->in_dispatcher()))) {
                 joined.push_back(ifindex);
             }
+            watches_filters_ |= is_new;
         }
     }
     for (auto ifindex : joined) {
@@ -240,6 +256,14 @@ void Offload::restore_attachment(Ifindex ifindex) {
         port = ports_.find(ifindex);
     }
     if (!port || !port->attachment || port->attachment->is_attached()) {
+        return;
+    }
+    if (port->attachment->is_filter()) {
+        if (maps_.has_tx_port(port->slot, ifindex)) {
+            const auto f = port->attachment->put_back();
+            log(OVS_OFFLOAD_LOG_DBG,
+                port->name + ": " + (f ? f.message : "back at TC's ingress"));
+        }
         return;
     }
     auto options = attach_options(*port);

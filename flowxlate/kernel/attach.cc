@@ -15,7 +15,10 @@
 #include <vector>
 
 #include "bpf/abi/handover.h"
+#include "kernel/ingress_filter.h"
 #include "kernel/loaded.h"
+#include "kernel/tcx.h"
+#include "skb_offload.skel.h"
 #include "xdp_offload.skel.h"
 
 namespace flowxlate {
@@ -157,7 +160,8 @@ Failure Attachment::attach(const BpfMaps &maps, PortSlot slot, Ifindex ifindex,
     Fd sockets;
     if (options.pins && !options.only_join) {
         if (auto left = options.pins->take(ifindex)) {
-            if (!a->take_over(maps, slot, left->program, options)) {
+            if (left->program.is_at_tc == options.at_tc
+                && !a->take_over(maps, slot, left->program, options)) {
                 a->link_fd_ = std::move(left->link);
                 a->pins_ = options.pins;
                 *out = std::move(a);
@@ -172,29 +176,97 @@ Failure Attachment::attach(const BpfMaps &maps, PortSlot slot, Ifindex ifindex,
             a->ifindex_ = ifindex;
         }
     }
-    auto present = what_is_attached(ifindex);
-    Failure f;
-    if (present && !xdp_multiprog__is_legacy(present.get())) {
-        f = a->join_dispatcher(maps, slot, present.get(), options);
-        if (f && options.is_afxdp && !options.only_join
-            && !a->replace_dispatcher(maps, slot)) {
-            f = {};
-        }
-    } else if (options.only_join) {
-        f = {EAGAIN, "there is no dispatcher to join"};
-    } else {
-        f = a->attach_alone(maps, slot, options, sockets);
+    // An earlier process's; without pins it may be this one's.
+    if (!options.at_tc && options.pins && has_filter_of_ours(ifindex)) {
+        remove_filter(ifindex);
     }
+    auto f = options.at_tc ? a->attach_at_tc(maps, slot, options)
+                           : a->attach_xdp(maps, slot, options, sockets);
     if (!f) {
         *out = std::move(a);
     }
     return f;
 }
 
+Failure Attachment::attach_xdp(const BpfMaps &maps, PortSlot slot,
+                               const Options &options, const Fd &sockets) {
+    auto present = what_is_attached(ifindex_);
+    if (present && !xdp_multiprog__is_legacy(present.get())) {
+        auto f = join_dispatcher(maps, slot, present.get(), options);
+        return f && options.is_afxdp && !options.only_join
+                    && !replace_dispatcher(maps, slot)
+                 ? Failure{}
+                 : f;
+    }
+    return options.only_join
+             ? Failure{EAGAIN, "there is no dispatcher to join"}
+             : attach_alone(maps, slot, options, sockets);
+}
+
+Failure Attachment::load_skb(const BpfMaps &maps, PortSlot slot) {
+    mode_ = AttachMode::kTc;
+    if (auto f = maps.open_skb(slot, &at_tc_)) {
+        return f;
+    }
+    if (int error = skb_offload_bpf::load(at_tc_.get())) {
+        return failure(error, "cannot load the program for TC's ingress");
+    }
+    return {};
+}
+
+Failure Attachment::attach_at_tc(const BpfMaps &maps, PortSlot slot,
+                                 const Options &options) {
+    if (auto f = load_skb(maps, slot)) {
+        return f;
+    }
+    if (options.has_tcx) {
+        return link_at_tcx(prog_fd(), ifindex_, &link_fd_);
+    }
+    if (filter_program(ifindex_) && !has_filter_of_ours(ifindex_)) {
+        return {EBUSY, "another filter at TC's ingress has priority "
+                           + std::to_string(kFilterPriority)};
+    }
+    auto f = put_filter(ifindex_, prog_fd());
+    is_filter_ = !f;
+    return f;
+}
+
+Failure Attachment::put_back() { return put_filter(ifindex_, prog_fd()); }
+
+int Attachment::prog_fd() const {
+    return at_tc_ ? bpf_program__fd(at_tc_->progs.xf_skb)
+                  : bpf_program__fd(skeleton_->progs.xsk_def_prog);
+}
+
+OwnProgram Attachment::own_program() const {
+    bpf_link_info info{};
+    uint32_t len = sizeof info;
+    if (!at_tc_ || is_filter_
+        || bpf_obj_get_info_by_fd(link_fd_.get(), &info, &len)) {
+        return {.is_filter = is_filter_};
+    }
+    return {.tcx_id = info.prog_id};  // An earlier process's, perhaps.
+}
+
 // The link of an earlier process stays where it is, with the old program,
 // which is given ours as its successor.
 Failure Attachment::take_over(const BpfMaps &maps, PortSlot slot,
                               LinkedProgram &old, const Options &options) {
+    if (auto f = options.at_tc ? load_skb(maps, slot)
+                               : take_over_xdp(maps, slot, old, options)) {
+        return f;
+    }
+    if (const int fd = cpus_fd(old.maps, &n_old_cpus_); fd >= 0) {
+        old_cpus_ = Mapping(fd, n_old_cpus_ * sizeof(xf_cpu));
+    }
+    old_connections_ = find_connections(old.maps);
+    old_ = std::move(old.prog);
+    taking_over_ = true;
+    return {};
+}
+
+Failure Attachment::take_over_xdp(const BpfMaps &maps, PortSlot slot,
+                                  LinkedProgram &old, const Options &options) {
     LIBBPF_OPTS(bpf_xdp_query_opts, query);
     if (int error = bpf_xdp_query(index(ifindex_), 0, &query)) {
         return failure(error, "cannot ask for the device's XDP program");
@@ -215,16 +287,7 @@ Failure Attachment::take_over(const BpfMaps &maps, PortSlot slot,
         next_ = {};  // The kernel may let none of them call the other.
         f = load_next(maps, slot, sockets.get());
     }
-    if (f) {
-        return f;
-    }
-    if (const int fd = cpus_fd(old.maps, &n_old_cpus_); fd >= 0) {
-        old_cpus_ = Mapping(fd, n_old_cpus_ * sizeof(xf_cpu));
-    }
-    old_connections_ = find_connections(old.maps);
-    old_ = std::move(old.prog);
-    taking_over_ = true;
-    return {};
+    return f;
 }
 
 void Attachment::tend_old(uint64_t now_ns, uint64_t jiffies) {
@@ -274,7 +337,8 @@ Failure Attachment::become_next() {
 }
 
 Failure Attachment::begin_sampling() {
-    if (!taking_over_ || sampling_) {
+    // At TC's ingress a program hands nothing over, and goes on by itself.
+    if (!taking_over_ || sampling_ || at_tc_) {
         return {};
     }
     // It may not have the map, or be so different that the kernel lets none
@@ -290,9 +354,8 @@ Failure Attachment::finish_take_over() {
     if (!taking_over_) {
         return {};
     }
-    const int prog_fd = bpf_program__fd(skeleton_->progs.xsk_def_prog);
     // ENOLINK: the device is gone, and the old program with it.
-    if (bpf_link_update(link_fd_.get(), prog_fd, nullptr)
+    if (bpf_link_update(link_fd_.get(), prog_fd(), nullptr)
         && errno != ENOLINK) {
         return failure(errno,
                        "cannot replace the program of the earlier "
@@ -312,6 +375,11 @@ Failure Attachment::finish_take_over() {
 Failure Attachment::begin_capture(const BpfMaps &maps, PortSlot slot,
                                   const CaptureSizes &sizes,
                                   std::shared_ptr<const FlowNames> names) {
+    if (at_tc_) {
+        return {EOPNOTSUPP,
+                "its program is at TC's ingress, where tcpdump hears each "
+                "packet before it: tcpdump -i DEVICE"};
+    }
     if (program_) {
         return {EOPNOTSUPP,
                 "its program is in libxdp's dispatcher, where one cannot "
@@ -338,9 +406,8 @@ Failure Attachment::begin_capture(const BpfMaps &maps, PortSlot slot,
 }
 
 Failure Attachment::end_capture() {
-    const int prog_fd = bpf_program__fd(skeleton_->progs.xsk_def_prog);
     // ENOLINK: the device is gone, and the program with it.
-    if (captured_ && bpf_link_update(link_fd_.get(), prog_fd, nullptr)
+    if (captured_ && bpf_link_update(link_fd_.get(), prog_fd(), nullptr)
         && errno != ENOLINK) {
         return failure(errno, "cannot replace the XDP program");
     }
@@ -510,14 +577,13 @@ Failure Attachment::load_and_link(const BpfMaps &maps, PortSlot slot,
         return failure(error, "cannot detach libxdp's AF_XDP program");
     }
     LIBBPF_OPTS(bpf_link_create_opts, opts, .flags = xdp_flags(mode_));
-    const int prog_fd = bpf_program__fd(skeleton_->progs.xsk_def_prog);
-    link_fd_ = Fd(bpf_link_create(prog_fd, index(ifindex_), BPF_XDP, &opts));
+    link_fd_ = Fd(bpf_link_create(prog_fd(), index(ifindex_), BPF_XDP, &opts));
     return link_fd_ ? Failure{}
                     : failure(errno, "cannot attach the XDP program");
 }
 
 Failure Attachment::persist(const Pins &pins) {
-    if (program_ || pins_ || !pins.usable()) {
+    if (program_ || is_filter_ || pins_ || !pins.usable()) {
         return {};
     }
     auto f = pins.keep(link_fd_, ifindex_);
@@ -534,7 +600,8 @@ void Attachment::do_not_persist() {
 }
 
 uint32_t Attachment::tx_flag() const {
-    return mode_ == AttachMode::kGeneric ? XF_PORT_TX_GENERIC
+    return mode_ == AttachMode::kTc      ? XF_PORT_TX_SKB
+         : mode_ == AttachMode::kGeneric ? XF_PORT_TX_GENERIC
                                          : XF_PORT_TX_NATIVE;
 }
 
@@ -542,6 +609,9 @@ Attachment::~Attachment() {
     do_not_persist();
     if (link_fd_) {
         (void)bpf_link_detach(link_fd_.get());  // Others may have it open.
+    }
+    if (is_filter_ && is_attached()) {
+        remove_filter(ifindex_);
     }
     if (program_) {
         const auto mode =
@@ -556,6 +626,12 @@ Attachment::~Attachment() {
 }
 
 bool Attachment::is_attached() {
+    if (is_filter_) {
+        bpf_prog_info info{};
+        uint32_t len = sizeof info;
+        return !bpf_obj_get_info_by_fd(prog_fd(), &info, &len)
+            && filter_program(ifindex_) == info.id;
+    }
     if (program_) {
         // A dispatcher never changes: who joins or leaves replaces it.  Ask
         // libxdp only then, as each of its answers costs file descriptors that
@@ -573,13 +649,16 @@ bool Attachment::is_attached() {
     }
     // A link follows its device into another namespace, where that may have
     // the same index as before.
-    LIBBPF_OPTS(bpf_xdp_query_opts, query);
     bpf_link_info info{};
     uint32_t len = sizeof info;
-    return !bpf_xdp_query(index(ifindex_), 0, &query)
-        && !bpf_obj_get_info_by_fd(link_fd_.get(), &info, &len)
-        && info.xdp.ifindex == static_cast<uint32_t>(index(ifindex_))
-        && info.prog_id == query.prog_id;
+    if (bpf_obj_get_info_by_fd(link_fd_.get(), &info, &len)) {
+        return false;
+    }
+    LinkedProgram linked;
+    linked.is_at_tc = static_cast<bool>(at_tc_);
+    linked.ifindex = Ifindex{static_cast<int>(info.xdp.ifindex)};
+    linked.prog_id = info.prog_id;
+    return is_on(linked, ifindex_);
 }
 
 bool Attachment::is_on_a_device() const {

@@ -1,7 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Putting a port's program on its device, and taking it off.
 //
-// There are two ways, and what is on the device decides:
+// At TC's ingress it is attached by a BPF link (tcx), which is kept and taken
+// over like XDP's.  Where the kernel has no tcx it is a filter of TC
+// (ingress_filter.h): that stays when this process dies, and the next one
+// replaces it at once, as OVS takes all filters off anyway when it adds the
+// port.
+//
+// In XDP there are two ways, and what is on the device decides:
 //
 // - libxdp's dispatcher is there (the kernel lets several programs share a
 //   device, and libxdp, say on behalf of netdev-afxdp, has set that up): our
@@ -32,6 +38,7 @@
 #include "base/resource.h"
 #include "kernel/bpf_maps.h"
 #include "kernel/capture.h"
+#include "kernel/entrance.h"
 #include "kernel/loaded.h"
 #include "kernel/pins.h"
 
@@ -40,7 +47,7 @@ struct xdp_program;
 
 namespace flowxlate {
 
-enum class AttachMode { kNative, kGeneric };
+enum class AttachMode { kNative, kGeneric, kTc };
 
 class Attachment {
 public:
@@ -48,6 +55,8 @@ public:
         bool allow_generic = false;  // Where the driver has no native mode.
         bool is_afxdp = false;       // netdev-afxdp drives the device.
         bool only_join = false;  // Do nothing unless there is a dispatcher.
+        bool at_tc = false;      // At TC's ingress, not in XDP,
+        bool has_tcx = false;    // by a link.
         Pins *pins = nullptr;    // Where an earlier process may have left
                                  // its link; outlives the attachment.
     };
@@ -97,6 +106,11 @@ public:
     // XF_PORT_TX_* that the ports need to which it sends.
     uint32_t tx_flag() const;
     bool in_dispatcher() const { return program_ != nullptr; }
+    // Others may take such a filter off; put_back() puts it there again.
+    bool is_filter() const { return is_filter_; }
+    Failure put_back();
+    // For Devices::query().
+    OwnProgram own_program() const;
     bool has_sockets() const { return has_sockets_; }
 
     // Is the program on the device that has the index in this namespace?  Not
@@ -108,8 +122,15 @@ public:
 
 private:
     Attachment() = default;
+    int prog_fd() const;  // Ours.
+    Failure attach_xdp(const BpfMaps &, PortSlot, const Options &,
+                       const Fd &sockets);
+    Failure attach_at_tc(const BpfMaps &, PortSlot, const Options &);
+    Failure load_skb(const BpfMaps &, PortSlot);
     Failure take_over(const BpfMaps &, PortSlot, LinkedProgram &,
                       const Options &);
+    Failure take_over_xdp(const BpfMaps &, PortSlot, LinkedProgram &,
+                          const Options &);
     Failure load_next(const BpfMaps &, PortSlot, int sockets_fd);
     Failure become_next();
     Failure join_dispatcher(const BpfMaps &, PortSlot, xdp_multiprog *,
@@ -124,7 +145,9 @@ private:
 
     Ifindex ifindex_{};
     AttachMode mode_ = AttachMode::kNative;
-    Skeleton skeleton_;
+    Skeleton skeleton_;  // Of XDP,
+    SkbSkeleton at_tc_;  // or of TC's ingress.
+    bool is_filter_ = false;
     const Pins *pins_ = nullptr;      // Where the link is kept, if it is.
     xdp_program *program_ = nullptr;  // In a dispatcher; else null.
     uint32_t dispatcher_id_ = 0;      // The one our program was last seen in.

@@ -573,7 +573,8 @@ std::string Devices::why_no_xmit(Ifindex ifindex, const Link &link,
     return {};
 }
 
-Failure Devices::query(Ifindex ifindex, bool with_tags, DeviceState *state) {
+Failure Devices::query(Ifindex ifindex, const Question &question,
+                       DeviceState *state) {
     MutexLock lock(mutex_);
     DeviceState s;
     Link link, peer;
@@ -610,17 +611,19 @@ Failure Devices::query(Ifindex ifindex, bool with_tags, DeviceState *state) {
     }
     s.why_not = why_no_xmit(ifindex, link, peer);
     s.xdp_xmit = s.why_not.empty();
-    if (with_tags) {
-        if (auto f = entrances_.query(ifindex, link.name, &s.entrance)) {
+    if (question.as_the_kernels) {
+        if (auto f = entrances_.query(ifindex, link.name, question.own,
+                                      &s.entrance)) {
             return f;
         }
         s.entrance.keeps_mark = link.is_veth && link.peer_netns == kNoNetns;
         s.why_no_tags =
-            s.entrance.lower.empty()
-                ? why_tags_beside(link, peer)
-                : "cannot tell whether VLAN tags are put beside the frame: it "
+            !s.entrance.lower.empty()
+                ? "cannot tell whether VLAN tags are put beside the frame: it "
                   "is on top of "
-                      + s.entrance.lower;
+                      + s.entrance.lower
+            : question.at_tc ? std::string()  // It sees them beside it, too.
+                             : why_tags_beside(link, peer);
         s.tags_in_frame = s.why_no_tags.empty();
     }
     *state = s;

@@ -54,8 +54,9 @@ struct DeviceState {
     int peer_netns = kNoNetns;  // The id of that namespace here.
     std::optional<Arrivals::Figures> figures;  // If the device has them.
     std::string why_not;                       // If !xdp_xmit, why, in words.
-    // These are known only if they were asked for.
-    bool tags_in_frame = false;  // VLAN tags of what enters are in the frame.
+    // These are known only if they were asked for ('as_the_kernels').
+    bool tags_in_frame = false;  // VLAN tags of what enters are where the
+                                 // program sees them.
     std::string why_no_tags;     // If they are not, why, in words.
     Entrance entrance;
 };
@@ -65,12 +66,18 @@ public:
     // Needs CAP_NET_ADMIN for changes in other namespaces.
     Failure open(const KernelFeatures &);
 
+    // What is asked of a device.
+    struct Question {
+        bool as_the_kernels = false;  // As of a port of the kernel datapath.
+        bool at_tc = false;           // Its program is at TC's ingress,
+        OwnProgram own;               // and this one.
+    };
     // Stores the device's state in '*state'.  A device that is gone is a state
     // (!exists), not a failure.
-    Failure query(Ifindex, bool with_tags, DeviceState *state);
+    Failure query(Ifindex, const Question &, DeviceState *state);
 
-    // Looks at what is on top of devices, for those of which 'with_tags' is
-    // asked.
+    // Looks at what is on top of devices, for those that are asked 'as the
+    // kernel's'.
     void look_at_entrances();
 
     // Why nobody knows whether an XDP program on the device sees the frames

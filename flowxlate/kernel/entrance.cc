@@ -21,6 +21,7 @@
 #include <fstream>
 #include <string_view>
 
+#include "kernel/ingress_filter.h"
 #include "kernel/tcx.h"
 
 namespace flowxlate {
@@ -37,6 +38,7 @@ constexpr const char *kCannotTell =
 // What one message of a dump says of a filter.
 struct Filter {
     std::string kind;
+    uint32_t priority = 0;
     bool has_options = false;  // Else it is about all of this priority.
     bool has_cookie = false;
     bool only_polices = false;
@@ -68,6 +70,8 @@ void read_options(const nlattr *options, Filter *f) {
 
 Filter read_filter(const nlmsghdr *nlh) {
     Filter f;
+    const auto *tcm = static_cast<const tcmsg *>(mnl_nlmsg_get_payload(nlh));
+    f.priority = tcm->tcm_info >> 16;
     const nlattr *options = nullptr;
     for_each_attr(nlh, sizeof(tcmsg), [&](const nlattr *a) {
         if (mnl_attr_get_type(a) == TCA_KIND) {
@@ -302,9 +306,10 @@ Failure Entrances::look_now() {
 }
 
 // Stores in '*who' the kind of a filter at the device's ingress that is not
-// OVS's.  'terse' spares the kernel what flows match, of which there may be
-// many.  Filters that police it does not describe that way.
-Failure Entrances::find_filters(Ifindex ifindex, bool terse,
+// OVS's, nor ours if that is there.  'terse' spares the kernel what flows
+// match, of which there may be many.  Filters that police it does not describe
+// that way.
+Failure Entrances::find_filters(Ifindex ifindex, bool terse, bool has_ours,
                                 std::string *who) {
     std::array<char, kNetlinkBufferSize> buffer;
     auto *nlh = put_ingress_filters_request(buffer.data(), ifindex, 0, ++seq_);
@@ -317,7 +322,8 @@ Failure Entrances::find_filters(Ifindex ifindex, bool terse,
     const int error = request(route_.get(), nlh, [&](const nlmsghdr *reply) {
         const Filter f = read_filter(reply);
         has_policing |= polices(f.kind);
-        if (is_foreign(f) && !(terse && polices(f.kind))) {
+        const bool is_ours = has_ours && f.priority == kFilterPriority;
+        if (is_foreign(f) && !is_ours && !(terse && polices(f.kind))) {
             *who = f.kind;
         }
     });
@@ -326,26 +332,42 @@ Failure Entrances::find_filters(Ifindex ifindex, bool terse,
     }
     // What comes behind one that cannot be described tersely is missing.
     if (terse && has_policing && who->empty()) {
-        return find_filters(ifindex, false, who);
+        return find_filters(ifindex, false, has_ours, who);
     }
     return error ? failure(error, kCannotTell + std::string("TC")) : Failure{};
 }
 
+// Programs that a packet meets when ours, or XDP, has passed it on.
+Failure Entrances::find_tcx(Ifindex ifindex, const OwnProgram &program,
+                            bool *found) const {
+    std::vector<uint32_t> ids;
+    const int error = has_tcx_ ? find_tcx_programs(ifindex, &ids) : 0;
+    if (error && error != ENODEV) {
+        return failure(error, kCannotTell + std::string("tcx"));
+    }
+    const auto own = std::find(ids.begin(), ids.end(), program.tcx_id);
+    *found = own == ids.end()   ? !ids.empty()
+           : program.is_leaving ? ids.size() > 1
+                                : own + 1 != ids.end();
+    return {};
+}
+
 Failure Entrances::query(Ifindex ifindex, const std::string &name,
-                         Entrance *out) {
+                         const OwnProgram &own, Entrance *out) {
     std::string filter;
     *out = {};
     if (auto d = devices_.find(ifindex); d != devices_.end()) {
         out->vlans = d->second.vlans;
         out->lower = d->second.lower;
     }
-    if (auto f = find_filters(ifindex, true, &filter)) {
-        return f;
-    }
-    uint32_t n_tcx = 0;
-    const int error = has_tcx_ ? count_tcx_programs(ifindex, &n_tcx) : 0;
-    if (error && error != ENODEV) {
-        return failure(error, kCannotTell + std::string("tcx"));
+    bool has_tcx = false;
+    if (!own.is_filter || own.is_leaving) {
+        if (auto f = find_filters(ifindex, true, own.is_filter, &filter)) {
+            return f;
+        }
+        if (auto f = find_tcx(ifindex, own, &has_tcx)) {
+            return f;
+        }
     }
     const auto chain =
         std::find_if(chains_.begin(), chains_.end(), [&](auto &c) {
@@ -358,7 +380,7 @@ Failure Entrances::query(Ifindex ifindex, const std::string &name,
     } else if (!filter.empty()) {
         out->others = "TC has a filter on it (" + filter
                     + ", ingress) that is not OVS's";
-    } else if (n_tcx) {
+    } else if (has_tcx) {
         out->others = "a BPF program (tcx, ingress) is on it";
     }
     return {};

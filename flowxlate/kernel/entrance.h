@@ -7,6 +7,9 @@
 // port takes the frames of its VLAN.  All this is asked of the kernel; what
 // changes is noticed within a second.
 //
+// A program of ours at TC's ingress comes behind those of tcx that were there
+// before it, and as a filter behind all others.  They have had their say then.
+//
 // Packet sockets hear frames before OVS as well.  Those of tcpdump cannot be
 // told from a daemon's, so they miss what XDP executes; but protocols of the
 // link itself, which daemons hear that way, are left to OVS.
@@ -51,6 +54,14 @@ struct Entrance {
     bool operator==(const Entrance &) const = default;
 };
 
+// Our own program at TC's ingress, if the port has one.
+struct OwnProgram {
+    bool is_filter = false;   // The last of TC's (ingress_filter.h).
+    uint32_t tcx_id = 0;      // Or one of tcx.
+    bool is_leaving = false;  // For XDP: it is nobody's, and others come
+                              // behind what there is then.
+};
+
 // "10, 20 and 4 more".
 std::string to_string(const std::vector<Entrance::Vlan> &);
 
@@ -64,7 +75,8 @@ public:
     void look();
 
     // Stores what is known of the device 'name', all but 'keeps_mark'.
-    Failure query(Ifindex, const std::string &name, Entrance *);
+    Failure query(Ifindex, const std::string &name, const OwnProgram &,
+                  Entrance *);
 
 private:
     struct Device {
@@ -83,7 +95,8 @@ private:
     static void note_chain(const nlmsghdr *, Chains *);
     Failure look_now();
     Failure find_chains(Chains *);
-    Failure find_filters(Ifindex, bool terse, std::string *who);
+    Failure find_filters(Ifindex, bool terse, bool has_ours, std::string *who);
+    Failure find_tcx(Ifindex, const OwnProgram &, bool *found) const;
 
     NetlinkSocket route_, netfilter_;
     uint32_t seq_ = 0;

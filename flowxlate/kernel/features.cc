@@ -71,10 +71,10 @@ Failure KernelFeatures::probe_netdev_family() {
 
 Failure KernelFeatures::probe(KernelFeatures *out) {
     *out = {};
-    uint32_t n;
+    std::vector<uint32_t> ids;
     // Another error says nothing of tcx: then each device is asked, and judged
     // by that.
-    out->tcx_ = count_tcx_programs(kLoopback, &n) != EINVAL;
+    out->tcx_ = find_tcx_programs(kLoopback, &ids) != EINVAL;
     // Tracepoints' programs are loaded by the file.
     out->btf_ = !access("/sys/kernel/btf/vmlinux", R_OK);
     return out->probe_netdev_family();
@@ -85,7 +85,9 @@ std::array<KernelFeatures::Row, 3> KernelFeatures::rows() const {
         {"XDP features of devices", "6.3",
          "drivers are known by name, and one that is not known is no output",
          netdev_family_ != 0},
-        {"tcx", "6.6", "no program can be there, and none is looked for",
+        {"tcx", "6.6",
+         "programs at TC's ingress are filters of it, and end when OVS adds "
+         "their port",
          tcx_},
         {"BTF", "CONFIG_DEBUG_INFO_BTF",
          "it is not known whether redirected frames are lost", btf_},

@@ -2,16 +2,25 @@
 #include "kernel/loaded.h"
 
 #include <bpf/bpf.h>
+#include <bpf/libbpf.h>
 #include <sys/socket.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <vector>
 
 #include "bpf/abi/handover.h"
+#include "kernel/tcx.h"
 
 namespace flowxlate {
+namespace {
+
+// Longer than a living process ever leaves between two signs of life.
+constexpr auto kSilence = std::chrono::seconds(10);
+
+}  // namespace
 
 OpenMaps open_maps(int prog_fd) {
     OpenMaps maps;
@@ -103,25 +112,57 @@ Failure look_at_link(const Fd &link, LinkedProgram *out) {
     if (bpf_obj_get_info_by_fd(link.get(), &info, &len)) {
         return failure(errno, "cannot look at a BPF link");
     }
-    if (info.type != BPF_LINK_TYPE_XDP) {
-        return {EINVAL, "not a link of an XDP program"};
+    out->is_at_tc = info.type == kLinkTypeTcx;
+    if (info.type != BPF_LINK_TYPE_XDP && !out->is_at_tc) {
+        return {EINVAL, "not a link of XDP or tcx"};
     }
+    // Of a link of tcx the same member says it.
     out->ifindex = Ifindex{static_cast<int>(info.xdp.ifindex)};
     out->prog_id = info.prog_id;
     out->prog = Fd(bpf_prog_get_fd_by_id(info.prog_id));
     return {};
 }
 
+bool is_on(const LinkedProgram &linked, Ifindex ifindex) {
+    std::vector<uint32_t> ids;
+    LIBBPF_OPTS(bpf_xdp_query_opts, query);
+    if (linked.ifindex != ifindex) {
+        return false;
+    }
+    if (linked.is_at_tc) {
+        return !find_tcx_programs(ifindex, &ids)
+            && std::ranges::find(ids, linked.prog_id) != ids.end();
+    }
+    return !bpf_xdp_query(index(ifindex), 0, &query)
+        && query.prog_id == linked.prog_id;
+}
+
 bool is_ours(LinkedProgram *linked) {
     bpf_prog_info info{};
     uint32_t len = sizeof info;
     if (bpf_obj_get_info_by_fd(linked->prog.get(), &info, &len)
-        || info.type != BPF_PROG_TYPE_XDP
-        || std::strcmp(info.name, kProgramName) != 0) {
+        || info.type
+               != (linked->is_at_tc ? BPF_PROG_TYPE_SCHED_CLS
+                                    : BPF_PROG_TYPE_XDP)
+        || std::strcmp(info.name,
+                       linked->is_at_tc ? kSkbProgramName : kProgramName)
+               != 0) {
         return false;
     }
     linked->maps = open_maps(linked->prog.get());
     return linked->maps.contains(kFlowMapName);
+}
+
+bool is_tended(const LinkedProgram &linked) {
+    const uint32_t first = 0;
+    uint32_t n;
+    xf_cpu cpu{};
+    if (bpf_map_lookup_elem(cpus_fd(linked.maps, &n), &first, &cpu)) {
+        return false;
+    }
+    const std::chrono::nanoseconds now(
+        std::chrono::steady_clock::now().time_since_epoch());
+    return now - std::chrono::nanoseconds(cpu.alive_ns) < kSilence;
 }
 
 uint64_t netns_cookie() {

@@ -16,6 +16,8 @@ namespace flowxlate {
 
 // The name of libxdp's AF_XDP program and of its map, and so of ours.
 constexpr const char *kProgramName = "xsk_def_prog";
+// Ours at TC's ingress.
+constexpr const char *kSkbProgramName = "xf_skb";
 constexpr const char *kSocketMapName = "xsks_map";
 // Only our programs use a map of this name.
 constexpr const char *kFlowMapName = "xf_flows";
@@ -54,18 +56,26 @@ std::optional<ConnMaps> find_connections(OpenMaps &);
 // None if that cannot be.
 std::optional<OldConns> map_connections(const ConnMaps &);
 
-// An XDP link, and what it attaches where.
+// A link of XDP or tcx, and what it attaches where; or a filter of TC, which
+// has none.
 struct LinkedProgram {
+    bool is_at_tc = false;
     Ifindex ifindex{};  // 0: nowhere, its device is gone.
     uint32_t prog_id = 0;
     Fd prog;  // May be missing.
     OpenMaps maps;
 };
-// EINVAL: it is no XDP link.
+// EINVAL: it is another link.
 Failure look_at_link(const Fd &link, LinkedProgram *);
+
+// Is it on the device that has this index here?
+bool is_on(const LinkedProgram &, Ifindex);
 
 // Is it a program of ours, of an earlier process?  Then opens its maps.
 bool is_ours(LinkedProgram *);
+
+// Does somebody still move on its deadline (struct xf_cpu)?
+bool is_tended(const LinkedProgram &);
 
 // The cookie of this process's network namespace (SO_NETNS_COOKIE), or 0.
 uint64_t netns_cookie();

@@ -10,41 +10,16 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <chrono>
 #include <cinttypes>
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
 
 #include "base/capabilities.h"
-#include "bpf/abi/handover.h"
 #include "kernel/loaded.h"
 
 namespace flowxlate {
 namespace {
-
-// Longer than a living process ever leaves between two signs of life.
-constexpr auto kSilence = std::chrono::seconds(10);
-
-// Does somebody still move on the deadline of the program (struct xf_cpu)?
-bool is_tended(const LinkedProgram &linked) {
-    const uint32_t first = 0;
-    uint32_t n;
-    xf_cpu cpu{};
-    if (bpf_map_lookup_elem(cpus_fd(linked.maps, &n), &first, &cpu)) {
-        return false;
-    }
-    const std::chrono::nanoseconds now(
-        std::chrono::steady_clock::now().time_since_epoch());
-    return now - std::chrono::nanoseconds(cpu.alive_ns) < kSilence;
-}
-
-// The id of the program on the device that has the index here; 0 if there is
-// none.
-uint32_t program_on(Ifindex ifindex) {
-    LIBBPF_OPTS(bpf_xdp_query_opts, query);
-    return bpf_xdp_query(index(ifindex), 0, &query) ? 0 : query.prog_id;
-}
 
 // Makes 'path' a directory of this process's user.  Only root can take one of
 // another user, as the open() below fails for others.
@@ -155,8 +130,7 @@ std::optional<Pins::Inherited> Pins::take(Ifindex ifindex) {
     if (node.empty()) {
         return {};
     }
-    if (look_at_link(node.mapped().link, &now) || now.ifindex != ifindex
-        || now.prog_id != program_on(ifindex)) {
+    if (look_at_link(node.mapped().link, &now) || !is_on(now, ifindex)) {
         inherited_.insert(std::move(node));  // Its device is elsewhere.
         return {};
     }

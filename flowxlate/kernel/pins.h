@@ -16,8 +16,8 @@
 // had another user before, root takes it over by itself, and who is not root
 // needs root to give it to him (packaging/prepare-pins).  That takes no more
 // on trust: what is found there is believed to be a link of ours only if it is
-// an XDP link of the device, so who made it could attach programs there, and
-// its program looks like ours.
+// a link of the device, of XDP or tcx, so who made it could attach programs
+// there, and its program looks like ours.
 //
 // All is read once, when the process starts, and kept open until a port takes
 // it.  See open_maps() for why the maps must not be opened again and again;

@@ -250,9 +250,11 @@ std::string explain_executed(const View &view, const std::string &ufid) {
     std::string s;
     for (auto &[u, flow] : view.flows.by_ufid()) {
         if (u.to_string().starts_with(ufid) && view.flows.is_executed(flow)) {
-            append(&s,
-                   "ufid:%s is executed in XDP: packets:%" PRIu64 "\n    %s\n",
-                   u.to_string().c_str(), view.flows.total(flow).packets,
+            append(&s, "ufid:%s is executed %s: packets:%" PRIu64 "\n    %s\n",
+                   u.to_string().c_str(),
+                   view.ports.at(flow.in)->is_at_tc() ? "at TC's ingress"
+                                                      : "in XDP",
+                   view.flows.total(flow).packets,
                    view.describe_flow(flow.slot).c_str());
         }
     }

@@ -39,23 +39,32 @@ void show_tunnel(const Port &port, const View::Sum &sum, std::string *s) {
     }
 }
 
+const char *hook_of(const Attachment &a) {
+    return a.mode() == AttachMode::kTc     ? "TC's ingress"
+         : a.mode() == AttachMode::kNative ? "native XDP"
+                                           : "generic XDP";
+}
+
 void show_attachment(const Port &port, const Asked &asked, std::string *s) {
     if (!port.attachment) {
         *s += "    attached: no, all packets go to the kernel\n";
         return;
     }
     const auto &a = *port.attachment;
-    append(s, "    attached: %s XDP, %s, %u queue%s, %s go to %s\n",
-           a.mode() == AttachMode::kNative ? "native" : "generic",
-           a.in_dispatcher()   ? "in libxdp's dispatcher"
-           : a.is_persistent() ? "alone (BPF link, pinned)"
-                               : "alone (BPF link)",
-           asked.n_queues, asked.n_queues == 1 ? "" : "s",
-           port.is_left_out() ? "all packets" : "misses",
-           port.lost_sockets ? "nobody: the device was away, remove the port "
-                               "from OVS and add it again"
-           : a.has_sockets() ? "AF_XDP sockets"
-                             : "the kernel");
+    append(
+        s, "    attached: %s, %s, %u queue%s, %s go to %s\n", hook_of(a),
+        a.in_dispatcher() ? "in libxdp's dispatcher"
+        : a.is_filter()   ? "a filter, the last one"
+        : a.mode() == AttachMode::kTc
+            ? (a.is_persistent() ? "tcx (BPF link, pinned)" : "tcx (BPF link)")
+        : a.is_persistent() ? "alone (BPF link, pinned)"
+                            : "alone (BPF link)",
+        asked.n_queues, asked.n_queues == 1 ? "" : "s",
+        port.is_left_out() ? "all packets" : "misses",
+        port.lost_sockets ? "nobody: the device was away, remove the port "
+                            "from OVS and add it again"
+        : a.has_sockets() ? "AF_XDP sockets"
+                          : "the kernel");
     if (!asked.why_generic.empty()) {
         append(s, "    generic because: %s\n", asked.why_generic.c_str());
     }
@@ -86,8 +95,11 @@ void show_port(const Port &port, const View::Sum &sum, const Asked &asked,
     if (!why_not.empty()) {
         append(s, "    transmit: no, %s\n", why_not.c_str());
     } else {
-        append(s, "    transmit: yes, frames of up to %u bytes\n",
-               port.device.max_frame);
+        const auto not_from_xdp = port.why_not_from_xdp();
+        append(s, "    transmit: yes, frames of up to %u bytes%s%s\n",
+               port.device.max_frame,
+               not_from_xdp.empty() ? "" : "; none that enter in XDP: ",
+               not_from_xdp.c_str());
     }
     if (auto why = port.why_no_entry(); !why.empty()) {
         append(s, "    enter: no flows, %s\n", why.c_str());

@@ -89,8 +89,10 @@ PortStats Offload::stats_of(const Port &port, const View::Sum &sum) const {
     s.mode = s.attached = "none";
     s.misses_to = "kernel";
     if (const auto *a = port.attachment.get()) {
-        s.mode = a->mode() == AttachMode::kNative ? "native" : "generic";
-        s.attached = a->in_dispatcher() ? "dispatcher" : "link";
+        s.mode = name_of(a->mode());
+        s.attached = a->in_dispatcher() ? "dispatcher"
+                   : a->is_filter()     ? "filter"
+                                        : "link";
         s.misses_to = a->has_sockets() ? "af_xdp" : "kernel";
     }
     s.up = device.up;

@@ -40,10 +40,9 @@ uint64_t sum(const std::array<uint64_t, XF_N_MISSES> &misses) {
 
 // "native", "left out", ...
 std::string mode_of(const Port &port) {
-    return port.is_left_out()               ? "left out"
-         : port.is_tunnel()                 ? "tunnel"
-         : port.mode == AttachMode::kNative ? "native"
-                                            : "generic";
+    return port.is_left_out() ? "left out"
+         : port.is_tunnel()   ? "tunnel"
+                              : name_of(port.mode);
 }
 
 std::string line_of(const Port &port) {

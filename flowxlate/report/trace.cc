@@ -201,8 +201,8 @@ std::string trace_text(const View &view, const Port &port,
                        const ConnMemory &connections) {
     std::string s;
     const bool hit = o.first != FlowSlot::kNone;
-    append(&s, "%zu bytes enter through %s\n", frame.size(),
-           port.name.c_str());
+    append(&s, "%zu bytes enter through %s%s\n", frame.size(),
+           port.name.c_str(), port.is_at_tc() ? ", at TC's ingress" : "");
     if (o.n_seen < frame.size()) {
         append(&s,
                "note: the program sees the first %u bytes only, as much as "

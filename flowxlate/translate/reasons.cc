@@ -152,6 +152,12 @@ constexpr Row kRows[] = {
      "Switch sFlow or IPFIX off for the bridge, or accept that sampled "
      "traffic stays in OVS.",
      "ovs-vsctl clear Bridge BRIDGE sflow ipfix"},
+    {"action/not_at_tc",
+     "Kernel datapath: the flow has several outputs, or truncates, and enters "
+     "through a port whose program is at TC's ingress, where that is not done "
+     "(other_config:xdp-offload-hook).",
+     "Have the port's program in XDP (ovs-vsctl set Open_vSwitch . "
+     "other_config:xdp-offload-hook-PORT=xdp), or leave it to OVS."},
     {"action/third_vlan", "The packet would leave with three VLAN tags.",
      kNothing},
     {"action/too_many_outputs",
@@ -233,14 +239,17 @@ constexpr Row kRows[] = {
     {"input/handled_before_ovs",
      "Kernel datapath: the input port has a filter of TC that is not OVS's, a "
      "BPF program, or a chain of nftables (family netdev) at ingress, which "
-     "comes before OVS and would miss what XDP executes.",
+     "comes before OVS and would miss what XDP executes.  What comes before "
+     "a "
+     "program at TC's ingress misses nothing, and is no reason.",
      "Remove it, or move what it does to OpenFlow rules.  xdp-offload/status "
      "says which it is.",
      kStatus},
     {"input/may_be_marked",
      "Kernel datapath: the flow matches skb_mark or skb_priority, which the "
-     "sender may have set: the veth peer is in the same network namespace, or "
-     "XDP is generic.",
+     "sender may have set: the veth peer is in the same network namespace, "
+     "XDP "
+     "is generic, or the port's program is at TC's ingress.",
      "Move the veth's peer to another namespace, or leave pkt_mark out of the "
      "OpenFlow rules of the bridge."},
     {"input/vlan_device",
@@ -255,8 +264,8 @@ constexpr Row kRows[] = {
      "Kernel datapath: one of the flow's output ports takes no frames from "
      "XDP "
      "now.",
-     "Do what xdp-offload/status says of the port; OVS then offers the flow "
-     "again.",
+     "Do what xdp-offload/status, or xdp-offload/show behind \"transmit\", "
+     "says of the port; OVS then offers the flow again.",
      kStatus},
     {"output/left_out",
      "One of the flow's output ports is left out of XDP, as its Interface "

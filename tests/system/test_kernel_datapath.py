@@ -22,12 +22,16 @@ SLOW = 60
 
 @contextlib.contextmanager
 def kernel_lab(context, **options):
-    """A lab whose switch is the kernel datapath."""
+    """A lab whose switch is the kernel datapath, with programs in XDP unless 'config'
+    says where."""
     for module in MODULES:
         if subprocess.run(['modprobe', '-q', module],
                           check=False).returncode:
             raise Skipped('this kernel has no module %s' % module)
-    with context.lab(datapath='system', **options) as lab:
+    config = options.pop('config', [])
+    if not any(o.startswith('xdp-offload-hook=') for o in config):
+        config = [*config, 'xdp-offload-hook=xdp']
+    with context.lab(datapath='system', config=config, **options) as lab:
         yield lab
 
 

@@ -35,7 +35,8 @@ DeviceState veth() {
     return s;
 }
 
-constexpr uint32_t kBoth = XF_PORT_TX_NATIVE | XF_PORT_TX_GENERIC;
+constexpr uint32_t kBoth =
+    XF_PORT_TX_NATIVE | XF_PORT_TX_GENERIC | XF_PORT_TX_SKB;
 
 struct Row {
     const char *name;
@@ -68,7 +69,7 @@ const Row kRows[] = {
      kGood,
      only_generic(),
      false,
-     XF_PORT_TX_GENERIC,
+     XF_PORT_TX_GENERIC | XF_PORT_TX_SKB,
      {.no_output = true},
      false,
      false},

@@ -35,7 +35,7 @@ from lab import Lab, run, wait_for  # noqa: E402
 
 MODULES = ('openvswitch', 'sch_ingress', 'cls_flower', 'act_mirred')
 CONFIG = {
-    'xdp': ['hw-offload=true', 'hw-offload-plugin=xdp'],
+    'xdp': ['hw-offload=true', 'hw-offload-plugin=xdp', 'xdp-offload-hook=xdp'],
     'tc': ['hw-offload=true', 'tc-policy=skip_hw'],
     'ovs': ['hw-offload=false'],
 }

@@ -66,7 +66,7 @@ exit $status
 # machine's own kernel is fast enough for them.
 LONG = ('*Random*', 'Reference.*', 'DpHash.IsTheReferences',
         'SetField.EachFieldOfEachPacket', 'Lookup.FindsAFlowWhileAMaskBeforeItGoes',
-        'FlowCache.SpreadsWhatNeighbouringHostsSend')
+        'FlowCache.SpreadsWhatNeighbouringHostsSend', 'Hooks.BulkRates')
 
 # Of the kernel datapath with --quick: a flow's homes, and what must not get into XDP.
 QUICK = ('kernel-homes', 'kernel-vlan-device', 'kernel-link-protocols',

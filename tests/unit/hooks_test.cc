@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+// Where ports' programs are to be, and what flows are executed there.
+#include <gtest/gtest.h>
+
+#include <utility>
+#include <vector>
+
+#include "flowxlate/engine/binder.h"
+#include "flowxlate/engine/settings.h"
+
+namespace flowxlate::unit {
+namespace {
+
+struct WishRow {
+    const char *name;
+    std::vector<std::pair<const char *, const char *>> options;
+    HookWish p1, p2;
+    bool is_refused = false;  // One of the options.
+};
+
+const WishRow kWishes[] = {
+    {"none", {}, HookWish::kAuto, HookWish::kAuto},
+    {"auto", {{"xdp-offload-hook", "auto"}}, HookWish::kAuto, HookWish::kAuto},
+    {"all", {{"xdp-offload-hook", "tc"}}, HookWish::kTc, HookWish::kTc},
+    {"one", {{"xdp-offload-hook-p1", "xdp"}}, HookWish::kXdp, HookWish::kAuto},
+    {"all but one",
+     {{"xdp-offload-hook", "tc"}, {"xdp-offload-hook-p2", "auto"}},
+     HookWish::kTc,
+     HookWish::kAuto},
+    {"in the other order",
+     {{"xdp-offload-hook-p2", "xdp"}, {"xdp-offload-hook", "tc"}},
+     HookWish::kTc,
+     HookWish::kXdp},
+    {"no word",
+     {{"xdp-offload-hook", ""}},
+     HookWish::kAuto,
+     HookWish::kAuto,
+     true},
+    {"another word",
+     {{"xdp-offload-hook-p1", "TC"}},
+     HookWish::kAuto,
+     HookWish::kAuto,
+     true},
+};
+
+TEST(HookWishes, OfPorts) {
+    for (auto &row : kWishes) {
+        SCOPED_TRACE(row.name);
+        HookWishes wishes;
+        Settings settings;
+        for (auto [key, value] : row.options) {
+            EXPECT_TRUE(HookWishes::is_one(key));
+            EXPECT_EQ(static_cast<bool>(wishes.set({key, value})),
+                      row.is_refused);
+            EXPECT_FALSE(settings.set({key, value})) << "said once";
+        }
+        EXPECT_EQ(wishes.of("p1"), row.p1);
+        EXPECT_EQ(wishes.of("p2"), row.p2);
+        EXPECT_EQ(settings.in_words(), Settings().in_words())
+            << "none needs a restart";
+    }
+}
+
+TEST(HookWishes, OtherOptions) {
+    for (const char *key :
+         {"xdp-offload-hook-", "xdp-offload-hooks", "xdp-offload-handover",
+          "xdp-offload", "hw-offload"}) {
+        EXPECT_FALSE(HookWishes::is_one(key)) << key;
+    }
+}
+
+Rule output() {
+    Rule rule;
+    rule.actions.verdict = XF_OUTPUT;
+    return rule;
+}
+Rule with_verdict(xf_verdict verdict) {
+    Rule rule;
+    rule.actions.verdict = verdict;
+    return rule;
+}
+template <typename T>
+Rule with(T xf_rewrite::*limit) {
+    Rule rule = output();
+    rule.actions.rewrite.*limit = 100;
+    return rule;
+}
+Rule into_tunnel() {
+    Rule rule = output();
+    rule.into = Ifindex{-2};
+    return rule;
+}
+Rule tracking() {
+    Rule rule = output();
+    rule.actions.tracks = true;
+    return rule;
+}
+
+// Those that bpf/hook/skb.h does not execute are refused for ports whose
+// packets enter there, and for no others.
+TEST(Binder, RefusesWhatTheHookDoesNot) {
+    const struct {
+        const char *name;
+        Rule rule;
+        bool is_executed;
+    } rows[] = {
+        {"output", output(), true},
+        {"drop", with_verdict(XF_DROP), true},
+        {"several outputs", with_verdict(XF_GROUP), false},
+        {"out of a tunnel", with_verdict(XF_POP), false},
+        {"truncated", with(&xf_rewrite::max_len), false},
+        {"check_pkt_len", with(&xf_rewrite::max_in), false},
+        {"into a tunnel", into_tunnel(), false},
+        {"ct()", tracking(), false},
+    };
+    for (auto &row : rows) {
+        SCOPED_TRACE(row.name);
+        EXPECT_FALSE(check_hook(row.rule, AttachMode::kNative));
+        EXPECT_FALSE(check_hook(row.rule, AttachMode::kGeneric));
+        EXPECT_EQ(!check_hook(row.rule, AttachMode::kTc), row.is_executed);
+    }
+}
+
+}  // namespace
+}  // namespace flowxlate::unit
