@@ -70,7 +70,7 @@ public:
     struct Question {
         bool as_the_kernels = false;  // As of a port of the kernel datapath.
         bool at_tc = false;           // Its program is at TC's ingress,
-        OwnProgram own;               // and this one.
+        OwnProgram own{};             // and this one.
     };
     // Stores the device's state in '*state'.  A device that is gone is a state
     // (!exists), not a failure.

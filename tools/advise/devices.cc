@@ -15,7 +15,7 @@ nlohmann::json judge_device(Devices &devices, const std::string &name) {
     if (!index(ifindex)) {
         return {{"exists", false}};
     }
-    if (auto failed = devices.query(ifindex, true, &s)) {
+    if (auto failed = devices.query(ifindex, {.as_the_kernels = true}, &s)) {
         return {{"exists", true}, {"unknown", failed.message}};
     }
     return {{"exists", s.exists},
