@@ -194,6 +194,7 @@ private:
     void log_mode(const Port &);
     void start_port(Port &);
     void put_tags_in_frame(Port &);
+    std::array<uint64_t, XF_N_MISSES> misses_of(const Port &) const;
     void leave_out(Port &) REQUIRES(attach_mutex_);
     Failure take_in(Port &) REQUIRES(attach_mutex_);
     void check_identity(Ifindex, DeviceState *);
@@ -298,7 +299,6 @@ private:
     void show_ports(std::string *) const REQUIRES(mutex_);
 
     // What is told programs (stats.cc).
-    std::array<uint64_t, XF_N_MISSES> misses_of(const Port &) const;
     PortStats stats_of(const Port &, const View::Sum &) const REQUIRES(mutex_);
     TableStats table_stats() const REQUIRES(mutex_);
     FlowReport report_of(const Ufid &, const Flow &, const FlowStats &)

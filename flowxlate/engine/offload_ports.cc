@@ -245,6 +245,14 @@ void Offload::put_tags_in_frame(Port &port) {
     }
 }
 
+std::array<uint64_t, XF_N_MISSES> Offload::misses_of(const Port &port) const {
+    std::array<uint64_t, XF_N_MISSES> misses;
+    for (int reason = 0; reason < XF_N_MISSES; reason++) {
+        misses[reason] = maps_.misses(port.slot, xf_miss(reason));
+    }
+    return misses;
+}
+
 void Offload::port_del(Port *p) {
     if (leaving_) {
         return;

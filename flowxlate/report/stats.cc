@@ -55,14 +55,6 @@ int64_t now_ms() { return to_ms(std::chrono::steady_clock::now()); }
 
 }  // namespace
 
-std::array<uint64_t, XF_N_MISSES> Offload::misses_of(const Port &port) const {
-    std::array<uint64_t, XF_N_MISSES> misses;
-    for (int reason = 0; reason < XF_N_MISSES; reason++) {
-        misses[reason] = maps_.misses(port.slot, xf_miss(reason));
-    }
-    return misses;
-}
-
 PortStats Offload::stats_of(const Port &port, const View::Sum &sum) const {
     const auto &device = port.device;
     PortStats s;
