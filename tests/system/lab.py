@@ -320,6 +320,11 @@ class Ovs:
         return run(self.tool('ovs-appctl'), '--timeout=30', '-t',
                    'ovs-vswitchd', *args, env=self.env)
 
+    def answers(self, bridge):
+        """Can the bridge be asked by OpenFlow?"""
+        return run(self.tool('ovs-ofctl'), '--timeout=30', 'show', bridge,
+                   env=self.env, check=False)
+
     def ofctl(self, *args):
         return run(self.tool('ovs-ofctl'), '--timeout=30', *args,
                    env=self.env)

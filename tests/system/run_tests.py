@@ -78,7 +78,7 @@ NIGHTLY = ('advice-many', 'port-flapping', 'identity-names', 'explain-forget',
 
 
 # How many failures may be the machine's.  More are looked at as they are.
-RECHECKED = 4
+RECHECKED = 8
 
 
 def describe(function):

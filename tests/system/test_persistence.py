@@ -117,6 +117,8 @@ def restoring(lab):
     lab.ovs.vsctl('--no-wait', 'set', 'Open_vSwitch', '.',
                   'other_config:flow-restore-wait=true')
     lab.ovs.start_vswitchd()
+    # It answers before it has bridges, whose earlier sockets refuse.
+    wait_for('bridge', lambda: lab.ovs.answers('br0'))
     yield
     lab.ovs.vsctl('--no-wait', 'remove', 'Open_vSwitch', '.', 'other_config',
                   'flow-restore-wait')
