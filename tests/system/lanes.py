@@ -18,7 +18,8 @@ import threading
 # They judge rates, delays or how much of a core something takes.
 ALONE = ('flags-and-used', 'busy-flow', 'idle-flow', 'full-table', 'killed',
          'slow-port', 'mask-explosion', 'flood-hits', 'flood-misses', 'top-searches',
-         'top-many', 'slow-plugin', 'slow-plugin-flush', 'connections-flood')
+         'top-many', 'top-restarted', 'slow-plugin', 'slow-plugin-flush',
+         'connections-flood')
 
 
 def split(names):
