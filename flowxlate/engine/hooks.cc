@@ -32,10 +32,15 @@ bool Offload::is_where_wished(Port &port) {
     return port.refused_wish || wants_tc(port) == port.is_at_tc();
 }
 
-void Offload::choose_hooks() {
+// Ports are looked at when the user wishes something else, and ('all') from
+// time to time, as one may have had to wait.
+void Offload::choose_hooks(bool all) {
     std::vector<Ifindex> elsewhere;
     {
         StateLock lock(this);
+        if (!std::exchange(wishes_changed_, false) && !all) {
+            return;
+        }
         for (auto &[ifindex, port] : ports_.by_ifindex()) {
             if (port->attachment && !is_where_wished(*port)) {
                 elsewhere.push_back(ifindex);
@@ -126,9 +131,8 @@ void Offload::change_hook(Ifindex ifindex) {
     }
     program.reset();  // The old one, and its pin.
     keep_attached(*port);
-    if (options.at_tc && !port->switched_off.empty()) {
-        devices_.put_tags_beside(ifindex,
-                                 std::exchange(port->switched_off, {}));
+    if (options.at_tc) {
+        put_tags_beside(*port);
     }
     log_mode(*port);
 }

@@ -26,8 +26,7 @@ Failure Offload::create(const ovs_offload_host &host,
     for (auto &option : options) {
         if (auto r = settings.set(option)) {
             Host(host).notify.log(OVS_OFFLOAD_LOG_WARN,
-                                  std::string("other_config:") + option.key
-                                      + "=" + option.value + ": " + r.what);
+                                  refused_in_words(option, r));
         }
     }
     std::unique_ptr<Offload> o(new Offload(host, settings));

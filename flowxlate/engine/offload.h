@@ -194,6 +194,7 @@ private:
     void log_mode(const Port &);
     void start_port(Port &);
     void put_tags_in_frame(Port &);
+    void put_tags_beside(Port &);
     std::array<uint64_t, XF_N_MISSES> misses_of(const Port &) const;
     void leave_out(Port &) REQUIRES(attach_mutex_);
     Failure take_in(Port &) REQUIRES(attach_mutex_);
@@ -230,7 +231,7 @@ private:
     // Hooks (hooks.cc).
     bool wants_tc(const Port &) const REQUIRES(mutex_);
     bool is_where_wished(Port &) REQUIRES(mutex_);
-    void choose_hooks() REQUIRES(worker_role_);
+    void choose_hooks(bool all) REQUIRES(worker_role_);
     void change_hook(Ifindex) REQUIRES(worker_role_);
     Failure attach_elsewhere(Port &, const Attachment::Options &,
                              std::unique_ptr<Attachment> *, DeviceState *)
@@ -378,6 +379,8 @@ private:
     // OVS is asked to offer all flows again, as there is such a port, or room.
     Request offer_ GUARDED_BY(mutex_);
     bool handing_over_ GUARDED_BY(worker_role_) = false;
+    // The user wishes programs elsewhere, perhaps (hook_wishes_).
+    bool wishes_changed_ GUARDED_BY(mutex_) = false;
     // Programs may be taken off that have just been put on.
     bool watches_filters_ GUARDED_BY(worker_role_) = false;
     // Earlier processes may have left some.

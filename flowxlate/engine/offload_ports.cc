@@ -245,6 +245,14 @@ void Offload::put_tags_in_frame(Port &port) {
     }
 }
 
+// Undoes that.
+void Offload::put_tags_beside(Port &port) {
+    if (!port.switched_off.empty()) {
+        devices_.put_tags_beside(port.ifindex,
+                                 std::exchange(port.switched_off, {}));
+    }
+}
+
 std::array<uint64_t, XF_N_MISSES> Offload::misses_of(const Port &port) const {
     std::array<uint64_t, XF_N_MISSES> misses;
     for (int reason = 0; reason < XF_N_MISSES; reason++) {
@@ -271,9 +279,7 @@ void Offload::port_del(Port *p) {
     redirect_errors_.forget(port->ifindex);
     forget_names();
     attaching.unlock();
-    if (!port->switched_off.empty()) {
-        devices_.put_tags_beside(port->ifindex, port->switched_off);
-    }
+    put_tags_beside(*port);
     if (auto f = maps_.clear_tx_port(port->slot)) {
         log(OVS_OFFLOAD_LOG_WARN, port->name + ": " + f.message);
     }
@@ -290,15 +296,14 @@ void Offload::options_changed(std::span<const ovs_offload_option> options) {
     StateLock lock(this);
     options_now_.clear();
     hook_wishes_ = {};
+    wishes_changed_ = true;
     for (auto &option : options) {
         options_now_.emplace_back(option.key, option.value);
         if (!HookWishes::is_one(option.key)) {
             continue;
         }
         if (auto r = hook_wishes_.set(option)) {
-            changes_.log(OVS_OFFLOAD_LOG_WARN,
-                         std::string("other_config:") + option.key + "="
-                             + option.value + ": " + r.what);
+            changes_.log(OVS_OFFLOAD_LOG_WARN, refused_in_words(option, r));
         }
     }
     changes_.wakes_worker = true;
@@ -332,10 +337,7 @@ void Offload::leave_out(Port &port) {
     }
     attachment.reset();
     forget_names();
-    if (!port.switched_off.empty()) {
-        devices_.put_tags_beside(port.ifindex, port.switched_off);
-        port.switched_off = {};
-    }
+    put_tags_beside(port);
 }
 
 // If that fails it stays left out, for that reason.

@@ -51,6 +51,12 @@ constexpr std::string_view kHook = "xdp-offload-hook";
 
 }  // namespace
 
+std::string refused_in_words(const ovs_offload_option &option,
+                             const Reject &r) {
+    return std::string("other_config:") + option.key + "=" + option.value
+         + ": " + r.what;
+}
+
 bool HookWishes::is_one(std::string_view key) {
     return key == kHook
         || (key.starts_with(kHook) && key.size() > kHook.size() + 1

@@ -16,6 +16,10 @@
 
 namespace flowxlate {
 
+// "other_config:KEY=VALUE: why": the line of the log about an option that is
+// ignored.
+std::string refused_in_words(const ovs_offload_option &, const Reject &);
+
 // Where the program of a port is to be.
 enum class HookWish { kAuto, kXdp, kTc };
 

@@ -93,7 +93,7 @@ void Offload::work(bool full) {
     make_requests();
     continue_handover();
     collect_copies();
-    choose_hooks();
+    choose_hooks(full);
     restore_attachments(full);
     if (full) {
         remove_orphans();

@@ -27,22 +27,11 @@ constexpr const char *kName = "ovs-offload-xdp";  // For "tc filter show".
 
 using Buffer = std::array<char, kNetlinkBufferSize>;
 
-nlmsghdr *put_header(Buffer *buffer, uint16_t type, uint16_t flags,
-                     tcmsg **tcm) {
-    auto *nlh = mnl_nlmsg_put_header(buffer->data());
-    nlh->nlmsg_type = type;
-    nlh->nlmsg_flags = flags;
-    nlh->nlmsg_seq = kSeq;
-    *tcm =
-        static_cast<tcmsg *>(mnl_nlmsg_put_extra_header(nlh, sizeof(tcmsg)));
-    return nlh;
-}
-
 nlmsghdr *put_filter_header(Buffer *buffer, uint16_t type, uint16_t flags,
                             Ifindex ifindex) {
     tcmsg *tcm;
-    auto *nlh = put_header(buffer, type, flags, &tcm);
-    tcm->tcm_ifindex = index(ifindex);
+    auto *nlh =
+        put_tc_header(buffer->data(), type, flags, kSeq, ifindex, &tcm);
     tcm->tcm_handle = kHandle;
     tcm->tcm_parent = TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS);
     tcm->tcm_info =
@@ -62,9 +51,8 @@ int ask(
 int add_qdisc(Ifindex ifindex) {
     Buffer buffer;
     tcmsg *tcm;
-    auto *nlh =
-        put_header(&buffer, RTM_NEWQDISC, NLM_F_CREATE | NLM_F_EXCL, &tcm);
-    tcm->tcm_ifindex = index(ifindex);
+    auto *nlh = put_tc_header(buffer.data(), RTM_NEWQDISC,
+                              NLM_F_CREATE | NLM_F_EXCL, kSeq, ifindex, &tcm);
     tcm->tcm_handle = TC_H_MAKE(TC_H_CLSACT, 0);
     tcm->tcm_parent = TC_H_CLSACT;
     mnl_attr_put_strz(nlh, TCA_KIND, "clsact");

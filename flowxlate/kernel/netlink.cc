@@ -89,15 +89,23 @@ int request(mnl_socket *socket, nlmsghdr *nlh, NetlinkHandler handler) {
     }
 }
 
+nlmsghdr *put_tc_header(char *buffer, uint16_t type, uint16_t flags,
+                        uint32_t seq, Ifindex ifindex, tcmsg **tcm) {
+    auto *nlh = mnl_nlmsg_put_header(buffer);
+    nlh->nlmsg_type = type;
+    nlh->nlmsg_flags = flags;
+    nlh->nlmsg_seq = seq;
+    *tcm =
+        static_cast<tcmsg *>(mnl_nlmsg_put_extra_header(nlh, sizeof(tcmsg)));
+    (*tcm)->tcm_ifindex = index(ifindex);
+    return nlh;
+}
+
 nlmsghdr *put_ingress_filters_request(char *buffer, Ifindex ifindex,
                                       uint16_t priority, uint32_t seq) {
-    auto *nlh = mnl_nlmsg_put_header(buffer);
-    nlh->nlmsg_type = RTM_GETTFILTER;
-    nlh->nlmsg_flags = NLM_F_DUMP;
-    nlh->nlmsg_seq = seq;
-    auto *tcm =
-        static_cast<tcmsg *>(mnl_nlmsg_put_extra_header(nlh, sizeof(tcmsg)));
-    tcm->tcm_ifindex = index(ifindex);
+    tcmsg *tcm;
+    auto *nlh =
+        put_tc_header(buffer, RTM_GETTFILTER, NLM_F_DUMP, seq, ifindex, &tcm);
     tcm->tcm_parent = TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS);
     tcm->tcm_info = TC_H_MAKE(priority << 16, 0);
     return nlh;

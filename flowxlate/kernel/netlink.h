@@ -13,6 +13,7 @@
 struct mnl_socket;
 struct nlattr;
 struct nlmsghdr;
+struct tcmsg;
 
 namespace flowxlate {
 
@@ -35,8 +36,13 @@ using AttrHandler = std::function<void(const nlattr *)>;
 // ran out in the middle of it, is not taken for this one's.
 int request(mnl_socket *, nlmsghdr *nlh, NetlinkHandler handler);
 
-// Begins, in a buffer of kNetlinkBufferSize, a request for the TC filters at
-// the ingress of a device: those of one priority, or all (0).
+// Begins, in a buffer of kNetlinkBufferSize, a message about TC on a device,
+// and stores where its header is, of which the other members are 0.
+nlmsghdr *put_tc_header(char *buffer, uint16_t type, uint16_t flags,
+                        uint32_t seq, Ifindex, tcmsg **);
+
+// Begins, in such a buffer, a request for the TC filters at the ingress of a
+// device: those of one priority, or all (0).
 nlmsghdr *put_ingress_filters_request(char *buffer, Ifindex, uint16_t priority,
                                       uint32_t seq);
 
