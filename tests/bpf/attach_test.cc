@@ -33,12 +33,14 @@ Fd program_that_passes() {
     return fd;
 }
 
-class AttachAtTc : public testing::TestWithParam<bool> {
+class Attached : public testing::Test {
 protected:
+    explicit Attached(bool by_link) : by_link_(by_link) {}
+
     // In a network namespace of its own.
     void in_namespace(const std::function<void()> &body) {
         ASSERT_FALSE(KernelFeatures::probe(&kernel_));
-        if (GetParam() && !kernel_.has_tcx()) {
+        if (by_link_ && !kernel_.has_tcx()) {
             GTEST_SKIP() << "this kernel has no tcx";
         }
         std::thread([&] {
@@ -55,7 +57,7 @@ protected:
 
     std::unique_ptr<Attachment> attach(Pins *pins = nullptr, bool at_tc = true) {
         std::unique_ptr<Attachment> a;
-        const auto f = Attachment::attach(maps_, kSlot, ifindex_, {.at_tc = at_tc, .has_tcx = GetParam(), .pins = pins}, &a);
+        const auto f = Attachment::attach(maps_, kSlot, ifindex_, {.at_tc = at_tc, .has_tcx = by_link_, .pins = pins}, &a);
         EXPECT_FALSE(f) << f.message;
         return a;
     }
@@ -63,7 +65,7 @@ protected:
     // The id of the only program of ours; 0 if there is none.
     uint32_t program() const {
         std::vector<uint32_t> ids;
-        if (!GetParam()) {
+        if (!by_link_) {
             return filter_program(ifindex_);
         }
         EXPECT_EQ(find_tcx_programs(ifindex_, &ids), 0);
@@ -79,9 +81,25 @@ protected:
         return e.others;
     }
 
+    const bool by_link_;  // Or as a filter.
     KernelFeatures kernel_;
     BpfMaps maps_;
     Ifindex ifindex_{};
+};
+
+class AttachAtTc : public Attached, public testing::WithParamInterface<bool> {
+protected:
+    AttachAtTc() : Attached(GetParam()) {}
+};
+
+class AttachAsLink : public Attached {
+protected:
+    AttachAsLink() : Attached(true) {}
+};
+
+class AttachAsFilter : public Attached {
+protected:
+    AttachAsFilter() : Attached(false) {}
 };
 
 TEST_P(AttachAtTc, ComesAndGoes) {
@@ -90,7 +108,7 @@ TEST_P(AttachAtTc, ComesAndGoes) {
         ASSERT_TRUE(a);
         EXPECT_EQ(a->mode(), AttachMode::kTc);
         EXPECT_EQ(a->tx_flag(), uint32_t{XF_PORT_TX_SKB});
-        EXPECT_EQ(a->is_filter(), !GetParam());
+        EXPECT_EQ(a->is_filter(), !by_link_);
         EXPECT_TRUE(a->is_attached());
         EXPECT_NE(program(), 0U);
         EXPECT_EQ(others(a->own_program()), "") << "ours is nobody else's";
@@ -119,7 +137,7 @@ TEST_P(AttachAtTc, LeavesOthersAlone) {
             ASSERT_TRUE(a);
             EXPECT_TRUE(a->is_attached());
             // A filter of ours comes behind it, a link before it.
-            EXPECT_EQ(others(a->own_program()).empty(), !GetParam());
+            EXPECT_EQ(others(a->own_program()).empty(), !by_link_);
             a.reset();
             sh(std::string("tc qdisc show dev p1 | grep ") + qdisc);
             sh("tc filter show dev p1 ingress | grep bytecode");
@@ -133,7 +151,7 @@ TEST_P(AttachAtTc, IsPutBack) {
         auto a = attach();
         ASSERT_TRUE(a);
         sh("tc qdisc add dev p1 clsact 2>/dev/null || true; tc filter del dev p1 ingress");
-        EXPECT_EQ(a->is_attached(), GetParam()) << "a link stays";
+        EXPECT_EQ(a->is_attached(), by_link_) << "a link stays";
         if (a->is_filter()) {
             EXPECT_FALSE(a->put_back());
         }
@@ -143,13 +161,10 @@ TEST_P(AttachAtTc, IsPutBack) {
 }
 
 // One behind ours misses what ours executes.
-TEST_P(AttachAtTc, KnowsWhoComesBehind) {
+TEST_F(AttachAsLink, KnowsWhoComesBehind) {
     in_namespace([&] {
         const Fd one = program_that_passes(), another = program_that_passes();
         Fd before, behind;
-        if (!GetParam()) {
-            return;
-        }
         ASSERT_FALSE(link_at_tcx(one.get(), ifindex_, &before));
         auto a = attach();
         ASSERT_TRUE(a);
@@ -181,7 +196,7 @@ TEST_P(AttachAtTc, FindsWhatIsLeft) {
     in_namespace([&] {
         Pins pins, next_pins, last_pins;
         const auto not_kept = pins.open(directory);
-        if (GetParam() && not_kept) {
+        if (by_link_ && not_kept) {
             GTEST_SKIP() << not_kept.reason;
         }
         auto killed = attach(&pins);
@@ -192,8 +207,8 @@ TEST_P(AttachAtTc, FindsWhatIsLeft) {
         (void)next_pins.open(directory);
         auto next = attach(&next_pins);
         ASSERT_TRUE(next);
-        EXPECT_EQ(next->is_taking_over(), GetParam());
-        EXPECT_EQ(program() == old, GetParam());
+        EXPECT_EQ(next->is_taking_over(), by_link_);
+        EXPECT_EQ(program() == old, by_link_);
         EXPECT_EQ(others(next->own_program()), "");
         EXPECT_FALSE(next->begin_sampling());
         EXPECT_FALSE(next->finish_take_over());
@@ -209,11 +224,9 @@ TEST_P(AttachAtTc, FindsWhatIsLeft) {
     (void)rmdir(directory.c_str());
 }
 
-TEST_P(AttachAtTc, RemovesOrphanedFilters) {
+// Those of links are in Pins.
+TEST_F(AttachAsFilter, RemovesOrphanedFilters) {
     in_namespace([&] {
-        if (GetParam()) {
-            return;  // Those are in Pins.
-        }
         size_t n_left = 0;
         const uint64_t now = std::chrono::nanoseconds(std::chrono::steady_clock::now().time_since_epoch()).count();
         auto a = attach();

@@ -206,7 +206,11 @@ protected:
         const std::string wanted = std::string(hook) == "tc" ? "tc" : "native";
         set_hook(hook);
         EXPECT_TRUE(wait_for([&] { return mode("p1") == wanted && mode("p2") == wanted; })) << log_text;
-        (void)wait_for([] { return false; }, milliseconds(50));  // Its flows are lost soon.
+        renew_flows();
+    }
+    // A hook has changed: flows are lost soon.
+    void renew_flows() {
+        (void)wait_for([] { return false; }, milliseconds(50));
         put_flows();
     }
 
@@ -216,23 +220,6 @@ protected:
     std::vector<pid_t> inhabitants_;
 };
 
-Fd open_socket(const Namespace &ns, int type, const char *address) {
-    return ns.in([&] {
-        Fd fd(socket(AF_INET, type | SOCK_CLOEXEC, 0));
-        const int on = 1, bytes = 16 << 20;
-        const timeval wait{5, 0};
-        sockaddr_in here{};
-        here.sin_family = AF_INET;
-        here.sin_port = htons(kPort);
-        inet_pton(AF_INET, address, &here.sin_addr);
-        setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-        setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait);
-        setsockopt(fd.get(), SOL_SOCKET, SO_RCVBUFFORCE, &bytes, sizeof bytes);
-        EXPECT_EQ(bind(fd.get(), reinterpret_cast<sockaddr *>(&here), sizeof here), 0);
-        return fd;
-    });
-}
-
 sockaddr_in address_of(const char *address) {
     sockaddr_in there{};
     there.sin_family = AF_INET;
@@ -241,34 +228,28 @@ sockaddr_in address_of(const char *address) {
     return there;
 }
 
+Fd open_socket(const Namespace &ns, int type, const char *address) {
+    return ns.in([&] {
+        Fd fd(socket(AF_INET, type | SOCK_CLOEXEC, 0));
+        const int on = 1, bytes = 16 << 20;
+        const timeval wait{5, 0};
+        const sockaddr_in here = address_of(address);
+        setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+        setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait);
+        setsockopt(fd.get(), SOL_SOCKET, SO_RCVBUFFORCE, &bytes, sizeof bytes);
+        EXPECT_EQ(bind(fd.get(), reinterpret_cast<const sockaddr *>(&here), sizeof here), 0);
+        return fd;
+    });
+}
+
 // Sends 'bytes' of TCP to the other container; returns bytes per second, 0 if they have not
 // come.
 double transfer(const Namespace &from, const Namespace &to, const char *address, size_t bytes) {
     const Fd listener = open_socket(to, SOCK_STREAM, address);
     const Fd sender = from.in([] { return Fd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)); });
     const auto there = address_of(address);
-    EXPECT_EQ(listen(listener.get(), 1), 0);
-    size_t got = 0;
-    std::thread receiver([&] {
-        const Fd fd(accept(listener.get(), nullptr, nullptr));
-        std::vector<char> buffer(1 << 18);
-        ssize_t n;
-        while ((n = read(fd.get(), buffer.data(), buffer.size())) > 0) {
-            got += n;
-        }
-    });
-    EXPECT_EQ(::connect(sender.get(), reinterpret_cast<const sockaddr *>(&there), sizeof there), 0);
-    const std::vector<char> block(1 << 18);
     const auto begin = Clock::now();
-    for (size_t sent = 0; sent < bytes;) {
-        const ssize_t n = write(sender.get(), block.data(), std::min(block.size(), bytes - sent));
-        if (n <= 0) {
-            break;
-        }
-        sent += n;
-    }
-    shutdown(sender.get(), SHUT_WR);
-    receiver.join();
+    const size_t got = send_tcp(sender, listener, reinterpret_cast<const sockaddr *>(&there), sizeof there, bytes);
     const std::chrono::duration<double> passed = Clock::now() - begin;
     return got == bytes ? static_cast<double>(bytes) / passed.count() : 0;
 }
@@ -277,7 +258,6 @@ double transfer(const Namespace &from, const Namespace &to, const char *address,
 uint64_t sent_packets(const Namespace &container) {
     return container.in([] {
         uint64_t n = 0;
-        std::ifstream("/proc/thread-self/net/dev") >> std::ws;
         std::ifstream file("/proc/thread-self/net/dev");
         for (std::string line; std::getline(file, line);) {
             if (const auto at = line.find("eth0:"); at != std::string::npos) {
@@ -309,8 +289,7 @@ TEST_F(Hooks, BulkKeepsItsSegments) {
 TEST_F(Hooks, ArePassedFromOneToTheOther) {
     set_hook("tc", "xdp");
     ASSERT_TRUE(wait_for([&] { return mode("p1") == "native" && mode("p2") == "tc"; })) << log_text;
-    (void)wait_for([] { return false; }, milliseconds(50));
-    put_flows();
+    renew_flows();
     for (int n : {1, 2}) {
         (void)taken(n);
     }

@@ -1,16 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-// Network namespaces of tests, in which threads and commands run.
+// Network namespaces of tests, in which threads and commands run, and traffic between
+// them.
 #ifndef TESTS_BPF_NAMESPACE_H
 #define TESTS_BPF_NAMESPACE_H
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sched.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "flowxlate/base/resource.h"
 
@@ -48,6 +52,33 @@ public:
 private:
     Fd fd_;
 };
+
+// Sends 'bytes' of TCP from one socket to another, which has an address.  Returns how many
+// have come.
+inline size_t send_tcp(const Fd &sender, const Fd &listener, const sockaddr *there, socklen_t len, size_t bytes) {
+    size_t n = 0;
+    EXPECT_EQ(listen(listener.get(), 1), 0);
+    std::thread receiver([&] {
+        const Fd peer(accept(listener.get(), nullptr, nullptr));
+        std::vector<char> buffer(1 << 18);
+        for (ssize_t got; (got = read(peer.get(), buffer.data(), buffer.size())) > 0;) {
+            n += got;
+        }
+    });
+    if (!::connect(sender.get(), there, len)) {
+        const std::vector<char> block(1 << 18);
+        for (size_t sent = 0; sent < bytes;) {
+            const ssize_t some = write(sender.get(), block.data(), std::min(block.size(), bytes - sent));
+            if (some <= 0) {
+                break;
+            }
+            sent += some;
+        }
+        shutdown(sender.get(), SHUT_WR);
+    }
+    receiver.join();
+    return n;
+}
 
 }  // namespace flowxlate::test
 

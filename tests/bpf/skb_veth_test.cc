@@ -102,27 +102,7 @@ protected:
             setsockopt(fd->get(), SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof wait);
         }
         EXPECT_EQ(bind(listener.get(), reinterpret_cast<sockaddr *>(&here), len), 0);
-        EXPECT_EQ(listen(listener.get(), 1), 0);
-        size_t n = 0;
-        std::thread receiver([&] {
-            const Fd peer(accept(listener.get(), nullptr, nullptr));
-            std::vector<char> buffer(1 << 16);
-            for (ssize_t got; n < kBytes && (got = read(peer.get(), buffer.data(), buffer.size())) > 0;) {
-                n += got;
-            }
-        });
-        if (!::connect(sender.get(), reinterpret_cast<sockaddr *>(&there), len)) {
-            const std::vector<char> bytes(kBytes);
-            for (size_t sent = 0; sent < kBytes;) {
-                const ssize_t some = write(sender.get(), bytes.data() + sent, kBytes - sent);
-                if (some <= 0) {
-                    break;
-                }
-                sent += some;
-            }
-        }
-        receiver.join();
-        return n;
+        return send_tcp(sender, listener, reinterpret_cast<sockaddr *>(&there), len, kBytes);
     }
 
     static socklen_t make_address(sockaddr_storage *to, int family, const char *address, uint16_t port) {
