@@ -114,6 +114,9 @@ void Offload::change_hook(Ifindex ifindex) {
     std::unique_ptr<Attachment> program;
     DeviceState state;
     if (auto f = attach_elsewhere(*port, options, &program, &state)) {
+        if (!options.at_tc) {
+            put_tags_beside(*port);
+        }
         StateLock lock(this);
         port->refused_wish = hook_wishes_.of(port->name);
         changes_.log(OVS_OFFLOAD_LOG_WARN,

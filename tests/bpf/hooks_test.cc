@@ -5,6 +5,8 @@
 //
 //   c1 (container 1) === p1 [program] - bridge - [program] p2 === c2 (container 2)
 #include <arpa/inet.h>
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
 #include <linux/openvswitch.h>
 #include <net/if.h>
 #include <signal.h>
@@ -17,6 +19,7 @@
 #include <atomic>
 #include <chrono>
 #include <fstream>
+#include <iterator>
 #include <map>
 #include <mutex>
 #include <string>
@@ -47,6 +50,11 @@ std::string log_text;
 void log_line(ovs_offload_log_level, const char *line) {
     const std::lock_guard lock(log_mutex);
     log_text += std::string(line) + "\n";
+}
+
+bool logged(const char *text) {
+    const std::lock_guard lock(log_mutex);
+    return log_text.find(text) != std::string::npos;
 }
 
 ovs_offload_host fake_host() {
@@ -359,6 +367,22 @@ TEST_F(Hooks, AreChangedWithoutALoss) {
     }
     EXPECT_EQ(there.end(), 0U) << "of " << there.sent();
     EXPECT_GT(there.sent(), 100U);
+}
+
+// Somebody's program in XDP keeps ours from coming there, and nothing else changes.
+TEST_F(Hooks, StaysWhereItIsIfTheOtherIsTaken) {
+    constexpr const char *kTags = "ethtool -k eth0 | grep -q 'tx-vlan-offload: on'";
+    const bpf_insn pass[] = {{BPF_ALU64 | BPF_MOV | BPF_K, 0, 0, 0, XDP_PASS}, {BPF_JMP | BPF_EXIT, 0, 0, 0, 0}};
+    const Fd theirs(bpf_prog_load(BPF_PROG_TYPE_XDP, "somebodys", "GPL", pass, std::size(pass), nullptr));
+    ASSERT_GE(theirs.get(), 0);
+    c1_.sh(kTags);
+    host_.in([&] { ASSERT_EQ(bpf_xdp_attach(ifindexes[1], theirs.get(), 0, nullptr), 0); });
+    set_hook("xdp");
+    ASSERT_TRUE(wait_for([&] { return mode("p2") == "native"; })) << log_text;
+    ASSERT_TRUE(wait_for([&] { return logged("p1: stays at TC's ingress"); })) << log_text;
+    EXPECT_EQ(mode("p1"), "tc");
+    c1_.sh(kTags);
+    host_.in([&] { EXPECT_EQ(bpf_xdp_detach(ifindexes[1], 0, nullptr), 0); });
 }
 
 // What the containers' bulk TCP makes, for docs/performance.md: medians, in one run.
