@@ -50,7 +50,4 @@
  * tunnel? */
 #define COMPAT_FINDS_DONT_FRAGMENT (OVS_RELEASE >= 307)
 
-/* Has the kernel datapath been tested with this release? */
-#define COMPAT_KERNEL_DATAPATH (OVS_RELEASE < 302)
-
 #endif /* netdev-offload-plugin-compat.h */

@@ -28,6 +28,7 @@
 #include "netdev-linux-private.h"
 #include "netdev-offload-plugin.h"
 #include "netdev-offload-plugin-api.h"
+#include "netdev-offload-plugin-system.h"
 #include "netdev-provider.h"
 #include "netdev-vport.h"
 #include "odp-util.h"
@@ -45,7 +46,11 @@
  *
  * It is there whether a plugin is loaded or not, because a datapath takes its
  * providers when it is opened, once and for all.  It also keeps ports that no
- * plugin wants: nobody else has a use for them in the userspace datapath. */
+ * plugin wants: nobody else has a use for them in the userspace datapath, and in
+ * the kernel datapath the provider "tc" has them as well.
+ *
+ * Ports are here for both datapaths, flows for the userspace datapath: those of
+ * the kernel datapath are in netdev-offload-plugin-dpif-system.c. */
 
 /* A datapath. */
 struct plugin_offload {
@@ -62,6 +67,9 @@ struct plugin_port {
                                      * name when the plugin got the port, or
                                      * -1.  Another one may have that name now.
                                      * Guarded by 'lookup_mutex'. */
+    /* NULL in the userspace datapath, and if the plugin did not want the port.
+     * Written by the main thread, or while no thread uses the datapath. */
+    OVSRCU_TYPE(struct system_port *) system;
     struct offload_plugin_handle handle;
 };
 
@@ -404,6 +412,12 @@ plugin_port_set_ifindex(struct plugin_port *p, int ifindex)
     ovs_mutex_unlock(&lookup_mutex);
 }
 
+static bool
+is_system(const struct dpif_offload *offload)
+{
+    return !strcmp(plugin_offload_cast(offload)->dpif_type, "system");
+}
+
 /* Has the plugin, if there is one, add a port that it does not have. */
 static void
 plugin_port_offer(struct plugin_port *p)
@@ -414,6 +428,9 @@ plugin_port_offer(struct plugin_port *p)
         && !offload_plugin_handle_open(&p->handle, p->up.netdev, p->dpif_type,
                                        &ifindex)) {
         plugin_port_set_ifindex(p, ifindex);
+        if (!strcmp(p->dpif_type, "system")) {
+            ovsrcu_set(&p->system, plugin_system_port_open(p->up.netdev));
+        }
     }
 }
 
@@ -424,14 +441,14 @@ plugin_port_close(struct plugin_port *p)
     plugin_port_set_ifindex(p, -1);
 }
 
-/* Tunnel ports are for the provider "dpdk" as well. */
+/* Tunnel ports are for the provider "dpdk" as well, and those of the kernel datapath
+ * for "tc" alone. */
 static bool
-plugin_can_offload(struct dpif_offload *offload OVS_UNUSED,
-                   struct netdev *netdev)
+plugin_can_offload(struct dpif_offload *offload, struct netdev *netdev)
 {
     const struct netdev_class *class = netdev_get_class(netdev);
 
-    if (netdev_vport_is_vport_class(class)) {
+    if (netdev_vport_is_vport_class(class) && !is_system(offload)) {
 #ifdef DPDK_NETDEV
         return netdev_offload_plugin_is_loaded();
 #else
@@ -453,6 +470,7 @@ plugin_port_add(struct dpif_offload *offload, struct netdev *netdev,
     }
     p->dpif_type = plugin_offload_cast(offload)->dpif_type;
     p->ifindex = -1;
+    ovsrcu_init(&p->system, NULL);
     offload_plugin_handle_init(&p->handle);
     plugin_port_offer(p);
 
@@ -461,13 +479,16 @@ plugin_port_add(struct dpif_offload *offload, struct netdev *netdev,
     hmap_insert(&ports, &p->number_node, number_hash(port_no));
     ovs_mutex_unlock(&lookup_mutex);
     ovs_mutex_unlock(&ports_mutex);
-    dpif_offload_set_netdev_offload(netdev, offload);
+    if (!is_system(offload)) {
+        dpif_offload_set_netdev_offload(netdev, offload);
+    }
     return 0;
 }
 
 static void
 plugin_port_free(struct plugin_port *p)
 {
+    free(ovsrcu_get_protected(struct system_port *, &p->system));
     offload_plugin_handle_destroy(&p->handle);
     netdev_close(p->up.netdev);
     free(p);
@@ -482,13 +503,21 @@ plugin_port_remove(struct dpif_offload *offload, odp_port_t port_no)
         = plugin_port_cast(dpif_offload_port_mgr_remove(offload, port_no));
 
     if (p) {
-        dpif_offload_set_netdev_offload(p->up.netdev, NULL);
+        struct system_port *system
+            = ovsrcu_get_protected(struct system_port *, &p->system);
+
+        if (!is_system(offload)) {
+            dpif_offload_set_netdev_offload(p->up.netdev, NULL);
+        }
         ovs_mutex_lock(&ports_mutex);
         ovs_mutex_lock(&lookup_mutex);
         hmap_remove(&ports, &p->number_node);
         ovs_mutex_unlock(&lookup_mutex);
         ovs_mutex_unlock(&ports_mutex);
         plugin_port_close(p);
+        if (system) {
+            plugin_system_port_close(system);
+        }
     }
     return p;
 }
@@ -515,7 +544,9 @@ plugin_get_netdev(const struct dpif_offload *offload, odp_port_t port_no)
     struct dpif_offload_port *port
         = dpif_offload_port_mgr_find_by_odp_port(offload, port_no);
 
-    return port ? port->netdev : NULL;
+    /* In the kernel datapath others have it, too. */
+    return (port && (!is_system(offload) || offload_plugin_system_port(port))
+            ? port->netdev : NULL);
 }
 
 static uint64_t
@@ -530,7 +561,24 @@ plugin_flow_count(const struct dpif_offload *offload)
     return n;
 }
 
+/* Is the provider's port given to the next one, too? */
+bool
+offload_plugin_shares_ports(const struct dpif_offload *offload)
+{
+    return offload->class->operate == offload_plugin_system_operate;
+}
+
+struct system_port *
+offload_plugin_system_port(const struct dpif_offload_port *port)
+{
+    const struct plugin_port *p = CONTAINER_OF(port, struct plugin_port, up);
+
+    return ovsrcu_get(struct system_port *, &p->system);
+}
+
 /* Datapaths. */
+
+static struct dpif_offload_class plugin_system_class;
 
 static int
 plugin_open(const struct dpif_offload_class *class, struct dpif *dpif,
@@ -538,8 +586,11 @@ plugin_open(const struct dpif_offload_class *class, struct dpif *dpif,
 {
     struct plugin_offload *offload = xzalloc(sizeof *offload);
 
-    dpif_offload_init(&offload->up, class, dpif);
     offload->dpif_type = dpif_normalize_type(dpif_type(dpif));
+    if (!strcmp(offload->dpif_type, "system")) {
+        class = &plugin_system_class;
+    }
+    dpif_offload_init(&offload->up, class, dpif);
     *offloadp = &offload->up;
     return 0;
 }
@@ -557,10 +608,13 @@ plugin_close(struct dpif_offload *offload)
     ovsrcu_postpone(free, plugin_offload_cast(offload));
 }
 
+/* A datapath keeps the flows of its ports, or it does not, so there are two of these
+ * for one "type".  The first is registered, and chosen by plugin_open() for the
+ * userspace datapath. */
 struct dpif_offload_class dpif_offload_plugin_class = {
     .type = "xdp",
     .impl_type = DPIF_OFFLOAD_IMPL_FLOWS_DPIF_SYNCED,
-    .supported_dpif_types = (const char *const[]) {"netdev", NULL},
+    .supported_dpif_types = (const char *const[]) {"netdev", "system", NULL},
     .open = plugin_open,
     .close = plugin_close,
     .can_offload = plugin_can_offload,
@@ -570,6 +624,45 @@ struct dpif_offload_class dpif_offload_plugin_class = {
     .get_netdev = plugin_get_netdev,
     .netdev_flow_put = plugin_flow_put,
 };
+
+static struct dpif_offload_class plugin_system_class = {
+    .type = "xdp",
+    .impl_type = DPIF_OFFLOAD_IMPL_FLOWS_PROVIDER_ONLY,
+    .supported_dpif_types = (const char *const[]) {"system", NULL},
+    .open = plugin_open,
+    .close = plugin_close,
+    .can_offload = plugin_can_offload,
+    .port_add = plugin_port_add,
+    .port_del = plugin_port_del,
+    .flow_flush = offload_plugin_system_flow_flush,
+    .flow_dump_create = offload_plugin_system_dump_create,
+    .flow_dump_next = offload_plugin_system_dump_next,
+    .flow_dump_destroy = offload_plugin_system_dump_destroy,
+    .flow_dump_thread_create = offload_plugin_system_dump_thread_create,
+    .flow_dump_thread_destroy = offload_plugin_system_dump_thread_destroy,
+    .operate = offload_plugin_system_operate,
+    .flow_count = plugin_flow_count,
+    .get_netdev = plugin_get_netdev,
+};
+
+/* Whether the plugin has a port of the kernel datapath, so that its flows are not
+ * to be looked for in TC: those that are there are told by the plugin's dump. */
+bool
+offload_plugin_has_system_port(odp_port_t port_no)
+{
+    struct plugin_port *p;
+    bool found = false;
+
+    ovs_mutex_lock(&lookup_mutex);
+    HMAP_FOR_EACH_WITH_HASH (p, number_node, number_hash(port_no), &ports) {
+        if (p->up.port_no == port_no && offload_plugin_system_port(&p->up)) {
+            found = true;
+            break;
+        }
+    }
+    ovs_mutex_unlock(&lookup_mutex);
+    return found;
+}
 
 /* To be called by the main thread when a plugin has been loaded: offers the ports
  * that are there. */
@@ -594,8 +687,9 @@ offload_plugin_api_register(void)
 }
 
 void
-offload_plugin_api_configure(const struct smap *other_config OVS_UNUSED)
+offload_plugin_api_configure(const struct smap *other_config)
 {
+    plugin_system_configure(other_config);
 }
 
 void

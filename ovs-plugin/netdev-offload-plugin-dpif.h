@@ -18,7 +18,8 @@
 /* Flows of the userspace datapath that an offload plugin executes
  * ===============================================================
  *
- * For OVS from 3.7 on, which has dpif-offload.
+ * For OVS from 3.7 on, which has dpif-offload.  (Those of the kernel datapath:
+ * netdev-offload-plugin-system.h.)
  *
  * The fast path counts a megaflow once, however many PMD threads have a copy
  * of it.  So statistics are taken from the plugin as increments, and each
@@ -47,6 +48,12 @@
 extern "C" {
 #endif
 
+struct dpif_offload;
+struct dpif_offload_flow_dump;
+struct dpif_offload_flow_dump_thread;
+struct dpif_offload_port;
+struct system_port;
+
 /* What the plugin has of one PMD thread's copy of a megaflow. */
 struct offload_plugin_copy {
     struct hmap_node node;          /* In 'copies', while 'put'. */
@@ -70,6 +77,28 @@ bool offload_plugin_copy_offer_again(struct offload_plugin_copy *,
                                      const char *dpif_type, odp_port_t in_port,
                                      unsigned long long n_packets);
 void offload_plugin_offer_ports(void);
+bool offload_plugin_shares_ports(const struct dpif_offload *);
+
+/* For ports of the kernel datapath.  Returns NULL if the plugin does not have
+ * 'port', otherwise what remains until the next grace period. */
+struct system_port *offload_plugin_system_port(
+    const struct dpif_offload_port *port);
+bool offload_plugin_has_system_port(odp_port_t);
+
+/* Of netdev-offload-plugin-dpif-system.c; what they do is in
+ * dpif-offload-provider.h. */
+void offload_plugin_system_operate(struct dpif *, const struct dpif_offload *,
+                                   struct dpif_op **, size_t n_ops);
+int offload_plugin_system_flow_flush(const struct dpif_offload *);
+struct dpif_offload_flow_dump *offload_plugin_system_dump_create(
+    const struct dpif_offload *, bool terse);
+int offload_plugin_system_dump_next(struct dpif_offload_flow_dump_thread *,
+                                    struct dpif_flow *, int max_flows);
+int offload_plugin_system_dump_destroy(struct dpif_offload_flow_dump *);
+struct dpif_offload_flow_dump_thread *offload_plugin_system_dump_thread_create(
+    struct dpif_offload_flow_dump *);
+void offload_plugin_system_dump_thread_destroy(
+    struct dpif_offload_flow_dump_thread *);
 #else
 static inline void
 offload_plugin_copy_init(struct offload_plugin_copy *copy OVS_UNUSED,
@@ -110,6 +139,12 @@ offload_plugin_copy_offer_again(struct offload_plugin_copy *copy OVS_UNUSED,
 static inline void
 offload_plugin_offer_ports(void)
 {
+}
+
+static inline bool
+offload_plugin_shares_ports(const struct dpif_offload *offload OVS_UNUSED)
+{
+    return false;
 }
 #endif
 

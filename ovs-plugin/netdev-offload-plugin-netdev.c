@@ -47,6 +47,11 @@ struct plugin_port {
     struct offload_plugin_handle handle;
 };
 
+/* What TC wants to know of a flow, beyond the flow. */
+struct plugin_tc_put {
+    struct offload_info *info;
+};
+
 /* Acquired before a port's handle. */
 static struct ovs_mutex plugin_ports_mutex = OVS_MUTEX_INITIALIZER;
 static struct ovs_list plugin_ports OVS_GUARDED_BY(plugin_ports_mutex)
@@ -77,17 +82,21 @@ plugin_flow_flush(struct netdev *netdev)
     return p ? offload_plugin_handle_flush(&p->handle) : EOPNOTSUPP;
 }
 
-/* Offers a flow to the plugin. */
-int
-netdev_offload_plugin_offer(struct netdev *netdev, const struct match *match,
-                            struct nlattr *actions, size_t actions_len,
-                            const ovs_u128 *ufid)
+static int
+plugin_flow_put(struct netdev *netdev, struct match *match,
+                struct nlattr *actions, size_t actions_len,
+                const ovs_u128 *ufid, struct offload_info *info,
+                struct dpif_flow_stats *stats)
 {
+    struct plugin_tc_put tc_put = { .info = info };
     struct plugin_port *p = plugin_port_get(netdev);
     int error;
 
     if (!p) {
         return EOPNOTSUPP;
+    } else if (p->system) {
+        return plugin_system_flow_put(netdev, p->system, match, actions,
+                                      actions_len, ufid, &tc_put, stats);
     }
     error = offload_plugin_put(netdev_get_dpif_type(netdev), match, actions,
                                actions_len, ufid);
@@ -96,24 +105,6 @@ netdev_offload_plugin_offer(struct netdev *netdev, const struct match *match,
          * and flushed this flow with the others, or we do it. */
         offload_plugin_handle_flush(&p->handle);
     }
-    return error;
-}
-
-static int
-plugin_flow_put(struct netdev *netdev, struct match *match,
-                struct nlattr *actions, size_t actions_len,
-                const ovs_u128 *ufid, struct offload_info *info,
-                struct dpif_flow_stats *stats)
-{
-    struct plugin_port *p = plugin_port_get(netdev);
-    int error;
-
-    if (p && p->system) {
-        return plugin_system_flow_put(netdev, p->system, match, actions,
-                                      actions_len, ufid, info, stats);
-    }
-    error = netdev_offload_plugin_offer(netdev, match, actions, actions_len,
-                                        ufid);
     if (!error && stats) {
         offload_plugin_get_stats(ufid, stats);
     }
@@ -149,7 +140,7 @@ plugin_flow_del(struct netdev *netdev, const ovs_u128 *ufid,
     int error;
 
     if (p && p->system) {
-        return plugin_system_flow_del(netdev, ufid, stats);
+        return plugin_system_flow_del(ufid, stats);
     }
     error = netdev_offload_plugin_del(ufid, &remaining);
     if (!error && stats) {
@@ -169,22 +160,61 @@ plugin_flow_get_n_flows(struct netdev *netdev, uint64_t *n_flows)
 
     /* An array element per offload thread, but the plugin has just a sum. */
     n_flows[0] = offload_plugin_handle_n_flows(&p->handle);
-    if (p->system) {
-        n_flows[0] += plugin_system_n_tc_flows(netdev, p->system);
+    if (p->system && plugin_system_port_has_tc(p->system)) {
+        uint64_t n_in_tc = 0;
+
+        netdev_offload_tc.flow_get_n_flows(netdev, &n_in_tc);
+        n_flows[0] += n_in_tc;
     }
     return 0;
 }
 
+struct plugin_dump {
+    struct netdev_flow_dump up;
+    struct system_dump *system;
+};
+
 /* Only the kernel datapath dumps its providers' flows. */
 static int
-plugin_flow_dump_create(struct netdev *netdev, struct netdev_flow_dump **dump,
+plugin_flow_dump_create(struct netdev *netdev, struct netdev_flow_dump **dumpp,
                         bool terse)
 {
     struct plugin_port *p = plugin_port_get(netdev);
+    struct plugin_dump *dump;
 
-    return (p && p->system
-            ? plugin_system_flow_dump_create(netdev, p->system, dump, terse)
-            : EOPNOTSUPP);
+    if (!p || !p->system) {
+        return EOPNOTSUPP;
+    }
+    dump = xzalloc(sizeof *dump);
+    dump->system = plugin_system_flow_dump_create(netdev, p->system, terse);
+    dump->up.netdev = netdev_ref(netdev);
+    dump->up.terse = terse;
+    *dumpp = &dump->up;
+    return 0;
+}
+
+static bool
+plugin_flow_dump_next(struct netdev_flow_dump *dump_, struct match *match,
+                      struct nlattr **actions, struct dpif_flow_stats *stats,
+                      struct dpif_flow_attrs *attrs, ovs_u128 *ufid,
+                      struct ofpbuf *rbuffer, struct ofpbuf *wbuffer)
+{
+    struct plugin_dump *dump = CONTAINER_OF(dump_, struct plugin_dump, up);
+
+    return plugin_system_flow_dump_next(dump->system, dump->up.port, match,
+                                        actions, stats, attrs, ufid, rbuffer,
+                                        wbuffer);
+}
+
+static int
+plugin_flow_dump_destroy(struct netdev_flow_dump *dump_)
+{
+    struct plugin_dump *dump = CONTAINER_OF(dump_, struct plugin_dump, up);
+
+    plugin_system_flow_dump_destroy(dump->system);
+    netdev_close(dump->up.netdev);
+    free(dump);
+    return 0;
 }
 
 /* Ports. */
@@ -209,12 +239,6 @@ plugin_init_flow_api(struct netdev *netdev)
     } else if (!strcmp(dpif_type, "netdev")) {
         atomic_store_relaxed(&netdev_dpif_type, dpif_type);
     } else if (!strcmp(dpif_type, "system")) {
-        if (!COMPAT_KERNEL_DATAPATH) {
-            VLOG_WARN("%s: its flows stay in the kernel datapath, which is "
-                      "offloaded with Open vSwitch 3.1 only",
-                      netdev_get_name(netdev));
-            return EOPNOTSUPP;
-        }
         atomic_store_relaxed(&system_dpif_type, dpif_type);
     } else {
         return EOPNOTSUPP;
@@ -266,8 +290,8 @@ plugin_uninit_flow_api(struct netdev *netdev)
 static struct netdev_flow_api plugin_flow_api = {
     .flow_flush = plugin_flow_flush,
     .flow_dump_create = plugin_flow_dump_create,
-    .flow_dump_destroy = plugin_system_flow_dump_destroy,
-    .flow_dump_next = plugin_system_flow_dump_next,
+    .flow_dump_destroy = plugin_flow_dump_destroy,
+    .flow_dump_next = plugin_flow_dump_next,
     .flow_put = plugin_flow_put,
     .flow_get = plugin_flow_get,
     .flow_del = plugin_flow_del,
@@ -288,6 +312,78 @@ netdev_offload_plugin_owns(const struct netdev *netdev)
 {
     return netdev_offload_plugin_is_provider(
         ovsrcu_get(const struct netdev_flow_api *, &netdev->flow_api));
+}
+
+/* What netdev-offload-plugin-system.h says of TC. */
+
+int
+plugin_tc_init(struct netdev *netdev)
+{
+    return (ovsrcu_get(const struct netdev_flow_api *, &netdev->flow_api)
+            == &netdev_offload_tc
+            ? 0 : netdev_offload_tc.init_flow_api(netdev));
+}
+
+int
+plugin_tc_flow_put(struct netdev *netdev, struct match *match,
+                   struct nlattr *actions, size_t actions_len,
+                   const ovs_u128 *ufid, struct plugin_tc_put *tc_put)
+{
+    return netdev_offload_tc.flow_put(netdev, match, actions, actions_len,
+                                      ufid, tc_put->info, NULL);
+}
+
+int
+plugin_tc_flow_get(struct netdev *netdev, struct match *match,
+                   struct nlattr **actions, const ovs_u128 *ufid,
+                   struct dpif_flow_stats *stats,
+                   struct dpif_flow_attrs *attrs, struct ofpbuf *buf)
+{
+    return netdev_offload_tc.flow_get(netdev, match, actions, ufid, stats,
+                                      attrs, buf);
+}
+
+int
+plugin_tc_flow_del(const ovs_u128 *ufid, struct dpif_flow_stats *stats)
+{
+    return netdev_offload_tc.flow_del(NULL, ufid, stats);
+}
+
+int
+plugin_tc_flow_flush(struct netdev *netdev)
+{
+    return netdev_offload_tc.flow_flush(netdev);
+}
+
+/* A 'struct plugin_tc_dump' is a 'struct netdev_flow_dump' of TC's. */
+
+struct plugin_tc_dump *
+plugin_tc_dump_create(struct netdev *netdev, bool terse)
+{
+    struct netdev_flow_dump *dump;
+
+    return (netdev_offload_tc.flow_dump_create(netdev, &dump, terse)
+            ? NULL : (struct plugin_tc_dump *) dump);
+}
+
+bool
+plugin_tc_dump_next(struct plugin_tc_dump *dump_, odp_port_t in_port,
+                    struct match *match, struct nlattr **actions,
+                    struct dpif_flow_stats *stats,
+                    struct dpif_flow_attrs *attrs, ovs_u128 *ufid,
+                    struct ofpbuf *rbuffer, struct ofpbuf *wbuffer)
+{
+    struct netdev_flow_dump *dump = (struct netdev_flow_dump *) dump_;
+
+    dump->port = in_port;
+    return netdev_offload_tc.flow_dump_next(dump, match, actions, stats, attrs,
+                                            ufid, rbuffer, wbuffer);
+}
+
+void
+plugin_tc_dump_destroy(struct plugin_tc_dump *dump)
+{
+    netdev_offload_tc.flow_dump_destroy((struct netdev_flow_dump *) dump);
 }
 
 /* What netdev-offload-plugin-api.h says. */

@@ -23,7 +23,7 @@
 #include "dpif.h"
 #include "hash.h"
 #include "netdev-offload-plugin.h"
-#include "netdev-offload-provider.h"
+#include "netdev-offload-plugin-api.h"
 #include "netdev-provider.h"
 #include "netlink.h"
 #include "odp-util.h"
@@ -65,7 +65,8 @@ static atomic_bool tc_enabled = false;
 
 /* A port of the kernel datapath. */
 struct system_port {
-    bool tc;                        /* netdev-offload-tc works on it. */
+    bool tc;                        /* It can have flows in TC. */
+    bool closed;                    /* No flow enters 'flows' any more. */
     struct ovs_list flows;          /* Of struct system_flow. */
 };
 
@@ -98,10 +99,10 @@ struct avoided {
     long long int until;
 };
 
-/* Protects everything below, and the 'flows' of the ports.
+/* Protects everything below, and 'closed' and 'flows' of the ports.
  *
- * Acquired after the locks of netdev-offload.c, netdev.c and
- * netdev-offload-tc.c, so nothing of theirs is called with it.  The plugin's
+ * Acquired after the locks of OVS's own files for offloads and of netdev.c,
+ * so nothing of theirs is called with it.  The plugin's
  * operations are, except for flow_put(), which calls back. */
 static struct ovs_mutex mutex = OVS_MUTEX_INITIALIZER;
 static struct hmap flows OVS_GUARDED_BY(mutex) = HMAP_INITIALIZER(&flows);
@@ -282,8 +283,11 @@ set_contents(struct system_flow *f, struct system_port *port,
     f->actions->nla_type = OVS_FLOW_ATTR_ACTIONS;
     f->actions->nla_len = NLA_HDRLEN + actions_len;
     nullable_memcpy(f->actions + 1, actions, actions_len);
-    f->port = port;
-    ovs_list_push_back(&port->flows, &f->port_node);
+    /* Another thread may have closed the port since the plugin took the flow. */
+    f->port = port->closed ? NULL : port;
+    if (f->port) {
+        ovs_list_push_back(&port->flows, &f->port_node);
+    }
     f->created = time_msec();
     f->n_missed = 0;
 }
@@ -328,10 +332,7 @@ plugin_system_port_open(struct netdev *netdev)
     struct system_port *port = xzalloc(sizeof *port);
 
     ovs_list_init(&port->flows);
-    /* A plugin that has been loaded late finds ports with flows in TC. */
-    port->tc = (ovsrcu_get(const struct netdev_flow_api *, &netdev->flow_api)
-                == &netdev_offload_tc
-                || !netdev_offload_tc.init_flow_api(netdev));
+    port->tc = !plugin_tc_init(netdev);
     VLOG_INFO("%s: flows that the plugin refuses are %s",
               netdev_get_name(netdev),
               port->tc ? "offered to TC" : "left to the kernel datapath");
@@ -345,24 +346,35 @@ plugin_system_port_close(struct system_port *port)
     struct system_flow *f;
 
     ovs_mutex_lock(&mutex);
+    port->closed = true;
     LIST_FOR_EACH_POP (f, port_node, &port->flows) {
         f->port = NULL;
     }
     ovs_mutex_unlock(&mutex);
 }
 
-uint64_t
-plugin_system_n_tc_flows(struct netdev *netdev, struct system_port *port)
+bool
+plugin_system_port_has_tc(const struct system_port *port)
 {
-    uint64_t n = 0;
-
-    if (port->tc) {
-        netdev_offload_tc.flow_get_n_flows(netdev, &n);
-    }
-    return n;
+    return port->tc;
 }
 
 /* Putting flows. */
+
+static int
+offer(struct netdev *netdev, const struct match *match,
+      const struct nlattr *actions, size_t actions_len, const ovs_u128 *ufid)
+{
+    int error = offload_plugin_put(netdev_get_dpif_type(netdev), match,
+                                   actions, actions_len, ufid);
+
+    if (!error && !offload_plugin_is_enabled()) {
+        /* Disabled meanwhile: either that came after the put and flushed this
+         * flow with the others, or we do it. */
+        offload_plugin_api_flush();
+    }
+    return error;
+}
 
 /* EEXIST: there is another flow with the same match in the plugin, and no need
  * for one. */
@@ -384,8 +396,7 @@ put_in_plugin(struct netdev *netdev, struct system_port *port,
 
     error = (again && netdev_offload_plugin_is_learning() ? EEXIST
              : again || unwanted ? EOPNOTSUPP
-             : netdev_offload_plugin_offer(netdev, match, actions,
-                                           actions_len, ufid));
+             : offer(netdev, match, actions, actions_len, ufid));
     if (!error) {
         ovs_mutex_lock(&mutex);
         set_contents(get_flow(ufid), port, match, actions, actions_len);
@@ -397,7 +408,8 @@ put_in_plugin(struct netdev *netdev, struct system_port *port,
 static int
 put_in_tc(struct netdev *netdev, struct system_port *port,
           const struct match *match, struct nlattr *actions,
-          size_t actions_len, const ovs_u128 *ufid, struct offload_info *info)
+          size_t actions_len, const ovs_u128 *ufid,
+          struct plugin_tc_put *tc_put)
 {
     struct match scratch = *match;  /* TC clears what it has understood. */
     struct system_flow *f;
@@ -410,8 +422,8 @@ put_in_tc(struct netdev *netdev, struct system_port *port,
     if (!port->tc || !enabled || match->wc.masks.pkt_mark) {
         return EOPNOTSUPP;
     }
-    error = netdev_offload_tc.flow_put(netdev, &scratch, actions, actions_len,
-                                       ufid, info, NULL);
+    error = plugin_tc_flow_put(netdev, &scratch, actions, actions_len, ufid,
+                               tc_put);
     if (!error) {
         ovs_mutex_lock(&mutex);
         f = find_flow(ufid);
@@ -461,7 +473,7 @@ int
 plugin_system_flow_put(struct netdev *netdev, struct system_port *port,
                        const struct match *match, struct nlattr *actions,
                        size_t actions_len, const ovs_u128 *ufid,
-                       struct offload_info *info,
+                       struct plugin_tc_put *tc_put,
                        struct dpif_flow_stats *stats)
 {
     struct dpif_flow_stats past;
@@ -475,19 +487,19 @@ plugin_system_flow_put(struct netdev *netdev, struct system_port *port,
     }
     /* TC replaces a flow by deleting it first, too.  It does not count what it
      * handles meanwhile, which is nothing if the plugin has the flow now. */
-    if (port->tc && !netdev_offload_tc.flow_del(netdev, ufid, &past)) {
+    if (port->tc && !plugin_tc_flow_del(ufid, &past)) {
         add_past(ufid, &past);
     }
     if (order == TC_BEFORE) {
         error = put_in_tc(netdev, port, match, actions, actions_len, ufid,
-                          info);
+                          tc_put);
         if (error && error != EEXIST) {
             error = put_in_plugin(netdev, port, match, actions, actions_len,
                                   ufid);
         }
     } else if (error && error != EEXIST && order == TC_AFTER) {
         error = put_in_tc(netdev, port, match, actions, actions_len, ufid,
-                          info);
+                          tc_put);
     }
     if (error && keep_homeless(port, ufid, match, actions, actions_len)) {
         netdev_offload_plugin_flows_moved();
@@ -549,8 +561,8 @@ plugin_system_flow_get(struct netdev *netdev, struct match *match,
     if (found) {
         return 0;
     }
-    error = netdev_offload_tc.flow_get(netdev, match, actions, ufid, stats,
-                                       attrs, buf);
+    error = plugin_tc_flow_get(netdev, match, actions, ufid, stats, attrs,
+                               buf);
     if (!error) {
         stats_add(stats, &past);
     }
@@ -558,11 +570,10 @@ plugin_system_flow_get(struct netdev *netdev, struct match *match,
 }
 
 int
-plugin_system_flow_del(struct netdev *netdev, const ovs_u128 *ufid,
-                       struct dpif_flow_stats *stats)
+plugin_system_flow_del(const ovs_u128 *ufid, struct dpif_flow_stats *stats)
 {
     return (netdev_offload_plugin_del_known(ufid, stats)
-            ? netdev_offload_tc.flow_del(netdev, ufid, stats) : 0);
+            ? plugin_tc_flow_del(ufid, stats) : 0);
 }
 
 /* The plugin's flows become homeless, so that OVS learns of it. */
@@ -577,51 +588,43 @@ plugin_system_flow_flush(struct netdev *netdev, struct system_port *port)
     }
     ovs_mutex_unlock(&mutex);
     netdev_offload_plugin_flows_moved();
-    return port->tc ? netdev_offload_tc.flow_flush(netdev) : 0;
+    return port->tc ? plugin_tc_flow_flush(netdev) : 0;
 }
 
 struct system_dump {
-    struct netdev_flow_dump up;
-    struct netdev_flow_dump *tc;    /* NULL without TC. */
+    struct plugin_tc_dump *tc;      /* NULL without TC. */
     ovs_u128 *ufids;                /* Of the flows when the dump began. */
     size_t n, next;                 /* 'next' is guarded by 'mutex'. */
 };
 
-int
+struct system_dump *
 plugin_system_flow_dump_create(struct netdev *netdev, struct system_port *port,
-                               struct netdev_flow_dump **dump_out, bool terse)
+                               bool terse)
 {
     struct system_dump *dump = xzalloc(sizeof *dump);
     struct system_flow *f;
 
-    if (port->tc
-        && netdev_offload_tc.flow_dump_create(netdev, &dump->tc, terse)) {
-        dump->tc = NULL;
-    }
+    dump->tc = port->tc ? plugin_tc_dump_create(netdev, terse) : NULL;
     ovs_mutex_lock(&mutex);
     dump->ufids = xmalloc(ovs_list_size(&port->flows) * sizeof *dump->ufids);
     LIST_FOR_EACH (f, port_node, &port->flows) {
         dump->ufids[dump->n++] = f->ufid;
     }
     ovs_mutex_unlock(&mutex);
-    dump->up.netdev = netdev_ref(netdev);
-    dump->up.terse = terse;
-    *dump_out = &dump->up;
-    return 0;
+    return dump;
 }
 
 static bool
-dump_next_of_tc(struct system_dump *dump, struct match *match,
-                struct nlattr **actions, struct dpif_flow_stats *stats,
+dump_next_of_tc(struct system_dump *dump, odp_port_t in_port,
+                struct match *match, struct nlattr **actions,
+                struct dpif_flow_stats *stats,
                 struct dpif_flow_attrs *attrs, ovs_u128 *ufid,
                 struct ofpbuf *rbuffer, struct ofpbuf *wbuffer)
 {
     struct system_flow *f;
 
-    /* Known only since the caller has got the dump. */
-    dump->tc->port = dump->up.port;
-    if (!netdev_offload_tc.flow_dump_next(dump->tc, match, actions, stats,
-                                          attrs, ufid, rbuffer, wbuffer)) {
+    if (!plugin_tc_dump_next(dump->tc, in_port, match, actions, stats, attrs,
+                             ufid, rbuffer, wbuffer)) {
         return false;
     }
     ovs_mutex_lock(&mutex);
@@ -637,13 +640,12 @@ dump_next_of_tc(struct system_dump *dump, struct match *match,
 }
 
 bool
-plugin_system_flow_dump_next(struct netdev_flow_dump *dump_,
+plugin_system_flow_dump_next(struct system_dump *dump, odp_port_t in_port,
                              struct match *match, struct nlattr **actions,
                              struct dpif_flow_stats *stats,
                              struct dpif_flow_attrs *attrs, ovs_u128 *ufid,
                              struct ofpbuf *rbuffer, struct ofpbuf *wbuffer)
 {
-    struct system_dump *dump = CONTAINER_OF(dump_, struct system_dump, up);
     struct system_flow *f = NULL;
 
     ovs_mutex_lock(&mutex);
@@ -657,22 +659,19 @@ plugin_system_flow_dump_next(struct netdev_flow_dump *dump_,
         }
     }
     ovs_mutex_unlock(&mutex);
-    return f || (dump->tc && dump_next_of_tc(dump, match, actions, stats,
-                                             attrs, ufid, rbuffer, wbuffer));
+    return f || (dump->tc && dump_next_of_tc(dump, in_port, match, actions,
+                                             stats, attrs, ufid, rbuffer,
+                                             wbuffer));
 }
 
-int
-plugin_system_flow_dump_destroy(struct netdev_flow_dump *dump_)
+void
+plugin_system_flow_dump_destroy(struct system_dump *dump)
 {
-    struct system_dump *dump = CONTAINER_OF(dump_, struct system_dump, up);
-
     if (dump->tc) {
-        netdev_offload_tc.flow_dump_destroy(dump->tc);
+        plugin_tc_dump_destroy(dump->tc);
     }
-    netdev_close(dump->up.netdev);
     free(dump->ufids);
     free(dump);
-    return 0;
 }
 
 /* What other parts of OVS tell and ask. */
@@ -747,7 +746,7 @@ netdev_offload_plugin_del_known(const ovs_u128 *ufid,
     }
     ovs_mutex_unlock(&mutex);
     /* TC finds it by the ufid: the port may have been removed. */
-    if (known && !netdev_offload_tc.flow_del(NULL, ufid, &in_tc)) {
+    if (known && !plugin_tc_flow_del(ufid, &in_tc)) {
         stats_add(&sum, &in_tc);
         found = true;
     }

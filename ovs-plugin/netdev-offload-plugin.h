@@ -121,9 +121,6 @@ void netdev_offload_plugin_put_actions(const struct nlattr *actions,
                                        size_t actions_len, struct ofpbuf *);
 
 /* For netdev-offload-plugin-system.c. */
-int netdev_offload_plugin_offer(struct netdev *, const struct match *,
-                                struct nlattr *actions, size_t actions_len,
-                                const ovs_u128 *ufid);
 void netdev_offload_plugin_fill_attrs(bool offloaded,
                                       struct dpif_flow_attrs *);
 void netdev_offload_plugin_flows_moved(void);
