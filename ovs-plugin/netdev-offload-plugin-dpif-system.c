@@ -41,7 +41,8 @@
  * an output and gets its device ready.  But what becomes of the flows that
  * enter through it is decided here, also if that is TC, so that figures follow
  * a flow from one place to the other: nothing that is done with them is left to
- * that provider, whose turn comes after ours. */
+ * that provider.  Whatever the order of the providers is, operations come here
+ * first. */
 
 /* What TC wants to know of a flow, beyond the flow. */
 struct plugin_tc_put {
@@ -94,7 +95,8 @@ delete_in_kernel(struct dpif *dpif, const struct dpif_flow_put *put)
 }
 
 /* A flow that is neither for the plugin nor for TC has ENOSPC: it is the kernel's,
- * and not to be offered to the provider "tc" once more. */
+ * and not to be offered to the provider "tc" once more.  (So other_config:
+ * offload-rebalance does not know of what TC has no room for here.) */
 static int
 flow_put(struct dpif *dpif, const struct dpif_offload *offload,
          struct dpif_flow_put *put)
@@ -228,7 +230,6 @@ offload_plugin_system_flow_flush(const struct dpif_offload *offload)
 
 struct port_dump {
     odp_port_t port_no;
-    struct netdev *netdev;          /* A reference. */
     struct system_dump *flows;
 };
 
@@ -273,7 +274,6 @@ offload_plugin_system_dump_create(const struct dpif_offload *offload,
         if (system) {
             dump->ports[dump->n++] = (struct port_dump) {
                 .port_no = port->port_no,
-                .netdev = netdev_ref(port->netdev),
                 .flows = plugin_system_flow_dump_create(port->netdev, system,
                                                         terse),
             };
@@ -289,7 +289,6 @@ offload_plugin_system_dump_destroy(struct dpif_offload_flow_dump *dump_)
 
     for (size_t i = 0; i < dump->n; i++) {
         plugin_system_flow_dump_destroy(dump->ports[i].flows);
-        netdev_close(dump->ports[i].netdev);
     }
     free(dump);
     return 0;
@@ -365,9 +364,8 @@ offload_plugin_system_dump_next(struct dpif_offload_flow_dump_thread *thread_,
 
 /* What netdev-offload-plugin-system.h says of TC. */
 
-/* Has the provider "tc" got the device ready?  It does so when it is given the port,
- * after us, and lets go of it first.  Where the interface's hw-offload-priority leaves
- * that provider out, it never does. */
+/* Has the provider "tc" the port?  It gets it after us, and loses it first.  Where
+ * the interface's hw-offload-priority leaves that provider out, it never has. */
 static bool
 tc_has(const struct netdev *netdev)
 {
@@ -397,7 +395,10 @@ plugin_tc_flow_get(struct netdev *netdev, struct match *match,
                    struct dpif_flow_stats *stats,
                    struct dpif_flow_attrs *attrs, struct ofpbuf *buf)
 {
-    return tc_netdev_flow_get(netdev, match, actions, ufid, stats, attrs, buf);
+    return (tc_has(netdev)
+            ? tc_netdev_flow_get(netdev, match, actions, ufid, stats, attrs,
+                                 buf)
+            : ENOENT);
 }
 
 int

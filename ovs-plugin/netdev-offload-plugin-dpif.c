@@ -47,7 +47,8 @@
  * It is there whether a plugin is loaded or not, because a datapath takes its
  * providers when it is opened, once and for all.  It also keeps ports that no
  * plugin wants: nobody else has a use for them in the userspace datapath, and in
- * the kernel datapath the provider "tc" has them as well.
+ * the kernel datapath they are given to the provider "tc" as well, unless the
+ * interface's hw-offload-priority leaves that out.
  *
  * Ports are here for both datapaths, flows for the userspace datapath: those of
  * the kernel datapath are in netdev-offload-plugin-dpif-system.c. */
@@ -77,9 +78,9 @@ struct plugin_port {
  * of their devices.  A flow to many ports takes a look-up for each of them.
  *
  * Whoever adds or removes one has both mutexes: the
- * main thread, which therefore needs none to look, and when a datapath has been
- * closed the thread that does what RCU postpones (plugin_close()), for ports that
- * are left then because the process is about to end.
+ * main thread, and when a datapath has been closed the thread that does what RCU
+ * postpones (plugin_close()), for ports that are left then: those of a process that
+ * is about to end, and LOCAL of the kernel datapath with its last bridge.
  * The first one may be held when the plugin is called and is acquired before a
  * port's handle.  The second one suffices to look, for the plugin too: unlike a
  * datapath's port manager it is for threads that RCU does not know. */
@@ -522,16 +523,18 @@ plugin_port_remove(struct dpif_offload *offload, odp_port_t port_no)
     return p;
 }
 
-/* The port has left the datapath, but its device is still open: it is this
- * reference that keeps it.  The next port may have the same device, and cannot have
- * its queues before it is closed.  So this waits for RCU, as the main thread does
- * anyway when ofproto's ports change (xlate_txn_commit()). */
+/* The port has left the datapath, but its device is still open: in the userspace
+ * datapath it is this reference that keeps it.  The next port may have the same
+ * device, and cannot have its queues before it is closed.  So this waits for RCU, as
+ * the main thread does anyway when ofproto's ports change (xlate_txn_commit()). */
 static int
 plugin_port_del(struct dpif_offload *offload, odp_port_t port_no)
 {
     struct plugin_port *p = plugin_port_remove(offload, port_no);
 
-    if (p) {
+    if (p && is_system(offload)) {
+        ovsrcu_postpone(plugin_port_free, p);
+    } else if (p) {
         ovsrcu_synchronize();
         plugin_port_free(p);
     }
@@ -668,13 +671,14 @@ offload_plugin_has_system_port(odp_port_t port_no)
  * that are there. */
 void
 offload_plugin_offer_ports(void)
-    OVS_NO_THREAD_SAFETY_ANALYSIS
 {
     struct plugin_port *p;
 
+    ovs_mutex_lock(&ports_mutex);
     HMAP_FOR_EACH (p, number_node, &ports) {
         plugin_port_offer(p);
     }
+    ovs_mutex_unlock(&ports_mutex);
 }
 
 /* What netdev-offload-plugin-api.h says. */
@@ -718,19 +722,22 @@ offload_plugin_api_close_ports(void)
 
 bool
 offload_plugin_api_set_left_out(struct netdev *netdev, bool left_out)
-    OVS_NO_THREAD_SAFETY_ANALYSIS
 {
     struct plugin_port *p;
+    bool found = false;
 
+    ovs_mutex_lock(&ports_mutex);
     HMAP_FOR_EACH (p, number_node, &ports) {
         if (p->up.netdev == netdev) {
             if (!offload_plugin_handle_set_left_out(&p->handle, left_out)) {
                 plugin_port_offer(p);
             }
-            return true;
+            found = true;
+            break;
         }
     }
-    return false;
+    ovs_mutex_unlock(&ports_mutex);
+    return found;
 }
 
 int

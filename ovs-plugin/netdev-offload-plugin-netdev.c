@@ -254,6 +254,10 @@ plugin_init_flow_api(struct netdev *netdev)
     }
     if (!strcmp(dpif_type, "system")) {
         p->system = plugin_system_port_open(netdev);
+        VLOG_INFO("%s: flows that the plugin refuses are %s",
+                  netdev_get_name(netdev),
+                  plugin_system_port_has_tc(p->system)
+                  ? "offered to TC" : "left to the kernel datapath");
     }
 
     ovs_mutex_lock(&plugin_ports_mutex);

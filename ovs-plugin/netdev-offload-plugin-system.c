@@ -333,9 +333,6 @@ plugin_system_port_open(struct netdev *netdev)
 
     ovs_list_init(&port->flows);
     port->tc = !plugin_tc_init(netdev);
-    VLOG_INFO("%s: flows that the plugin refuses are %s",
-              netdev_get_name(netdev),
-              port->tc ? "offered to TC" : "left to the kernel datapath");
     return port;
 }
 

@@ -145,6 +145,7 @@ netdev_offload_plugin_fill_attrs(bool offloaded,
     attrs->offloaded = offloaded;
     attrs->dp_layer = offloaded ? ops->type : "ovs";
     attrs->dp_extra_info = NULL;
+    attrs->offer_again = false;
 }
 
 /* Flow operations by ufid alone. */
