@@ -264,7 +264,7 @@ class Ovs:
         output.close()
 
     def start(self, offload=True, other_config=(), datapath='netdev'):
-        """Starts both daemons with the bridge br0."""
+        """Starts both daemons with the bridge br0, if there is a 'datapath'."""
         self.datapath = datapath
         run(self.tool('ovsdb-tool'), 'create', self.database,
             self.dir + '/share/openvswitch/vswitch.ovsschema', env=self.env)
@@ -276,9 +276,10 @@ class Ovs:
             self.vsctl('--no-wait', 'set', 'Open_vSwitch', '.',
                        'other_config:' + item)
         self.start_vswitchd()
-        self.vsctl('add-br', 'br0', '--', 'set', 'bridge', 'br0',
-                   'datapath_type=' + datapath, 'other_config:hwaddr='
-                   '02:00:00:00:ff:00')
+        if datapath:
+            self.vsctl('add-br', 'br0', '--', 'set', 'bridge', 'br0',
+                       'datapath_type=' + datapath, 'other_config:hwaddr='
+                       '02:00:00:00:ff:00')
 
     def start_database(self):
         self.spawn('ovsdb-server', self.database, '--remote=punix:%s/db.sock'

@@ -43,7 +43,7 @@ class Context:
         self.shown = ''
         self.diagnosis = ''
         self.labs = []
-        self.pids = set()
+        self.pids = set()       # With their births.
         self.programs = set()
 
     def note(self, text, *args):
@@ -92,7 +92,8 @@ class Context:
         self.diagnosis += text
 
     def remember(self, lab):
-        self.pids.update(p.pid for p in lab.ovs.processes.values())
+        self.pids |= {(p.pid, birth(p.pid)) for p in lab.ovs.processes.values()
+                      if birth(p.pid)}
         with contextlib.suppress(RuntimeError):
             self.programs |= programs_of(lab)
 
@@ -107,10 +108,19 @@ class Context:
                 left.append('directory ' + tmp)
         left += ['process %d' % p for p in processes_in(
             {tmp for _, tmp in self.labs})]
-        left += ['process %d' % p for p in self.pids
-                 if os.path.exists('/proc/%d' % p)]
+        left += ['process %d' % p for p, born in self.pids if birth(p) == born]
         left += ['BPF program %d' % p for p in self.programs & all_programs()]
         return left
+
+
+def birth(pid):
+    """When the process began, as the kernel counts it; None if there is none.  Its number
+    may be another one's later."""
+    try:
+        with open('/proc/%d/stat' % pid) as f:
+            return int(f.read().rpartition(')')[2].split()[19])
+    except OSError:
+        return None
 
 
 def processes_in(run_directories):

@@ -4,7 +4,7 @@
 WORKS and LACKS have the capabilities of an ovs-vswitchd that does not run as root.
 docs/install.md says the same.
 """
-from lab import ping
+from lab import ping, wait_for
 from suite import Failed, expect, ran_in_xdp
 
 NOBODY = '65534'
@@ -61,15 +61,17 @@ def test_enough(context):
 
 def expect_refusal(lab, missing):
     """OVS runs, and has said why without the plugin."""
-    lines = lab.ovs.log_lines(r'cannot load .* \(missing: %s\)' % missing)
-    expect(lines, 'no word of what is missing: %s', missing)
+    wait_for('a line that names ' + missing, lambda: lab.ovs.log_lines(
+        r'cannot load .* \(missing: %s\)' % missing))
     expect(lab.ovs.appctl('version'), 'OVS does not run without %s', missing)
 
 
 def test_lacking(context):
     """If a capability is missing, the log names it."""
     for capabilities, missing in LACKS:
-        with context.lab(hosts=0, wrapper=unprivileged(capabilities)) as lab:
+        # Without CAP_NET_ADMIN there is no bridge either, and ovs-vsctl of 4.0 fails.
+        with context.lab(hosts=0, datapath=None,
+                         wrapper=unprivileged(capabilities)) as lab:
             expect_refusal(lab, missing)
 
 
