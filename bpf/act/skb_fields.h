@@ -34,9 +34,8 @@ words_differ(const struct xf_key *a, const struct xf_key *b, int from, int to)
     __u64 differs = 0;
 
 #pragma unroll
-    for (int i = 0; i < XF_INNER_WORD; i++)
-        if (i >= from && i < to)
-            differs |= a->word[i] ^ b->word[i];
+    for (int i = from; i < to; i++)
+        differs |= a->word[i] ^ b->word[i];
     return differs;
 }
 
