@@ -13,7 +13,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 // Names of devices need not be UTF-8, JSON must be.
-std::string to_text(const Json &json) {
+std::string json_text(const Json &json) {
     return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
@@ -118,7 +118,7 @@ std::string to_json(const Stats &s) {
     for (auto &port : s.ports) {
         ports.push_back(to_object(port));
     }
-    return to_text(
+    return json_text(
         {{"version", kStatsVersion},
          {"plugin_version", s.plugin_version},
          {"start_ms", s.start_ms},
@@ -143,10 +143,10 @@ std::string to_json(const TopFlows &top) {
     for (auto &flow : top.flows) {
         flows.push_back(to_object(flow));
     }
-    return to_text({{"version", kStatsVersion},
-                    {"since_ms", top.since_ms},
-                    {"now_ms", top.now_ms},
-                    {"flows", flows}});
+    return json_text({{"version", kStatsVersion},
+                      {"since_ms", top.since_ms},
+                      {"now_ms", top.now_ms},
+                      {"flows", flows}});
 }
 
 }  // namespace flowxlate
