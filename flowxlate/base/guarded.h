@@ -47,6 +47,11 @@ private:
     std::unique_lock<Mutex> lock_;
 };
 
+// The name of a lock that several classes share, each of which reaches it by
+// another way: the compiler takes two ways for two locks.  It is nothing at
+// run time; what is held then is a mutex of whoever acquires it.
+class FLOWXLATE_LOCKING(capability("mutex")) LockName {};
+
 // What only one thread does needs no mutex.  That thread says so once, by
 // assume(), and the compiler checks that others keep away.
 class FLOWXLATE_LOCKING(capability("role")) Role {

@@ -10,10 +10,10 @@ namespace flowxlate {
 
 // Finds the port, or says why nobody can look at its packets here.
 std::string Offload::find_captured(const std::string &name, Port **out) {
-    StateLock lock(this);
-    Port *port = ports_.find_any(name);
+    StateLock lock(core_);
+    Port *port = core_.ports.find_any(name);
     if (!port) {
-        const Unserved *unserved = unserved_.find(name);
+        const Unserved *unserved = core_.unserved.find(name);
         return unserved ? name + " is not in XDP: " + unserved->why
                         : "no such port in XDP (xdp-offload/show lists them)";
     }
@@ -34,14 +34,14 @@ std::string Offload::find_captured(const std::string &name, Port **out) {
 Failure Offload::name_flows(std::shared_ptr<const FlowNames> *out) {
     if (!names_) {
         auto names = std::make_shared<FlowNames>();
-        if (auto f = maps_.create_names(names.get())) {
+        if (auto f = core_.maps.create_names(names.get())) {
             return f;
         }
-        StateLock lock(this);
-        table_->set_names(names->by_slot);
-        for (auto &[ufid, flow] : flows_->by_ufid()) {
+        StateLock lock(core_);
+        core_.table->set_names(names->by_slot);
+        for (auto &[ufid, flow] : core_.flows->by_ufid()) {
             if (flow.is_placed()) {
-                table_->set_name(flow.slot, ufid);
+                core_.table->set_name(flow.slot, ufid);
             }
         }
         names_ = std::move(names);
@@ -52,15 +52,15 @@ Failure Offload::name_flows(std::shared_ptr<const FlowNames> *out) {
 
 void Offload::forget_names() {
     if (names_ && names_.use_count() == 1) {
-        StateLock lock(this);
-        table_->set_names({});
+        StateLock lock(core_);
+        core_.table->set_names({});
         names_.reset();
     }
 }
 
 std::string Offload::begin_capture(const std::string &name,
                                    const CaptureSizes &sizes) {
-    MutexLock attaching(attach_mutex_);
+    AttachLock attaching(core_);
     Port *port;
     if (auto why = find_captured(name, &port); !why.empty()) {
         return why + "\n";
@@ -77,14 +77,15 @@ std::string Offload::begin_capture(const std::string &name,
         f = name_flows(&names);
     }
     if (!f) {
-        f = a.begin_capture(maps_, port->slot, sizes, std::move(names));
+        f = a.begin_capture(core_.maps, port->slot, sizes, std::move(names));
     }
     if (f) {
         forget_names();
         return name + " cannot be captured: " + f.message + "\n";
     }
     const auto program = std::to_string(a.capture().prog_id());
-    log(OVS_OFFLOAD_LOG_INFO,
+    core_.log(
+        OVS_OFFLOAD_LOG_INFO,
         name + ": what enters is copied for who looks, by program " + program);
     return "capturing " + name + ": program " + program + ", link "
          + std::to_string(a.link_id()) + "\n";
@@ -95,12 +96,13 @@ std::string Offload::stop_capture(Port &port) {
     if (auto f = port.attachment->end_capture()) {
         return port.name + ": " + f.message;
     }
-    log(OVS_OFFLOAD_LOG_INFO, port.name + ": what enters is copied no longer");
+    core_.log(OVS_OFFLOAD_LOG_INFO,
+              port.name + ": what enters is copied no longer");
     return "";
 }
 
 std::string Offload::end_capture(const std::string &name) {
-    MutexLock attaching(attach_mutex_);
+    AttachLock attaching(core_);
     Port *port;
     if (auto why = find_captured(name, &port); !why.empty()) {
         return why + "\n";
@@ -119,17 +121,17 @@ void Offload::end_captures() {
         return p.second->attachment && p.second->attachment->is_captured();
     };
     {
-        StateLock lock(this);
-        const auto &ports = ports_.by_ifindex();
+        StateLock lock(core_);
+        const auto &ports = core_.ports.by_ifindex();
         if (std::none_of(ports.begin(), ports.end(), is_captured)) {
             return;
         }
     }
-    MutexLock attaching(attach_mutex_);
+    AttachLock attaching(core_);
     std::vector<Port *> captured;
     {
-        StateLock lock(this);
-        for (auto &[ifindex, port] : ports_.by_ifindex()) {
+        StateLock lock(core_);
+        for (auto &[ifindex, port] : core_.ports.by_ifindex()) {
             if (port->attachment && port->attachment->is_captured()) {
                 captured.push_back(port);
             }
@@ -138,7 +140,7 @@ void Offload::end_captures() {
     for (Port *port : captured) {
         if (!port->attachment->capture().has_reader()) {
             if (auto wrong = stop_capture(*port); !wrong.empty()) {
-                log(OVS_OFFLOAD_LOG_WARN, wrong);
+                core_.log(OVS_OFFLOAD_LOG_WARN, wrong);
             }
         }
     }

@@ -59,60 +59,27 @@ MaskSet IdleMasks::end_look(size_t n) {
 
 // -- The offload's part -----------------------------------------------------
 
-// Calls 'visit' with all flows that are in the tables, some at a time, under
-// mutex_.  Others get the mutex in between.  Returns false if there are more
-// flows meanwhile, so that the flows are no longer where they were: some have
-// not been visited.
-bool Offload::visit_placed(
-    const std::function<void(std::span<Flow *const>)> &visit) {
-    constexpr size_t kBucketsAtATime = 1024;
-    constexpr auto kPause = std::chrono::microseconds(100);
-    std::vector<Flow *> flows;
-    size_t n_buckets = 0;
-
-    for (size_t begin = 0; begin == 0 || begin < n_buckets;
-         begin += kBucketsAtATime) {
-        if (begin) {
-            std::this_thread::sleep_for(kPause);
-        }
-        StateLock lock(this);
-        auto &all = flows_->by_ufid();
-        if (begin && all.bucket_count() != n_buckets) {
-            return false;
-        }
-        n_buckets = all.bucket_count();
-        flows.clear();
-        for (size_t b = begin;
-             b < std::min(begin + kBucketsAtATime, n_buckets); b++) {
-            for (auto it = all.begin(b); it != all.end(b); ++it) {
-                if (it->second.is_placed()) {
-                    flows.push_back(&it->second);
-                }
-            }
-        }
-        visit(flows);
-    }
-    return true;
-}
-
 // The masks that have to go, if any.  Before their flows are parked, one of
 // these may go by itself, and its slot to another mask.
 MaskSet Offload::find_idle_masks() {
     {
-        StateLock lock(this);
-        if (XF_MAX_MASKS - table_->n_subtables() >= IdleMasks::kKeptFree) {
+        StateLock lock(core_);
+        if (XF_MAX_MASKS - core_.table->n_subtables()
+            >= IdleMasks::kKeptFree) {
             return {};
         }
         idle_masks_.begin_look();
     }
-    const bool complete = visit_placed([this](auto flows) REQUIRES(mutex_) {
-        for (const Flow *flow : flows) {
-            idle_masks_.see(flows_->mask_of(*flow), flows_->total(*flow).used,
-                            flow->ovs_forwards_too);
-        }
-    });
-    StateLock lock(this);
-    const size_t n_free = XF_MAX_MASKS - table_->n_subtables();
+    const bool complete =
+        core_.visit_placed([this](auto flows) REQUIRES(state_lock) {
+            for (const Flow *flow : flows) {
+                idle_masks_.see(core_.flows->mask_of(*flow),
+                                core_.flows->total(*flow).used,
+                                flow->ovs_forwards_too);
+            }
+        });
+    StateLock lock(core_);
+    const size_t n_free = XF_MAX_MASKS - core_.table->n_subtables();
     // What an incomplete look has seen must not make a busy mask idle.
     return idle_masks_.end_look(complete && n_free < IdleMasks::kKeptFree
                                     ? IdleMasks::kKeptFree - n_free
@@ -125,17 +92,17 @@ void Offload::evict_idle_masks() {
         return;
     }
     log_eviction(masks.count());
-    // Flows that are left over, because flows_ grew, are found next time.
-    (void)visit_placed([&](auto flows) REQUIRES(mutex_) {
+    // Flows that are left over, because core_.flows grew, are found next time.
+    (void)core_.visit_placed([&](auto flows) REQUIRES(state_lock) {
         std::vector<Flow *> doomed;
         std::copy_if(flows.begin(), flows.end(), std::back_inserter(doomed),
-                     [&](auto *f) REQUIRES(mutex_) {
-                         return masks[index(flows_->mask_of(*f))]
+                     [&](auto *f) REQUIRES(state_lock) {
+                         return masks[index(core_.flows->mask_of(*f))]
                              && f->ovs_forwards_too;
                      });
-        const size_t before = table_->n_subtables();
-        flows_->park(doomed, {"parked", "mask_evicted", ENOSPC});
-        n_evicted_masks_ += before - table_->n_subtables();
+        const size_t before = core_.table->n_subtables();
+        core_.flows->park(doomed, {"parked", "mask_evicted", ENOSPC});
+        n_evicted_masks_ += before - core_.table->n_subtables();
         n_evicted_flows_ += doomed.size();
     });
 }
@@ -147,7 +114,7 @@ void Offload::log_eviction(size_t n_masks) {
         return;
     }
     next_eviction_log_ = now + kInterval;
-    log(OVS_OFFLOAD_LOG_WARN,
+    core_.log(OVS_OFFLOAD_LOG_WARN,
         "masks are scarce: the flows of " + std::to_string(n_masks)
             + " masks without traffic go back to OVS (xdp-offload/show "
               "counts them)");

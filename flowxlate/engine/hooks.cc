@@ -22,7 +22,7 @@ bool Offload::is_where_wished(Port &port) {
     port.refused_wish.reset();
     if (wish == HookWish::kTc && !port.in_kernel_datapath) {
         port.refused_wish = wish;
-        changes_.log(
+        core_.changes.log(
             OVS_OFFLOAD_LOG_WARN,
             port.name
                 + ": stays in XDP, though xdp-offload-hook=tc is set: in the "
@@ -37,11 +37,11 @@ bool Offload::is_where_wished(Port &port) {
 void Offload::choose_hooks(bool all) {
     std::vector<Ifindex> elsewhere;
     {
-        StateLock lock(this);
+        StateLock lock(core_);
         if (!std::exchange(wishes_changed_, false) && !all) {
             return;
         }
-        for (auto &[ifindex, port] : ports_.by_ifindex()) {
+        for (auto &[ifindex, port] : core_.ports.by_ifindex()) {
             if (port->attachment && !is_where_wished(*port)) {
                 elsewhere.push_back(ifindex);
             }
@@ -58,8 +58,8 @@ bool Offload::may_change_hook(Ifindex ifindex, Port **port,
                               Attachment::Options *options) {
     hurry_handover();
     {
-        StateLock lock(this);
-        *port = ports_.find(ifindex);
+        StateLock lock(core_);
+        *port = core_.ports.find(ifindex);
         if (!*port || !(*port)->attachment || is_where_wished(**port)
             || (*port)->attachment->is_taking_over()) {
             return false;
@@ -78,19 +78,19 @@ Failure Offload::attach_elsewhere(Port &port,
     if (!options.at_tc) {
         put_tags_in_frame(port);
     }
-    auto f =
-        Attachment::attach(maps_, port.slot, port.ifindex, options, program);
+    auto f = Attachment::attach(core_.maps, port.slot, port.ifindex, options,
+                                program);
     if (!f) {
         OwnProgram own = (*program)->own_program();
         if (!options.at_tc) {
             own = port.attachment->own_program();
             own.is_leaving = true;
         }
-        f = devices_.query(port.ifindex,
-                           {.as_the_kernels = port.in_kernel_datapath,
-                            .at_tc = options.at_tc,
-                            .own = own},
-                           state);
+        f = core_.devices.query(port.ifindex,
+                                {.as_the_kernels = port.in_kernel_datapath,
+                                 .at_tc = options.at_tc,
+                                 .own = own},
+                                state);
     }
     if (f) {
         program->reset();
@@ -101,7 +101,7 @@ Failure Offload::attach_elsewhere(Port &port,
 // The new program is there before the old one goes, and both know the same
 // flows: a packet that the first one executes does not come to the second.
 void Offload::change_hook(Ifindex ifindex) {
-    MutexLock attaching(attach_mutex_);
+    AttachLock attaching(core_);
     Port *port;
     Attachment::Options options;
     if (!may_change_hook(ifindex, &port, &options)) {
@@ -117,19 +117,20 @@ void Offload::change_hook(Ifindex ifindex) {
         if (!options.at_tc) {
             put_tags_beside(*port);
         }
-        StateLock lock(this);
+        StateLock lock(core_);
         port->refused_wish = hook_wishes_.of(port->name);
-        changes_.log(OVS_OFFLOAD_LOG_WARN,
-                     port->name + ": stays "
-                         + (options.at_tc ? "in XDP: " : "at TC's ingress: ")
-                         + f.message);
+        core_.changes.log(
+            OVS_OFFLOAD_LOG_WARN,
+            port->name + ": stays "
+                + (options.at_tc ? "in XDP: " : "at TC's ingress: ")
+                + f.message);
         return;
     }
     {
-        StateLock lock(this);
+        StateLock lock(core_);
         program = port->attach(std::move(program));
-        flows_->park_entering(port->slot, {"parked", "flushed", ENODEV});
-        ports_.change_hook(*port, std::chrono::steady_clock::now());
+        core_.flows->park_entering(port->slot, {"parked", "flushed", ENODEV});
+        core_.ports.change_hook(*port, std::chrono::steady_clock::now());
         apply_device_state(*port, std::move(state), {});
     }
     program.reset();  // The old one, and its pin.

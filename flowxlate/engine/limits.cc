@@ -10,8 +10,8 @@ namespace flowxlate {
 void Offload::look_at_shaping() {
     std::vector<Ifindex> limited;  // Those that the kernel may limit.
     {
-        StateLock lock(this);
-        for (auto &[ifindex, port] : ports_.by_ifindex()) {
+        StateLock lock(core_);
+        for (auto &[ifindex, port] : core_.ports.by_ifindex()) {
             if (port->is_left_out()) {
                 port->shaping = {};  // XDP executes none of its packets.
             } else if (port->in_kernel_datapath || port->type == "system") {
@@ -24,8 +24,8 @@ void Offload::look_at_shaping() {
     }
     for (auto ifindex : limited) {
         auto shaping = shaping_.query(ifindex);
-        StateLock lock(this);
-        auto *port = ports_.find(ifindex);
+        StateLock lock(core_);
+        auto *port = core_.ports.find(ifindex);
         if (!port || port->is_left_out()) {
             continue;
         }
@@ -34,11 +34,12 @@ void Offload::look_at_shaping() {
             port->in_kernel_datapath
             && !(port->attachment && port->attachment->is_filter());
         if (shaping != port->shaping && !shaping.to_string().empty()) {
-            changes_.log(OVS_OFFLOAD_LOG_WARN,
-                         port->name + ": packets executed in XDP pass by its "
-                             + shaping.to_string() + " (\""
-                             + port->command_to_leave_out()
-                             + "\" leaves the port out of XDP)");
+            core_.changes.log(OVS_OFFLOAD_LOG_WARN,
+                              port->name
+                                  + ": packets executed in XDP pass by its "
+                                  + shaping.to_string() + " (\""
+                                  + port->command_to_leave_out()
+                                  + "\" leaves the port out of XDP)");
         }
         port->shaping = shaping;
     }

@@ -61,15 +61,15 @@ std::vector<RedirectError> Losses::lately() const {
 void Offload::look_at_losses() {
     std::vector<Ifindex> ports;
     {
-        StateLock lock(this);
-        for (auto &[ifindex, port] : ports_.by_ifindex()) {
+        StateLock lock(core_);
+        for (auto &[ifindex, port] : core_.ports.by_ifindex()) {
             ports.push_back(ifindex);
         }
     }
     for (auto ifindex : ports) {
         const auto errors = redirect_errors_.read(ifindex);
-        StateLock lock(this);
-        if (auto *port = ports_.find(ifindex)) {
+        StateLock lock(core_);
+        if (auto *port = core_.ports.find(ifindex)) {
             port->losses.look(errors, std::chrono::steady_clock::now());
         }
     }

@@ -39,8 +39,7 @@ Failure Offload::create(const ovs_offload_host &host,
 }
 
 Offload::Offload(const ovs_offload_host &host, const Settings &settings)
-    : host_(host),
-      settings_(settings),
+    : core_(host, settings),
       can_hash_(host.symmetric_l4_probe == kSymmetricL4Probe) {
     handover_.set_sampling(settings.handover);
 }
@@ -49,37 +48,38 @@ Failure Offload::init() {
     if (auto why = why_programs_overlap(); !why.empty()) {
         return {ENOTSUP, why};
     }
-    if (auto f = KernelFeatures::probe(&kernel_)) {
+    if (auto f = KernelFeatures::probe(&core_.kernel)) {
         return f;
     }
-    if (auto f = devices_.open(kernel_)) {
+    if (auto f = core_.devices.open(core_.kernel)) {
         return f;
     }
     if (auto f = shaping_.open()) {
         return f;
     }
-    if (auto f =
-            maps_.create({.max_flows = settings_.max_flows,
-                          .max_connections = settings_.max_connections})) {
+    if (auto f = core_.maps.create(
+            {.max_flows = core_.settings.max_flows,
+             .max_connections = core_.settings.max_connections})) {
         return f;
     }
-    if (auto f = clock_.open()) {
+    if (auto f = core_.clock.open()) {
         return f;
     }
-    if (auto f = redirect_errors_.open(kernel_)) {
+    if (auto f = redirect_errors_.open(core_.kernel)) {
         why_losses_unknown_ = f.message;  // The offload does without.
-        log(OVS_OFFLOAD_LOG_INFO,
-            "it is not known whether redirected frames are lost: "
-                + f.message);
+        core_.log(OVS_OFFLOAD_LOG_INFO,
+                  "it is not known whether redirected frames are lost: "
+                      + f.message);
     }
-    table_ = std::make_unique<FlowTable>(maps_.tables());
-    connections_ = std::make_unique<ConnTable>(maps_.connections());
-    flows_ =
-        std::make_unique<Flows>(table_.get(), &ports_, &binder_, &changes_);
-    reclaimer_ = std::make_unique<Reclaimer>(table_.get(), &ports_, &binder_,
-                                             connections_.get());
-    wake_fd_ = Fd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-    if (!wake_fd_) {
+    core_.table = std::make_unique<FlowTable>(core_.maps.tables());
+    core_.connections = std::make_unique<ConnTable>(core_.maps.connections());
+    core_.flows = std::make_unique<Flows>(core_.table.get(), &core_.ports,
+                                          &core_.binder, &core_.changes);
+    core_.reclaimer =
+        std::make_unique<Reclaimer>(core_.table.get(), &core_.ports,
+                                    &core_.binder, core_.connections.get());
+    core_.wake_fd = Fd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    if (!core_.wake_fd) {
         return failure(errno, "eventfd");
     }
     open_pins();
@@ -90,42 +90,12 @@ Failure Offload::init() {
 Offload::~Offload() {
     if (worker_.joinable()) {
         {
-            StateLock lock(this);
+            StateLock lock(core_);
             stop_ = true;
         }
-        wake_worker();
+        core_.wake_worker();
         worker_.join();
     }
-}
-
-Offload::StateLock::~StateLock() {
-    const Changes changes = std::exchange(offload_.changes_, {});
-    offload_.mutex_.unlock();
-    offload_.tell(changes);
-}
-
-// What others wait for comes first: without memory, lines of the log may be
-// missing, and nothing else.
-void Offload::tell(const Changes &changes) noexcept {
-    if (changes.wakes_worker) {
-        wake_worker();
-    }
-    try {
-        for (auto &line : changes.lines) {
-            log(line.level, line.text);
-        }
-    } catch (const std::bad_alloc &) {
-    }
-    if (changes.flows_lost) {
-        host_.notify.flows_lost();
-    }
-    if (changes.offer_again) {
-        host_.notify.offer_again();
-    }
-}
-
-void Offload::log(ovs_offload_log_level level, const std::string &line) const {
-    host_.notify.log(level, line);
 }
 
 }  // namespace flowxlate

@@ -1,18 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The offload as a whole: ports and flows in, packets executed in XDP.
 //
-// Threads and locks
-// -----------------
-// All public functions may be called from any thread.  'mutex_' guards the
-// tables' writer side, the ports and the flows.  Nothing slow happens under
-// it: netlink, attaching and waiting for grace periods are done without.  The
-// host's port_ifindex() is called without it too (see ovs_offload_abi.h).
+// All public functions may be called from any thread; core.h has the locks.
 // Which function needs which lock, and which are the worker's alone, the
 // declarations say and the compiler checks (guarded.h).
-//
-// What is guarded is in parts that know no lock and, but for a Datapath, no
-// kernel: ports.h, binder.h and flows.h.  They note what others have to do
-// (changes.h), which is done after the mutex has been given back.
 //
 // One thread of our own, the worker, follows the devices' changes and gives
 // retired slots back after a grace period.
@@ -46,8 +37,8 @@
 // another instance of its program (captures.cc).
 //
 // When masks are scarce, the worker parks the flows of those that are idle
-// (eviction.h).  Nothing of that is on flow_put()'s way, and mutex_ is held
-// for some flows at a time.
+// (eviction.h).  Nothing of that is on flow_put()'s way, and state_lock is
+// held for some flows at a time.
 #ifndef FLOWXLATE_OFFLOAD_H
 #define FLOWXLATE_OFFLOAD_H
 
@@ -72,7 +63,7 @@
 #include "bpf/abi/counters.h"
 #include "bpf/abi/handover.h"
 #include "engine/binder.h"
-#include "engine/changes.h"
+#include "engine/core.h"
 #include "engine/eviction.h"
 #include "engine/flows.h"
 #include "engine/handover.h"
@@ -85,11 +76,6 @@
 #include "engine/view.h"
 #include "engine/wanted.h"
 #include "kernel/attach.h"
-#include "kernel/bpf_maps.h"
-#include "kernel/clock.h"
-#include "kernel/devices.h"
-#include "kernel/features.h"
-#include "kernel/pins.h"
 #include "kernel/redirect_errors.h"
 #include "kernel/shaping.h"
 #include "kernel/tag_offload.h"
@@ -131,7 +117,7 @@ public:
     void leave();
     bool flow_wanted(const Ufid &);
     int take_copy(std::string_view dpif_type, ovs_offload_copy *);
-    ConnTable &connections() { return *connections_; }
+    ConnTable &connections() { return *core_.connections; }
     bool restore_connection(ovs_offload_ct *);
     bool is_leaving() const { return leaving_; }
 
@@ -152,39 +138,24 @@ public:
     std::string end_capture(const std::string &port);
 
 private:
-    // Holds mutex_.  What has changed meanwhile is told to others after it has
-    // been given back.
-    class FLOWXLATE_LOCKING(scoped_lockable) StateLock {
-    public:
-        explicit StateLock(Offload *o) ACQUIRES(o->mutex_) : offload_(*o) {
-            o->mutex_.lock();
-        }
-        ~StateLock() RELEASES();
-        StateLock(const StateLock &) = delete;
-        StateLock &operator=(const StateLock &) = delete;
-
-    private:
-        Offload &offload_;
-    };
-    void tell(const Changes &) noexcept EXCLUDES(mutex_);
-
-    View view() const REQUIRES(mutex_) {
-        return {ports_,    binder_,  *table_,          *flows_,
-                refusals_, refused_, n_evicted_masks_, n_evicted_flows_};
+    View view() const REQUIRES(state_lock) {
+        return {core_.ports,      core_.binder,    *core_.table,
+                *core_.flows,     core_.refusals,  core_.refused,
+                n_evicted_masks_, n_evicted_flows_};
     }
 
     Offload(const ovs_offload_host &, const Settings &);
     Failure init() NOT_CHECKED;  // Nobody else has it yet.
 
     Reject translate(const ovs_offload_flow &, Rule *)
-        EXCLUDES(mutex_, attach_mutex_);
+        EXCLUDES(state_lock, attach_lock);
     Reject put(const Ufid &, Rule *, uint32_t vlan_limit);
     void refuse(const ovs_offload_flow &, const Reject &why,
                 uint64_t port_events);
     Reject check_connections(const ovs_offload_flow &, const Rule &) const;
-    void prepare_group() REQUIRES(worker_role_);
-    void follow_vlan_limit(uint32_t) REQUIRES(mutex_);
-    void to_abi(const FlowStats &, ovs_offload_stats *) REQUIRES(mutex_);
+    void prepare_group() REQUIRES(worker_role);
+    void follow_vlan_limit(uint32_t) REQUIRES(state_lock);
+    void to_abi(const FlowStats &, ovs_offload_stats *) REQUIRES(state_lock);
 
     std::string why_unwanted(const ovs_offload_port &) const;
     int reject_port(const ovs_offload_port &, const Failure &);
@@ -195,220 +166,189 @@ private:
     void start_port(Port &);
     void put_tags_in_frame(Port &);
     void put_tags_beside(Port &);
-    std::array<uint64_t, XF_N_MISSES> misses_of(const Port &) const;
-    void leave_out(Port &) REQUIRES(attach_mutex_);
-    Failure take_in(Port &) REQUIRES(attach_mutex_);
+    void leave_out(Port &) REQUIRES(attach_lock);
+    Failure take_in(Port &) REQUIRES(attach_lock);
     void check_identity(Ifindex, DeviceState *);
     // How a port's state was learned.
     struct Heard {
         bool changed = false;   // The kernel has said that it has changed.
         bool was_away = false;  // It may have forgotten the device meanwhile.
     };
-    void apply_device_state(Port &, DeviceState, Heard) REQUIRES(mutex_);
-    void make_requests() REQUIRES(worker_role_);
+    void apply_device_state(Port &, DeviceState, Heard) REQUIRES(state_lock);
+    void make_requests() REQUIRES(worker_role);
 
     void start_worker();
-    void wake_worker() EXCLUDES(mutex_);
     void run_worker();
-    void work(bool full) REQUIRES(worker_role_);
+    void work(bool full) REQUIRES(worker_role);
     void refresh_devices(bool all, bool lost,
                          const std::vector<Devices::Changed> &changed,
                          const std::vector<Ifindex> &gone)
-        REQUIRES(worker_role_);
+        REQUIRES(worker_role);
     struct Query {
         Ifindex ifindex;
         Devices::Question question;
         Heard heard;
     };
-    void query_devices(const std::vector<Query> &) REQUIRES(worker_role_);
-    void find_lost_frames() REQUIRES(worker_role_);
+    void query_devices(const std::vector<Query> &) REQUIRES(worker_role);
+    void find_lost_frames() REQUIRES(worker_role);
     void condemn_outputs(const Flow &, std::vector<Query> *found)
-        REQUIRES(mutex_);
-    void restore_attachments(bool all) REQUIRES(worker_role_);
-    void restore_attachment(Ifindex) REQUIRES(worker_role_);
+        REQUIRES(state_lock);
+    void restore_attachments(bool all) REQUIRES(worker_role);
+    void restore_attachment(Ifindex) REQUIRES(worker_role);
     void reclaim();
 
     // Hooks (hooks.cc).
-    bool wants_tc(const Port &) const REQUIRES(mutex_);
-    bool is_where_wished(Port &) REQUIRES(mutex_);
-    void choose_hooks(bool all) REQUIRES(worker_role_);
-    void change_hook(Ifindex) REQUIRES(worker_role_);
+    bool wants_tc(const Port &) const REQUIRES(state_lock);
+    bool is_where_wished(Port &) REQUIRES(state_lock);
+    void choose_hooks(bool all) REQUIRES(worker_role);
+    void change_hook(Ifindex) REQUIRES(worker_role);
     Failure attach_elsewhere(Port &, const Attachment::Options &,
                              std::unique_ptr<Attachment> *, DeviceState *)
-        REQUIRES(attach_mutex_);
+        REQUIRES(attach_lock);
     bool may_change_hook(Ifindex, Port **, Attachment::Options *)
-        REQUIRES(attach_mutex_);
+        REQUIRES(attach_lock);
 
     // Persistence (persistence.cc).
     void open_pins() NOT_CHECKED;
-    void show_persistence(std::string *) const REQUIRES(mutex_);
+    void show_persistence(std::string *) const REQUIRES(state_lock);
     void keep_attached(Port &);
     void inherit_connections(const Port &);
-    void follow_connections() REQUIRES(worker_role_);
-    void forget_old_connections() REQUIRES(worker_role_);
-    void continue_handover() REQUIRES(worker_role_);
-    void hurry_handover() REQUIRES(attach_mutex_);
-    void note_flow() REQUIRES(mutex_);
-    Handover::Host ask_host() const EXCLUDES(mutex_);
-    bool was_copied_lately(const xf_copy &) REQUIRES(worker_role_);
-    void collect_copies() REQUIRES(worker_role_);
-    void drop_copies_of(const Port &) REQUIRES(mutex_);
+    void follow_connections() REQUIRES(worker_role);
+    void forget_old_connections() REQUIRES(worker_role);
+    void continue_handover() REQUIRES(worker_role);
+    void hurry_handover() REQUIRES(attach_lock);
+    void note_flow() REQUIRES(state_lock);
+    Handover::Host ask_host() const EXCLUDES(state_lock);
+    bool was_copied_lately(const xf_copy &) REQUIRES(worker_role);
+    void collect_copies() REQUIRES(worker_role);
+    void drop_copies_of(const Port &) REQUIRES(state_lock);
     void advance(std::span<Port *const>, Handover::Phase)
-        REQUIRES(attach_mutex_);
-    std::vector<Port *> taking_over() const REQUIRES(mutex_);
-    void say_that_we_live() REQUIRES(worker_role_);
-    void remove_orphans() REQUIRES(worker_role_);
-    size_t remove_filters() REQUIRES(worker_role_);
+        REQUIRES(attach_lock);
+    std::vector<Port *> taking_over() const REQUIRES(state_lock);
+    void say_that_we_live() REQUIRES(worker_role);
+    void remove_orphans() REQUIRES(worker_role);
+    size_t remove_filters() REQUIRES(worker_role);
 
     // Eviction (eviction.cc), the worker's too.
-    void evict_idle_masks() REQUIRES(worker_role_);
-    MaskSet find_idle_masks() REQUIRES(worker_role_);
-    bool visit_placed(const std::function<void(std::span<Flow *const>)> &)
-        REQUIRES(worker_role_);
-    void log_eviction(size_t n_masks) REQUIRES(worker_role_);
+    void evict_idle_masks() REQUIRES(worker_role);
+    MaskSet find_idle_masks() REQUIRES(worker_role);
+    void log_eviction(size_t n_masks) REQUIRES(worker_role);
 
-    void look_at_shaping() REQUIRES(worker_role_);  // limits.cc
-    void look_at_losses() EXCLUDES(mutex_);         // losses.cc
+    void look_at_shaping() REQUIRES(worker_role);  // limits.cc
+    void look_at_losses() EXCLUDES(state_lock);    // losses.cc
 
     // Captures (captures.cc).
     std::string find_captured(const std::string &name, Port **)
-        REQUIRES(attach_mutex_);
+        REQUIRES(attach_lock);
     Failure name_flows(std::shared_ptr<const FlowNames> *)
-        REQUIRES(attach_mutex_);
-    std::string stop_capture(Port &) REQUIRES(attach_mutex_);
-    void forget_names() REQUIRES(attach_mutex_);
-    void end_captures() REQUIRES(worker_role_);
+        REQUIRES(attach_lock);
+    std::string stop_capture(Port &) REQUIRES(attach_lock);
+    void forget_names() REQUIRES(attach_lock);
+    void end_captures() REQUIRES(worker_role);
 
     // Which flows come back (wanted.cc).
     // Ports::n_events() needs no lock.
-    uint64_t n_port_events() const NOT_CHECKED { return ports_.n_events(); }
-    bool has_room_for(const Reject &) const REQUIRES(mutex_);
-    bool port_has_come(const Refusal &) const REQUIRES(mutex_);
+    uint64_t n_port_events() const NOT_CHECKED {
+        return core_.ports.n_events();
+    }
+    bool has_room_for(const Reject &) const REQUIRES(state_lock);
+    bool port_has_come(const Refusal &) const REQUIRES(state_lock);
     void note_what_is_missing(const ovs_offload_flow &, const Rule &,
                               const Reject &);
     void look_for_missing_ports(const char *dpif_type);
-    bool has_room_again() const REQUIRES(mutex_);
+    bool has_room_again() const REQUIRES(state_lock);
 
     // Whether all is well (status.cc).
     void forget_unserved();
-    Health health(uint64_t n_passed) const REQUIRES(mutex_);
-    std::vector<Problem> general_problems() const REQUIRES(mutex_);
-    std::vector<std::string> pending_options() const REQUIRES(mutex_);
-    std::string handover_in_words() const REQUIRES(mutex_);
-    std::string losses_in_words() const REQUIRES(mutex_);
-    std::array<uint64_t, XF_N_MISSES> all_misses() const REQUIRES(mutex_);
-    void show_ports(std::string *) const REQUIRES(mutex_);
+    Health health(uint64_t n_passed) const REQUIRES(state_lock);
+    std::vector<Problem> general_problems() const REQUIRES(state_lock);
+    std::vector<std::string> pending_options() const REQUIRES(state_lock);
+    std::string handover_in_words() const REQUIRES(state_lock);
+    std::string losses_in_words() const REQUIRES(state_lock);
+    std::array<uint64_t, XF_N_MISSES> all_misses() const REQUIRES(state_lock);
+    void show_ports(std::string *) const REQUIRES(state_lock);
 
     // What is told programs (stats.cc).
-    PortStats stats_of(const Port &, const View::Sum &) const REQUIRES(mutex_);
-    TableStats table_stats() const REQUIRES(mutex_);
+    PortStats stats_of(const Port &, const View::Sum &) const
+        REQUIRES(state_lock);
+    TableStats table_stats() const REQUIRES(state_lock);
     FlowReport report_of(const Ufid &, const Flow &, const FlowStats &)
-        REQUIRES(mutex_);
+        REQUIRES(state_lock);
 
     // Of flows that are not executed in XDP (refusals.cc).
     uint64_t remember_refusal(const ovs_offload_flow &, const Reject &,
                               Ifindex in, uint64_t port_events)
-        REQUIRES(mutex_);
+        REQUIRES(state_lock);
     void log_refusal(const ovs_offload_flow &, const Reject &,
-                     uint64_t n) const EXCLUDES(mutex_, attach_mutex_);
+                     uint64_t n) const EXCLUDES(state_lock, attach_lock);
     Ifindex entrance_of(const ovs_offload_flow &) const
-        EXCLUDES(mutex_, attach_mutex_);
+        EXCLUDES(state_lock, attach_lock);
     std::string text_of(const Ufid &, const FlowCopy &) const
-        EXCLUDES(mutex_, attach_mutex_);
+        EXCLUDES(state_lock, attach_lock);
     std::string trace_in_xdp(const std::string &port,
                              std::span<const std::byte> frame,
                              std::string *dpif_type);
 
-    const Host::Ask &ask() const EXCLUDES(mutex_, attach_mutex_) {
-        return host_.ask;
-    }
-    void log(ovs_offload_log_level, const std::string &) const
-        EXCLUDES(mutex_);
-
-    // Whoever takes both takes attach_mutex_ first.
-    Mutex mutex_;
-    Mutex attach_mutex_ ACQUIRED_BEFORE(mutex_);
-
-    Changes changes_ GUARDED_BY(mutex_);
-
-    const Host host_;
-    const Settings settings_;
+    Core core_;
     const std::chrono::steady_clock::time_point start_ =
         std::chrono::steady_clock::now();
-    std::chrono::steady_clock::time_point last_look_ GUARDED_BY(mutex_) =
+    std::chrono::steady_clock::time_point last_look_ GUARDED_BY(state_lock) =
         start_;
     const bool can_hash_;    // As OVS does.
     bool persists_ = false;  // Constant after init().
     std::atomic<bool> leaving_ = false;
-    Role worker_role_;
-    uint32_t vlan_limit_ GUARDED_BY(mutex_) = 1;  // OVS's.
-    KernelFeatures kernel_;                       // Constant after init().
-    Devices devices_;
-    ShapingQueries shaping_ GUARDED_BY(worker_role_);
-    BpfMaps maps_;
+    uint32_t vlan_limit_ GUARDED_BY(state_lock) = 1;  // OVS's.
+    ShapingQueries shaping_ GUARDED_BY(worker_role);
     RedirectErrors redirect_errors_;
     std::string why_losses_unknown_;  // Constant after init().
 
-    Pins pins_;
     std::string ends_with_us_;  // Why flows do, and what to do about it.
 
-    Clock clock_ GUARDED_BY(mutex_);
-    Ports ports_ GUARDED_BY(mutex_){&maps_, settings_.tap_tso, &changes_};
-    UnservedPorts unserved_ GUARDED_BY(mutex_);
     std::array<uint64_t, XF_N_MISSES> past_misses_
-        GUARDED_BY(mutex_){};  // Of ports that are gone.
+        GUARDED_BY(state_lock){};  // Of ports that are gone.
     std::vector<std::pair<std::string, std::string>> options_now_
-        GUARDED_BY(mutex_);  // As the database has them.
-    HookWishes hook_wishes_ GUARDED_BY(mutex_);
-    Binder binder_ GUARDED_BY(mutex_){&maps_, &ports_};
-    std::unique_ptr<FlowTable> table_ GUARDED_BY(mutex_);
-    std::unique_ptr<Flows> flows_ GUARDED_BY(mutex_);
-    std::unique_ptr<ConnTable> connections_;  // With a lock of its own.
-    std::unique_ptr<Reclaimer> reclaimer_ GUARDED_BY(mutex_);
-    uint16_t n_groups_prepared_ GUARDED_BY(worker_role_) =
-        1;  // Slot 0 needs none.
-    Refusals refusals_ GUARDED_BY(mutex_);
-    RefusalCounts refused_ GUARDED_BY(mutex_);
-    Turns turns_ GUARDED_BY(mutex_);  // Of flow_wanted().
+        GUARDED_BY(state_lock);  // As the database has them.
+    HookWishes hook_wishes_ GUARDED_BY(state_lock);
+    uint16_t n_groups_prepared_ GUARDED_BY(worker_role) =
+        1;                                // Slot 0 needs none.
+    Turns turns_ GUARDED_BY(state_lock);  // Of flow_wanted().
     // Ports for want of which flows of the kernel datapath were refused.
-    boost::container::flat_set<OdpPort> missing_ports_ GUARDED_BY(mutex_);
+    boost::container::flat_set<OdpPort> missing_ports_ GUARDED_BY(state_lock);
     // n_port_events() when they were looked for last.
     std::atomic<uint64_t> looked_for_ports_ = 0;
     // Were flows of the kernel datapath refused for want of room?
-    bool refused_for_room_ GUARDED_BY(mutex_) = false;
+    bool refused_for_room_ GUARDED_BY(state_lock) = false;
     // OVS is asked to offer all flows again, as there is such a port, or room.
-    Request offer_ GUARDED_BY(mutex_);
-    bool handing_over_ GUARDED_BY(worker_role_) = false;
+    Request offer_ GUARDED_BY(state_lock);
+    bool handing_over_ GUARDED_BY(worker_role) = false;
     // The user wishes programs elsewhere, perhaps (hook_wishes_).
-    bool wishes_changed_ GUARDED_BY(mutex_) = false;
+    bool wishes_changed_ GUARDED_BY(state_lock) = false;
     // Programs may be taken off that have just been put on.
-    bool watches_filters_ GUARDED_BY(worker_role_) = false;
+    bool watches_filters_ GUARDED_BY(worker_role) = false;
     // Earlier processes may have left some.
-    bool has_left_filters_ GUARDED_BY(worker_role_) = true;
+    bool has_left_filters_ GUARDED_BY(worker_role) = true;
     // How often OVS is asked for all requests together.
-    Backoff flows_lost_pace_ GUARDED_BY(mutex_){kFlowsLostInterval,
-                                                kFlowsLostInterval};
-    Backoff offer_pace_ GUARDED_BY(mutex_){kOfferInterval, kOfferInterval};
-    Handover handover_ GUARDED_BY(mutex_);
+    Backoff flows_lost_pace_ GUARDED_BY(state_lock){kFlowsLostInterval,
+                                                    kFlowsLostInterval};
+    Backoff offer_pace_ GUARDED_BY(state_lock){kOfferInterval, kOfferInterval};
+    Handover handover_ GUARDED_BY(state_lock);
     std::deque<xf_copy> copies_
-        GUARDED_BY(mutex_);  // Of ports, that OVS has not taken yet.
-    std::unordered_set<uint64_t> copied_ GUARDED_BY(worker_role_);
+        GUARDED_BY(state_lock);  // Of ports, that OVS has not taken yet.
+    std::unordered_set<uint64_t> copied_ GUARDED_BY(worker_role);
     std::chrono::steady_clock::time_point forget_copied_
-        GUARDED_BY(worker_role_);
+        GUARDED_BY(worker_role);
     std::chrono::steady_clock::time_point next_orphans_
-        GUARDED_BY(worker_role_);
-    std::chrono::steady_clock::time_point next_follow_
-        GUARDED_BY(worker_role_);
+        GUARDED_BY(worker_role);
+    std::chrono::steady_clock::time_point next_follow_ GUARDED_BY(worker_role);
     std::shared_ptr<const FlowNames> names_
-        GUARDED_BY(attach_mutex_);  // While a port is captured.
-    IdleMasks idle_masks_ GUARDED_BY(mutex_);
-    uint64_t n_evicted_masks_ GUARDED_BY(mutex_) = 0, n_evicted_flows_
-                                                      GUARDED_BY(mutex_) = 0;
+        GUARDED_BY(attach_lock);  // While a port is captured.
+    IdleMasks idle_masks_ GUARDED_BY(state_lock);
+    uint64_t n_evicted_masks_ GUARDED_BY(state_lock) = 0,
+                              n_evicted_flows_ GUARDED_BY(state_lock) = 0;
     std::chrono::steady_clock::time_point next_eviction_log_
-        GUARDED_BY(worker_role_);
+        GUARDED_BY(worker_role);
 
-    Fd wake_fd_;
-    bool stop_ GUARDED_BY(mutex_) = false;
+    bool stop_ GUARDED_BY(state_lock) = false;
     std::thread worker_;
 };
 

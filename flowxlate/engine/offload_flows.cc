@@ -26,7 +26,7 @@ void set_source_ports(const ovs_offload_flow &flow, xf_tunnel *t) {
 Reject Offload::translate(const ovs_offload_flow &flow, Rule *w) {
     if (auto r = decode_match(bytes_of(flow.key, flow.key_len),
                               bytes_of(flow.mask, flow.mask_len), &w->match,
-                              host_.dont_fragment())) {
+                              core_.host.dont_fragment())) {
         return r;
     }
     if (auto r = decode_actions(bytes_of(flow.actions, flow.actions_len),
@@ -40,14 +40,15 @@ Reject Offload::translate(const ovs_offload_flow &flow, Rule *w) {
         return r;
     }
     find_devices(w, [&](OdpPort port) {
-        const auto ifindex = ask().port_ifindex(flow.dpif_type, port);
+        const auto ifindex = core_.ask().port_ifindex(flow.dpif_type, port);
         if (index(ifindex) == 0 || index(ifindex) == -1) {
             w->unknown.push_back(port);
         }
         return ifindex;
     });
     if (w->actions.tunnel.len) {
-        w->into = ask().port_ifindex(flow.dpif_type, w->actions.tunnel_port);
+        w->into =
+            core_.ask().port_ifindex(flow.dpif_type, w->actions.tunnel_port);
         set_source_ports(flow, &w->actions.tunnel);
     }
     return {};
@@ -61,7 +62,7 @@ Reject Offload::check_connections(const ovs_offload_flow &flow,
     if (auto r = check_tracking(rule, in_kernel)) {
         return r;
     }
-    return !needs_connections(rule) || connections_->is_open()
+    return !needs_connections(rule) || core_.connections->is_open()
              ? Reject{}
              : Reject{"action", "ct_not_told", EOPNOTSUPP};
 }
@@ -72,7 +73,7 @@ Reject Offload::check_connections(const ovs_offload_flow &flow,
 void Offload::follow_vlan_limit(uint32_t limit) {
     if (limit != vlan_limit_) {
         vlan_limit_ = limit;
-        maps_.set_max_tags(std::clamp(limit, 1U, uint32_t{XF_MAX_TAGS}));
+        core_.maps.set_max_tags(std::clamp(limit, 1U, uint32_t{XF_MAX_TAGS}));
     }
 }
 
@@ -80,15 +81,16 @@ void Offload::follow_vlan_limit(uint32_t limit) {
 void Offload::prepare_group() {
     Fd devices;
     const auto failed =
-        maps_.create_group(GroupSlot{n_groups_prepared_}, &devices);
-    StateLock lock(this);
+        core_.maps.create_group(GroupSlot{n_groups_prepared_}, &devices);
+    StateLock lock(core_);
     if (failed) {
-        changes_.log(OVS_OFFLOAD_LOG_WARN,
-                     "flows with several outputs: " + failed.message);
+        core_.changes.log(OVS_OFFLOAD_LOG_WARN,
+                          "flows with several outputs: " + failed.message);
         n_groups_prepared_ = XF_MAX_GROUPS;
         return;
     }
-    binder_.add_devices(GroupSlot{n_groups_prepared_++}, std::move(devices));
+    core_.binder.add_devices(GroupSlot{n_groups_prepared_++},
+                             std::move(devices));
 }
 
 int Offload::flow_put(const ovs_offload_flow &f) {
@@ -110,24 +112,24 @@ int Offload::flow_put(const ovs_offload_flow &f) {
         return refused.error;
     } catch (...) {
         // What it was before must not be executed any more.
-        StateLock lock(this);
-        flows_->park(Ufid::from(f.ufid), {"parked", "no_memory", ENOMEM});
+        StateLock lock(core_);
+        core_.flows->park(Ufid::from(f.ufid), {"parked", "no_memory", ENOMEM});
         throw;
     }
 }
 
 Reject Offload::put(const Ufid &ufid, Rule *rule, uint32_t vlan_limit) {
-    StateLock lock(this);
+    StateLock lock(core_);
     follow_vlan_limit(vlan_limit);
     SubtableSlot mask;
-    if (auto r = flows_->put(ufid, rule, &mask)) {
+    if (auto r = core_.flows->put(ufid, rule, &mask)) {
         return r;
     }
     if (mask != SubtableSlot::kNone) {
         note_flow();
         idle_masks_.put(mask);
     }
-    refusals_.remove(ufid);
+    core_.refusals.remove(ufid);
     return {};
 }
 
@@ -138,12 +140,12 @@ void Offload::refuse(const ovs_offload_flow &f, const Reject &why,
     const auto in = entrance_of(f);
     uint64_t n_unlogged;
     {
-        StateLock lock(this);
+        StateLock lock(core_);
         follow_vlan_limit(f.vlan_limit);
-        flows_->refuse(ufid, why);
+        core_.flows->refuse(ufid, why);
         // It may flood what will be a flow of ours as soon as OVS has learned
         // the address.
-        if (!refusals_.has(ufid)) {
+        if (!core_.refusals.has(ufid)) {
             note_flow();
         }
         n_unlogged = remember_refusal(f, why, in, port_events);
@@ -157,26 +159,26 @@ void Offload::to_abi(const FlowStats &from, ovs_offload_stats *to) {
     to->n_packets = from.packets;
     to->n_bytes = from.bytes;
     to->used_ms =
-        static_cast<int64_t>(clock_.monotonic_ns(from.used) / 1'000'000);
+        static_cast<int64_t>(core_.clock.monotonic_ns(from.used) / 1'000'000);
     to->tcp_flags = from.tcp_flags;
 }
 
 int Offload::flow_stats(const Ufid &ufid, ovs_offload_stats *stats) {
-    StateLock lock(this);
-    const Flow *flow = flows_->find(ufid);
-    if (!flow || !flows_->is_executed(*flow)) {
+    StateLock lock(core_);
+    const Flow *flow = core_.flows->find(ufid);
+    if (!flow || !core_.flows->is_executed(*flow)) {
         return ENOENT;
     }
-    to_abi(flows_->total(*flow), stats);
+    to_abi(core_.flows->total(*flow), stats);
     return 0;
 }
 
 int Offload::flow_take(const Ufid &ufid, ovs_offload_stats *delta) {
-    StateLock lock(this);
+    StateLock lock(core_);
     FlowStats counted;
-    const int error = flows_->take(ufid, &counted);
+    const int error = core_.flows->take(ufid, &counted);
     if (error) {
-        refusals_.see(ufid, std::chrono::steady_clock::now());
+        core_.refusals.see(ufid, std::chrono::steady_clock::now());
     }
     if (error != ENOENT) {
         to_abi(counted, delta);
@@ -188,9 +190,9 @@ int Offload::flow_del(const Ufid &ufid, ovs_offload_stats *remaining) {
     if (leaving_) {
         return ENOENT;
     }
-    StateLock lock(this);
+    StateLock lock(core_);
     FlowStats counted;
-    const int error = flows_->remove(ufid, &counted);
+    const int error = core_.flows->remove(ufid, &counted);
     if (!error && remaining) {
         to_abi(counted, remaining);
     }
@@ -202,16 +204,16 @@ int Offload::flow_flush(Port *port) {
         return 0;
     }
     {
-        MutexLock attaching(attach_mutex_);
+        AttachLock attaching(core_);
         hurry_handover();
     }
-    StateLock lock(this);
-    flows_->park_entering(port->slot, {"parked", "flushed", ENODEV});
+    StateLock lock(core_);
+    core_.flows->park_entering(port->slot, {"parked", "flushed", ENODEV});
     return 0;
 }
 
 uint64_t Offload::n_flows(Port *port) {
-    StateLock lock(this);
+    StateLock lock(core_);
     return port->n_flows;
 }
 

@@ -51,7 +51,8 @@ uint32_t tunnel_kind(const ovs_offload_port &p) {
 std::string Offload::why_unwanted(const ovs_offload_port &p) const {
     const bool is_system = !std::strcmp(p.netdev_type, "system");
     const bool in_kernel = !std::strcmp(p.dpif_type, kKernelDatapath);
-    if (p.ifindex > 0 && is_system && !in_kernel && !settings_.system_ports) {
+    if (p.ifindex > 0 && is_system && !in_kernel
+        && !core_.settings.system_ports) {
         return "type system of the userspace datapath is served only with "
                "other_config:xdp-offload-system-ports=true";
     }
@@ -66,12 +67,12 @@ std::string Offload::why_unwanted(const ovs_offload_port &p) const {
 int Offload::reject_port(const ovs_offload_port &p, const Failure &why) {
     const bool can_be = why_unwanted(p).empty();
     const bool user_will_not = can_be && is_left_out(p);
-    StateLock lock(this);
-    unserved_.add({.name = p.name,
-                   .type = p.netdev_type,
-                   .dpif_type = p.dpif_type,
-                   .why = user_will_not ? kUserLeavesOut : why.message,
-                   .should_be = can_be && !user_will_not});
+    StateLock lock(core_);
+    core_.unserved.add({.name = p.name,
+                        .type = p.netdev_type,
+                        .dpif_type = p.dpif_type,
+                        .why = user_will_not ? kUserLeavesOut : why.message,
+                        .should_be = can_be && !user_will_not});
     return why.error;
 }
 
@@ -79,9 +80,9 @@ int Offload::reject_port(const ovs_offload_port &p, const Failure &why) {
 std::string Offload::port_status(std::string_view name, const char **mode) {
     Ifindex asked{};
     {
-        StateLock lock(this);
-        const Port *port = ports_.find_any(name);
-        const Unserved *unserved = unserved_.find(name);
+        StateLock lock(core_);
+        const Port *port = core_.ports.find_any(name);
+        const Unserved *unserved = core_.unserved.find(name);
         *mode = port || unserved ? "none" : nullptr;
         if (!port) {
             return unserved ? unserved->why : "";
@@ -95,7 +96,7 @@ std::string Offload::port_status(std::string_view name, const char **mode) {
         }
         asked = port->ifindex;
     }
-    return devices_.why_generic(asked);
+    return core_.devices.why_generic(asked);
 }
 
 int Offload::add_tunnel(const ovs_offload_port &p, uint32_t kind, Port **out) {
@@ -112,17 +113,17 @@ int Offload::add_tunnel(const ovs_offload_port &p, uint32_t kind, Port **out) {
                                : ": executing flows of its tunnels");
 
     {
-        StateLock lock(this);
-        if (!ports_.new_slot(&port->slot)) {
-            changes_.log(OVS_OFFLOAD_LOG_INFO, line);
+        StateLock lock(core_);
+        if (!core_.ports.new_slot(&port->slot)) {
+            core_.changes.log(OVS_OFFLOAD_LOG_INFO, line);
             *out = port.get();
-            unserved_.remove(port->name);
-            ports_.add(std::move(port), std::chrono::steady_clock::now());
+            core_.unserved.remove(port->name);
+            core_.ports.add(std::move(port), std::chrono::steady_clock::now());
             return 0;
         }
     }
-    log(OVS_OFFLOAD_LOG_WARN,
-        port->name + ": not offloaded: " + kTooManyPorts);
+    core_.log(OVS_OFFLOAD_LOG_WARN,
+              port->name + ": not offloaded: " + kTooManyPorts);
     return reject_port(p, {ENOSPC, kTooManyPorts});
 }
 
@@ -141,10 +142,10 @@ int Offload::port_add(const ovs_offload_port &p, Port **out) {
     port->left_out = is_left_out(p) ? kUserLeavesOut : "";
     Failure failed;
     {
-        StateLock lock(this);
-        if (ports_.find(port->ifindex)) {
+        StateLock lock(core_);
+        if (core_.ports.find(port->ifindex)) {
             failed = {EEXIST, "the device is a port already"};
-        } else if (auto r = ports_.new_slot(&port->slot)) {
+        } else if (auto r = core_.ports.new_slot(&port->slot)) {
             failed = {r.error, kTooManyPorts};
         }
     }
@@ -156,11 +157,11 @@ int Offload::port_add(const ovs_offload_port &p, Port **out) {
         }
     }
     if (failed) {
-        log(OVS_OFFLOAD_LOG_WARN,
-            port->name + ": not offloaded: " + failed.message);
+        core_.log(OVS_OFFLOAD_LOG_WARN,
+                  port->name + ": not offloaded: " + failed.message);
         {
-            StateLock lock(this);
-            ports_.retire(port->slot);
+            StateLock lock(core_);
+            core_.ports.retire(port->slot);
         }
         return reject_port(p, failed);
     }
@@ -172,59 +173,62 @@ int Offload::port_add(const ovs_offload_port &p, Port **out) {
     }
     redirect_errors_.watch(port->ifindex);
     DeviceState state;
-    if (auto f = devices_.query(port->ifindex, port->question(), &state)) {
+    if (auto f =
+            core_.devices.query(port->ifindex, port->question(), &state)) {
         state.why_not = f.message;  // The worker asks again.
     }
 
-    StateLock lock(this);
+    StateLock lock(core_);
     apply_device_state(*port, state, {.changed = false, .was_away = true});
     const auto now = std::chrono::steady_clock::now();
     handover_.port_added(now);
     *out = port.get();
-    unserved_.remove(port->name);
-    ports_.add(std::move(port), now);
+    core_.unserved.remove(port->name);
+    core_.ports.add(std::move(port), now);
     return 0;
 }
 
 Attachment::Options Offload::attach_options(const Port &port) {
-    StateLock lock(this);
-    return {.allow_generic = settings_.allow_generic,
+    StateLock lock(core_);
+    return {.allow_generic = core_.settings.allow_generic,
             .is_afxdp = is_afxdp(port.type),
             .only_join = false,
             .at_tc = wants_tc(port),
-            .has_tcx = kernel_.has_tcx(),
-            .pins = &pins_};
+            .has_tcx = core_.kernel.has_tcx(),
+            .pins = &core_.pins};
 }
 
 // The kernel datapath gets from a device what XDP sees on some only.
 Failure Offload::attach_device(const Port &port,
                                std::unique_ptr<Attachment> *attachment) {
     if (port.in_kernel_datapath) {
-        if (auto why = devices_.why_unsuited(port.ifindex); !why.empty()) {
+        if (auto why = core_.devices.why_unsuited(port.ifindex);
+            !why.empty()) {
             return {EOPNOTSUPP, why};
         }
-        devices_.look_at_entrances();
+        core_.devices.look_at_entrances();
     }
-    if (auto f = maps_.set_tx_port(port.slot, port.ifindex)) {
+    if (auto f = core_.maps.set_tx_port(port.slot, port.ifindex)) {
         return f;
     }
-    auto f = Attachment::attach(maps_, port.slot, port.ifindex,
+    auto f = Attachment::attach(core_.maps, port.slot, port.ifindex,
                                 attach_options(port), attachment);
     if (f) {
-        (void)maps_.clear_tx_port(port.slot);
+        (void)core_.maps.clear_tx_port(port.slot);
     }
     return f;
 }
 
 void Offload::log_mode(const Port &port) {
     const auto &a = *port.attachment;
-    log(OVS_OFFLOAD_LOG_INFO,
-        port.name + ": executing flows "
-            + (a.is_filter()                 ? "at TC's ingress (clsact)"
-               : a.mode() == AttachMode::kTc ? "at TC's ingress (tcx)"
-               : a.mode() == AttachMode::kNative
-                   ? "in native XDP"
-                   : "in generic XDP: " + devices_.why_generic(port.ifindex)));
+    core_.log(OVS_OFFLOAD_LOG_INFO,
+              port.name + ": executing flows "
+                  + (a.is_filter()                 ? "at TC's ingress (clsact)"
+                     : a.mode() == AttachMode::kTc ? "at TC's ingress (tcx)"
+                     : a.mode() == AttachMode::kNative
+                         ? "in native XDP"
+                         : "in generic XDP: "
+                               + core_.devices.why_generic(port.ifindex)));
 }
 
 // The port's program has just been attached.
@@ -236,9 +240,9 @@ void Offload::start_port(Port &port) {
 }
 
 void Offload::put_tags_in_frame(Port &port) {
-    port.switched_off = devices_.put_tags_in_frame(port.ifindex);
+    port.switched_off = core_.devices.put_tags_in_frame(port.ifindex);
     if (!port.switched_off.empty()) {
-        log(OVS_OFFLOAD_LOG_INFO,
+        core_.log(OVS_OFFLOAD_LOG_INFO,
             port.name + ": switched off " + to_string(port.switched_off)
                 + " of the device or its veth peer, for XDP to see VLAN "
                   "tags");
@@ -248,17 +252,9 @@ void Offload::put_tags_in_frame(Port &port) {
 // Undoes that.
 void Offload::put_tags_beside(Port &port) {
     if (!port.switched_off.empty()) {
-        devices_.put_tags_beside(port.ifindex,
-                                 std::exchange(port.switched_off, {}));
+        core_.devices.put_tags_beside(port.ifindex,
+                                      std::exchange(port.switched_off, {}));
     }
-}
-
-std::array<uint64_t, XF_N_MISSES> Offload::misses_of(const Port &port) const {
-    std::array<uint64_t, XF_N_MISSES> misses;
-    for (int reason = 0; reason < XF_N_MISSES; reason++) {
-        misses[reason] = maps_.misses(port.slot, xf_miss(reason));
-    }
-    return misses;
 }
 
 void Offload::port_del(Port *p) {
@@ -266,34 +262,34 @@ void Offload::port_del(Port *p) {
         return;
     }
     std::unique_ptr<Port> port;
-    MutexLock attaching(attach_mutex_);
+    AttachLock attaching(core_);
     hurry_handover();  // An old flow may send there, or take packets out.
     {
-        StateLock lock(this);
-        flows_->park_all_of(p->slot, {"parked", "port_removed", ENODEV});
-        flows_->forget_port(p->slot);
+        StateLock lock(core_);
+        core_.flows->park_all_of(p->slot, {"parked", "port_removed", ENODEV});
+        core_.flows->forget_port(p->slot);
         drop_copies_of(*p);
-        port = ports_.remove(*p);
+        port = core_.ports.remove(*p);
     }
     port->attachment.reset();  // A tunnel has none.
     redirect_errors_.forget(port->ifindex);
     forget_names();
     attaching.unlock();
     put_tags_beside(*port);
-    if (auto f = maps_.clear_tx_port(port->slot)) {
-        log(OVS_OFFLOAD_LOG_WARN, port->name + ": " + f.message);
+    if (auto f = core_.maps.clear_tx_port(port->slot)) {
+        core_.log(OVS_OFFLOAD_LOG_WARN, port->name + ": " + f.message);
     }
-    log(OVS_OFFLOAD_LOG_INFO, port->name + ": no longer offloaded");
-    StateLock lock(this);
-    const auto misses = misses_of(*port);
+    core_.log(OVS_OFFLOAD_LOG_INFO, port->name + ": no longer offloaded");
+    StateLock lock(core_);
+    const auto misses = core_.misses_of(*port);
     std::transform(misses.begin(), misses.end(), past_misses_.begin(),
                    past_misses_.begin(), std::plus<>());
-    maps_.clear_misses(port->slot);
-    ports_.retire(port->slot);
+    core_.maps.clear_misses(port->slot);
+    core_.ports.retire(port->slot);
 }
 
 void Offload::options_changed(std::span<const ovs_offload_option> options) {
-    StateLock lock(this);
+    StateLock lock(core_);
     options_now_.clear();
     hook_wishes_ = {};
     wishes_changed_ = true;
@@ -303,22 +299,23 @@ void Offload::options_changed(std::span<const ovs_offload_option> options) {
             continue;
         }
         if (auto r = hook_wishes_.set(option)) {
-            changes_.log(OVS_OFFLOAD_LOG_WARN, refused_in_words(option, r));
+            core_.changes.log(OVS_OFFLOAD_LOG_WARN,
+                              refused_in_words(option, r));
         }
     }
-    changes_.wakes_worker = true;
+    core_.changes.wakes_worker = true;
 }
 
 void Offload::port_set_left_out(Port *port, bool left_out) {
-    MutexLock attaching(attach_mutex_);
+    AttachLock attaching(core_);
     if (leaving_ || (!left_out && !port->is_left_out())) {
         return;
     }
     if (left_out) {
         leave_out(*port);  // Or only for another reason than before.
     } else if (auto f = take_in(*port)) {
-        log(OVS_OFFLOAD_LOG_WARN,
-            port->name + ": not offloaded: " + f.message);
+        core_.log(OVS_OFFLOAD_LOG_WARN,
+                  port->name + ": not offloaded: " + f.message);
     }
 }
 
@@ -326,10 +323,10 @@ void Offload::leave_out(Port &port) {
     hurry_handover();  // An old flow may enter there, or send there.
     std::unique_ptr<Attachment> attachment;
     {
-        StateLock lock(this);
-        ports_.leave_out(port, kUserLeavesOut,
-                         std::chrono::steady_clock::now());
-        flows_->park_all_of(port.slot, {"parked", "left_out", ENODEV});
+        StateLock lock(core_);
+        core_.ports.leave_out(port, kUserLeavesOut,
+                              std::chrono::steady_clock::now());
+        core_.flows->park_all_of(port.slot, {"parked", "left_out", ENODEV});
         drop_copies_of(port);
         if (!needs_program(port)) {
             attachment = std::move(port.attachment);
@@ -346,7 +343,7 @@ Failure Offload::take_in(Port &port) {
     if (!has_program) {
         std::unique_ptr<Attachment> attachment;
         auto f = attach_device(port, &attachment);
-        StateLock lock(this);
+        StateLock lock(core_);
         if (f) {
             port.left_out = f.message;
             return f;
@@ -359,10 +356,10 @@ Failure Offload::take_in(Port &port) {
     if (!port.is_tunnel()) {
         log_mode(port);
         start_port(port);
-        is_known = !devices_.query(port.ifindex, port.question(), &state);
+        is_known = !core_.devices.query(port.ifindex, port.question(), &state);
     }
-    StateLock lock(this);
-    ports_.take_in(port, std::chrono::steady_clock::now());
+    StateLock lock(core_);
+    core_.ports.take_in(port, std::chrono::steady_clock::now());
     if (is_known) {
         apply_device_state(port, std::move(state),
                            {.changed = false, .was_away = true});
@@ -373,20 +370,21 @@ Failure Offload::take_in(Port &port) {
 // Does what a device's new state makes necessary.
 void Offload::apply_device_state(Port &port, DeviceState state, Heard heard) {
     if (state.exists && heard.was_away) {
-        state.exists = ports_.restore_output(port);
-        binder_.refill_groups(port.slot);
+        state.exists = core_.ports.restore_output(port);
+        core_.binder.refill_groups(port.slot);
     }
-    const auto effect = ports_.apply(port, std::move(state), heard.changed,
-                                     std::chrono::steady_clock::now());
+    const auto effect =
+        core_.ports.apply(port, std::move(state), heard.changed,
+                          std::chrono::steady_clock::now());
     // Deleted, or moved to another network namespace with our program on it.
     // What enters there now takes the miss path, as it does without us: to
     // AF_XDP sockets that the kernel has unbound, or to the stack that the
     // device belongs to now.
     if (effect.no_device) {
-        flows_->park_entering(port.slot, {"parked", "no_device", ENODEV});
+        core_.flows->park_entering(port.slot, {"parked", "no_device", ENODEV});
     }
     if (effect.flush) {
-        flows_->park_entering(port.slot, {"parked", "flushed", ENODEV});
+        core_.flows->park_entering(port.slot, {"parked", "flushed", ENODEV});
     }
     if (effect.no_output) {
         handover_.hurry();  // An old program would go on sending there.

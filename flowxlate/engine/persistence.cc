@@ -55,9 +55,9 @@ std::string to_string(const ConnTable::Restored &r) {
 
 void Offload::open_pins() {
     handover_.port_added(std::chrono::steady_clock::now());
-    auto f = pins_.open();
+    auto f = core_.pins.open();
     // What was kept before is taken over nevertheless.
-    if (!settings_.persist) {
+    if (!core_.settings.persist) {
         f = {ECANCELED, "other_config:xdp-offload-persist=false",
              "remove that key"};
     }
@@ -67,15 +67,16 @@ void Offload::open_pins() {
     }
     ends_with_us_ =
         f.reason + "; what to do: " + f.remedy + ", then restart ovs-vswitchd";
-    if (settings_.persist) {
+    if (core_.settings.persist) {
         // Without a BPF file system, as in many a container, that is how it
         // is; anything else somebody should mend.
-        log(f.error == ENOENT ? OVS_OFFLOAD_LOG_INFO : OVS_OFFLOAD_LOG_WARN,
+        core_.log(
+            f.error == ENOENT ? OVS_OFFLOAD_LOG_INFO : OVS_OFFLOAD_LOG_WARN,
             "flows in XDP end with this process: " + ends_with_us_);
     }
 }
 
-// Called with mutex_.
+// Called with the state locked.
 void Offload::show_persistence(std::string *s) const {
     if (!persists_) {
         append(s, "restarts: flows end with this process: %s\n",
@@ -83,7 +84,7 @@ void Offload::show_persistence(std::string *s) const {
         return;
     }
     std::string others;
-    for (auto &[ifindex, port] : ports_.by_ifindex()) {
+    for (auto &[ifindex, port] : core_.ports.by_ifindex()) {
         if (port->attachment && !port->attachment->is_persistent()) {
             others += (others.empty() ? "" : ", ") + port->name;
         }
@@ -97,16 +98,16 @@ void Offload::show_persistence(std::string *s) const {
 // The port's program has just been attached, or is about to take over.
 void Offload::keep_attached(Port &port) {
     if (port.attachment->is_taking_over()) {
-        log(OVS_OFFLOAD_LOG_INFO,
+        core_.log(OVS_OFFLOAD_LOG_INFO,
             port.name + ": flows of an earlier ovs-vswitchd are executed until "
                         "this one has taken over");
         inherit_connections(port);
-        wake_worker();
+        core_.wake_worker();
     }
     if (!persists_) {
         port.attachment->do_not_persist();
-    } else if (auto f = port.attachment->persist(pins_)) {
-        log(OVS_OFFLOAD_LOG_WARN, port.name + ": " + f.message);
+    } else if (auto f = port.attachment->persist(core_.pins)) {
+        core_.log(OVS_OFFLOAD_LOG_WARN, port.name + ": " + f.message);
     }
 }
 
@@ -114,53 +115,55 @@ void Offload::keep_attached(Port &port) {
 // first miss (ct_restore in ovs_offload_abi.h).
 void Offload::inherit_connections(const Port &port) {
     const ConnMaps *maps = port.attachment->old_connections();
-    if (!maps || connections_->has_inherited(maps->id)) {
+    if (!maps || core_.connections->has_inherited(maps->id)) {
         return;
     }
     if (auto old = map_connections(*maps)) {
-        connections_->inherit(std::move(*old));
+        core_.connections->inherit(std::move(*old));
     } else {
-        log(OVS_OFFLOAD_LOG_WARN,
+        core_.log(
+            OVS_OFFLOAD_LOG_WARN,
             "the connections of the earlier ovs-vswitchd cannot be read, and "
             "end with it");
     }
 }
 
 bool Offload::restore_connection(ovs_offload_ct *ct) {
-    if (connections_->restore(ct)) {
+    if (core_.connections->restore(ct)) {
         return true;
     }
-    const auto restored = connections_->take_restored();
+    const auto restored = core_.connections->take_restored();
     if (const auto s = restored ? to_string(*restored) : ""; !s.empty()) {
-        log(OVS_OFFLOAD_LOG_INFO,
-            "connections of the earlier ovs-vswitchd: " + s);
+        core_.log(OVS_OFFLOAD_LOG_INFO,
+                  "connections of the earlier ovs-vswitchd: " + s);
     }
     return false;
 }
 
 void Offload::follow_connections() {
     const auto now = std::chrono::steady_clock::now();
-    if (connections_->has_old() && now >= next_follow_) {
-        connections_->follow_old();
+    if (core_.connections->has_old() && now >= next_follow_) {
+        core_.connections->follow_old();
         next_follow_ = now + kFollowInterval;
     }
 }
 
 // Its program is on no port any more.  A packet may still be in it.
 void Offload::forget_old_connections() {
-    if (!connections_->has_old()) {
+    if (!core_.connections->has_old()) {
         return;
     }
-    if (auto f = maps_.wait_for_programs()) {
-        log(OVS_OFFLOAD_LOG_WARN, f.message);  // Once more at the next tick.
+    if (auto f = core_.maps.wait_for_programs()) {
+        core_.log(OVS_OFFLOAD_LOG_WARN,
+                  f.message);  // Once more at the next tick.
         return;
     }
-    connections_->forget_old();
+    core_.connections->forget_old();
 }
 
 std::vector<Port *> Offload::taking_over() const {
     std::vector<Port *> ports;
-    for (auto &[ifindex, port] : ports_.by_ifindex()) {
+    for (auto &[ifindex, port] : core_.ports.by_ifindex()) {
         if (port->attachment && port->attachment->is_taking_over()) {
             ports.push_back(port);
         }
@@ -168,7 +171,7 @@ std::vector<Port *> Offload::taking_over() const {
     return ports;
 }
 
-// Called with attach_mutex_, which keeps the ports and their attachments.
+// Called with attach_lock, which keeps the ports and their attachments.
 void Offload::advance(std::span<Port *const> ports, Handover::Phase phase) {
     for (auto *port : ports) {
         Failure f;
@@ -179,20 +182,20 @@ void Offload::advance(std::span<Port *const> ports, Handover::Phase phase) {
         }
         // It is tried again and again.
         if (f && f.message != port->last_trouble) {
-            log(OVS_OFFLOAD_LOG_WARN, port->name + ": " + f.message);
+            core_.log(OVS_OFFLOAD_LOG_WARN, port->name + ": " + f.message);
         }
         port->last_trouble = f.message;
     }
 }
 
 void Offload::continue_handover() {
-    MutexLock attaching(attach_mutex_);
+    AttachLock attaching(core_);
     std::optional<Handover::Phase> begun;
     Handover::Phase phase;
     std::vector<Port *> ports;
     const auto host = ask_host();
     {
-        StateLock lock(this);
+        StateLock lock(core_);
         begun = handover_.tick(std::chrono::steady_clock::now(), host);
         phase = handover_.phase();
         ports = taking_over();
@@ -209,7 +212,8 @@ void Offload::continue_handover() {
         forget_old_connections();
     }
     if (begun == Handover::Phase::kOver && !ports.empty()) {
-        log(host.has_rules ? OVS_OFFLOAD_LOG_INFO : OVS_OFFLOAD_LOG_WARN,
+        core_.log(
+            host.has_rules ? OVS_OFFLOAD_LOG_INFO : OVS_OFFLOAD_LOG_WARN,
             "taken over from the earlier ovs-vswitchd, ports: "
                 + std::to_string(ports.size())
                 + (host.has_rules ? ""
@@ -219,13 +223,13 @@ void Offload::continue_handover() {
     handing_over_ = !ports.empty();
 }
 
-// Called with attach_mutex_.
+// Called with attach_lock.
 void Offload::hurry_handover() {
     std::vector<Port *> ports;
     Handover::Phase phase;
     const auto host = ask_host();
     {
-        StateLock lock(this);
+        StateLock lock(core_);
         ports = taking_over();
         if (!ports.empty()) {
             handover_.hurry();
@@ -236,8 +240,8 @@ void Offload::hurry_handover() {
     advance(ports, phase);
 }
 
-// Called with mutex_, for each flow that is new or changed: the time is asked
-// for only if it matters.
+// Called with the state locked, for each flow that is new or changed: the time
+// is asked for only if it matters.
 void Offload::note_flow() {
     if (handover_.phase() == Handover::Phase::kSampling) {
         handover_.flow_changed(std::chrono::steady_clock::now());
@@ -245,8 +249,8 @@ void Offload::note_flow() {
 }
 
 Handover::Host Offload::ask_host() const {
-    return {.handles_misses = host_.notify.handles_misses(),
-            .has_rules = host_.notify.has_rules()};
+    return {.handles_misses = core_.host.notify.handles_misses(),
+            .has_rules = core_.host.notify.has_rules()};
 }
 
 // A connection's packets would all be copied until it has a flow, which it may
@@ -261,38 +265,38 @@ bool Offload::was_copied_lately(const xf_copy &copy) {
 }
 
 void Offload::collect_copies() {
-    auto taken = maps_.take_copies();
+    auto taken = core_.maps.take_copies();
     if (taken.empty()) {
         return;
     }
-    std::erase_if(taken, [&](const xf_copy &copy) REQUIRES(worker_role_) {
+    std::erase_if(taken, [&](const xf_copy &copy) REQUIRES(worker_role) {
         return was_copied_lately(copy);
     });
     {
-        StateLock lock(this);
+        StateLock lock(core_);
         for (const xf_copy &copy : taken) {
             if (handover_.phase() == Handover::Phase::kSampling
-                && is_plausible(copy) && ports_.at(PortSlot{copy.in_port})
+                && is_plausible(copy) && core_.ports.at(PortSlot{copy.in_port})
                 && copies_.size() < kMaxCopies) {
                 copies_.push_back(copy);
             }
         }
     }
-    host_.notify.copies_ready();
+    core_.host.notify.copies_ready();
 }
 
 int Offload::take_copy(std::string_view dpif_type, ovs_offload_copy *out) {
     const bool of_kernel = dpif_type == kKernelDatapath;
-    StateLock lock(this);
+    StateLock lock(core_);
     const auto it = std::ranges::find_if(
-        copies_, [&](const xf_copy &copy) REQUIRES(mutex_) {
-            return ports_.at(PortSlot{copy.in_port})->in_kernel_datapath
+        copies_, [&](const xf_copy &copy) REQUIRES(state_lock) {
+            return core_.ports.at(PortSlot{copy.in_port})->in_kernel_datapath
                 == of_kernel;
         });
     if (it == copies_.end()) {
         return ENOENT;
     }
-    out->ifindex = index(ports_.at(PortSlot{it->in_port})->ifindex);
+    out->ifindex = index(core_.ports.at(PortSlot{it->in_port})->ifindex);
     out->frame_len = it->frame_len;
     out->data_len = std::min<uint32_t>(it->frame_len, sizeof it->data);
     std::memcpy(out->data, it->data, out->data_len);
@@ -300,7 +304,7 @@ int Offload::take_copy(std::string_view dpif_type, ovs_offload_copy *out) {
     return 0;
 }
 
-// Called with mutex_.
+// Called with the state locked.
 void Offload::drop_copies_of(const Port &port) {
     std::erase_if(copies_, [&](const xf_copy &copy) {
         return copy.in_port == index(port.slot);
@@ -310,14 +314,14 @@ void Offload::drop_copies_of(const Port &port) {
 void Offload::say_that_we_live() {
     const std::chrono::nanoseconds now(
         std::chrono::steady_clock::now().time_since_epoch());
-    MutexLock attaching(attach_mutex_);
-    StateLock lock(this);
+    AttachLock attaching(core_);
+    StateLock lock(core_);
     // What is not kept ends with us, but for filters of TC, which stay.
-    const auto left = settings_.persist
-                        ? settings_.orphan_timeout
-                        : std::min(settings_.orphan_timeout, kNotKept);
-    const uint64_t deadline = clock_.jiffies_at((now + left).count());
-    maps_.set_deadline(now.count(), deadline);
+    const auto left = core_.settings.persist
+                        ? core_.settings.orphan_timeout
+                        : std::min(core_.settings.orphan_timeout, kNotKept);
+    const uint64_t deadline = core_.clock.jiffies_at((now + left).count());
+    core_.maps.set_deadline(now.count(), deadline);
     for (auto *port : taking_over()) {
         port->attachment->tend_old(now.count(), deadline);
     }
@@ -327,15 +331,16 @@ void Offload::say_that_we_live() {
 void Offload::remove_orphans() {
     const auto now = std::chrono::steady_clock::now();
     {
-        StateLock lock(this);
+        StateLock lock(core_);
         if (handover_.phase() != Handover::Phase::kOver
             || now < next_orphans_) {
             return;
         }
     }
     next_orphans_ = now + kOrphanInterval;
-    if (const size_t n = pins_.remove_orphans() + remove_filters()) {
-        log(OVS_OFFLOAD_LOG_INFO,
+    if (const size_t n = core_.pins.remove_orphans() + remove_filters()) {
+        core_.log(
+            OVS_OFFLOAD_LOG_INFO,
             "removed programs of an earlier ovs-vswitchd from devices that "
             "are "
             "no ports any more: "
@@ -345,13 +350,13 @@ void Offload::remove_orphans() {
 
 size_t Offload::remove_filters() {
     size_t n_left = 0;
-    if (kernel_.has_tcx() || !has_left_filters_) {
+    if (core_.kernel.has_tcx() || !has_left_filters_) {
         return 0;
     }
     const size_t n = remove_orphaned_filters(
         [this](Ifindex ifindex) {
-            StateLock lock(this);
-            return ports_.find(ifindex) != nullptr;
+            StateLock lock(core_);
+            return core_.ports.find(ifindex) != nullptr;
         },
         &n_left);
     has_left_filters_ = n_left != 0;

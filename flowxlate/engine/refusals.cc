@@ -87,7 +87,7 @@ Ifindex Offload::entrance_of(const ovs_offload_flow &f) const {
     while (auto a = reader.next()) {
         if (a->type == OVS_KEY_ATTR_IN_PORT
             && read_exactly(a->payload, &port)) {
-            return ask().port_ifindex(f.dpif_type, OdpPort{port});
+            return core_.ask().port_ifindex(f.dpif_type, OdpPort{port});
         }
     }
     return {};
@@ -108,9 +108,9 @@ uint64_t Offload::remember_refusal(const ovs_offload_flow &f,
     refusal.flow = {f.dpif_type, copy_of(f.key, f.key_len),
                     copy_of(f.mask, f.mask_len),
                     copy_of(f.actions, f.actions_len)};
-    refusals_.add(std::move(refusal));
+    core_.refusals.add(std::move(refusal));
 
-    return refused_.note(why, ufid, now);
+    return core_.refused.note(why, ufid, now);
 }
 
 void Offload::log_refusal(const ovs_offload_flow &f, const Reject &why,
@@ -121,7 +121,7 @@ void Offload::log_refusal(const ovs_offload_flow &f, const Reject &why,
         append(&line, " (and %" PRIu64 " more since the last such line)",
                n - 1);
     }
-    log(OVS_OFFLOAD_LOG_INFO, line + ": " + ask().flow_text(f));
+    core_.log(OVS_OFFLOAD_LOG_INFO, line + ": " + core_.ask().flow_text(f));
 }
 
 }  // namespace flowxlate

@@ -61,15 +61,15 @@ std::chrono::seconds pause_after(uint64_t n) {
 bool Offload::has_room_for(const Reject &why) const {
     constexpr size_t kForNewFlows = IdleMasks::kKeptFree / 2;
     return std::string_view(why.what) == "flows"
-             ? table_->n_flows() < table_->max_flows()
-             : table_->n_subtables() + kForNewFlows < XF_MAX_MASKS;
+             ? core_.table->n_flows() < core_.table->max_flows()
+             : core_.table->n_subtables() + kForNewFlows < XF_MAX_MASKS;
 }
 
 // Has a port come since the flow was refused, or so shortly before that OVS
 // may not have known its device yet?
 bool Offload::port_has_come(const Refusal &refusal) const {
-    return ports_.n_events() != refusal.port_events
-        || refusal.last < ports_.last_event() + kSettling;
+    return core_.ports.n_events() != refusal.port_events
+        || refusal.last < core_.ports.last_event() + kSettling;
 }
 
 // The kernel datapath has only the flows that it is left with, and nobody asks
@@ -81,7 +81,7 @@ void Offload::note_what_is_missing(const ovs_offload_flow &f, const Rule &rule,
         return;
     }
     const auto ends = ends_of(why);
-    StateLock lock(this);
+    StateLock lock(core_);
     refused_for_room_ |= ends == Ends::kWithRoom;
     if (ends == Ends::kWithPort && missing_ports_.size() < kMaxMissing) {
         missing_ports_.insert(rule.unknown.begin(), rule.unknown.end());
@@ -98,27 +98,27 @@ void Offload::look_for_missing_ports(const char *dpif_type) {
         return;
     }
     {
-        StateLock lock(this);
+        StateLock lock(core_);
         const auto now = std::chrono::steady_clock::now();
-        if (now < ports_.last_event() + kSettling) {
+        if (now < core_.ports.last_event() + kSettling) {
             return;
         }
-        looked_for_ports_ = ports_.n_events();
+        looked_for_ports_ = core_.ports.n_events();
         missing.assign(missing_ports_.begin(), missing_ports_.end());
         missing_ports_.clear();
     }
     const size_t n_found = std::erase_if(missing, [&](OdpPort port) {
-        return index(ask().port_ifindex(dpif_type, port)) > 0;
+        return index(core_.ask().port_ifindex(dpif_type, port)) > 0;
     });
-    StateLock lock(this);
+    StateLock lock(core_);
     missing_ports_.insert(missing.begin(), missing.end());
     offer_.wanted |= n_found > 0;
 }
 
 // Enough for more than the next flow: OVS will offer all of them.
 bool Offload::has_room_again() const {
-    return table_->n_flows() < table_->max_flows() / 8 * 7
-        && table_->n_subtables() + IdleMasks::kKeptFree < XF_MAX_MASKS;
+    return core_.table->n_flows() < core_.table->max_flows() / 8 * 7
+        && core_.table->n_subtables() + IdleMasks::kKeptFree < XF_MAX_MASKS;
 }
 
 bool Offload::flow_wanted(const Ufid &ufid) {
@@ -126,9 +126,9 @@ bool Offload::flow_wanted(const Ufid &ufid) {
         return false;
     }
     const auto now = std::chrono::steady_clock::now();
-    StateLock lock(this);
-    const Flow *flow = flows_->find(ufid);
-    const Refusal *refusal = refusals_.find(ufid);
+    StateLock lock(core_);
+    const Flow *flow = core_.flows->find(ufid);
+    const Refusal *refusal = core_.refusals.find(ufid);
     if (flow && flow->is_placed()) {
         return false;  // It waits for its output port.
     }
@@ -140,7 +140,7 @@ bool Offload::flow_wanted(const Ufid &ufid) {
             return false;
         case Ends::kWithPort:
             return refusal ? port_has_come(*refusal)
-                           : ports_.n_events() != flow->port_events;
+                           : core_.ports.n_events() != flow->port_events;
         case Ends::kWithRoom:
             return has_room_for(why) && turns_.take(now);
         case Ends::kPerhaps:

@@ -22,12 +22,6 @@ void Offload::start_worker() {
     pthread_setname_np(worker_.native_handle(), "xdp-offload");
 }
 
-void Offload::wake_worker() {
-    const uint64_t one = 1;
-    // Cannot fail but for an overflow, which wakes as well.
-    (void)!write(wake_fd_.get(), &one, sizeof one);
-}
-
 // For poll(): rounded up, so that the moment has come then.
 static int ms_until(std::chrono::steady_clock::time_point moment) {
     using std::chrono::ceil, std::chrono::milliseconds;
@@ -36,13 +30,13 @@ static int ms_until(std::chrono::steady_clock::time_point moment) {
 }
 
 void Offload::run_worker() {
-    worker_role_.assume();
+    worker_role.assume();
     // Notifications may be missing (for peers in other namespaces) or lost.
     constexpr int kPollIntervalMs = 1000;
     constexpr int kHandoverIntervalMs = 10;  // Copies wait so long.
     constexpr int kFilterIntervalMs = 20;
-    std::vector<pollfd> fds{{wake_fd_.get(), POLLIN, 0}};
-    for (int fd : devices_.event_fds()) {
+    std::vector<pollfd> fds{{core_.wake_fd.get(), POLLIN, 0}};
+    for (int fd : core_.devices.event_fds()) {
         fds.push_back({fd, POLLIN, 0});
     }
     auto next_full = std::chrono::steady_clock::now();
@@ -56,13 +50,13 @@ void Offload::run_worker() {
                  ? std::min(kFilterIntervalMs, ms_until(next_full))
                  : ms_until(next_full));
         {
-            StateLock lock(this);
+            StateLock lock(core_);
             if (stop_) {
                 return;
             }
         }
         uint64_t count;
-        (void)!read(wake_fd_.get(), &count, sizeof count);
+        (void)!read(core_.wake_fd.get(), &count, sizeof count);
         const auto now = std::chrono::steady_clock::now();
         const bool full = now >= next_full;
         if (full) {
@@ -74,7 +68,8 @@ void Offload::run_worker() {
             }
             work(full);
         } catch (const std::exception &e) {
-            log(OVS_OFFLOAD_LOG_ERR, e.what());  // Out of memory; try later.
+            core_.log(OVS_OFFLOAD_LOG_ERR,
+                      e.what());  // Out of memory; try later.
         }
     }
 }
@@ -85,7 +80,7 @@ void Offload::work(bool full) {
     }
     bool lost;
     std::vector<Ifindex> gone;
-    const auto changed = devices_.drain_events(&lost, &gone);
+    const auto changed = core_.devices.drain_events(&lost, &gone);
     refresh_devices(full, lost, changed, gone);
     if (full) {
         find_lost_frames();
@@ -101,8 +96,8 @@ void Offload::work(bool full) {
         evict_idle_masks();
         look_at_shaping();
         look_at_losses();
-        StateLock lock(this);
-        refusals_.forget_old(std::chrono::steady_clock::now());
+        StateLock lock(core_);
+        core_.refusals.forget_old(std::chrono::steady_clock::now());
     }
     reclaim();
 }
@@ -110,18 +105,18 @@ void Offload::work(bool full) {
 // A port is the device that it was added with, whatever has its index now: the
 // one with our program on it.
 void Offload::check_identity(Ifindex ifindex, DeviceState *state) {
-    MutexLock attaching(attach_mutex_);
+    AttachLock attaching(core_);
     Port *port;
     {
-        StateLock lock(this);
-        port = ports_.find(ifindex);
+        StateLock lock(core_);
+        port = core_.ports.find(ifindex);
     }
     if (!port || !port->attachment) {
         return;  // One that is left out: its index is all that is known.
     }
     // A filter does not go along with its device, and others may take it off.
     const bool is_there = port->attachment->is_filter()
-                            ? maps_.has_tx_port(port->slot, ifindex)
+                            ? core_.maps.has_tx_port(port->slot, ifindex)
                             : port->attachment->is_attached();
     if (!(state->exists && is_there)) {
         *state = {};
@@ -137,13 +132,13 @@ void Offload::refresh_devices(bool all, bool lost,
     std::vector<Query> queries;
     bool in_kernel_datapath = false;
     {
-        StateLock lock(this);
+        StateLock lock(core_);
         auto has_changed = [&](Ifindex ifindex, int netns_id) {
             return std::find(changed.begin(), changed.end(),
                              Devices::Changed{ifindex, netns_id})
                 != changed.end();
         };
-        for (auto &[ifindex, port] : ports_.by_ifindex()) {
+        for (auto &[ifindex, port] : core_.ports.by_ifindex()) {
             const auto &device = port->device;
             const bool news = has_changed(ifindex, kNoNetns)
                            || has_changed(device.peer, device.peer_netns);
@@ -158,7 +153,7 @@ void Offload::refresh_devices(bool all, bool lost,
         }
     }
     if (in_kernel_datapath) {
-        devices_.look_at_entrances();
+        core_.devices.look_at_entrances();
     }
     query_devices(queries);
 }
@@ -166,14 +161,14 @@ void Offload::refresh_devices(bool all, bool lost,
 void Offload::query_devices(const std::vector<Query> &queries) {
     for (const auto &[ifindex, question, heard] : queries) {
         DeviceState state;
-        if (auto f = devices_.query(ifindex, question, &state)) {
+        if (auto f = core_.devices.query(ifindex, question, &state)) {
             continue;  // What was last known is better than nothing.
         }
         if (heard.was_away || !state.exists) {
             check_identity(ifindex, &state);
         }
-        StateLock lock(this);
-        if (auto *port = ports_.find(ifindex)) {
+        StateLock lock(core_);
+        if (auto *port = core_.ports.find(ifindex)) {
             apply_device_state(*port, std::move(state), heard);
         }
     }
@@ -182,8 +177,8 @@ void Offload::query_devices(const std::vector<Query> &queries) {
 // Stops sending to ports where nothing arrives (arrivals.h).
 void Offload::find_lost_frames() {
     {
-        StateLock lock(this);
-        const auto &ports = ports_.by_ifindex();
+        StateLock lock(core_);
+        const auto &ports = core_.ports.by_ifindex();
         if (std::none_of(ports.begin(), ports.end(), [](auto &p) {
                 return p.second->arrivals.suspect_since();
             })) {
@@ -191,7 +186,7 @@ void Offload::find_lost_frames() {
         }
     }
     std::vector<Query> found;
-    (void)visit_placed([&](auto flows) REQUIRES(mutex_) {
+    (void)core_.visit_placed([&](auto flows) REQUIRES(state_lock) {
         for (const Flow *flow : flows) {
             condemn_outputs(*flow, &found);
         }
@@ -203,16 +198,17 @@ void Offload::find_lost_frames() {
 void Offload::condemn_outputs(const Flow &flow, std::vector<Query> *found) {
     constexpr auto kTicks = std::chrono::milliseconds(50);  // clock.h, twice.
     using std::chrono::nanoseconds;
-    if (ports_.at(flow.in)->mode != AttachMode::kNative) {
+    if (core_.ports.at(flow.in)->mode != AttachMode::kNative) {
         return;  // The kernel's stack sends its frames.
     }
     for (auto slot : flow.out) {
-        Port &port = *ports_.at(slot);
+        Port &port = *core_.ports.at(slot);
         const auto since = port.arrivals.suspect_since();
         if (!since) {
             continue;
         }
-        const nanoseconds used(clock_.monotonic_ns(flows_->total(flow).used));
+        const nanoseconds used(
+            core_.clock.monotonic_ns(core_.flows->total(flow).used));
         if (used >= since->time_since_epoch() + kTicks) {
             port.arrivals.condemn(std::chrono::steady_clock::now());
             found->push_back({port.ifindex, port.question(), {}});
@@ -230,8 +226,8 @@ void Offload::restore_attachments(bool all) {
     std::vector<Ifindex> joined;
     watches_filters_ = false;
     {
-        StateLock lock(this);
-        for (auto &[ifindex, port] : ports_.by_ifindex()) {
+        StateLock lock(core_);
+        for (auto &[ifindex, port] : core_.ports.by_ifindex()) {
             const auto *a = port->attachment.get();
             const bool is_filter = a && a->is_filter();
             const bool is_new = is_filter && now < port->attached_at + kSoon;
@@ -246,22 +242,23 @@ void Offload::restore_attachments(bool all) {
     }
 }
 
-// Attaching is slow, so it is done without mutex_; attach_mutex_ keeps the
+// Attaching is slow, so it is done without state_lock; attach_lock keeps the
 // port and its attachment in place.
 void Offload::restore_attachment(Ifindex ifindex) {
-    MutexLock attaching(attach_mutex_);
+    AttachLock attaching(core_);
     Port *port;
     {
-        StateLock lock(this);
-        port = ports_.find(ifindex);
+        StateLock lock(core_);
+        port = core_.ports.find(ifindex);
     }
     if (!port || !port->attachment || port->attachment->is_attached()) {
         return;
     }
     if (port->attachment->is_filter()) {
-        if (maps_.has_tx_port(port->slot, ifindex)) {
+        if (core_.maps.has_tx_port(port->slot, ifindex)) {
             const auto f = port->attachment->put_back();
-            log(OVS_OFFLOAD_LOG_DBG,
+            core_.log(
+                OVS_OFFLOAD_LOG_DBG,
                 port->name + ": " + (f ? f.message : "back at TC's ingress"));
         }
         return;
@@ -269,13 +266,14 @@ void Offload::restore_attachment(Ifindex ifindex) {
     auto options = attach_options(*port);
     options.only_join = true;
     std::unique_ptr<Attachment> again;
-    if (auto f =
-            Attachment::attach(maps_, port->slot, ifindex, options, &again)) {
-        log(OVS_OFFLOAD_LOG_DBG, port->name + ": " + f.message);
+    if (auto f = Attachment::attach(core_.maps, port->slot, ifindex, options,
+                                    &again)) {
+        core_.log(OVS_OFFLOAD_LOG_DBG, port->name + ": " + f.message);
         return;
     }
-    log(OVS_OFFLOAD_LOG_INFO, port->name + ": XDP program attached again");
-    StateLock lock(this);
+    core_.log(OVS_OFFLOAD_LOG_INFO,
+              port->name + ": XDP program attached again");
+    StateLock lock(core_);
     again = port->attach(std::move(again));
 }
 
@@ -283,8 +281,8 @@ void Offload::restore_attachment(Ifindex ifindex) {
 void Offload::make_requests() {
     const auto now = std::chrono::steady_clock::now();
     std::vector<Request *> lost, offers;
-    StateLock lock(this);
-    for (auto &[ifindex, port] : ports_.by_ifindex()) {
+    StateLock lock(core_);
+    for (auto &[ifindex, port] : core_.ports.by_ifindex()) {
         lost.push_back(&port->flows_lost);
         offers.push_back(&port->offer);
     }
@@ -293,30 +291,30 @@ void Offload::make_requests() {
         offer_.wanted = true;
     }
     offers.push_back(&offer_);
-    changes_.flows_lost = grant(lost, &flows_lost_pace_, now);
-    changes_.offer_again = grant(offers, &offer_pace_, now);
+    core_.changes.flows_lost = grant(lost, &flows_lost_pace_, now);
+    core_.changes.offer_again = grant(offers, &offer_pace_, now);
 }
 
 // Gives back what was retired before a grace period.
 void Offload::reclaim() {
     {
-        StateLock lock(this);
-        if (!reclaimer_->begin()) {
+        StateLock lock(core_);
+        if (!core_.reclaimer->begin()) {
             return;
         }
     }
     Failure failed;
     try {
-        failed = maps_.wait_for_programs();
+        failed = core_.maps.wait_for_programs();
     } catch (const std::bad_alloc &) {
         failed.error = ENOMEM;
     }
-    StateLock lock(this);
+    StateLock lock(core_);
     if (failed) {  // Once more at the next tick.
-        changes_.log(OVS_OFFLOAD_LOG_WARN, failed.message);
+        core_.changes.log(OVS_OFFLOAD_LOG_WARN, failed.message);
         return;
     }
-    reclaimer_->end();
+    core_.reclaimer->end();
 }
 
 }  // namespace flowxlate

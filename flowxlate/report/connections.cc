@@ -161,7 +161,7 @@ std::string Offload::connections(const std::string &filter) {
     }
     std::string s;
     const uint64_t now = coarse_now_ms();
-    const auto listed = connections_->list(zone, kMaxListed);
+    const auto listed = core_.connections->list(zone, kMaxListed);
     for (auto &c : listed) {
         s += describe(c, now) + "\n";
     }

@@ -153,7 +153,7 @@ std::string Offload::text_of(const Ufid &ufid, const FlowCopy &copy) const {
     f.mask_len = copy.mask.size();
     f.actions = copy.actions.data();
     f.actions_len = copy.actions.size();
-    return ask().flow_text(f);
+    return core_.ask().flow_text(f);
 }
 
 namespace {
@@ -320,7 +320,7 @@ std::string Offload::explain(const std::string &filter) {
     Sections sections;
     std::string s, executed, masks, none;
     {
-        StateLock lock(this);
+        StateLock lock(core_);
         const View view = this->view();
         for_each_unexecuted(view, [&](const Unexecuted &u) {
             const auto id = u.ufid.to_string();
@@ -344,14 +344,14 @@ std::string Offload::explain(const std::string &filter) {
         });
         executed = ufid ? explain_executed(view, *ufid) : "";
         masks = explain_masks(view, filter);
-        s = why_none(view, host_.notify.is_enabled());
+        s = why_none(view, core_.host.notify.is_enabled());
         none = s.empty() || !filter.empty() ? nothing_found(view, filter) : "";
-        if (refusals_.n_dropped()) {
+        if (core_.refusals.n_dropped()) {
             append(&s,
                    "%" PRIu64
                    " refused flows are not listed: the list holds "
                    "%zu\n",
-                   refusals_.n_dropped(), Refusals::kMax);
+                   core_.refusals.n_dropped(), Refusals::kMax);
         }
     }
     for (auto &[name, section] : sections) {

@@ -191,8 +191,8 @@ std::string Offload::show() {
     std::map<Ifindex, Question> questions;
     std::map<Ifindex, Asked> asked;
     {
-        StateLock lock(this);
-        for (auto &[ifindex, port] : ports_.by_ifindex()) {
+        StateLock lock(core_);
+        for (auto &[ifindex, port] : core_.ports.by_ifindex()) {
             questions[ifindex] = {
                 port->device.name,
                 port->attachment && port->mode == AttachMode::kGeneric};
@@ -200,50 +200,51 @@ std::string Offload::show() {
     }
     for (auto &[ifindex, question] : questions) {
         asked[ifindex] = {Devices::count_queues(question.name),
-                          question.is_generic ? devices_.why_generic(ifindex)
-                                              : std::string(),
-                          host_.notify.has_rules(), why_losses_unknown_};
+                          question.is_generic
+                              ? core_.devices.why_generic(ifindex)
+                              : std::string(),
+                          core_.host.notify.has_rules(), why_losses_unknown_};
     }
     look_at_losses();
 
-    StateLock lock(this);
+    StateLock lock(core_);
     const View view = this->view();
     const auto sums = view.sum_by_port();
     std::string s = "ports:\n";
-    for (auto &port : ports_.by_slot()) {
+    for (auto &port : core_.ports.by_slot()) {
         if (port && port->is_tunnel()) {
             show_tunnel(*port, sums[index(port->slot)], &s);
         } else if (port) {
             show_port(*port, sums[index(port->slot)], asked[port->ifindex],
-                      misses_of(*port), &s);
+                      core_.misses_of(*port), &s);
         }
     }
-    show_tables(view, maps_.memory_bytes(), &s);
-    show_connections(*connections_, &s);
+    show_tables(view, core_.maps.memory_bytes(), &s);
+    show_connections(*core_.connections, &s);
     show_persistence(&s);
-    FlowStats all = flows_->past();
+    FlowStats all = core_.flows->past();
     for (auto &sum : sums) {
         all += sum.stats;
     }
-    append(&s, "kernel: %s\n", kernel_.to_string().c_str());
+    append(&s, "kernel: %s\n", core_.kernel.to_string().c_str());
     append(&s,
            "since start: flows put in XDP:%" PRIu64 ", packets:%" PRIu64
            ", bytes:%" PRIu64 ", by ct():%" PRIu64 "\n",
-           flows_->n_placed(), all.packets, all.bytes, all.tracked);
+           core_.flows->n_placed(), all.packets, all.bytes, all.tracked);
     append(&s, "flows refused: %" PRIu64 " (xdp-offload/rejects says why)\n",
-           refused_.total());
+           core_.refused.total());
     show_unexecuted(view, &s);
-    if (flows_->n_late_removals()) {
+    if (core_.flows->n_late_removals()) {
         append(&s, "removals that did not wait for a busy CPU: %" PRIu64 "\n",
-               flows_->n_late_removals());
+               core_.flows->n_late_removals());
     }
     return s;
 }
 
 std::string Offload::rejects() {
-    StateLock lock(this);
+    StateLock lock(core_);
     std::string s;
-    for (auto &[reason, count] : refused_) {
+    for (auto &[reason, count] : core_.refused) {
         append(&s, "%s/%s: %" PRIu64 " (last ufid:%s)\n", reason.first.c_str(),
                reason.second.c_str(), count.n, count.last.to_string().c_str());
     }

@@ -91,27 +91,27 @@ PortStats Offload::stats_of(const Port &port, const View::Sum &sum) const {
     s.why_no_transmit = port.why_no_output();
     s.transmits = s.why_no_transmit.empty();
     s.max_frame = device.max_frame;
-    s.passed = misses_of(port);
-    s.searches = maps_.searches(port.slot);
+    s.passed = core_.misses_of(port);
+    s.searches = core_.maps.searches(port.slot);
     s.lost = by_errno(port.losses, false);
     s.lost_to_ovs = by_errno(port.losses, true);
     return s;
 }
 
 TableStats Offload::table_stats() const {
-    const auto &mem = table_->memory();
+    const auto &mem = core_.table->memory();
     TableStats t;
-    t.flows = table_->n_flows();
-    t.max_flows = table_->max_flows();
-    t.parked = flows_->by_ufid().size() - table_->n_flows();
-    t.refused = refusals_.size();
-    t.masks = table_->n_subtables();
+    t.flows = core_.table->n_flows();
+    t.max_flows = core_.table->max_flows();
+    t.parked = core_.flows->by_ufid().size() - core_.table->n_flows();
+    t.refused = core_.refusals.size();
+    t.masks = core_.table->n_subtables();
     for (int cls = 0; cls < XF_N_CLASSES; cls++) {
-        t.masks_by_class[cls] = table_->n_subtables(xf_class(cls));
+        t.masks_by_class[cls] = core_.table->n_subtables(xf_class(cls));
     }
     t.buckets = mem.buckets.size();
-    t.rewrites = table_->n_rewrites();
-    t.memory_bytes = maps_.memory_bytes();
+    t.rewrites = core_.table->n_rewrites();
+    t.memory_bytes = core_.maps.memory_bytes();
     return t;
 }
 
@@ -121,25 +121,25 @@ std::string Offload::stats() {
     s.why_losses_unknown = why_losses_unknown_;
     look_at_losses();
     {
-        StateLock lock(this);
+        StateLock lock(core_);
         const auto sums = view().sum_by_port();
         s.start_ms = to_ms(start_);
         s.now_ms = now_ms();
         s.tables = table_stats();
-        for (auto &port : ports_.by_slot()) {
+        for (auto &port : core_.ports.by_slot()) {
             if (port) {
                 s.ports.push_back(stats_of(*port, sums[index(port->slot)]));
             }
         }
-        s.executed = flows_->past();
+        s.executed = core_.flows->past();
         for (auto &sum : sums) {
             s.executed += sum.stats;
         }
-        s.placed = flows_->n_placed();
+        s.placed = core_.flows->n_placed();
         s.evicted_masks = n_evicted_masks_;
         s.evicted_flows = n_evicted_flows_;
-        s.late_removals = flows_->n_late_removals();
-        for (auto &[reason, count] : refused_) {
+        s.late_removals = core_.flows->n_late_removals();
+        for (auto &[reason, count] : core_.refused) {
             s.refused[reason.first + "/" + reason.second] = count.n;
         }
         s.unexecuted = view().count_unexecuted();
@@ -151,16 +151,16 @@ std::string Offload::stats() {
 
 FlowReport Offload::report_of(const Ufid &ufid, const Flow &flow,
                               const FlowStats &stats) {
-    const auto &in = ports_.at(flow.in);
+    const auto &in = core_.ports.at(flow.in);
     FlowReport r;
     r.ufid = ufid;
     r.in_port = in ? in->name : "?";
-    r.state = flows_->is_executed(flow) ? "xdp"
-            : flow.is_placed()          ? "waiting"
-                                        : "parked";
+    r.state = core_.flows->is_executed(flow) ? "xdp"
+            : flow.is_placed()               ? "waiting"
+                                             : "parked";
     r.stats = stats;
     r.used_ms =
-        static_cast<int64_t>(clock_.monotonic_ns(stats.used) / 1'000'000);
+        static_cast<int64_t>(core_.clock.monotonic_ns(stats.used) / 1'000'000);
     if (flow.is_placed()) {
         r.text = view().describe_flow(flow.slot);
     }
@@ -186,14 +186,14 @@ std::string Offload::top_flows(size_t n, Order order) {
     };
     TopFlows top;
     {
-        StateLock lock(this);
+        StateLock lock(core_);
         const auto now = std::chrono::steady_clock::now();
         top.since_ms = to_ms(std::exchange(last_look_, now));
         top.now_ms = to_ms(now);
         std::vector<Seen> all;
-        all.reserve(flows_->by_ufid().size());
-        for (auto &[ufid, flow] : flows_->by_ufid()) {
-            const FlowStats stats = flows_->total(flow);
+        all.reserve(core_.flows->by_ufid().size());
+        for (auto &[ufid, flow] : core_.flows->by_ufid()) {
+            const FlowStats stats = core_.flows->total(flow);
             const Growth growth{stats.packets - flow.looked_at.packets,
                                 stats.bytes - flow.looked_at.bytes};
             flow.looked_at = {stats.packets, stats.bytes};

@@ -95,13 +95,13 @@ std::string joined(const std::vector<std::string> &texts) {
 void Offload::forget_unserved() {
     std::vector<Unserved> known;
     {
-        StateLock lock(this);
-        known.assign(unserved_.all().begin(), unserved_.all().end());
+        StateLock lock(core_);
+        known.assign(core_.unserved.all().begin(), core_.unserved.all().end());
     }
     for (auto &port : known) {
-        if (!ask().has_port(port.dpif_type, port.name)) {
-            StateLock lock(this);
-            unserved_.remove(port.name);
+        if (!core_.ask().has_port(port.dpif_type, port.name)) {
+            StateLock lock(core_);
+            core_.unserved.remove(port.name);
         }
     }
 }
@@ -113,7 +113,7 @@ std::vector<std::string> Offload::pending_options() const {
         (void)wanted.set({key.c_str(), value.c_str()});  // Logged at start.
     }
     auto pending = wanted.in_words();
-    const auto in_force = settings_.in_words();
+    const auto in_force = core_.settings.in_words();
     std::erase_if(pending, [&](const std::string &s) {
         return std::find(in_force.begin(), in_force.end(), s)
             != in_force.end();
@@ -124,23 +124,23 @@ std::vector<std::string> Offload::pending_options() const {
 // What is wrong with none of the ports alone.
 std::vector<Problem> Offload::general_problems() const {
     std::vector<Problem> problems;
-    const bool none = ports_.by_ifindex().empty();
+    const bool none = core_.ports.by_ifindex().empty();
     const bool should_be =
-        std::ranges::any_of(unserved_.all(), &Unserved::should_be);
-    if (!host_.notify.is_enabled()) {
+        std::ranges::any_of(core_.unserved.all(), &Unserved::should_be);
+    if (!core_.host.notify.is_enabled()) {
         problems.push_back(warning(kSwitchedOff));
     }
     if (none) {
         problems.push_back({should_be ? Level::kCritical : Level::kWarning,
                             "no port is in XDP"});
     }
-    if (table_->n_flows() >= table_->max_flows()) {
+    if (core_.table->n_flows() >= core_.table->max_flows()) {
         problems.push_back(warning("there is no room for more flows"));
     }
-    if (table_->n_subtables() >= XF_MAX_MASKS) {
+    if (core_.table->n_subtables() >= XF_MAX_MASKS) {
         problems.push_back(warning("there is no room for more masks"));
     }
-    if (!taking_over().empty() && !host_.notify.has_rules()) {
+    if (!taking_over().empty() && !core_.host.notify.has_rules()) {
         problems.push_back(warning(
             "flows of an earlier ovs-vswitchd are executed, as OpenFlow rules "
             "are missing"));
@@ -154,12 +154,12 @@ std::vector<Problem> Offload::general_problems() const {
 
 void Offload::show_ports(std::string *s) const {
     *s += "ports:\n";
-    for (auto &port : ports_.by_slot()) {
+    for (auto &port : core_.ports.by_slot()) {
         if (port) {
             *s += line_of(*port);
         }
     }
-    for (auto &port : unserved_.all()) {
+    for (auto &port : core_.unserved.all()) {
         append(s, "  %s: not in XDP, %s\n", port.name.c_str(),
                port.why.c_str());
     }
@@ -167,7 +167,7 @@ void Offload::show_ports(std::string *s) const {
 
 Health Offload::health(uint64_t n_passed) const {
     Health h;
-    for (auto &port : ports_.by_slot()) {
+    for (auto &port : core_.ports.by_slot()) {
         if (!port) {
             continue;
         }
@@ -177,7 +177,7 @@ Health Offload::health(uint64_t n_passed) const {
             h.problems.push_back(*problem);
         }
     }
-    for (auto &port : unserved_.all()) {
+    for (auto &port : core_.unserved.all()) {
         h.n_ports++;
         if (port.should_be) {
             h.problems.push_back(
@@ -186,8 +186,8 @@ Health Offload::health(uint64_t n_passed) const {
     }
     const auto general = general_problems();
     h.problems.insert(h.problems.end(), general.begin(), general.end());
-    h.n_flows = table_->n_flows();
-    h.in_xdp = flows_->packets();
+    h.n_flows = core_.table->n_flows();
+    h.in_xdp = core_.flows->packets();
     h.passed = n_passed;
     return h;
 }
@@ -195,9 +195,9 @@ Health Offload::health(uint64_t n_passed) const {
 // Also those of ports that are gone.
 std::array<uint64_t, XF_N_MISSES> Offload::all_misses() const {
     auto all = past_misses_;
-    for (auto &port : ports_.by_slot()) {
+    for (auto &port : core_.ports.by_slot()) {
         if (port) {
-            const auto misses = misses_of(*port);
+            const auto misses = core_.misses_of(*port);
             std::transform(all.begin(), all.end(), misses.begin(), all.begin(),
                            std::plus<>());
         }
@@ -210,7 +210,7 @@ std::string Offload::handover_in_words() const {
     return n == 0 ? "none"
                   : "taking over " + std::to_string(n)
                         + " ports from an earlier ovs-vswitchd"
-                        + (host_.notify.has_rules()
+                        + (core_.host.notify.has_rules()
                                ? ""
                                : ", waiting for OpenFlow rules");
 }
@@ -221,7 +221,7 @@ std::string Offload::losses_in_words() const {
         return "- (not known: " + why_losses_unknown_ + ")";
     }
     uint64_t n = 0;
-    for (auto &[ifindex, port] : ports_.by_ifindex()) {
+    for (auto &[ifindex, port] : core_.ports.by_ifindex()) {
         n += port->losses.n_frames();
     }
     return grouped(n) + (n ? " (ovs-appctl xdp-offload/show)" : "");
@@ -230,7 +230,7 @@ std::string Offload::losses_in_words() const {
 std::string Offload::status() {
     forget_unserved();
     look_at_losses();
-    StateLock lock(this);
+    StateLock lock(core_);
     const auto misses = all_misses();
     const Health h = health(sum(misses));
     std::string s = verdict(h) + "\n";
@@ -239,7 +239,7 @@ std::string Offload::status() {
     }
     append(&s, "versions: plugin %s, Linux %s, Open vSwitch %s\n",
            FLOWXLATE_VERSION, release_of_kernel().c_str(),
-           host_.notify.ovs_version());
+           core_.host.notify.ovs_version());
     append(&s, "running for: %s\n",
            in_words(std::chrono::steady_clock::now() - start_).c_str());
     show_ports(&s);
@@ -252,12 +252,13 @@ std::string Offload::status() {
         unexecuted.begin(), unexecuted.end(), size_t{0},
         [](size_t n, auto &reason) { return n + reason.second; });
     append(&s, "flows: %s of %s in the tables, %s not executed in XDP%s\n",
-           grouped(h.n_flows).c_str(), grouped(table_->max_flows()).c_str(),
+           grouped(h.n_flows).c_str(),
+           grouped(core_.table->max_flows()).c_str(),
            grouped(n_unexecuted).c_str(),
            n_unexecuted ? " (ovs-appctl xdp-offload/explain)" : "");
     append(&s, "handover: %s\n", handover_in_words().c_str());
     show_persistence(&s);
-    append(&s, "in force: %s\n", joined(settings_.in_words()).c_str());
+    append(&s, "in force: %s\n", joined(core_.settings.in_words()).c_str());
     const auto pending = pending_options();
     append(&s, "needs a restart: %s\n",
            pending.empty() ? "nothing" : joined(pending).c_str());

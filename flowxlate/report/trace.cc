@@ -258,7 +258,7 @@ std::string Offload::trace(const std::string &port_name,
     std::vector<std::byte> frame;
     const bool is_flow =
         packet.find_first_not_of(kHexDigits) != std::string::npos;
-    if (auto wrong = is_flow ? ask().compose(packet, &frame)
+    if (auto wrong = is_flow ? core_.ask().compose(packet, &frame)
                              : parse_hex(packet, &frame);
         !wrong.empty()) {
         return is_flow ? "neither the hexadecimal digits of a packet nor a "
@@ -274,7 +274,7 @@ std::string Offload::trace(const std::string &port_name,
     const auto hex = to_hex(frame);
     text += "what OVS would do (ovs-appctl ofproto/trace ovs-" + dpif_type
           + " 'in_port(" + port_name + ")' " + hex + "):\n";
-    return text + indented(ask().trace(dpif_type, port_name, hex));
+    return text + indented(core_.ask().trace(dpif_type, port_name, hex));
 }
 
 // Stores the type of the port's datapath in '*dpif_type' if all went well.
@@ -284,8 +284,8 @@ std::string Offload::trace_in_xdp(const std::string &port_name,
     PortSlot slot{};
     uint32_t tx_flag = 0;
     {
-        StateLock lock(this);
-        if (const Port *port = ports_.find(port_name)) {
+        StateLock lock(core_);
+        if (const Port *port = core_.ports.find(port_name)) {
             if (!port->attachment) {
                 return port_name + " is left out of XDP (" + port->left_out
                      + "): OVS has all its packets\n";
@@ -298,24 +298,24 @@ std::string Offload::trace_in_xdp(const std::string &port_name,
         return "no such port in XDP (xdp-offload/show lists them)\n";
     }
     TraceProgram program;
-    if (auto f = TraceProgram::load(maps_, slot, tx_flag, &program)) {
+    if (auto f = TraceProgram::load(core_.maps, slot, tx_flag, &program)) {
         return f.message + "\n";
     }
 
-    StateLock lock(this);  // The tables stay as the program sees them.
-    const Port *port = ports_.find(port_name);
+    StateLock lock(core_);  // The tables stay as the program sees them.
+    const Port *port = core_.ports.find(port_name);
     TraceProgram::Outcome outcome;
     if (!port || port->slot != slot) {
         return "the port has gone meanwhile\n";
     }
-    if (auto f = program.run(maps_, frame, &outcome)) {
+    if (auto f = program.run(core_.maps, frame, &outcome)) {
         return f.message + "\n";
     }
     *dpif_type =
         port->in_kernel_datapath ? kKernelDatapath : kUserspaceDatapath;
     return trace_text(view(), *port, frame, outcome,
-                      maps_.cpus_that_predict(outcome.cached),
-                      maps_.connections());
+                      core_.maps.cpus_that_predict(outcome.cached),
+                      core_.maps.connections());
 }
 
 }  // namespace flowxlate

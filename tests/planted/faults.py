@@ -714,16 +714,17 @@ GROUPS = [
               '-1;\n    netdev_close(netdev);\n    return ifindex;',
               SYSTEM, 'identity-names'),
         Fault('flows of a device that left are executed', 'flowxlate/engine/offload_ports.cc',
-              '        flows_->park_entering(port.slot, {"parked", '
+              '        core_.flows->park_entering(port.slot, {"parked", '
               '"no_device", ENODEV});\n', '', SYSTEM, 'identity-moved-away'),
         Fault('whatever has the index is the port\'s device',
               'flowxlate/engine/worker.cc',
               'if (!(state->exists && is_there)) {', 'if (false) {', SYSTEM,
               'identity-index-reused'),
         Fault('a device that is back is no output', 'flowxlate/engine/offload_ports.cc',
-              '        state.exists = ports_.restore_output(port);\n', '', SYSTEM, 'identity-short-absence'),
+              '        state.exists = core_.ports.restore_output(port);\n', '', SYSTEM, 'identity-short-absence'),
         Fault('a port\'s flows outlive it', 'flowxlate/engine/offload_ports.cc',
-              '        flows_->park_all_of(p->slot,', '        flows_->park_entering(p->slot,',
+              '        core_.flows->park_all_of(p->slot,',
+              '        core_.flows->park_entering(p->slot,',
               SYSTEM, 'port-slot-reuse'),
         Fault('a port that is moved to another bridge is refused for ever',
               'ovs-plugin/netdev-offload-plugin-system.c', '', '',
@@ -736,7 +737,7 @@ GROUPS = [
               '        } else if (Reject r; false) {',
               SYSTEM, 'explain-waiting'),
         Fault('a refusal is never forgotten', 'flowxlate/engine/worker.cc',
-              '        refusals_.forget_old(std::chrono::steady_clock::'
+              '        core_.refusals.forget_old(std::chrono::steady_clock::'
               'now());\n', '', SYSTEM, 'explain-forget'),
         Fault('a trace counts like traffic', 'flowxlate/kernel/bpf_maps.cc',
               '    bpf_map__set_max_entries(s->maps.xf_stats, n_slots());\n'
@@ -821,7 +822,7 @@ GROUPS = [
               SYSTEM, 'left-out'),
         Fault('flows in XDP stay when a port is left out',
               'flowxlate/engine/offload_ports.cc',
-              '        flows_->park_all_of(port.slot, {"parked", "left_out", '
+              '        core_.flows->park_all_of(port.slot, {"parked", "left_out", '
               'ENODEV});\n', '', SYSTEM, 'left-out-qos'),
         Fault('a port that is left out is served until the next change',
               OVS + 'lib/netdev-offload-plugin.c',
@@ -920,7 +921,7 @@ GROUPS = [
               '    if (same_match && table_.has_action(slot, does)) {',
               '    if (same_match) {', SYSTEM, 'modify'),
         Fault('switching off leaves flows in XDP', 'flowxlate/engine/offload_flows.cc',
-              '    flows_->park_entering(port->slot, {"parked", "flushed", '
+              '    core_.flows->park_entering(port->slot, {"parked", "flushed", '
               'ENODEV});\n    return 0;', '    return 0;', SYSTEM, 'toggle'),
         Fault('a plugin is waited for with a lock of the PMD threads',
               OVS + 'lib/dpif-netdev.c',
