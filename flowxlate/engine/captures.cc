@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// Ports whose packets somebody looks at (kernel/capture.h).
+#include "engine/captures.h"
+
 #include <algorithm>
 #include <utility>
 #include <vector>
 
-#include "engine/offload.h"
-
 namespace flowxlate {
 
 // Finds the port, or says why nobody can look at its packets here.
-std::string Offload::find_captured(const std::string &name, Port **out) {
+std::string Captures::find(const std::string &name, Port **out) {
     StateLock lock(core_);
     Port *port = core_.ports.find_any(name);
     if (!port) {
@@ -31,7 +30,7 @@ std::string Offload::find_captured(const std::string &name, Port **out) {
 }
 
 // Has the ufids of flows be there, by slot.
-Failure Offload::name_flows(std::shared_ptr<const FlowNames> *out) {
+Failure Captures::name_flows(std::shared_ptr<const FlowNames> *out) {
     if (!names_) {
         auto names = std::make_shared<FlowNames>();
         if (auto f = core_.maps.create_names(names.get())) {
@@ -50,7 +49,7 @@ Failure Offload::name_flows(std::shared_ptr<const FlowNames> *out) {
     return {};
 }
 
-void Offload::forget_names() {
+void Captures::forget_names() {
     if (names_ && names_.use_count() == 1) {
         StateLock lock(core_);
         core_.table->set_names({});
@@ -58,11 +57,11 @@ void Offload::forget_names() {
     }
 }
 
-std::string Offload::begin_capture(const std::string &name,
-                                   const CaptureSizes &sizes) {
+std::string Captures::begin(const std::string &name,
+                            const CaptureSizes &sizes) {
     AttachLock attaching(core_);
     Port *port;
-    if (auto why = find_captured(name, &port); !why.empty()) {
+    if (auto why = find(name, &port); !why.empty()) {
         return why + "\n";
     }
     Attachment &a = *port->attachment;
@@ -92,7 +91,7 @@ std::string Offload::begin_capture(const std::string &name,
 }
 
 // Returns what has gone wrong.
-std::string Offload::stop_capture(Port &port) {
+std::string Captures::stop(Port &port) {
     if (auto f = port.attachment->end_capture()) {
         return port.name + ": " + f.message;
     }
@@ -101,22 +100,28 @@ std::string Offload::stop_capture(Port &port) {
     return "";
 }
 
-std::string Offload::end_capture(const std::string &name) {
+std::string Captures::end(const std::string &name) {
     AttachLock attaching(core_);
     Port *port;
-    if (auto why = find_captured(name, &port); !why.empty()) {
+    if (auto why = find(name, &port); !why.empty()) {
         return why + "\n";
     }
     if (!port->attachment->is_captured()) {
         return name + " is not captured\n";
     }
-    const auto wrong = stop_capture(*port);
+    const auto wrong = stop(*port);
     forget_names();
     return wrong.empty() ? name + " is captured no longer\n" : wrong + "\n";
 }
 
-// Ends those that nobody reads any more.
-void Offload::end_captures() {
+void Captures::end_before_change(Port &port) {
+    if (port.attachment->is_captured()) {
+        (void)stop(port);
+        forget_names();
+    }
+}
+
+void Captures::end_unread() {
     auto is_captured = [](auto &p) {
         return p.second->attachment && p.second->attachment->is_captured();
     };
@@ -139,7 +144,7 @@ void Offload::end_captures() {
     }
     for (Port *port : captured) {
         if (!port->attachment->capture().has_reader()) {
-            if (auto wrong = stop_capture(*port); !wrong.empty()) {
+            if (auto wrong = stop(*port); !wrong.empty()) {
                 core_.log(OVS_OFFLOAD_LOG_WARN, wrong);
             }
         }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a change of the offload's state asks of others: of the log, of the
 // worker, of OVS.  It is collected while the state is locked, and done after
-// that (Offload::StateLock).
+// that (StateLock).
 #ifndef FLOWXLATE_CHANGES_H
 #define FLOWXLATE_CHANGES_H
 

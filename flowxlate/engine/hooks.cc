@@ -107,10 +107,7 @@ void Offload::change_hook(Ifindex ifindex) {
     if (!may_change_hook(ifindex, &port, &options)) {
         return;
     }
-    if (port->attachment->is_captured()) {
-        (void)stop_capture(*port);
-        forget_names();
-    }
+    captures_.end_before_change(*port);
     std::unique_ptr<Attachment> program;
     DeviceState state;
     if (auto f = attach_elsewhere(*port, options, &program, &state)) {

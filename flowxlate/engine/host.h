@@ -7,7 +7,7 @@
 //
 // There are two kinds of calls.  Those of 'notify' return at once, whatever
 // locks OVS or we hold.  Those of 'ask' take locks of OVS, so none of ours may
-// be held: see Offload::ask().
+// be held: see Core::ask().
 #ifndef FLOWXLATE_HOST_H
 #define FLOWXLATE_HOST_H
 

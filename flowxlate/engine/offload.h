@@ -63,8 +63,9 @@
 #include "bpf/abi/counters.h"
 #include "bpf/abi/handover.h"
 #include "engine/binder.h"
+#include "engine/captures.h"
 #include "engine/core.h"
-#include "engine/eviction.h"
+#include "engine/evictor.h"
 #include "engine/flows.h"
 #include "engine/handover.h"
 #include "engine/host.h"
@@ -132,16 +133,20 @@ public:
     std::string trace(const std::string &port, const std::string &packet);
     std::string connections(const std::string &filter);
 
-    // xdp-offload/capture (captures.cc): the program that copies what enters
-    // the port, until nobody renews its lease or it is ended.
-    std::string begin_capture(const std::string &port, const CaptureSizes &);
-    std::string end_capture(const std::string &port);
+    // xdp-offload/capture.
+    std::string begin_capture(const std::string &port,
+                              const CaptureSizes &sizes) {
+        return captures_.begin(port, sizes);
+    }
+    std::string end_capture(const std::string &port) {
+        return captures_.end(port);
+    }
 
 private:
     View view() const REQUIRES(state_lock) {
-        return {core_.ports,      core_.binder,    *core_.table,
-                *core_.flows,     core_.refusals,  core_.refused,
-                n_evicted_masks_, n_evicted_flows_};
+        return {core_.ports,        core_.binder,      *core_.table,
+                *core_.flows,       core_.refusals,    core_.refused,
+                evictor_.n_masks(), evictor_.n_flows()};
     }
 
     Offload(const ovs_offload_host &, const Settings &);
@@ -229,22 +234,8 @@ private:
     void remove_orphans() REQUIRES(worker_role);
     size_t remove_filters() REQUIRES(worker_role);
 
-    // Eviction (eviction.cc), the worker's too.
-    void evict_idle_masks() REQUIRES(worker_role);
-    MaskSet find_idle_masks() REQUIRES(worker_role);
-    void log_eviction(size_t n_masks) REQUIRES(worker_role);
-
     void look_at_shaping() REQUIRES(worker_role);  // limits.cc
     void look_at_losses() EXCLUDES(state_lock);    // losses.cc
-
-    // Captures (captures.cc).
-    std::string find_captured(const std::string &name, Port **)
-        REQUIRES(attach_lock);
-    Failure name_flows(std::shared_ptr<const FlowNames> *)
-        REQUIRES(attach_lock);
-    std::string stop_capture(Port &) REQUIRES(attach_lock);
-    void forget_names() REQUIRES(attach_lock);
-    void end_captures() REQUIRES(worker_role);
 
     // Which flows come back (wanted.cc).
     // Ports::n_events() needs no lock.
@@ -290,6 +281,8 @@ private:
                              std::string *dpif_type);
 
     Core core_;
+    Captures captures_{core_};
+    Evictor evictor_{core_};
     const std::chrono::steady_clock::time_point start_ =
         std::chrono::steady_clock::now();
     std::chrono::steady_clock::time_point last_look_ GUARDED_BY(state_lock) =
@@ -340,14 +333,6 @@ private:
     std::chrono::steady_clock::time_point next_orphans_
         GUARDED_BY(worker_role);
     std::chrono::steady_clock::time_point next_follow_ GUARDED_BY(worker_role);
-    std::shared_ptr<const FlowNames> names_
-        GUARDED_BY(attach_lock);  // While a port is captured.
-    IdleMasks idle_masks_ GUARDED_BY(state_lock);
-    uint64_t n_evicted_masks_ GUARDED_BY(state_lock) = 0,
-                              n_evicted_flows_ GUARDED_BY(state_lock) = 0;
-    std::chrono::steady_clock::time_point next_eviction_log_
-        GUARDED_BY(worker_role);
-
     bool stop_ GUARDED_BY(state_lock) = false;
     std::thread worker_;
 };

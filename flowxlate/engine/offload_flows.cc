@@ -127,7 +127,7 @@ Reject Offload::put(const Ufid &ufid, Rule *rule, uint32_t vlan_limit) {
     }
     if (mask != SubtableSlot::kNone) {
         note_flow();
-        idle_masks_.put(mask);
+        evictor_.put(mask);
     }
     core_.refusals.remove(ufid);
     return {};

@@ -273,7 +273,7 @@ void Offload::port_del(Port *p) {
     }
     port->attachment.reset();  // A tunnel has none.
     redirect_errors_.forget(port->ifindex);
-    forget_names();
+    captures_.forget_names();
     attaching.unlock();
     put_tags_beside(*port);
     if (auto f = core_.maps.clear_tx_port(port->slot)) {
@@ -333,7 +333,7 @@ void Offload::leave_out(Port &port) {
         }
     }
     attachment.reset();
-    forget_names();
+    captures_.forget_names();
     put_tags_beside(port);
 }
 

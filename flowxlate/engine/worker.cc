@@ -92,8 +92,8 @@ void Offload::work(bool full) {
     restore_attachments(full);
     if (full) {
         remove_orphans();
-        end_captures();
-        evict_idle_masks();
+        captures_.end_unread();
+        evictor_.evict_idle_masks();
         look_at_shaping();
         look_at_losses();
         StateLock lock(core_);

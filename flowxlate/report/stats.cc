@@ -136,8 +136,8 @@ std::string Offload::stats() {
             s.executed += sum.stats;
         }
         s.placed = core_.flows->n_placed();
-        s.evicted_masks = n_evicted_masks_;
-        s.evicted_flows = n_evicted_flows_;
+        s.evicted_masks = evictor_.n_masks();
+        s.evicted_flows = evictor_.n_flows();
         s.late_removals = core_.flows->n_late_removals();
         for (auto &[reason, count] : core_.refused) {
             s.refused[reason.first + "/" + reason.second] = count.n;

@@ -697,7 +697,7 @@ GROUPS = [
               '        if (mask.is_put || mask.used > mask.used_before) {',
               '        if (mask.is_put) {', UNIT, '*Eviction*'),
         Fault('nothing is evicted', 'flowxlate/engine/worker.cc',
-              '        evict_idle_masks();\n', '', SYSTEM, 'mask-explosion'),
+              '        evictor_.evict_idle_masks();\n', '', SYSTEM, 'mask-explosion'),
         Fault('a refused flow is not offered again', 'flowxlate/engine/wanted.cc',
               '    if (leaving_) {\n', '    if (true) {\n',
               SYSTEM, 'back-table-full'),
