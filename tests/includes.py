@@ -64,6 +64,8 @@ EXCEPTIONS = {
     ('engine/ports.h', 'kernel/attach.h'): 'a port owns its attachment',
     ('engine/ports.h', 'kernel/devices.h'): 'a port has its device\'s state, a value',
     ('engine/losses.h', 'kernel/redirect_errors.h'): 'the errors are values',
+    ('engine/loss_watch.h', 'kernel/redirect_errors.h'): 'it asks the kernel for them',
+    ('engine/shaping_watch.h', 'kernel/shaping.h'): 'the same, of limits',
     ('engine/ports.h', 'kernel/shaping.h'): 'the same, of its limits',
     ('engine/ports.h', 'kernel/tag_offload.h'): 'the same, of what was switched off',
     ('engine/offload.cc', 'kernel/realtime.h'): 'Offload sets everything up',
@@ -73,8 +75,6 @@ EXCEPTIONS = {
     ('engine/core.h', 'kernel/features.h'): 'the same',
     ('engine/core.h', 'kernel/pins.h'): 'the same',
     ('engine/offload.h', 'kernel/attach.h'): 'Offload owns all that speaks to the kernel',
-    ('engine/offload.h', 'kernel/redirect_errors.h'): 'the same',
-    ('engine/offload.h', 'kernel/shaping.h'): 'the same',
     ('engine/offload.h', 'kernel/tag_offload.h'): 'the same',
     ('engine/offload.h', 'kernel/trace_program.h'): 'the same',
     ('engine/persistence.cc', 'kernel/ingress_filter.h'):

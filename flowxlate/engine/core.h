@@ -80,6 +80,8 @@ struct Core {
     bool visit_placed(const std::function<void(std::span<Flow *const>)> &visit)
         REQUIRES(worker_role);
 
+    // Ports::n_events() needs no lock.
+    uint64_t n_port_events() const NOT_CHECKED { return ports.n_events(); }
     // What the port's program has passed to OVS, by reason.
     std::array<uint64_t, XF_N_MISSES> misses_of(const Port &) const;
 

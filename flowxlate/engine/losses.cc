@@ -5,8 +5,6 @@
 #include <functional>
 #include <utility>
 
-#include "engine/offload.h"
-
 namespace flowxlate {
 
 void Losses::look(const std::optional<std::vector<RedirectError>> &now_has,
@@ -53,26 +51,6 @@ std::vector<RedirectError> Losses::lately() const {
         return std::pair(s.grown, s.error.frames);
     });
     return errors_of(seen);
-}
-
-// -- The offload's part -----------------------------------------------------
-
-// The kernel is asked without the mutex.
-void Offload::look_at_losses() {
-    std::vector<Ifindex> ports;
-    {
-        StateLock lock(core_);
-        for (auto &[ifindex, port] : core_.ports.by_ifindex()) {
-            ports.push_back(ifindex);
-        }
-    }
-    for (auto ifindex : ports) {
-        const auto errors = redirect_errors_.read(ifindex);
-        StateLock lock(core_);
-        if (auto *port = core_.ports.find(ifindex)) {
-            port->losses.look(errors, std::chrono::steady_clock::now());
-        }
-    }
 }
 
 }  // namespace flowxlate

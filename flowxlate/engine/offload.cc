@@ -54,7 +54,7 @@ Failure Offload::init() {
     if (auto f = core_.devices.open(core_.kernel)) {
         return f;
     }
-    if (auto f = shaping_.open()) {
+    if (auto f = shaping_watch_.open()) {
         return f;
     }
     if (auto f = core_.maps.create(
@@ -65,12 +65,7 @@ Failure Offload::init() {
     if (auto f = core_.clock.open()) {
         return f;
     }
-    if (auto f = redirect_errors_.open(core_.kernel)) {
-        why_losses_unknown_ = f.message;  // The offload does without.
-        core_.log(OVS_OFFLOAD_LOG_INFO,
-                  "it is not known whether redirected frames are lost: "
-                      + f.message);
-    }
+    loss_watch_.open();
     core_.table = std::make_unique<FlowTable>(core_.maps.tables());
     core_.connections = std::make_unique<ConnTable>(core_.maps.connections());
     core_.flows = std::make_unique<Flows>(core_.table.get(), &core_.ports,

@@ -17,9 +17,8 @@
 // figures kept until flow_del().  A flow that was refused is not known, but
 // remembered with the reason (refusals.h) for those who ask why.
 //
-// A flow of the userspace datapath that is parked, or was refused, comes back
-// when the reason has ended: OVS puts it again (wanted.h).  The kernel
-// datapath is asked to offer all of its flows again, seldom.
+// What is parked, or was refused, comes back when the reason has ended
+// (comeback.h).
 //
 // A flow whose output port cannot transmit waits in the tables if OVS's
 // userspace datapath has it too.  The kernel datapath has not: there it is
@@ -55,8 +54,6 @@
 #include <unordered_set>
 #include <vector>
 
-#include <boost/container/flat_set.hpp>
-
 #include "base/damping.h"
 #include "base/guarded.h"
 #include "base/types.h"
@@ -64,21 +61,21 @@
 #include "bpf/abi/handover.h"
 #include "engine/binder.h"
 #include "engine/captures.h"
+#include "engine/comeback.h"
 #include "engine/core.h"
 #include "engine/evictor.h"
 #include "engine/flows.h"
 #include "engine/handover.h"
 #include "engine/host.h"
+#include "engine/loss_watch.h"
 #include "engine/ports.h"
 #include "engine/reclaimer.h"
 #include "engine/refusals.h"
 #include "engine/settings.h"
+#include "engine/shaping_watch.h"
 #include "engine/stats.h"
 #include "engine/view.h"
-#include "engine/wanted.h"
 #include "kernel/attach.h"
-#include "kernel/redirect_errors.h"
-#include "kernel/shaping.h"
 #include "kernel/tag_offload.h"
 #include "kernel/trace_program.h"
 #include "tables/conn_table.h"
@@ -91,12 +88,6 @@ struct Problem;
 
 class Offload {
 public:
-    // Between two of these, whatever the ports do.  To be offered all flows
-    // again costs OVS all its flows in the kernel datapath; flows that were
-    // lost are found by the revalidators' regular rounds as well.
-    static constexpr auto kOfferInterval = std::chrono::seconds(5);
-    static constexpr auto kFlowsLostInterval = std::chrono::milliseconds(500);
-
     // Sets everything up.  On failure the reason is in the result.
     static Failure create(const ovs_offload_host &,
                           std::span<const ovs_offload_option>,
@@ -116,7 +107,9 @@ public:
     int flow_flush(Port *);
     uint64_t n_flows(Port *);
     void leave();
-    bool flow_wanted(const Ufid &);
+    bool flow_wanted(const Ufid &ufid) {
+        return !leaving_ && comeback_.is_wanted(ufid);
+    }
     int take_copy(std::string_view dpif_type, ovs_offload_copy *);
     ConnTable &connections() { return *core_.connections; }
     bool restore_connection(ovs_offload_ct *);
@@ -180,7 +173,6 @@ private:
         bool was_away = false;  // It may have forgotten the device meanwhile.
     };
     void apply_device_state(Port &, DeviceState, Heard) REQUIRES(state_lock);
-    void make_requests() REQUIRES(worker_role);
 
     void start_worker();
     void run_worker();
@@ -234,21 +226,6 @@ private:
     void remove_orphans() REQUIRES(worker_role);
     size_t remove_filters() REQUIRES(worker_role);
 
-    void look_at_shaping() REQUIRES(worker_role);  // limits.cc
-    void look_at_losses() EXCLUDES(state_lock);    // losses.cc
-
-    // Which flows come back (wanted.cc).
-    // Ports::n_events() needs no lock.
-    uint64_t n_port_events() const NOT_CHECKED {
-        return core_.ports.n_events();
-    }
-    bool has_room_for(const Reject &) const REQUIRES(state_lock);
-    bool port_has_come(const Refusal &) const REQUIRES(state_lock);
-    void note_what_is_missing(const ovs_offload_flow &, const Rule &,
-                              const Reject &);
-    void look_for_missing_ports(const char *dpif_type);
-    bool has_room_again() const REQUIRES(state_lock);
-
     // Whether all is well (status.cc).
     void forget_unserved();
     Health health(uint64_t n_passed) const REQUIRES(state_lock);
@@ -283,6 +260,9 @@ private:
     Core core_;
     Captures captures_{core_};
     Evictor evictor_{core_};
+    Comeback comeback_{core_};
+    LossWatch loss_watch_{core_};
+    ShapingWatch shaping_watch_{core_};
     const std::chrono::steady_clock::time_point start_ =
         std::chrono::steady_clock::now();
     std::chrono::steady_clock::time_point last_look_ GUARDED_BY(state_lock) =
@@ -291,10 +271,6 @@ private:
     bool persists_ = false;  // Constant after init().
     std::atomic<bool> leaving_ = false;
     uint32_t vlan_limit_ GUARDED_BY(state_lock) = 1;  // OVS's.
-    ShapingQueries shaping_ GUARDED_BY(worker_role);
-    RedirectErrors redirect_errors_;
-    std::string why_losses_unknown_;  // Constant after init().
-
     std::string ends_with_us_;  // Why flows do, and what to do about it.
 
     std::array<uint64_t, XF_N_MISSES> past_misses_
@@ -303,16 +279,7 @@ private:
         GUARDED_BY(state_lock);  // As the database has them.
     HookWishes hook_wishes_ GUARDED_BY(state_lock);
     uint16_t n_groups_prepared_ GUARDED_BY(worker_role) =
-        1;                                // Slot 0 needs none.
-    Turns turns_ GUARDED_BY(state_lock);  // Of flow_wanted().
-    // Ports for want of which flows of the kernel datapath were refused.
-    boost::container::flat_set<OdpPort> missing_ports_ GUARDED_BY(state_lock);
-    // n_port_events() when they were looked for last.
-    std::atomic<uint64_t> looked_for_ports_ = 0;
-    // Were flows of the kernel datapath refused for want of room?
-    bool refused_for_room_ GUARDED_BY(state_lock) = false;
-    // OVS is asked to offer all flows again, as there is such a port, or room.
-    Request offer_ GUARDED_BY(state_lock);
+        1;  // Slot 0 needs none.
     bool handing_over_ GUARDED_BY(worker_role) = false;
     // The user wishes programs elsewhere, perhaps (hook_wishes_).
     bool wishes_changed_ GUARDED_BY(state_lock) = false;
@@ -320,10 +287,6 @@ private:
     bool watches_filters_ GUARDED_BY(worker_role) = false;
     // Earlier processes may have left some.
     bool has_left_filters_ GUARDED_BY(worker_role) = true;
-    // How often OVS is asked for all requests together.
-    Backoff flows_lost_pace_ GUARDED_BY(state_lock){kFlowsLostInterval,
-                                                    kFlowsLostInterval};
-    Backoff offer_pace_ GUARDED_BY(state_lock){kOfferInterval, kOfferInterval};
     Handover handover_ GUARDED_BY(state_lock);
     std::deque<xf_copy> copies_
         GUARDED_BY(state_lock);  // Of ports, that OVS has not taken yet.

@@ -97,7 +97,7 @@ int Offload::flow_put(const ovs_offload_flow &f) {
     if (leaving_) {
         return EOPNOTSUPP;
     }
-    const uint64_t port_events = n_port_events();
+    const uint64_t port_events = core_.n_port_events();
     try {
         Rule rule;
         auto refused = translate(f, &rule);
@@ -106,9 +106,9 @@ int Offload::flow_put(const ovs_offload_flow &f) {
         }
         if (refused) {
             refuse(f, refused, port_events);
-            note_what_is_missing(f, rule, refused);
+            comeback_.note_what_is_missing(f, rule, refused);
         }
-        look_for_missing_ports(f.dpif_type);
+        comeback_.look_for_missing_ports(f.dpif_type);
         return refused.error;
     } catch (...) {
         // What it was before must not be executed any more.

@@ -171,7 +171,7 @@ int Offload::port_add(const ovs_offload_port &p, Port **out) {
         }
         start_port(*port);
     }
-    redirect_errors_.watch(port->ifindex);
+    loss_watch_.watch(port->ifindex);
     DeviceState state;
     if (auto f =
             core_.devices.query(port->ifindex, port->question(), &state)) {
@@ -272,7 +272,7 @@ void Offload::port_del(Port *p) {
         port = core_.ports.remove(*p);
     }
     port->attachment.reset();  // A tunnel has none.
-    redirect_errors_.forget(port->ifindex);
+    loss_watch_.forget(port->ifindex);
     captures_.forget_names();
     attaching.unlock();
     put_tags_beside(*port);

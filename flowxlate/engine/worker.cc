@@ -85,7 +85,7 @@ void Offload::work(bool full) {
     if (full) {
         find_lost_frames();
     }
-    make_requests();
+    comeback_.make_requests();
     continue_handover();
     collect_copies();
     choose_hooks(full);
@@ -94,8 +94,8 @@ void Offload::work(bool full) {
         remove_orphans();
         captures_.end_unread();
         evictor_.evict_idle_masks();
-        look_at_shaping();
-        look_at_losses();
+        shaping_watch_.look();
+        loss_watch_.look();
         StateLock lock(core_);
         core_.refusals.forget_old(std::chrono::steady_clock::now());
     }
@@ -275,24 +275,6 @@ void Offload::restore_attachment(Ifindex ifindex) {
               port->name + ": XDP program attached again");
     StateLock lock(core_);
     again = port->attach(std::move(again));
-}
-
-// Asks of OVS what ports' changes make necessary, as often as that may be.
-void Offload::make_requests() {
-    const auto now = std::chrono::steady_clock::now();
-    std::vector<Request *> lost, offers;
-    StateLock lock(core_);
-    for (auto &[ifindex, port] : core_.ports.by_ifindex()) {
-        lost.push_back(&port->flows_lost);
-        offers.push_back(&port->offer);
-    }
-    if (refused_for_room_ && has_room_again()) {
-        refused_for_room_ = false;
-        offer_.wanted = true;
-    }
-    offers.push_back(&offer_);
-    core_.changes.flows_lost = grant(lost, &flows_lost_pace_, now);
-    core_.changes.offer_again = grant(offers, &offer_pace_, now);
 }
 
 // Gives back what was retired before a grace period.

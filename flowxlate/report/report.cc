@@ -199,13 +199,13 @@ std::string Offload::show() {
         }
     }
     for (auto &[ifindex, question] : questions) {
-        asked[ifindex] = {Devices::count_queues(question.name),
-                          question.is_generic
-                              ? core_.devices.why_generic(ifindex)
-                              : std::string(),
-                          core_.host.notify.has_rules(), why_losses_unknown_};
+        asked[ifindex] = {
+            Devices::count_queues(question.name),
+            question.is_generic ? core_.devices.why_generic(ifindex)
+                                : std::string(),
+            core_.host.notify.has_rules(), loss_watch_.why_unknown()};
     }
-    look_at_losses();
+    loss_watch_.look();
 
     StateLock lock(core_);
     const View view = this->view();

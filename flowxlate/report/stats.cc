@@ -118,8 +118,8 @@ TableStats Offload::table_stats() const {
 std::string Offload::stats() {
     Stats s;
     s.plugin_version = FLOWXLATE_VERSION;
-    s.why_losses_unknown = why_losses_unknown_;
-    look_at_losses();
+    s.why_losses_unknown = loss_watch_.why_unknown();
+    loss_watch_.look();
     {
         StateLock lock(core_);
         const auto sums = view().sum_by_port();

@@ -217,8 +217,8 @@ std::string Offload::handover_in_words() const {
 
 // Of all ports that there are.
 std::string Offload::losses_in_words() const {
-    if (!why_losses_unknown_.empty()) {
-        return "- (not known: " + why_losses_unknown_ + ")";
+    if (!loss_watch_.why_unknown().empty()) {
+        return "- (not known: " + loss_watch_.why_unknown() + ")";
     }
     uint64_t n = 0;
     for (auto &[ifindex, port] : core_.ports.by_ifindex()) {
@@ -229,7 +229,7 @@ std::string Offload::losses_in_words() const {
 
 std::string Offload::status() {
     forget_unserved();
-    look_at_losses();
+    loss_watch_.look();
     StateLock lock(core_);
     const auto misses = all_misses();
     const Health h = health(sum(misses));

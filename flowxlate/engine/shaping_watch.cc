@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// What of the kernel's limits (shaping.h) concerns the ports.
-#include <vector>
+#include "engine/shaping_watch.h"
 
-#include "engine/offload.h"
+#include <vector>
 
 namespace flowxlate {
 
-// Warns where OVS would have kept to a limit that XDP does not know.
-void Offload::look_at_shaping() {
+void ShapingWatch::look() {
     std::vector<Ifindex> limited;  // Those that the kernel may limit.
     {
         StateLock lock(core_);
@@ -19,11 +17,11 @@ void Offload::look_at_shaping() {
             }
         }
     }
-    if (limited.empty() || shaping_.look()) {
+    if (limited.empty() || queries_.look()) {
         return;
     }
     for (auto ifindex : limited) {
-        auto shaping = shaping_.query(ifindex);
+        auto shaping = queries_.query(ifindex);
         StateLock lock(core_);
         auto *port = core_.ports.find(ifindex);
         if (!port || port->is_left_out()) {
