@@ -77,7 +77,7 @@ EXCEPTIONS = {
     ('engine/offload.h', 'kernel/attach.h'): 'Offload owns all that speaks to the kernel',
     ('engine/offload.h', 'kernel/tag_offload.h'): 'the same',
     ('engine/offload.h', 'kernel/trace_program.h'): 'the same',
-    ('engine/persistence.cc', 'kernel/ingress_filter.h'):
+    ('engine/takeover.cc', 'kernel/ingress_filter.h'):
         'filters that an earlier process has left belong to no attachment',
     ('base/types.h', 'bpf/abi/flow.h'): 'nearly all files that include it need both',
 }

@@ -56,7 +56,7 @@ void Offload::choose_hooks(bool all) {
 // ours are known.
 bool Offload::may_change_hook(Ifindex ifindex, Port **port,
                               Attachment::Options *options) {
-    hurry_handover();
+    takeover_.hurry_now();
     {
         StateLock lock(core_);
         *port = core_.ports.find(ifindex);
@@ -131,7 +131,7 @@ void Offload::change_hook(Ifindex ifindex) {
         apply_device_state(*port, std::move(state), {});
     }
     program.reset();  // The old one, and its pin.
-    keep_attached(*port);
+    takeover_.keep_attached(*port);
     if (options.at_tc) {
         put_tags_beside(*port);
     }

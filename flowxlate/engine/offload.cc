@@ -40,9 +40,7 @@ Failure Offload::create(const ovs_offload_host &host,
 
 Offload::Offload(const ovs_offload_host &host, const Settings &settings)
     : core_(host, settings),
-      can_hash_(host.symmetric_l4_probe == kSymmetricL4Probe) {
-    handover_.set_sampling(settings.handover);
-}
+      can_hash_(host.symmetric_l4_probe == kSymmetricL4Probe) {}
 
 Failure Offload::init() {
     if (auto why = why_programs_overlap(); !why.empty()) {
@@ -77,7 +75,7 @@ Failure Offload::init() {
     if (!core_.wake_fd) {
         return failure(errno, "eventfd");
     }
-    open_pins();
+    takeover_.open();
     start_worker();
     return {};
 }

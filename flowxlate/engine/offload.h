@@ -27,7 +27,7 @@
 // asked to offer its flows again.
 //
 // When this process ends, its programs and flows stay, until the next one
-// takes them over (pins.h, handover.h, persistence.cc).
+// takes them over (takeover.h).
 //
 // A port's program may be in XDP or at TC's ingress, as the user wishes, also
 // at run time (hooks.cc).
@@ -44,28 +44,24 @@
 #include <array>
 #include <atomic>
 #include <chrono>
-#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
 #include <span>
 #include <string>
 #include <thread>
-#include <unordered_set>
 #include <vector>
 
 #include "base/damping.h"
 #include "base/guarded.h"
 #include "base/types.h"
 #include "bpf/abi/counters.h"
-#include "bpf/abi/handover.h"
 #include "engine/binder.h"
 #include "engine/captures.h"
 #include "engine/comeback.h"
 #include "engine/core.h"
 #include "engine/evictor.h"
 #include "engine/flows.h"
-#include "engine/handover.h"
 #include "engine/host.h"
 #include "engine/loss_watch.h"
 #include "engine/ports.h"
@@ -74,6 +70,7 @@
 #include "engine/settings.h"
 #include "engine/shaping_watch.h"
 #include "engine/stats.h"
+#include "engine/takeover.h"
 #include "engine/view.h"
 #include "kernel/attach.h"
 #include "kernel/tag_offload.h"
@@ -106,14 +103,18 @@ public:
     int flow_take(const Ufid &, ovs_offload_stats *delta);
     int flow_flush(Port *);
     uint64_t n_flows(Port *);
-    void leave();
+    void leave() { takeover_.leave(); }
     bool flow_wanted(const Ufid &ufid) {
-        return !leaving_ && comeback_.is_wanted(ufid);
+        return !takeover_.is_leaving() && comeback_.is_wanted(ufid);
     }
-    int take_copy(std::string_view dpif_type, ovs_offload_copy *);
+    int take_copy(std::string_view dpif_type, ovs_offload_copy *copy) {
+        return takeover_.take_copy(dpif_type, copy);
+    }
     ConnTable &connections() { return *core_.connections; }
-    bool restore_connection(ovs_offload_ct *);
-    bool is_leaving() const { return leaving_; }
+    bool restore_connection(ovs_offload_ct *ct) {
+        return takeover_.restore_connection(ct);
+    }
+    bool is_leaving() const { return takeover_.is_leaving(); }
 
     // What the commands xdp-offload/status, show, stats, top-flows, rejects,
     // explain, trace and connections print.  Arguments are not trusted.
@@ -205,28 +206,8 @@ private:
     bool may_change_hook(Ifindex, Port **, Attachment::Options *)
         REQUIRES(attach_lock);
 
-    // Persistence (persistence.cc).
-    void open_pins() NOT_CHECKED;
-    void show_persistence(std::string *) const REQUIRES(state_lock);
-    void keep_attached(Port &);
-    void inherit_connections(const Port &);
-    void follow_connections() REQUIRES(worker_role);
-    void forget_old_connections() REQUIRES(worker_role);
-    void continue_handover() REQUIRES(worker_role);
-    void hurry_handover() REQUIRES(attach_lock);
-    void note_flow() REQUIRES(state_lock);
-    Handover::Host ask_host() const EXCLUDES(state_lock);
-    bool was_copied_lately(const xf_copy &) REQUIRES(worker_role);
-    void collect_copies() REQUIRES(worker_role);
-    void drop_copies_of(const Port &) REQUIRES(state_lock);
-    void advance(std::span<Port *const>, Handover::Phase)
-        REQUIRES(attach_lock);
-    std::vector<Port *> taking_over() const REQUIRES(state_lock);
-    void say_that_we_live() REQUIRES(worker_role);
-    void remove_orphans() REQUIRES(worker_role);
-    size_t remove_filters() REQUIRES(worker_role);
-
     // Whether all is well (status.cc).
+    void show_persistence(std::string *) const REQUIRES(state_lock);
     void forget_unserved();
     Health health(uint64_t n_passed) const REQUIRES(state_lock);
     std::vector<Problem> general_problems() const REQUIRES(state_lock);
@@ -262,17 +243,14 @@ private:
     Evictor evictor_{core_};
     Comeback comeback_{core_};
     LossWatch loss_watch_{core_};
+    Takeover takeover_{core_};
     ShapingWatch shaping_watch_{core_};
     const std::chrono::steady_clock::time_point start_ =
         std::chrono::steady_clock::now();
     std::chrono::steady_clock::time_point last_look_ GUARDED_BY(state_lock) =
         start_;
-    const bool can_hash_;    // As OVS does.
-    bool persists_ = false;  // Constant after init().
-    std::atomic<bool> leaving_ = false;
+    const bool can_hash_;                             // As OVS does.
     uint32_t vlan_limit_ GUARDED_BY(state_lock) = 1;  // OVS's.
-    std::string ends_with_us_;  // Why flows do, and what to do about it.
-
     std::array<uint64_t, XF_N_MISSES> past_misses_
         GUARDED_BY(state_lock){};  // Of ports that are gone.
     std::vector<std::pair<std::string, std::string>> options_now_
@@ -280,22 +258,10 @@ private:
     HookWishes hook_wishes_ GUARDED_BY(state_lock);
     uint16_t n_groups_prepared_ GUARDED_BY(worker_role) =
         1;  // Slot 0 needs none.
-    bool handing_over_ GUARDED_BY(worker_role) = false;
     // The user wishes programs elsewhere, perhaps (hook_wishes_).
     bool wishes_changed_ GUARDED_BY(state_lock) = false;
     // Programs may be taken off that have just been put on.
     bool watches_filters_ GUARDED_BY(worker_role) = false;
-    // Earlier processes may have left some.
-    bool has_left_filters_ GUARDED_BY(worker_role) = true;
-    Handover handover_ GUARDED_BY(state_lock);
-    std::deque<xf_copy> copies_
-        GUARDED_BY(state_lock);  // Of ports, that OVS has not taken yet.
-    std::unordered_set<uint64_t> copied_ GUARDED_BY(worker_role);
-    std::chrono::steady_clock::time_point forget_copied_
-        GUARDED_BY(worker_role);
-    std::chrono::steady_clock::time_point next_orphans_
-        GUARDED_BY(worker_role);
-    std::chrono::steady_clock::time_point next_follow_ GUARDED_BY(worker_role);
     bool stop_ GUARDED_BY(state_lock) = false;
     std::thread worker_;
 };

@@ -94,7 +94,7 @@ void Offload::prepare_group() {
 }
 
 int Offload::flow_put(const ovs_offload_flow &f) {
-    if (leaving_) {
+    if (takeover_.is_leaving()) {
         return EOPNOTSUPP;
     }
     const uint64_t port_events = core_.n_port_events();
@@ -126,7 +126,7 @@ Reject Offload::put(const Ufid &ufid, Rule *rule, uint32_t vlan_limit) {
         return r;
     }
     if (mask != SubtableSlot::kNone) {
-        note_flow();
+        takeover_.note_flow();
         evictor_.put(mask);
     }
     core_.refusals.remove(ufid);
@@ -146,7 +146,7 @@ void Offload::refuse(const ovs_offload_flow &f, const Reject &why,
         // It may flood what will be a flow of ours as soon as OVS has learned
         // the address.
         if (!core_.refusals.has(ufid)) {
-            note_flow();
+            takeover_.note_flow();
         }
         n_unlogged = remember_refusal(f, why, in, port_events);
     }
@@ -187,7 +187,7 @@ int Offload::flow_take(const Ufid &ufid, ovs_offload_stats *delta) {
 }
 
 int Offload::flow_del(const Ufid &ufid, ovs_offload_stats *remaining) {
-    if (leaving_) {
+    if (takeover_.is_leaving()) {
         return ENOENT;
     }
     StateLock lock(core_);
@@ -200,12 +200,12 @@ int Offload::flow_del(const Ufid &ufid, ovs_offload_stats *remaining) {
 }
 
 int Offload::flow_flush(Port *port) {
-    if (leaving_) {
+    if (takeover_.is_leaving()) {
         return 0;
     }
     {
         AttachLock attaching(core_);
-        hurry_handover();
+        takeover_.hurry_now();
     }
     StateLock lock(core_);
     core_.flows->park_entering(port->slot, {"parked", "flushed", ENODEV});

@@ -181,7 +181,7 @@ int Offload::port_add(const ovs_offload_port &p, Port **out) {
     StateLock lock(core_);
     apply_device_state(*port, state, {.changed = false, .was_away = true});
     const auto now = std::chrono::steady_clock::now();
-    handover_.port_added(now);
+    takeover_.note_port(now);
     *out = port.get();
     core_.unserved.remove(port->name);
     core_.ports.add(std::move(port), now);
@@ -236,7 +236,7 @@ void Offload::start_port(Port &port) {
     if (port.in_kernel_datapath && !port.is_at_tc()) {
         put_tags_in_frame(port);
     }
-    keep_attached(port);
+    takeover_.keep_attached(port);
 }
 
 void Offload::put_tags_in_frame(Port &port) {
@@ -258,17 +258,17 @@ void Offload::put_tags_beside(Port &port) {
 }
 
 void Offload::port_del(Port *p) {
-    if (leaving_) {
+    if (takeover_.is_leaving()) {
         return;
     }
     std::unique_ptr<Port> port;
     AttachLock attaching(core_);
-    hurry_handover();  // An old flow may send there, or take packets out.
+    takeover_.hurry_now();  // An old flow may send there, or take packets out.
     {
         StateLock lock(core_);
         core_.flows->park_all_of(p->slot, {"parked", "port_removed", ENODEV});
         core_.flows->forget_port(p->slot);
-        drop_copies_of(*p);
+        takeover_.drop_copies_of(*p);
         port = core_.ports.remove(*p);
     }
     port->attachment.reset();  // A tunnel has none.
@@ -308,7 +308,7 @@ void Offload::options_changed(std::span<const ovs_offload_option> options) {
 
 void Offload::port_set_left_out(Port *port, bool left_out) {
     AttachLock attaching(core_);
-    if (leaving_ || (!left_out && !port->is_left_out())) {
+    if (takeover_.is_leaving() || (!left_out && !port->is_left_out())) {
         return;
     }
     if (left_out) {
@@ -320,14 +320,14 @@ void Offload::port_set_left_out(Port *port, bool left_out) {
 }
 
 void Offload::leave_out(Port &port) {
-    hurry_handover();  // An old flow may enter there, or send there.
+    takeover_.hurry_now();  // An old flow may enter there, or send there.
     std::unique_ptr<Attachment> attachment;
     {
         StateLock lock(core_);
         core_.ports.leave_out(port, kUserLeavesOut,
                               std::chrono::steady_clock::now());
         core_.flows->park_all_of(port.slot, {"parked", "left_out", ENODEV});
-        drop_copies_of(port);
+        takeover_.drop_copies_of(port);
         if (!needs_program(port)) {
             attachment = std::move(port.attachment);
         }
@@ -387,7 +387,7 @@ void Offload::apply_device_state(Port &port, DeviceState state, Heard heard) {
         core_.flows->park_entering(port.slot, {"parked", "flushed", ENODEV});
     }
     if (effect.no_output) {
-        handover_.hurry();  // An old program would go on sending there.
+        takeover_.hurry();  // An old program would go on sending there.
     }
 }
 

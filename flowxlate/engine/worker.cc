@@ -44,8 +44,8 @@ void Offload::run_worker() {
     for (;;) {
         const bool preparing = n_groups_prepared_ < XF_MAX_GROUPS;
         poll(fds.data(), fds.size(),
-             preparing       ? 0
-             : handing_over_ ? kHandoverIntervalMs
+             preparing                 ? 0
+             : takeover_.is_going_on() ? kHandoverIntervalMs
              : watches_filters_
                  ? std::min(kFilterIntervalMs, ms_until(next_full))
                  : ms_until(next_full));
@@ -76,7 +76,7 @@ void Offload::run_worker() {
 
 void Offload::work(bool full) {
     if (full) {
-        say_that_we_live();  // First: what follows may take long.
+        takeover_.say_that_we_live();  // First: what follows may take long.
     }
     bool lost;
     std::vector<Ifindex> gone;
@@ -86,12 +86,12 @@ void Offload::work(bool full) {
         find_lost_frames();
     }
     comeback_.make_requests();
-    continue_handover();
-    collect_copies();
+    takeover_.go_on();
+    takeover_.collect_copies();
     choose_hooks(full);
     restore_attachments(full);
     if (full) {
-        remove_orphans();
+        takeover_.remove_orphans();
         captures_.end_unread();
         evictor_.evict_idle_masks();
         shaping_watch_.look();

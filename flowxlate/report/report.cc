@@ -183,6 +183,24 @@ std::vector<View::Sum> View::sum_by_port() const {
     return sums;
 }
 
+void Offload::show_persistence(std::string *s) const {
+    if (!takeover_.persists()) {
+        append(s, "restarts: flows end with this process: %s\n",
+               takeover_.why_flows_end().c_str());
+        return;
+    }
+    std::string others;
+    for (auto &[ifindex, port] : core_.ports.by_ifindex()) {
+        if (port->attachment && !port->attachment->is_persistent()) {
+            others += (others.empty() ? "" : ", ") + port->name;
+        }
+    }
+    append(s, "restarts: flows survive ovs-vswitchd (%s)%s%s\n",
+           Pins::kDirectory,
+           others.empty() ? "" : ", but those of ports that are not pinned: ",
+           others.c_str());
+}
+
 std::string Offload::show() {
     struct Question {
         std::string name;

@@ -143,8 +143,8 @@ std::string Offload::stats() {
             s.refused[reason.first + "/" + reason.second] = count.n;
         }
         s.unexecuted = view().count_unexecuted();
-        s.handover_phase = name_of(handover_.phase());
-        s.handover_ports = taking_over().size();
+        s.handover_phase = name_of(takeover_.phase());
+        s.handover_ports = takeover_.ports().size();
     }
     return to_json(s);
 }

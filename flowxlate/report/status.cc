@@ -140,7 +140,7 @@ std::vector<Problem> Offload::general_problems() const {
     if (core_.table->n_subtables() >= XF_MAX_MASKS) {
         problems.push_back(warning("there is no room for more masks"));
     }
-    if (!taking_over().empty() && !core_.host.notify.has_rules()) {
+    if (!takeover_.ports().empty() && !core_.host.notify.has_rules()) {
         problems.push_back(warning(
             "flows of an earlier ovs-vswitchd are executed, as OpenFlow rules "
             "are missing"));
@@ -206,7 +206,7 @@ std::array<uint64_t, XF_N_MISSES> Offload::all_misses() const {
 }
 
 std::string Offload::handover_in_words() const {
-    const size_t n = taking_over().size();
+    const size_t n = takeover_.ports().size();
     return n == 0 ? "none"
                   : "taking over " + std::to_string(n)
                         + " ports from an earlier ovs-vswitchd"

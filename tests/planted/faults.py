@@ -354,7 +354,7 @@ GROUPS = [
               '        last_change_ = now;  // The flows of now will be '
               'others.\n', '', SYSTEM, 'kept-late-rules'),
         Fault('a removed port gets what old flows send',
-              'flowxlate/engine/persistence.cc', '            handover_.hurry();\n',
+              'flowxlate/engine/takeover.cc', '            handover_.hurry();\n',
               '', SYSTEM, 'kept-port-removed'),
     ]),
     Group('Invariant 8, nothing foreign is broken', [
@@ -699,7 +699,8 @@ GROUPS = [
         Fault('nothing is evicted', 'flowxlate/engine/worker.cc',
               '        evictor_.evict_idle_masks();\n', '', SYSTEM, 'mask-explosion'),
         Fault('a refused flow is not offered again', 'flowxlate/engine/offload.h',
-              'return !leaving_ && comeback_.is_wanted(ufid);', 'return false;',
+              'return !takeover_.is_leaving() && comeback_',
+              'return false && comeback_',
               SYSTEM, 'back-table-full'),
         Fault('one that lost its port is not', 'flowxlate/engine/wanted.cc',
               '    {"parked", "port_removed", Ends::kWithPort},\n', '',
