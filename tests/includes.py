@@ -62,6 +62,9 @@ EXCEPTIONS = {
     ('engine/binder.h', 'kernel/entrance.h'):
         'check_entrance() judges a flow by values that the kernel room has asked for',
     ('engine/ports.h', 'kernel/attach.h'): 'a port owns its attachment',
+    ('engine/attachments.h', 'kernel/attach.h'): 'it makes them',
+    ('engine/hooks.h', 'kernel/attach.h'): 'the same',
+    ('engine/device_watch.h', 'kernel/devices.h'): 'it asks the kernel about them',
     ('engine/ports.h', 'kernel/devices.h'): 'a port has its device\'s state, a value',
     ('engine/losses.h', 'kernel/redirect_errors.h'): 'the errors are values',
     ('engine/loss_watch.h', 'kernel/redirect_errors.h'): 'it asks the kernel for them',
@@ -74,9 +77,7 @@ EXCEPTIONS = {
     ('engine/core.h', 'kernel/devices.h'): 'the same',
     ('engine/core.h', 'kernel/features.h'): 'the same',
     ('engine/core.h', 'kernel/pins.h'): 'the same',
-    ('engine/offload.h', 'kernel/attach.h'): 'Offload owns all that speaks to the kernel',
-    ('engine/offload.h', 'kernel/tag_offload.h'): 'the same',
-    ('engine/offload.h', 'kernel/trace_program.h'): 'the same',
+    ('engine/offload.h', 'kernel/trace_program.h'): 'trace runs a program',
     ('engine/takeover.cc', 'kernel/ingress_filter.h'):
         'filters that an earlier process has left belong to no attachment',
     ('base/types.h', 'bpf/abi/flow.h'): 'nearly all files that include it need both',

@@ -31,6 +31,8 @@
 #include <mutex>
 #include <span>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "base/guarded.h"
 #include "base/resource.h"
@@ -101,6 +103,9 @@ struct Core {
     Clock clock GUARDED_BY(state_lock);
     Ports ports GUARDED_BY(state_lock){&maps, settings.tap_tso, &changes};
     UnservedPorts unserved GUARDED_BY(state_lock);
+    // The options as the database has them.
+    std::vector<std::pair<std::string, std::string>> options_now
+        GUARDED_BY(state_lock);
     Binder binder GUARDED_BY(state_lock){&maps, &ports};
     std::unique_ptr<FlowTable> table GUARDED_BY(state_lock);
     std::unique_ptr<Flows> flows GUARDED_BY(state_lock);

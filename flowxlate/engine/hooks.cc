@@ -1,21 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
-// Where ports' programs are, in XDP or at TC's ingress, as the user wishes
-// (HookWishes), also at run time.
-#include <utility>
+#include "engine/hooks.h"
 
-#include "engine/offload.h"
+#include <utility>
+#include <vector>
 
 namespace flowxlate {
 
-// "auto" is XDP: which hook is right for a veth has yet to be tried with all
-// that the kernel datapath's tests do (docs/design.md, "The second hook").
-bool Offload::wants_tc(const Port &port) const {
-    return port.in_kernel_datapath
-        && hook_wishes_.of(port.name) == HookWish::kTc;
+void Hooks::follow(std::span<const ovs_offload_option> options) {
+    HookWishes wishes;
+    for (auto &option : options) {
+        if (!HookWishes::is_one(option.key)) {
+            continue;
+        }
+        if (auto r = wishes.set(option)) {
+            core_.changes.log(OVS_OFFLOAD_LOG_WARN,
+                              refused_in_words(option, r));
+        }
+    }
+    attachments_.set_wishes(std::move(wishes));
+    wishes_changed_ = true;
 }
 
-bool Offload::is_where_wished(Port &port) {
-    const HookWish wish = hook_wishes_.of(port.name);
+bool Hooks::is_where_wished(Port &port) {
+    const HookWish wish = attachments_.wish_for(port);
     if (port.refused_wish == wish) {
         return true;
     }
@@ -29,12 +36,10 @@ bool Offload::is_where_wished(Port &port) {
                   "userspace datapath OVS gets packets from before TC's "
                   "ingress, so each would be handled twice");
     }
-    return port.refused_wish || wants_tc(port) == port.is_at_tc();
+    return port.refused_wish || attachments_.wants_tc(port) == port.is_at_tc();
 }
 
-// Ports are looked at when the user wishes something else, and ('all') from
-// time to time, as one may have had to wait.
-void Offload::choose_hooks(bool all) {
+void Hooks::choose(bool all) {
     std::vector<Ifindex> elsewhere;
     {
         StateLock lock(core_);
@@ -48,14 +53,14 @@ void Offload::choose_hooks(bool all) {
         }
     }
     for (auto ifindex : elsewhere) {
-        change_hook(ifindex);
+        change(ifindex);
     }
 }
 
 // Not while an earlier process's program is there: its flows would end before
 // ours are known.
-bool Offload::may_change_hook(Ifindex ifindex, Port **port,
-                              Attachment::Options *options) {
+bool Hooks::may_change(Ifindex ifindex, Port **port,
+                       Attachment::Options *options) {
     takeover_.hurry_now();
     {
         StateLock lock(core_);
@@ -65,18 +70,17 @@ bool Offload::may_change_hook(Ifindex ifindex, Port **port,
             return false;
         }
     }
-    *options = attach_options(**port);
+    *options = attachments_.options_for(**port);
     options->pins = nullptr;  // What is pinned is our own.
     return true;
 }
 
 // Loads and attaches the other program, and asks how the port is with it.
-Failure Offload::attach_elsewhere(Port &port,
-                                  const Attachment::Options &options,
-                                  std::unique_ptr<Attachment> *program,
-                                  DeviceState *state) {
+Failure Hooks::attach_elsewhere(Port &port, const Attachment::Options &options,
+                                std::unique_ptr<Attachment> *program,
+                                DeviceState *state) {
     if (!options.at_tc) {
-        put_tags_in_frame(port);
+        attachments_.put_tags_in_frame(port);
     }
     auto f = Attachment::attach(core_.maps, port.slot, port.ifindex, options,
                                 program);
@@ -100,11 +104,11 @@ Failure Offload::attach_elsewhere(Port &port,
 
 // The new program is there before the old one goes, and both know the same
 // flows: a packet that the first one executes does not come to the second.
-void Offload::change_hook(Ifindex ifindex) {
+void Hooks::change(Ifindex ifindex) {
     AttachLock attaching(core_);
     Port *port;
     Attachment::Options options;
-    if (!may_change_hook(ifindex, &port, &options)) {
+    if (!may_change(ifindex, &port, &options)) {
         return;
     }
     captures_.end_before_change(*port);
@@ -112,10 +116,10 @@ void Offload::change_hook(Ifindex ifindex) {
     DeviceState state;
     if (auto f = attach_elsewhere(*port, options, &program, &state)) {
         if (!options.at_tc) {
-            put_tags_beside(*port);
+            attachments_.put_tags_beside(*port);
         }
         StateLock lock(core_);
-        port->refused_wish = hook_wishes_.of(port->name);
+        port->refused_wish = attachments_.wish_for(*port);
         core_.changes.log(
             OVS_OFFLOAD_LOG_WARN,
             port->name + ": stays "
@@ -128,14 +132,14 @@ void Offload::change_hook(Ifindex ifindex) {
         program = port->attach(std::move(program));
         core_.flows->park_entering(port->slot, {"parked", "flushed", ENODEV});
         core_.ports.change_hook(*port, std::chrono::steady_clock::now());
-        apply_device_state(*port, std::move(state), {});
+        devices_.apply(*port, std::move(state), {});
     }
     program.reset();  // The old one, and its pin.
     takeover_.keep_attached(*port);
     if (options.at_tc) {
-        put_tags_beside(*port);
+        attachments_.put_tags_beside(*port);
     }
-    log_mode(*port);
+    attachments_.log_mode(*port);
 }
 
 }  // namespace flowxlate

@@ -80,6 +80,16 @@ Failure Offload::init() {
     return {};
 }
 
+void Offload::options_changed(std::span<const ovs_offload_option> options) {
+    StateLock lock(core_);
+    core_.options_now.clear();
+    for (auto &option : options) {
+        core_.options_now.emplace_back(option.key, option.value);
+    }
+    hooks_.follow(options);
+    core_.changes.wakes_worker = true;
+}
+
 Offload::~Offload() {
     if (worker_.joinable()) {
         {

@@ -28,16 +28,6 @@
 //
 // When this process ends, its programs and flows stay, until the next one
 // takes them over (takeover.h).
-//
-// A port's program may be in XDP or at TC's ingress, as the user wishes, also
-// at run time (hooks.cc).
-//
-// A port may be captured: what enters it is copied for ovs-offload-dump, by
-// another instance of its program (captures.cc).
-//
-// When masks are scarce, the worker parks the flows of those that are idle
-// (eviction.h).  Nothing of that is on flow_put()'s way, and state_lock is
-// held for some flows at a time.
 #ifndef FLOWXLATE_OFFLOAD_H
 #define FLOWXLATE_OFFLOAD_H
 
@@ -56,14 +46,18 @@
 #include "base/guarded.h"
 #include "base/types.h"
 #include "bpf/abi/counters.h"
+#include "engine/attachments.h"
 #include "engine/binder.h"
 #include "engine/captures.h"
 #include "engine/comeback.h"
 #include "engine/core.h"
+#include "engine/device_watch.h"
 #include "engine/evictor.h"
 #include "engine/flows.h"
+#include "engine/hooks.h"
 #include "engine/host.h"
 #include "engine/loss_watch.h"
+#include "engine/port_operations.h"
 #include "engine/ports.h"
 #include "engine/reclaimer.h"
 #include "engine/refusals.h"
@@ -72,8 +66,6 @@
 #include "engine/stats.h"
 #include "engine/takeover.h"
 #include "engine/view.h"
-#include "kernel/attach.h"
-#include "kernel/tag_offload.h"
 #include "kernel/trace_program.h"
 #include "tables/conn_table.h"
 #include "tables/flow_table.h"
@@ -92,10 +84,16 @@ public:
     ~Offload();
 
     // The operations of struct ovs_offload_ops, with its contracts.
-    int port_add(const ovs_offload_port &, Port **);
-    void port_del(Port *);
-    void port_set_left_out(Port *, bool);
-    std::string port_status(std::string_view name, const char **mode);
+    int port_add(const ovs_offload_port &port, Port **added) {
+        return ports_.add(port, added);
+    }
+    void port_del(Port *port) { ports_.del(port); }
+    void port_set_left_out(Port *port, bool left_out) {
+        ports_.set_left_out(port, left_out);
+    }
+    std::string port_status(std::string_view name, const char **mode) {
+        return ports_.status(name, mode);
+    }
     void options_changed(std::span<const ovs_offload_option>);
     int flow_put(const ovs_offload_flow &);
     int flow_del(const Ufid &, ovs_offload_stats *remaining);
@@ -156,55 +154,10 @@ private:
     void follow_vlan_limit(uint32_t) REQUIRES(state_lock);
     void to_abi(const FlowStats &, ovs_offload_stats *) REQUIRES(state_lock);
 
-    std::string why_unwanted(const ovs_offload_port &) const;
-    int reject_port(const ovs_offload_port &, const Failure &);
-    int add_tunnel(const ovs_offload_port &, uint32_t kind, Port **);
-    Attachment::Options attach_options(const Port &);
-    Failure attach_device(const Port &, std::unique_ptr<Attachment> *);
-    void log_mode(const Port &);
-    void start_port(Port &);
-    void put_tags_in_frame(Port &);
-    void put_tags_beside(Port &);
-    void leave_out(Port &) REQUIRES(attach_lock);
-    Failure take_in(Port &) REQUIRES(attach_lock);
-    void check_identity(Ifindex, DeviceState *);
-    // How a port's state was learned.
-    struct Heard {
-        bool changed = false;   // The kernel has said that it has changed.
-        bool was_away = false;  // It may have forgotten the device meanwhile.
-    };
-    void apply_device_state(Port &, DeviceState, Heard) REQUIRES(state_lock);
-
     void start_worker();
     void run_worker();
     void work(bool full) REQUIRES(worker_role);
-    void refresh_devices(bool all, bool lost,
-                         const std::vector<Devices::Changed> &changed,
-                         const std::vector<Ifindex> &gone)
-        REQUIRES(worker_role);
-    struct Query {
-        Ifindex ifindex;
-        Devices::Question question;
-        Heard heard;
-    };
-    void query_devices(const std::vector<Query> &) REQUIRES(worker_role);
-    void find_lost_frames() REQUIRES(worker_role);
-    void condemn_outputs(const Flow &, std::vector<Query> *found)
-        REQUIRES(state_lock);
-    void restore_attachments(bool all) REQUIRES(worker_role);
-    void restore_attachment(Ifindex) REQUIRES(worker_role);
     void reclaim();
-
-    // Hooks (hooks.cc).
-    bool wants_tc(const Port &) const REQUIRES(state_lock);
-    bool is_where_wished(Port &) REQUIRES(state_lock);
-    void choose_hooks(bool all) REQUIRES(worker_role);
-    void change_hook(Ifindex) REQUIRES(worker_role);
-    Failure attach_elsewhere(Port &, const Attachment::Options &,
-                             std::unique_ptr<Attachment> *, DeviceState *)
-        REQUIRES(attach_lock);
-    bool may_change_hook(Ifindex, Port **, Attachment::Options *)
-        REQUIRES(attach_lock);
 
     // Whether all is well (status.cc).
     void show_persistence(std::string *) const REQUIRES(state_lock);
@@ -244,6 +197,11 @@ private:
     Comeback comeback_{core_};
     LossWatch loss_watch_{core_};
     Takeover takeover_{core_};
+    Attachments attachments_{core_, takeover_};
+    DeviceWatch device_watch_{core_, takeover_};
+    Hooks hooks_{core_, takeover_, captures_, attachments_, device_watch_};
+    PortOperations ports_{core_,        takeover_,     captures_,
+                          attachments_, device_watch_, loss_watch_};
     ShapingWatch shaping_watch_{core_};
     const std::chrono::steady_clock::time_point start_ =
         std::chrono::steady_clock::now();
@@ -251,17 +209,8 @@ private:
         start_;
     const bool can_hash_;                             // As OVS does.
     uint32_t vlan_limit_ GUARDED_BY(state_lock) = 1;  // OVS's.
-    std::array<uint64_t, XF_N_MISSES> past_misses_
-        GUARDED_BY(state_lock){};  // Of ports that are gone.
-    std::vector<std::pair<std::string, std::string>> options_now_
-        GUARDED_BY(state_lock);  // As the database has them.
-    HookWishes hook_wishes_ GUARDED_BY(state_lock);
     uint16_t n_groups_prepared_ GUARDED_BY(worker_role) =
         1;  // Slot 0 needs none.
-    // The user wishes programs elsewhere, perhaps (hook_wishes_).
-    bool wishes_changed_ GUARDED_BY(state_lock) = false;
-    // Programs may be taken off that have just been put on.
-    bool watches_filters_ GUARDED_BY(worker_role) = false;
     bool stop_ GUARDED_BY(state_lock) = false;
     std::thread worker_;
 };

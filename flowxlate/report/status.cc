@@ -109,7 +109,7 @@ void Offload::forget_unserved() {
 // Options of the database that differ from those in force.
 std::vector<std::string> Offload::pending_options() const {
     Settings wanted;
-    for (auto &[key, value] : options_now_) {
+    for (auto &[key, value] : core_.options_now) {
         (void)wanted.set({key.c_str(), value.c_str()});  // Logged at start.
     }
     auto pending = wanted.in_words();
@@ -194,7 +194,7 @@ Health Offload::health(uint64_t n_passed) const {
 
 // Also those of ports that are gone.
 std::array<uint64_t, XF_N_MISSES> Offload::all_misses() const {
-    auto all = past_misses_;
+    auto all = ports_.past_misses();
     for (auto &port : core_.ports.by_slot()) {
         if (port) {
             const auto misses = core_.misses_of(*port);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Ports come and go, are left out and taken in.
+#include "engine/port_operations.h"
+
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
@@ -8,16 +9,12 @@
 #include <utility>
 
 #include "bpf/abi/tunnel.h"
-#include "engine/offload.h"
+#include "engine/view.h"
 
 namespace flowxlate {
 namespace {
 
 constexpr const char *kTooManyPorts = "too many ports";
-
-bool is_afxdp(const std::string &type) {
-    return type == "afxdp" || type == "afxdp-nonpmd";
-}
 
 // A host without this member leaves out none.
 bool is_left_out(const ovs_offload_port &p) {
@@ -48,7 +45,7 @@ uint32_t tunnel_kind(const ovs_offload_port &p) {
 // Ports whose packets come from, and go to, a network device of their name.
 // Others (tap, internal, dpdk) have no place for XDP; tunnels need none.
 // Empty if it is wanted.
-std::string Offload::why_unwanted(const ovs_offload_port &p) const {
+std::string PortOperations::why_unwanted(const ovs_offload_port &p) const {
     const bool is_system = !std::strcmp(p.netdev_type, "system");
     const bool in_kernel = !std::strcmp(p.dpif_type, kKernelDatapath);
     if (p.ifindex > 0 && is_system && !in_kernel
@@ -64,7 +61,7 @@ std::string Offload::why_unwanted(const ovs_offload_port &p) const {
 }
 
 // Remembers why the port is not served, for those who ask.
-int Offload::reject_port(const ovs_offload_port &p, const Failure &why) {
+int PortOperations::reject(const ovs_offload_port &p, const Failure &why) {
     const bool can_be = why_unwanted(p).empty();
     const bool user_will_not = can_be && is_left_out(p);
     StateLock lock(core_);
@@ -76,8 +73,7 @@ int Offload::reject_port(const ovs_offload_port &p, const Failure &why) {
     return why.error;
 }
 
-// A word, and why not better, for OVS's database.
-std::string Offload::port_status(std::string_view name, const char **mode) {
+std::string PortOperations::status(std::string_view name, const char **mode) {
     Ifindex asked{};
     {
         StateLock lock(core_);
@@ -99,7 +95,8 @@ std::string Offload::port_status(std::string_view name, const char **mode) {
     return core_.devices.why_generic(asked);
 }
 
-int Offload::add_tunnel(const ovs_offload_port &p, uint32_t kind, Port **out) {
+int PortOperations::add_tunnel(const ovs_offload_port &p, uint32_t kind,
+                               Port **out) {
     auto port = std::make_unique<Port>();
     port->name = p.name;
     port->type = p.netdev_type;
@@ -124,15 +121,37 @@ int Offload::add_tunnel(const ovs_offload_port &p, uint32_t kind, Port **out) {
     }
     core_.log(OVS_OFFLOAD_LOG_WARN,
               port->name + ": not offloaded: " + kTooManyPorts);
-    return reject_port(p, {ENOSPC, kTooManyPorts});
+    return reject(p, {ENOSPC, kTooManyPorts});
 }
 
-int Offload::port_add(const ovs_offload_port &p, Port **out) {
+// Gives a new port a slot and, if it needs one, a program.
+Failure PortOperations::equip(Port &port) {
+    {
+        StateLock lock(core_);
+        if (core_.ports.find(port.ifindex)) {
+            return {EEXIST, "the device is a port already"};
+        }
+        if (auto r = core_.ports.new_slot(&port.slot)) {
+            return {r.error, kTooManyPorts};
+        }
+    }
+    if (!needs_program(port)) {
+        return {};
+    }
+    std::unique_ptr<Attachment> attachment;
+    auto failed = attachments_.attach(port, &attachment);
+    if (!failed) {
+        port.attach(std::move(attachment));
+    }
+    return failed;
+}
+
+int PortOperations::add(const ovs_offload_port &p, Port **out) {
     if (const uint32_t kind = tunnel_kind(p)) {
         return add_tunnel(p, kind, out);
     }
     if (auto why = why_unwanted(p); !why.empty()) {
-        return reject_port(p, {EOPNOTSUPP, why});
+        return reject(p, {EOPNOTSUPP, why});
     }
     auto port = std::make_unique<Port>();
     port->name = p.name;
@@ -140,38 +159,22 @@ int Offload::port_add(const ovs_offload_port &p, Port **out) {
     port->ifindex = Ifindex{p.ifindex};
     port->in_kernel_datapath = !std::strcmp(p.dpif_type, kKernelDatapath);
     port->left_out = is_left_out(p) ? kUserLeavesOut : "";
-    Failure failed;
-    {
-        StateLock lock(core_);
-        if (core_.ports.find(port->ifindex)) {
-            failed = {EEXIST, "the device is a port already"};
-        } else if (auto r = core_.ports.new_slot(&port->slot)) {
-            failed = {r.error, kTooManyPorts};
-        }
-    }
-    if (!failed && needs_program(*port)) {
-        std::unique_ptr<Attachment> attachment;
-        failed = attach_device(*port, &attachment);
-        if (!failed) {
-            port->attach(std::move(attachment));
-        }
-    }
-    if (failed) {
+    if (auto failed = equip(*port)) {
         core_.log(OVS_OFFLOAD_LOG_WARN,
                   port->name + ": not offloaded: " + failed.message);
         {
             StateLock lock(core_);
             core_.ports.retire(port->slot);
         }
-        return reject_port(p, failed);
+        return reject(p, failed);
     }
     if (port->attachment) {
         if (!port->is_left_out()) {
-            log_mode(*port);
+            attachments_.log_mode(*port);
         }
-        start_port(*port);
+        attachments_.start(*port);
     }
-    loss_watch_.watch(port->ifindex);
+    losses_.watch(port->ifindex);
     DeviceState state;
     if (auto f =
             core_.devices.query(port->ifindex, port->question(), &state)) {
@@ -179,7 +182,7 @@ int Offload::port_add(const ovs_offload_port &p, Port **out) {
     }
 
     StateLock lock(core_);
-    apply_device_state(*port, state, {.changed = false, .was_away = true});
+    devices_.apply(*port, state, {.changed = false, .was_away = true});
     const auto now = std::chrono::steady_clock::now();
     takeover_.note_port(now);
     *out = port.get();
@@ -188,76 +191,7 @@ int Offload::port_add(const ovs_offload_port &p, Port **out) {
     return 0;
 }
 
-Attachment::Options Offload::attach_options(const Port &port) {
-    StateLock lock(core_);
-    return {.allow_generic = core_.settings.allow_generic,
-            .is_afxdp = is_afxdp(port.type),
-            .only_join = false,
-            .at_tc = wants_tc(port),
-            .has_tcx = core_.kernel.has_tcx(),
-            .pins = &core_.pins};
-}
-
-// The kernel datapath gets from a device what XDP sees on some only.
-Failure Offload::attach_device(const Port &port,
-                               std::unique_ptr<Attachment> *attachment) {
-    if (port.in_kernel_datapath) {
-        if (auto why = core_.devices.why_unsuited(port.ifindex);
-            !why.empty()) {
-            return {EOPNOTSUPP, why};
-        }
-        core_.devices.look_at_entrances();
-    }
-    if (auto f = core_.maps.set_tx_port(port.slot, port.ifindex)) {
-        return f;
-    }
-    auto f = Attachment::attach(core_.maps, port.slot, port.ifindex,
-                                attach_options(port), attachment);
-    if (f) {
-        (void)core_.maps.clear_tx_port(port.slot);
-    }
-    return f;
-}
-
-void Offload::log_mode(const Port &port) {
-    const auto &a = *port.attachment;
-    core_.log(OVS_OFFLOAD_LOG_INFO,
-              port.name + ": executing flows "
-                  + (a.is_filter()                 ? "at TC's ingress (clsact)"
-                     : a.mode() == AttachMode::kTc ? "at TC's ingress (tcx)"
-                     : a.mode() == AttachMode::kNative
-                         ? "in native XDP"
-                         : "in generic XDP: "
-                               + core_.devices.why_generic(port.ifindex)));
-}
-
-// The port's program has just been attached.
-void Offload::start_port(Port &port) {
-    if (port.in_kernel_datapath && !port.is_at_tc()) {
-        put_tags_in_frame(port);
-    }
-    takeover_.keep_attached(port);
-}
-
-void Offload::put_tags_in_frame(Port &port) {
-    port.switched_off = core_.devices.put_tags_in_frame(port.ifindex);
-    if (!port.switched_off.empty()) {
-        core_.log(OVS_OFFLOAD_LOG_INFO,
-            port.name + ": switched off " + to_string(port.switched_off)
-                + " of the device or its veth peer, for XDP to see VLAN "
-                  "tags");
-    }
-}
-
-// Undoes that.
-void Offload::put_tags_beside(Port &port) {
-    if (!port.switched_off.empty()) {
-        core_.devices.put_tags_beside(port.ifindex,
-                                      std::exchange(port.switched_off, {}));
-    }
-}
-
-void Offload::port_del(Port *p) {
+void PortOperations::del(Port *p) {
     if (takeover_.is_leaving()) {
         return;
     }
@@ -272,10 +206,10 @@ void Offload::port_del(Port *p) {
         port = core_.ports.remove(*p);
     }
     port->attachment.reset();  // A tunnel has none.
-    loss_watch_.forget(port->ifindex);
+    losses_.forget(port->ifindex);
     captures_.forget_names();
     attaching.unlock();
-    put_tags_beside(*port);
+    attachments_.put_tags_beside(*port);
     if (auto f = core_.maps.clear_tx_port(port->slot)) {
         core_.log(OVS_OFFLOAD_LOG_WARN, port->name + ": " + f.message);
     }
@@ -288,25 +222,7 @@ void Offload::port_del(Port *p) {
     core_.ports.retire(port->slot);
 }
 
-void Offload::options_changed(std::span<const ovs_offload_option> options) {
-    StateLock lock(core_);
-    options_now_.clear();
-    hook_wishes_ = {};
-    wishes_changed_ = true;
-    for (auto &option : options) {
-        options_now_.emplace_back(option.key, option.value);
-        if (!HookWishes::is_one(option.key)) {
-            continue;
-        }
-        if (auto r = hook_wishes_.set(option)) {
-            core_.changes.log(OVS_OFFLOAD_LOG_WARN,
-                              refused_in_words(option, r));
-        }
-    }
-    core_.changes.wakes_worker = true;
-}
-
-void Offload::port_set_left_out(Port *port, bool left_out) {
+void PortOperations::set_left_out(Port *port, bool left_out) {
     AttachLock attaching(core_);
     if (takeover_.is_leaving() || (!left_out && !port->is_left_out())) {
         return;
@@ -319,7 +235,7 @@ void Offload::port_set_left_out(Port *port, bool left_out) {
     }
 }
 
-void Offload::leave_out(Port &port) {
+void PortOperations::leave_out(Port &port) {
     takeover_.hurry_now();  // An old flow may enter there, or send there.
     std::unique_ptr<Attachment> attachment;
     {
@@ -334,15 +250,15 @@ void Offload::leave_out(Port &port) {
     }
     attachment.reset();
     captures_.forget_names();
-    put_tags_beside(port);
+    attachments_.put_tags_beside(port);
 }
 
 // If that fails it stays left out, for that reason.
-Failure Offload::take_in(Port &port) {
+Failure PortOperations::take_in(Port &port) {
     const bool has_program = port.is_tunnel() || port.attachment;
     if (!has_program) {
         std::unique_ptr<Attachment> attachment;
-        auto f = attach_device(port, &attachment);
+        auto f = attachments_.attach(port, &attachment);
         StateLock lock(core_);
         if (f) {
             port.left_out = f.message;
@@ -354,41 +270,17 @@ Failure Offload::take_in(Port &port) {
     DeviceState state;
     bool is_known = false;
     if (!port.is_tunnel()) {
-        log_mode(port);
-        start_port(port);
+        attachments_.log_mode(port);
+        attachments_.start(port);
         is_known = !core_.devices.query(port.ifindex, port.question(), &state);
     }
     StateLock lock(core_);
     core_.ports.take_in(port, std::chrono::steady_clock::now());
     if (is_known) {
-        apply_device_state(port, std::move(state),
-                           {.changed = false, .was_away = true});
+        devices_.apply(port, std::move(state),
+                       {.changed = false, .was_away = true});
     }
     return {};
-}
-
-// Does what a device's new state makes necessary.
-void Offload::apply_device_state(Port &port, DeviceState state, Heard heard) {
-    if (state.exists && heard.was_away) {
-        state.exists = core_.ports.restore_output(port);
-        core_.binder.refill_groups(port.slot);
-    }
-    const auto effect =
-        core_.ports.apply(port, std::move(state), heard.changed,
-                          std::chrono::steady_clock::now());
-    // Deleted, or moved to another network namespace with our program on it.
-    // What enters there now takes the miss path, as it does without us: to
-    // AF_XDP sockets that the kernel has unbound, or to the stack that the
-    // device belongs to now.
-    if (effect.no_device) {
-        core_.flows->park_entering(port.slot, {"parked", "no_device", ENODEV});
-    }
-    if (effect.flush) {
-        core_.flows->park_entering(port.slot, {"parked", "flushed", ENODEV});
-    }
-    if (effect.no_output) {
-        takeover_.hurry();  // An old program would go on sending there.
-    }
 }
 
 }  // namespace flowxlate
