@@ -40,7 +40,8 @@ Failure Offload::create(const ovs_offload_host &host,
 
 Offload::Offload(const ovs_offload_host &host, const Settings &settings)
     : core_(host, settings),
-      can_hash_(host.symmetric_l4_probe == kSymmetricL4Probe) {}
+      flows_(core_, takeover_, evictor_, comeback_,
+             host.symmetric_l4_probe == kSymmetricL4Probe) {}
 
 Failure Offload::init() {
     if (auto why = why_programs_overlap(); !why.empty()) {
@@ -76,7 +77,7 @@ Failure Offload::init() {
         return failure(errno, "eventfd");
     }
     takeover_.open();
-    start_worker();
+    worker_.start();
     return {};
 }
 
@@ -88,17 +89,6 @@ void Offload::options_changed(std::span<const ovs_offload_option> options) {
     }
     hooks_.follow(options);
     core_.changes.wakes_worker = true;
-}
-
-Offload::~Offload() {
-    if (worker_.joinable()) {
-        {
-            StateLock lock(core_);
-            stop_ = true;
-        }
-        core_.wake_worker();
-        worker_.join();
-    }
 }
 
 }  // namespace flowxlate

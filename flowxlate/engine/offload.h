@@ -32,14 +32,11 @@
 #define FLOWXLATE_OFFLOAD_H
 
 #include <array>
-#include <atomic>
 #include <chrono>
-#include <functional>
 #include <map>
 #include <memory>
 #include <span>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "base/damping.h"
@@ -53,6 +50,7 @@
 #include "engine/core.h"
 #include "engine/device_watch.h"
 #include "engine/evictor.h"
+#include "engine/flow_operations.h"
 #include "engine/flows.h"
 #include "engine/hooks.h"
 #include "engine/host.h"
@@ -66,6 +64,7 @@
 #include "engine/stats.h"
 #include "engine/takeover.h"
 #include "engine/view.h"
+#include "engine/worker.h"
 #include "kernel/trace_program.h"
 #include "tables/conn_table.h"
 #include "tables/flow_table.h"
@@ -81,7 +80,6 @@ public:
     static Failure create(const ovs_offload_host &,
                           std::span<const ovs_offload_option>,
                           std::unique_ptr<Offload> *);
-    ~Offload();
 
     // The operations of struct ovs_offload_ops, with its contracts.
     int port_add(const ovs_offload_port &port, Port **added) {
@@ -95,12 +93,18 @@ public:
         return ports_.status(name, mode);
     }
     void options_changed(std::span<const ovs_offload_option>);
-    int flow_put(const ovs_offload_flow &);
-    int flow_del(const Ufid &, ovs_offload_stats *remaining);
-    int flow_stats(const Ufid &, ovs_offload_stats *);
-    int flow_take(const Ufid &, ovs_offload_stats *delta);
-    int flow_flush(Port *);
-    uint64_t n_flows(Port *);
+    int flow_put(const ovs_offload_flow &flow) { return flows_.put(flow); }
+    int flow_del(const Ufid &ufid, ovs_offload_stats *remaining) {
+        return flows_.del(ufid, remaining);
+    }
+    int flow_stats(const Ufid &ufid, ovs_offload_stats *stats) {
+        return flows_.stats(ufid, stats);
+    }
+    int flow_take(const Ufid &ufid, ovs_offload_stats *delta) {
+        return flows_.take(ufid, delta);
+    }
+    int flow_flush(Port *port) { return flows_.flush(port); }
+    uint64_t n_flows(Port *port) { return flows_.count(port); }
     void leave() { takeover_.leave(); }
     bool flow_wanted(const Ufid &ufid) {
         return !takeover_.is_leaving() && comeback_.is_wanted(ufid);
@@ -144,21 +148,6 @@ private:
     Offload(const ovs_offload_host &, const Settings &);
     Failure init() NOT_CHECKED;  // Nobody else has it yet.
 
-    Reject translate(const ovs_offload_flow &, Rule *)
-        EXCLUDES(state_lock, attach_lock);
-    Reject put(const Ufid &, Rule *, uint32_t vlan_limit);
-    void refuse(const ovs_offload_flow &, const Reject &why,
-                uint64_t port_events);
-    Reject check_connections(const ovs_offload_flow &, const Rule &) const;
-    void prepare_group() REQUIRES(worker_role);
-    void follow_vlan_limit(uint32_t) REQUIRES(state_lock);
-    void to_abi(const FlowStats &, ovs_offload_stats *) REQUIRES(state_lock);
-
-    void start_worker();
-    void run_worker();
-    void work(bool full) REQUIRES(worker_role);
-    void reclaim();
-
     // Whether all is well (status.cc).
     void show_persistence(std::string *) const REQUIRES(state_lock);
     void forget_unserved();
@@ -177,14 +166,6 @@ private:
     FlowReport report_of(const Ufid &, const Flow &, const FlowStats &)
         REQUIRES(state_lock);
 
-    // Of flows that are not executed in XDP (refusals.cc).
-    uint64_t remember_refusal(const ovs_offload_flow &, const Reject &,
-                              Ifindex in, uint64_t port_events)
-        REQUIRES(state_lock);
-    void log_refusal(const ovs_offload_flow &, const Reject &,
-                     uint64_t n) const EXCLUDES(state_lock, attach_lock);
-    Ifindex entrance_of(const ovs_offload_flow &) const
-        EXCLUDES(state_lock, attach_lock);
     std::string text_of(const Ufid &, const FlowCopy &) const
         EXCLUDES(state_lock, attach_lock);
     std::string trace_in_xdp(const std::string &port,
@@ -207,12 +188,10 @@ private:
         std::chrono::steady_clock::now();
     std::chrono::steady_clock::time_point last_look_ GUARDED_BY(state_lock) =
         start_;
-    const bool can_hash_;                             // As OVS does.
-    uint32_t vlan_limit_ GUARDED_BY(state_lock) = 1;  // OVS's.
-    uint16_t n_groups_prepared_ GUARDED_BY(worker_role) =
-        1;  // Slot 0 needs none.
-    bool stop_ GUARDED_BY(state_lock) = false;
-    std::thread worker_;
+    FlowOperations flows_;
+    Worker worker_{core_,
+                   {takeover_, device_watch_, comeback_, hooks_, attachments_,
+                    captures_, evictor_, shaping_watch_, loss_watch_}};
 };
 
 }  // namespace flowxlate

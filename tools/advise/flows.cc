@@ -113,7 +113,7 @@ private:
         return Ifindex{is_tunnel ? -n : n};
     }
 
-    // As Offload::translate().
+    // As FlowOperations::translate().
     Reject translate(Bytes key, Bytes mask, Bytes actions, Rule *rule) const {
         if (auto r = decode_match(key, mask, &rule->match)) {
             return r;

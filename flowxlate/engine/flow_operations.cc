@@ -1,11 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-// OVS puts flows, changes them, asks for their figures, and removes them.
+#include "engine/flow_operations.h"
+
+#include <linux/openvswitch.h>
+
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
+#include <cinttypes>
+#include <string>
 #include <utility>
+#include <vector>
 
+#include "base/netlink_attr.h"
 #include "bpf/abi/tunnel.h"
-#include "engine/offload.h"
+#include "engine/view.h"
+#include "translate/describe.h"
 
 namespace flowxlate {
 namespace {
@@ -21,9 +30,14 @@ void set_source_ports(const ovs_offload_flow &flow, xf_tunnel *t) {
                    : 1;
 }
 
+std::vector<std::byte> copy_of(const void *p, size_t n) {
+    const auto b = bytes_of(p, n);
+    return {b.begin(), b.end()};
+}
+
 }  // namespace
 
-Reject Offload::translate(const ovs_offload_flow &flow, Rule *w) {
+Reject FlowOperations::translate(const ovs_offload_flow &flow, Rule *w) {
     if (auto r = decode_match(bytes_of(flow.key, flow.key_len),
                               bytes_of(flow.mask, flow.mask_len), &w->match,
                               core_.host.dont_fragment())) {
@@ -55,8 +69,8 @@ Reject Offload::translate(const ovs_offload_flow &flow, Rule *w) {
 }
 
 // Connections are those that OVS tells of.
-Reject Offload::check_connections(const ovs_offload_flow &flow,
-                                  const Rule &rule) const {
+Reject FlowOperations::check_connections(const ovs_offload_flow &flow,
+                                         const Rule &rule) const {
     const bool in_kernel =
         flow.dpif_type != std::string_view(kUserspaceDatapath);
     if (auto r = check_tracking(rule, in_kernel)) {
@@ -70,30 +84,14 @@ Reject Offload::check_connections(const ovs_offload_flow &flow,
 // Tags that OVS begins or ceases to look behind change what packets match.  No
 // flow gets wrong by that, since one for packets with a tag more or less does
 // not match them: they take the miss path until OVS has made new flows.
-void Offload::follow_vlan_limit(uint32_t limit) {
+void FlowOperations::follow_vlan_limit(uint32_t limit) {
     if (limit != vlan_limit_) {
         vlan_limit_ = limit;
         core_.maps.set_max_tags(std::clamp(limit, 1U, uint32_t{XF_MAX_TAGS}));
     }
 }
 
-// Makes the device map of one more group, which takes a grace period.
-void Offload::prepare_group() {
-    Fd devices;
-    const auto failed =
-        core_.maps.create_group(GroupSlot{n_groups_prepared_}, &devices);
-    StateLock lock(core_);
-    if (failed) {
-        core_.changes.log(OVS_OFFLOAD_LOG_WARN,
-                          "flows with several outputs: " + failed.message);
-        n_groups_prepared_ = XF_MAX_GROUPS;
-        return;
-    }
-    core_.binder.add_devices(GroupSlot{n_groups_prepared_++},
-                             std::move(devices));
-}
-
-int Offload::flow_put(const ovs_offload_flow &f) {
+int FlowOperations::put(const ovs_offload_flow &f) {
     if (takeover_.is_leaving()) {
         return EOPNOTSUPP;
     }
@@ -102,7 +100,7 @@ int Offload::flow_put(const ovs_offload_flow &f) {
         Rule rule;
         auto refused = translate(f, &rule);
         if (!refused) {
-            refused = put(Ufid::from(f.ufid), &rule, f.vlan_limit);
+            refused = place(Ufid::from(f.ufid), &rule, f.vlan_limit);
         }
         if (refused) {
             refuse(f, refused, port_events);
@@ -118,7 +116,8 @@ int Offload::flow_put(const ovs_offload_flow &f) {
     }
 }
 
-Reject Offload::put(const Ufid &ufid, Rule *rule, uint32_t vlan_limit) {
+Reject FlowOperations::place(const Ufid &ufid, Rule *rule,
+                             uint32_t vlan_limit) {
     StateLock lock(core_);
     follow_vlan_limit(vlan_limit);
     SubtableSlot mask;
@@ -134,8 +133,8 @@ Reject Offload::put(const Ufid &ufid, Rule *rule, uint32_t vlan_limit) {
 }
 
 // Leaves the flow to OVS, and remembers why.
-void Offload::refuse(const ovs_offload_flow &f, const Reject &why,
-                     uint64_t port_events) {
+void FlowOperations::refuse(const ovs_offload_flow &f, const Reject &why,
+                            uint64_t port_events) {
     const auto ufid = Ufid::from(f.ufid);
     const auto in = entrance_of(f);
     uint64_t n_unlogged;
@@ -155,7 +154,50 @@ void Offload::refuse(const ovs_offload_flow &f, const Reject &why,
     }
 }
 
-void Offload::to_abi(const FlowStats &from, ovs_offload_stats *to) {
+Ifindex FlowOperations::entrance_of(const ovs_offload_flow &f) const {
+    AttrReader reader(bytes_of(f.key, f.key_len));
+    uint32_t port;
+    while (auto a = reader.next()) {
+        if (a->type == OVS_KEY_ATTR_IN_PORT
+            && read_exactly(a->payload, &port)) {
+            return core_.ask().port_ifindex(f.dpif_type, OdpPort{port});
+        }
+    }
+    return {};
+}
+
+// Returns what RefusalCounts::note() does.
+uint64_t FlowOperations::remember_refusal(const ovs_offload_flow &f,
+                                          const Reject &why, Ifindex in,
+                                          uint64_t port_events) {
+    const auto now = std::chrono::steady_clock::now();
+    const auto ufid = Ufid::from(f.ufid);
+    Refusal refusal;
+    refusal.ufid = ufid;
+    refusal.reason = why;
+    refusal.last = now;
+    refusal.in = in;
+    refusal.port_events = port_events;
+    refusal.flow = {f.dpif_type, copy_of(f.key, f.key_len),
+                    copy_of(f.mask, f.mask_len),
+                    copy_of(f.actions, f.actions_len)};
+    core_.refusals.add(std::move(refusal));
+
+    return core_.refused.note(why, ufid, now);
+}
+
+void FlowOperations::log_refusal(const ovs_offload_flow &f, const Reject &why,
+                                 uint64_t n) const {
+    std::string line = "flow ufid:" + Ufid::from(f.ufid).to_string()
+                     + " stays in OVS, " + why.name();
+    if (n > 1) {
+        append(&line, " (and %" PRIu64 " more since the last such line)",
+               n - 1);
+    }
+    core_.log(OVS_OFFLOAD_LOG_INFO, line + ": " + core_.ask().flow_text(f));
+}
+
+void FlowOperations::to_abi(const FlowStats &from, ovs_offload_stats *to) {
     to->n_packets = from.packets;
     to->n_bytes = from.bytes;
     to->used_ms =
@@ -163,7 +205,7 @@ void Offload::to_abi(const FlowStats &from, ovs_offload_stats *to) {
     to->tcp_flags = from.tcp_flags;
 }
 
-int Offload::flow_stats(const Ufid &ufid, ovs_offload_stats *stats) {
+int FlowOperations::stats(const Ufid &ufid, ovs_offload_stats *stats) {
     StateLock lock(core_);
     const Flow *flow = core_.flows->find(ufid);
     if (!flow || !core_.flows->is_executed(*flow)) {
@@ -173,7 +215,7 @@ int Offload::flow_stats(const Ufid &ufid, ovs_offload_stats *stats) {
     return 0;
 }
 
-int Offload::flow_take(const Ufid &ufid, ovs_offload_stats *delta) {
+int FlowOperations::take(const Ufid &ufid, ovs_offload_stats *delta) {
     StateLock lock(core_);
     FlowStats counted;
     const int error = core_.flows->take(ufid, &counted);
@@ -186,7 +228,7 @@ int Offload::flow_take(const Ufid &ufid, ovs_offload_stats *delta) {
     return error;
 }
 
-int Offload::flow_del(const Ufid &ufid, ovs_offload_stats *remaining) {
+int FlowOperations::del(const Ufid &ufid, ovs_offload_stats *remaining) {
     if (takeover_.is_leaving()) {
         return ENOENT;
     }
@@ -199,7 +241,7 @@ int Offload::flow_del(const Ufid &ufid, ovs_offload_stats *remaining) {
     return error;
 }
 
-int Offload::flow_flush(Port *port) {
+int FlowOperations::flush(Port *port) {
     if (takeover_.is_leaving()) {
         return 0;
     }
@@ -212,7 +254,7 @@ int Offload::flow_flush(Port *port) {
     return 0;
 }
 
-uint64_t Offload::n_flows(Port *port) {
+uint64_t FlowOperations::count(Port *port) {
     StateLock lock(core_);
     return port->n_flows;
 }
