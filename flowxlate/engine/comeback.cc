@@ -5,7 +5,6 @@
 #include <vector>
 
 #include "engine/eviction.h"
-#include "engine/view.h"
 
 namespace flowxlate {
 namespace {

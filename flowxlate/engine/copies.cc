@@ -7,8 +7,6 @@
 #include <cerrno>
 #include <cstring>
 
-#include "engine/view.h"
-
 namespace flowxlate {
 namespace {
 

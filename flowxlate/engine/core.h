@@ -26,6 +26,7 @@
 #define FLOWXLATE_CORE_H
 
 #include <array>
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -94,6 +95,8 @@ struct Core {
 
     const Host host;
     const Settings settings;
+    const std::chrono::steady_clock::time_point start =
+        std::chrono::steady_clock::now();
 
     KernelFeatures kernel;  // Constant once everything is set up.
     Devices devices;

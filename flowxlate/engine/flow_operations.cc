@@ -13,7 +13,6 @@
 
 #include "base/netlink_attr.h"
 #include "bpf/abi/tunnel.h"
-#include "engine/view.h"
 #include "translate/describe.h"
 
 namespace flowxlate {

@@ -20,6 +20,10 @@
 
 namespace flowxlate {
 
+// OVS's datapath types.
+constexpr const char *kUserspaceDatapath = "netdev";
+constexpr const char *kKernelDatapath = "system";
+
 class Host {
     static ovs_offload_host completed(const ovs_offload_host &);
 

@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The offload as a whole: ports and flows in, packets executed in XDP.
 //
-// All public functions may be called from any thread; core.h has the locks.
-// Which function needs which lock, and which are the worker's alone, the
-// declarations say and the compiler checks (guarded.h).
-//
-// One thread of our own, the worker, follows the devices' changes and gives
-// retired slots back after a grace period.
+// Offload owns the engine's parts, sets them up, and hands calls on to them.
+// All of its functions may be called from any thread; the locks are Core's
+// (core.h).  Which function of a part needs which lock, and which are the
+// worker's alone, the declarations say and the compiler checks (guarded.h).
 //
 // A flow's life
 // -------------
@@ -31,48 +29,31 @@
 #ifndef FLOWXLATE_OFFLOAD_H
 #define FLOWXLATE_OFFLOAD_H
 
-#include <array>
-#include <chrono>
-#include <map>
+#include <cstdint>
 #include <memory>
 #include <span>
 #include <string>
-#include <vector>
+#include <string_view>
 
-#include "base/damping.h"
 #include "base/guarded.h"
 #include "base/types.h"
-#include "bpf/abi/counters.h"
 #include "engine/attachments.h"
-#include "engine/binder.h"
 #include "engine/captures.h"
 #include "engine/comeback.h"
 #include "engine/core.h"
 #include "engine/device_watch.h"
 #include "engine/evictor.h"
 #include "engine/flow_operations.h"
-#include "engine/flows.h"
 #include "engine/hooks.h"
-#include "engine/host.h"
 #include "engine/loss_watch.h"
 #include "engine/port_operations.h"
-#include "engine/ports.h"
-#include "engine/reclaimer.h"
-#include "engine/refusals.h"
 #include "engine/settings.h"
 #include "engine/shaping_watch.h"
-#include "engine/stats.h"
+#include "engine/sources.h"
 #include "engine/takeover.h"
-#include "engine/view.h"
 #include "engine/worker.h"
-#include "kernel/trace_program.h"
-#include "tables/conn_table.h"
-#include "tables/flow_table.h"
 
 namespace flowxlate {
-
-struct Health;  // Of report/health.h.
-struct Problem;
 
 class Offload {
 public:
@@ -118,17 +99,6 @@ public:
     }
     bool is_leaving() const { return takeover_.is_leaving(); }
 
-    // What the commands xdp-offload/status, show, stats, top-flows, rejects,
-    // explain, trace and connections print.  Arguments are not trusted.
-    std::string status();
-    std::string show();
-    std::string stats();
-    std::string top_flows(size_t n, Order);
-    std::string rejects();
-    std::string explain(const std::string &filter);
-    std::string trace(const std::string &port, const std::string &packet);
-    std::string connections(const std::string &filter);
-
     // xdp-offload/capture.
     std::string begin_capture(const std::string &port,
                               const CaptureSizes &sizes) {
@@ -138,39 +108,14 @@ public:
         return captures_.end(port);
     }
 
-private:
-    View view() const REQUIRES(state_lock) {
-        return {core_.ports,        core_.binder,      *core_.table,
-                *core_.flows,       core_.refusals,    core_.refused,
-                evictor_.n_masks(), evictor_.n_flows()};
+    // For those who tell of it (report/).
+    Sources sources() {
+        return {core_, loss_watch_, takeover_, evictor_, ports_};
     }
 
+private:
     Offload(const ovs_offload_host &, const Settings &);
     Failure init() NOT_CHECKED;  // Nobody else has it yet.
-
-    // Whether all is well (status.cc).
-    void show_persistence(std::string *) const REQUIRES(state_lock);
-    void forget_unserved();
-    Health health(uint64_t n_passed) const REQUIRES(state_lock);
-    std::vector<Problem> general_problems() const REQUIRES(state_lock);
-    std::vector<std::string> pending_options() const REQUIRES(state_lock);
-    std::string handover_in_words() const REQUIRES(state_lock);
-    std::string losses_in_words() const REQUIRES(state_lock);
-    std::array<uint64_t, XF_N_MISSES> all_misses() const REQUIRES(state_lock);
-    void show_ports(std::string *) const REQUIRES(state_lock);
-
-    // What is told programs (stats.cc).
-    PortStats stats_of(const Port &, const View::Sum &) const
-        REQUIRES(state_lock);
-    TableStats table_stats() const REQUIRES(state_lock);
-    FlowReport report_of(const Ufid &, const Flow &, const FlowStats &)
-        REQUIRES(state_lock);
-
-    std::string text_of(const Ufid &, const FlowCopy &) const
-        EXCLUDES(state_lock, attach_lock);
-    std::string trace_in_xdp(const std::string &port,
-                             std::span<const std::byte> frame,
-                             std::string *dpif_type);
 
     Core core_;
     Captures captures_{core_};
@@ -184,10 +129,6 @@ private:
     PortOperations ports_{core_,        takeover_,     captures_,
                           attachments_, device_watch_, loss_watch_};
     ShapingWatch shaping_watch_{core_};
-    const std::chrono::steady_clock::time_point start_ =
-        std::chrono::steady_clock::now();
-    std::chrono::steady_clock::time_point last_look_ GUARDED_BY(state_lock) =
-        start_;
     FlowOperations flows_;
     Worker worker_{core_,
                    {takeover_, device_watch_, comeback_, hooks_, attachments_,

@@ -9,7 +9,6 @@
 #include <utility>
 
 #include "bpf/abi/tunnel.h"
-#include "engine/view.h"
 
 namespace flowxlate {
 namespace {

@@ -89,7 +89,7 @@ HookWish HookWishes::of(std::string_view port) const {
 Reject Settings::set(const ovs_offload_option &option) {
     const std::string_view key = option.key, value = option.value;
     if (HookWishes::is_one(key)) {
-        return {};  // Not constant: Offload::options_changed().
+        return {};  // Not constant: Hooks::follow().
     }
     if (key == "xdp-offload-max-flows") {
         return parse_number(value, kMinFlows, kMaxFlows,

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The C face of flowxlate: struct ovs_offload_ops on top of class Offload.
+// The C face of flowxlate: struct ovs_offload_ops on top of class Offload,
+// and what its commands print.
 //
 // No exception leaves this file.  There is no global state: init() makes an
 // instance, which the host hands back with every call.
@@ -11,12 +12,15 @@
 #include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <memory>
 #include <new>
 #include <string_view>
+#include <utility>
 
 #include "bpf/abi/capture.h"
 #include "engine/offload.h"
 #include "front/flowxlate.h"
+#include "report/report.h"
 
 namespace flowxlate {
 namespace {
@@ -29,7 +33,19 @@ bool is_complete(const T *t) {
     return t && t->size >= sizeof *t;
 }
 
-Offload &self_of(void *self) { return *static_cast<Offload *>(self); }
+// What the host hands back.
+struct Instance {
+    explicit Instance(std::unique_ptr<Offload> o)
+        : offload(std::move(o)), report(offload->sources()) {}
+
+    const std::unique_ptr<Offload> offload;
+    Report report;
+};
+
+Offload &self_of(void *self) {
+    return *static_cast<Instance *>(self)->offload;
+}
+Report &report_of(void *self) { return static_cast<Instance *>(self)->report; }
 Port *port_of(void *port) { return static_cast<Port *>(port); }
 
 template <typename Fn>
@@ -54,7 +70,8 @@ int init(const ovs_offload_host *host, const ovs_offload_option *options,
             host->log(OVS_OFFLOAD_LOG_ERR, f.message.c_str());
             return f.error;
         }
-        *selfp = offload.release();  // For the life of the process.
+        // For the life of the process.
+        *selfp = std::make_unique<Instance>(std::move(offload)).release();
         return 0;
     });
 }
@@ -207,15 +224,15 @@ void options_changed(void *self, const ovs_offload_option *options,
 }
 
 char *status(void *self, int, const char **) {
-    return reply_of([=] { return self_of(self).status(); });
+    return reply_of([=] { return report_of(self).status(); });
 }
 
 char *show(void *self, int, const char **) {
-    return reply_of([=] { return self_of(self).show(); });
+    return reply_of([=] { return report_of(self).show(); });
 }
 
 char *stats(void *self, int, const char **) {
-    return reply_of([=] { return self_of(self).stats(); });
+    return reply_of([=] { return report_of(self).stats(); });
 }
 
 char *top_flows(void *self, int argc, const char *argv[]) {
@@ -233,27 +250,27 @@ char *top_flows(void *self, int argc, const char *argv[]) {
         if (by != "packets" && by != "bytes") {
             return "flows are sorted by packets or bytes\n";
         }
-        return self_of(self).top_flows(
+        return report_of(self).top_flows(
             count, by == "bytes" ? Order::kByBytes : Order::kByPackets);
     });
 }
 
 char *rejects(void *self, int, const char **) {
-    return reply_of([=] { return self_of(self).rejects(); });
+    return reply_of([=] { return report_of(self).rejects(); });
 }
 
 char *explain(void *self, int argc, const char *argv[]) {
     return reply_of(
-        [=] { return self_of(self).explain(argc > 1 ? argv[1] : ""); });
+        [=] { return report_of(self).explain(argc > 1 ? argv[1] : ""); });
 }
 
 char *trace(void *self, int, const char *argv[]) {
-    return reply_of([=] { return self_of(self).trace(argv[1], argv[2]); });
+    return reply_of([=] { return report_of(self).trace(argv[1], argv[2]); });
 }
 
 char *connections(void *self, int argc, const char *argv[]) {
     return reply_of(
-        [=] { return self_of(self).connections(argc > 1 ? argv[1] : ""); });
+        [=] { return report_of(self).connections(argc > 1 ? argv[1] : ""); });
 }
 
 // Reads one of the numbers of xdp-offload/capture, if it is there.

@@ -13,7 +13,7 @@
 #include <ctime>
 
 #include "bpf/abi/conn.h"
-#include "engine/offload.h"
+#include "report/report.h"
 #include "translate/describe.h"
 
 namespace flowxlate {
@@ -154,14 +154,14 @@ void show_connections(const ConnTable &table, std::string *s) {
     *s += "\n";
 }
 
-std::string Offload::connections(const std::string &filter) {
+std::string Report::connections(const std::string &filter) {
     int zone = -1;
     if (!filter.empty() && !parse_zone(filter, &zone)) {
         return "the filter is zone=N, with N from 0 to 65535\n";
     }
     std::string s;
     const uint64_t now = coarse_now_ms();
-    const auto listed = core_.connections->list(zone, kMaxListed);
+    const auto listed = from_.core.connections->list(zone, kMaxListed);
     for (auto &c : listed) {
         s += describe(c, now) + "\n";
     }

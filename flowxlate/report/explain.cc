@@ -17,9 +17,10 @@
 #include <cinttypes>
 #include <optional>
 
-#include "engine/offload.h"
 #include "report/health.h"
 #include "report/mask_usage.h"
+#include "report/report.h"
+#include "report/view.h"
 #include "translate/describe.h"
 #include "translate/reasons.h"
 
@@ -140,9 +141,8 @@ std::optional<std::string> ufid_in(const std::string &filter) {
     return s.size() >= kMinUfidFilter ? std::optional(s) : std::nullopt;
 }
 
-}  // namespace
-
-std::string Offload::text_of(const Ufid &ufid, const FlowCopy &copy) const {
+std::string text_of(const Core &core, const Ufid &ufid, const FlowCopy &copy)
+    EXCLUDES(state_lock, attach_lock) {
     ovs_offload_flow f{};
     f.size = sizeof f;
     f.ufid = ufid.bytes.data();
@@ -153,10 +153,8 @@ std::string Offload::text_of(const Ufid &ufid, const FlowCopy &copy) const {
     f.mask_len = copy.mask.size();
     f.actions = copy.actions.data();
     f.actions_len = copy.actions.size();
-    return core_.ask().flow_text(f);
+    return core.ask().flow_text(f);
 }
-
-namespace {
 
 // -- Finding ----------------------------------------------------------------
 
@@ -311,7 +309,7 @@ std::map<std::string, size_t> View::count_unexecuted() const {
     return counts;
 }
 
-std::string Offload::explain(const std::string &filter) {
+std::string Report::explain(const std::string &filter) {
     if (filter.size() > kMaxFilter) {
         return "the filter is too long\n";
     }
@@ -320,8 +318,8 @@ std::string Offload::explain(const std::string &filter) {
     Sections sections;
     std::string s, executed, masks, none;
     {
-        StateLock lock(core_);
-        const View view = this->view();
+        StateLock lock(from_.core);
+        const View view = View::of(from_);
         for_each_unexecuted(view, [&](const Unexecuted &u) {
             const auto id = u.ufid.to_string();
             if (u.reason.find(filter) == std::string::npos && u.port != filter
@@ -344,20 +342,20 @@ std::string Offload::explain(const std::string &filter) {
         });
         executed = ufid ? explain_executed(view, *ufid) : "";
         masks = explain_masks(view, filter);
-        s = why_none(view, core_.host.notify.is_enabled());
+        s = why_none(view, from_.core.host.notify.is_enabled());
         none = s.empty() || !filter.empty() ? nothing_found(view, filter) : "";
-        if (core_.refusals.n_dropped()) {
+        if (from_.core.refusals.n_dropped()) {
             append(&s,
                    "%" PRIu64
                    " refused flows are not listed: the list holds "
                    "%zu\n",
-                   core_.refusals.n_dropped(), Refusals::kMax);
+                   from_.core.refusals.n_dropped(), Refusals::kMax);
         }
     }
     for (auto &[name, section] : sections) {
         for (auto &shown : section.shown) {
             if (!shown.flow.key.empty()) {
-                shown.text = text_of(shown.ufid, shown.flow);
+                shown.text = text_of(from_.core, shown.ufid, shown.flow);
             }
         }
     }

@@ -12,9 +12,10 @@
 #include <utility>
 
 #include "bpf/abi/counters.h"
-#include "engine/offload.h"
 #include "report/losses_text.h"
+#include "report/report.h"
 #include "report/stats_json.h"
+#include "report/view.h"
 
 namespace flowxlate {
 namespace {
@@ -53,9 +54,8 @@ std::optional<CountsByErrno> by_errno(const Losses &losses, bool to_ovs) {
 
 int64_t now_ms() { return to_ms(std::chrono::steady_clock::now()); }
 
-}  // namespace
-
-PortStats Offload::stats_of(const Port &port, const View::Sum &sum) const {
+PortStats stats_of(const Core &core, const Port &port, const View::Sum &sum)
+    REQUIRES(state_lock) {
     const auto &device = port.device;
     PortStats s;
     s.name = port.name;
@@ -91,85 +91,88 @@ PortStats Offload::stats_of(const Port &port, const View::Sum &sum) const {
     s.why_no_transmit = port.why_no_output();
     s.transmits = s.why_no_transmit.empty();
     s.max_frame = device.max_frame;
-    s.passed = core_.misses_of(port);
-    s.searches = core_.maps.searches(port.slot);
+    s.passed = core.misses_of(port);
+    s.searches = core.maps.searches(port.slot);
     s.lost = by_errno(port.losses, false);
     s.lost_to_ovs = by_errno(port.losses, true);
     return s;
 }
 
-TableStats Offload::table_stats() const {
-    const auto &mem = core_.table->memory();
+TableStats table_stats(const Core &core) REQUIRES(state_lock) {
+    const auto &mem = core.table->memory();
     TableStats t;
-    t.flows = core_.table->n_flows();
-    t.max_flows = core_.table->max_flows();
-    t.parked = core_.flows->by_ufid().size() - core_.table->n_flows();
-    t.refused = core_.refusals.size();
-    t.masks = core_.table->n_subtables();
+    t.flows = core.table->n_flows();
+    t.max_flows = core.table->max_flows();
+    t.parked = core.flows->by_ufid().size() - core.table->n_flows();
+    t.refused = core.refusals.size();
+    t.masks = core.table->n_subtables();
     for (int cls = 0; cls < XF_N_CLASSES; cls++) {
-        t.masks_by_class[cls] = core_.table->n_subtables(xf_class(cls));
+        t.masks_by_class[cls] = core.table->n_subtables(xf_class(cls));
     }
     t.buckets = mem.buckets.size();
-    t.rewrites = core_.table->n_rewrites();
-    t.memory_bytes = core_.maps.memory_bytes();
+    t.rewrites = core.table->n_rewrites();
+    t.memory_bytes = core.maps.memory_bytes();
     return t;
 }
 
-std::string Offload::stats() {
-    Stats s;
-    s.plugin_version = FLOWXLATE_VERSION;
-    s.why_losses_unknown = loss_watch_.why_unknown();
-    loss_watch_.look();
-    {
-        StateLock lock(core_);
-        const auto sums = view().sum_by_port();
-        s.start_ms = to_ms(start_);
-        s.now_ms = now_ms();
-        s.tables = table_stats();
-        for (auto &port : core_.ports.by_slot()) {
-            if (port) {
-                s.ports.push_back(stats_of(*port, sums[index(port->slot)]));
-            }
-        }
-        s.executed = core_.flows->past();
-        for (auto &sum : sums) {
-            s.executed += sum.stats;
-        }
-        s.placed = core_.flows->n_placed();
-        s.evicted_masks = evictor_.n_masks();
-        s.evicted_flows = evictor_.n_flows();
-        s.late_removals = core_.flows->n_late_removals();
-        for (auto &[reason, count] : core_.refused) {
-            s.refused[reason.first + "/" + reason.second] = count.n;
-        }
-        s.unexecuted = view().count_unexecuted();
-        s.handover_phase = name_of(takeover_.phase());
-        s.handover_ports = takeover_.ports().size();
-    }
-    return to_json(s);
-}
-
-FlowReport Offload::report_of(const Ufid &ufid, const Flow &flow,
-                              const FlowStats &stats) {
-    const auto &in = core_.ports.at(flow.in);
+FlowReport report_of(const Sources &from, const Ufid &ufid, const Flow &flow,
+                     const FlowStats &stats) REQUIRES(state_lock) {
+    const auto &in = from.core.ports.at(flow.in);
     FlowReport r;
     r.ufid = ufid;
     r.in_port = in ? in->name : "?";
-    r.state = core_.flows->is_executed(flow) ? "xdp"
-            : flow.is_placed()               ? "waiting"
-                                             : "parked";
+    r.state = from.core.flows->is_executed(flow) ? "xdp"
+            : flow.is_placed()                   ? "waiting"
+                                                 : "parked";
     r.stats = stats;
-    r.used_ms =
-        static_cast<int64_t>(core_.clock.monotonic_ns(stats.used) / 1'000'000);
+    r.used_ms = static_cast<int64_t>(from.core.clock.monotonic_ns(stats.used)
+                                     / 1'000'000);
     if (flow.is_placed()) {
-        r.text = view().describe_flow(flow.slot);
+        r.text = View::of(from).describe_flow(flow.slot);
     }
     return r;
 }
 
+}  // namespace
+
+std::string Report::stats() {
+    Stats s;
+    s.plugin_version = FLOWXLATE_VERSION;
+    s.why_losses_unknown = from_.loss_watch.why_unknown();
+    from_.loss_watch.look();
+    {
+        StateLock lock(from_.core);
+        const auto sums = View::of(from_).sum_by_port();
+        s.start_ms = to_ms(from_.core.start);
+        s.now_ms = now_ms();
+        s.tables = table_stats(from_.core);
+        for (auto &port : from_.core.ports.by_slot()) {
+            if (port) {
+                s.ports.push_back(
+                    stats_of(from_.core, *port, sums[index(port->slot)]));
+            }
+        }
+        s.executed = from_.core.flows->past();
+        for (auto &sum : sums) {
+            s.executed += sum.stats;
+        }
+        s.placed = from_.core.flows->n_placed();
+        s.evicted_masks = from_.evictor.n_masks();
+        s.evicted_flows = from_.evictor.n_flows();
+        s.late_removals = from_.core.flows->n_late_removals();
+        for (auto &[reason, count] : from_.core.refused) {
+            s.refused[reason.first + "/" + reason.second] = count.n;
+        }
+        s.unexecuted = View::of(from_).count_unexecuted();
+        s.handover_phase = name_of(from_.takeover.phase());
+        s.handover_ports = from_.takeover.ports().size();
+    }
+    return to_json(s);
+}
+
 // Several may look in turn: each gets what has grown since the last look,
 // whoever's that was, and when it was.
-std::string Offload::top_flows(size_t n, Order order) {
+std::string Report::top_flows(size_t n, Order order) {
     struct Seen {
         const Ufid *ufid;
         const Flow *flow;
@@ -186,14 +189,14 @@ std::string Offload::top_flows(size_t n, Order order) {
     };
     TopFlows top;
     {
-        StateLock lock(core_);
+        StateLock lock(from_.core);
         const auto now = std::chrono::steady_clock::now();
         top.since_ms = to_ms(std::exchange(last_look_, now));
         top.now_ms = to_ms(now);
         std::vector<Seen> all;
-        all.reserve(core_.flows->by_ufid().size());
-        for (auto &[ufid, flow] : core_.flows->by_ufid()) {
-            const FlowStats stats = core_.flows->total(flow);
+        all.reserve(from_.core.flows->by_ufid().size());
+        for (auto &[ufid, flow] : from_.core.flows->by_ufid()) {
+            const FlowStats stats = from_.core.flows->total(flow);
             const Growth growth{stats.packets - flow.looked_at.packets,
                                 stats.bytes - flow.looked_at.bytes};
             flow.looked_at = {stats.packets, stats.bytes};
@@ -203,7 +206,8 @@ std::string Offload::top_flows(size_t n, Order order) {
         std::partial_sort(all.begin(), all.begin() + static_cast<ptrdiff_t>(n),
                           all.end(), is_busier);
         for (auto &seen : std::span(all).first(n)) {
-            top.flows.push_back(report_of(*seen.ufid, *seen.flow, seen.stats));
+            top.flows.push_back(
+                report_of(from_, *seen.ufid, *seen.flow, seen.stats));
             top.flows.back().growth = seen.growth;
         }
     }

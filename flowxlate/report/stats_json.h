@@ -5,7 +5,7 @@
 
 #include <string>
 
-#include "engine/stats.h"
+#include "report/stats.h"
 
 namespace flowxlate {
 

@@ -8,9 +8,10 @@
 #include <numeric>
 
 #include "bpf/abi/counters.h"
-#include "engine/offload.h"
 #include "report/health.h"
 #include "report/losses_text.h"
+#include "report/report.h"
+#include "report/view.h"
 #include "translate/describe.h"
 #include "translate/reasons.h"
 
@@ -89,31 +90,30 @@ std::string joined(const std::vector<std::string> &texts) {
     return s;
 }
 
-}  // namespace
-
 // OVS does not say when it removes a port that we have not taken.
-void Offload::forget_unserved() {
+void forget_unserved(Core &core) EXCLUDES(state_lock, attach_lock) {
     std::vector<Unserved> known;
     {
-        StateLock lock(core_);
-        known.assign(core_.unserved.all().begin(), core_.unserved.all().end());
+        StateLock lock(core);
+        known.assign(core.unserved.all().begin(), core.unserved.all().end());
     }
     for (auto &port : known) {
-        if (!core_.ask().has_port(port.dpif_type, port.name)) {
-            StateLock lock(core_);
-            core_.unserved.remove(port.name);
+        if (!core.ask().has_port(port.dpif_type, port.name)) {
+            StateLock lock(core);
+            core.unserved.remove(port.name);
         }
     }
 }
 
 // Options of the database that differ from those in force.
-std::vector<std::string> Offload::pending_options() const {
+std::vector<std::string> pending_options(const Core &core)
+    REQUIRES(state_lock) {
     Settings wanted;
-    for (auto &[key, value] : core_.options_now) {
+    for (auto &[key, value] : core.options_now) {
         (void)wanted.set({key.c_str(), value.c_str()});  // Logged at start.
     }
     auto pending = wanted.in_words();
-    const auto in_force = core_.settings.in_words();
+    const auto in_force = core.settings.in_words();
     std::erase_if(pending, [&](const std::string &s) {
         return std::find(in_force.begin(), in_force.end(), s)
             != in_force.end();
@@ -122,52 +122,53 @@ std::vector<std::string> Offload::pending_options() const {
 }
 
 // What is wrong with none of the ports alone.
-std::vector<Problem> Offload::general_problems() const {
+std::vector<Problem> general_problems(const Sources &from)
+    REQUIRES(state_lock) {
     std::vector<Problem> problems;
-    const bool none = core_.ports.by_ifindex().empty();
+    const bool none = from.core.ports.by_ifindex().empty();
     const bool should_be =
-        std::ranges::any_of(core_.unserved.all(), &Unserved::should_be);
-    if (!core_.host.notify.is_enabled()) {
+        std::ranges::any_of(from.core.unserved.all(), &Unserved::should_be);
+    if (!from.core.host.notify.is_enabled()) {
         problems.push_back(warning(kSwitchedOff));
     }
     if (none) {
         problems.push_back({should_be ? Level::kCritical : Level::kWarning,
                             "no port is in XDP"});
     }
-    if (core_.table->n_flows() >= core_.table->max_flows()) {
+    if (from.core.table->n_flows() >= from.core.table->max_flows()) {
         problems.push_back(warning("there is no room for more flows"));
     }
-    if (core_.table->n_subtables() >= XF_MAX_MASKS) {
+    if (from.core.table->n_subtables() >= XF_MAX_MASKS) {
         problems.push_back(warning("there is no room for more masks"));
     }
-    if (!takeover_.ports().empty() && !core_.host.notify.has_rules()) {
+    if (!from.takeover.ports().empty() && !from.core.host.notify.has_rules()) {
         problems.push_back(warning(
             "flows of an earlier ovs-vswitchd are executed, as OpenFlow rules "
             "are missing"));
     }
-    if (const auto pending = pending_options(); !pending.empty()) {
+    if (const auto pending = pending_options(from.core); !pending.empty()) {
         problems.push_back(
             warning(joined(pending) + " needs a restart of ovs-vswitchd"));
     }
     return problems;
 }
 
-void Offload::show_ports(std::string *s) const {
+void show_ports(const Core &core, std::string *s) REQUIRES(state_lock) {
     *s += "ports:\n";
-    for (auto &port : core_.ports.by_slot()) {
+    for (auto &port : core.ports.by_slot()) {
         if (port) {
             *s += line_of(*port);
         }
     }
-    for (auto &port : core_.unserved.all()) {
+    for (auto &port : core.unserved.all()) {
         append(s, "  %s: not in XDP, %s\n", port.name.c_str(),
                port.why.c_str());
     }
 }
 
-Health Offload::health(uint64_t n_passed) const {
+Health health(const Sources &from, uint64_t n_passed) REQUIRES(state_lock) {
     Health h;
-    for (auto &port : core_.ports.by_slot()) {
+    for (auto &port : from.core.ports.by_slot()) {
         if (!port) {
             continue;
         }
@@ -177,27 +178,28 @@ Health Offload::health(uint64_t n_passed) const {
             h.problems.push_back(*problem);
         }
     }
-    for (auto &port : core_.unserved.all()) {
+    for (auto &port : from.core.unserved.all()) {
         h.n_ports++;
         if (port.should_be) {
             h.problems.push_back(
                 warning(port.name + ": not offloaded: " + port.why));
         }
     }
-    const auto general = general_problems();
+    const auto general = general_problems(from);
     h.problems.insert(h.problems.end(), general.begin(), general.end());
-    h.n_flows = core_.table->n_flows();
-    h.in_xdp = core_.flows->packets();
+    h.n_flows = from.core.table->n_flows();
+    h.in_xdp = from.core.flows->packets();
     h.passed = n_passed;
     return h;
 }
 
 // Also those of ports that are gone.
-std::array<uint64_t, XF_N_MISSES> Offload::all_misses() const {
-    auto all = ports_.past_misses();
-    for (auto &port : core_.ports.by_slot()) {
+std::array<uint64_t, XF_N_MISSES> all_misses(const Sources &from)
+    REQUIRES(state_lock) {
+    auto all = from.ports.past_misses();
+    for (auto &port : from.core.ports.by_slot()) {
         if (port) {
-            const auto misses = core_.misses_of(*port);
+            const auto misses = from.core.misses_of(*port);
             std::transform(all.begin(), all.end(), misses.begin(), all.begin(),
                            std::plus<>());
         }
@@ -205,61 +207,65 @@ std::array<uint64_t, XF_N_MISSES> Offload::all_misses() const {
     return all;
 }
 
-std::string Offload::handover_in_words() const {
-    const size_t n = takeover_.ports().size();
+std::string handover_in_words(const Sources &from) REQUIRES(state_lock) {
+    const size_t n = from.takeover.ports().size();
     return n == 0 ? "none"
                   : "taking over " + std::to_string(n)
                         + " ports from an earlier ovs-vswitchd"
-                        + (core_.host.notify.has_rules()
+                        + (from.core.host.notify.has_rules()
                                ? ""
                                : ", waiting for OpenFlow rules");
 }
 
 // Of all ports that there are.
-std::string Offload::losses_in_words() const {
-    if (!loss_watch_.why_unknown().empty()) {
-        return "- (not known: " + loss_watch_.why_unknown() + ")";
+std::string losses_in_words(const Sources &from) REQUIRES(state_lock) {
+    if (!from.loss_watch.why_unknown().empty()) {
+        return "- (not known: " + from.loss_watch.why_unknown() + ")";
     }
     uint64_t n = 0;
-    for (auto &[ifindex, port] : core_.ports.by_ifindex()) {
+    for (auto &[ifindex, port] : from.core.ports.by_ifindex()) {
         n += port->losses.n_frames();
     }
     return grouped(n) + (n ? " (ovs-appctl xdp-offload/show)" : "");
 }
 
-std::string Offload::status() {
-    forget_unserved();
-    loss_watch_.look();
-    StateLock lock(core_);
-    const auto misses = all_misses();
-    const Health h = health(sum(misses));
+}  // namespace
+
+std::string Report::status() {
+    forget_unserved(from_.core);
+    from_.loss_watch.look();
+    StateLock lock(from_.core);
+    const auto misses = all_misses(from_);
+    const Health h = health(from_, sum(misses));
     std::string s = verdict(h) + "\n";
     for (auto &problem : h.problems) {
         s += "  " + problem.text + "\n";
     }
     append(&s, "versions: plugin %s, Linux %s, Open vSwitch %s\n",
            FLOWXLATE_VERSION, release_of_kernel().c_str(),
-           core_.host.notify.ovs_version());
-    append(&s, "running for: %s\n",
-           in_words(std::chrono::steady_clock::now() - start_).c_str());
-    show_ports(&s);
+           from_.core.host.notify.ovs_version());
+    append(
+        &s, "running for: %s\n",
+        in_words(std::chrono::steady_clock::now() - from_.core.start).c_str());
+    show_ports(from_.core, &s);
     append(&s, "packets: %s in XDP, %s passed to OVS%s\n",
            grouped(h.in_xdp).c_str(), grouped(h.passed).c_str(),
            describe_misses(misses).c_str());
-    append(&s, "redirect errors: %s\n", losses_in_words().c_str());
-    const auto unexecuted = view().count_unexecuted();
+    append(&s, "redirect errors: %s\n", losses_in_words(from_).c_str());
+    const auto unexecuted = View::of(from_).count_unexecuted();
     const size_t n_unexecuted = std::accumulate(
         unexecuted.begin(), unexecuted.end(), size_t{0},
         [](size_t n, auto &reason) { return n + reason.second; });
     append(&s, "flows: %s of %s in the tables, %s not executed in XDP%s\n",
            grouped(h.n_flows).c_str(),
-           grouped(core_.table->max_flows()).c_str(),
+           grouped(from_.core.table->max_flows()).c_str(),
            grouped(n_unexecuted).c_str(),
            n_unexecuted ? " (ovs-appctl xdp-offload/explain)" : "");
-    append(&s, "handover: %s\n", handover_in_words().c_str());
-    show_persistence(&s);
-    append(&s, "in force: %s\n", joined(core_.settings.in_words()).c_str());
-    const auto pending = pending_options();
+    append(&s, "handover: %s\n", handover_in_words(from_).c_str());
+    show_persistence(from_, &s);
+    append(&s, "in force: %s\n",
+           joined(from_.core.settings.in_words()).c_str());
+    const auto pending = pending_options(from_.core);
     append(&s, "needs a restart: %s\n",
            pending.empty() ? "nothing" : joined(pending).c_str());
     return s;

@@ -12,8 +12,10 @@
 
 #include "bpf/abi/counters.h"
 #include "bpf/abi/packet.h"
-#include "engine/offload.h"
+#include "kernel/trace_program.h"
 #include "report/connections.h"
+#include "report/report.h"
+#include "report/view.h"
 #include "translate/describe.h"
 #include "translate/reasons.h"
 
@@ -251,41 +253,15 @@ std::string trace_text(const View &view, const Port &port,
     return s;
 }
 
-}  // namespace
-
-std::string Offload::trace(const std::string &port_name,
-                           const std::string &packet) {
-    std::vector<std::byte> frame;
-    const bool is_flow =
-        packet.find_first_not_of(kHexDigits) != std::string::npos;
-    if (auto wrong = is_flow ? core_.ask().compose(packet, &frame)
-                             : parse_hex(packet, &frame);
-        !wrong.empty()) {
-        return is_flow ? "neither the hexadecimal digits of a packet nor a "
-                         "flow: "
-                             + wrong + "\n"
-                       : wrong;
-    }
-    std::string dpif_type;
-    std::string text = trace_in_xdp(port_name, frame, &dpif_type);
-    if (dpif_type.empty()) {
-        return text;
-    }
-    const auto hex = to_hex(frame);
-    text += "what OVS would do (ovs-appctl ofproto/trace ovs-" + dpif_type
-          + " 'in_port(" + port_name + ")' " + hex + "):\n";
-    return text + indented(core_.ask().trace(dpif_type, port_name, hex));
-}
-
 // Stores the type of the port's datapath in '*dpif_type' if all went well.
-std::string Offload::trace_in_xdp(const std::string &port_name,
-                                  std::span<const std::byte> frame,
-                                  std::string *dpif_type) {
+std::string trace_in_xdp(const Sources &from, const std::string &port_name,
+                         std::span<const std::byte> frame,
+                         std::string *dpif_type) {
     PortSlot slot{};
     uint32_t tx_flag = 0;
     {
-        StateLock lock(core_);
-        if (const Port *port = core_.ports.find(port_name)) {
+        StateLock lock(from.core);
+        if (const Port *port = from.core.ports.find(port_name)) {
             if (!port->attachment) {
                 return port_name + " is left out of XDP (" + port->left_out
                      + "): OVS has all its packets\n";
@@ -298,24 +274,50 @@ std::string Offload::trace_in_xdp(const std::string &port_name,
         return "no such port in XDP (xdp-offload/show lists them)\n";
     }
     TraceProgram program;
-    if (auto f = TraceProgram::load(core_.maps, slot, tx_flag, &program)) {
+    if (auto f = TraceProgram::load(from.core.maps, slot, tx_flag, &program)) {
         return f.message + "\n";
     }
 
-    StateLock lock(core_);  // The tables stay as the program sees them.
-    const Port *port = core_.ports.find(port_name);
+    StateLock lock(from.core);  // The tables stay as the program sees them.
+    const Port *port = from.core.ports.find(port_name);
     TraceProgram::Outcome outcome;
     if (!port || port->slot != slot) {
         return "the port has gone meanwhile\n";
     }
-    if (auto f = program.run(core_.maps, frame, &outcome)) {
+    if (auto f = program.run(from.core.maps, frame, &outcome)) {
         return f.message + "\n";
     }
     *dpif_type =
         port->in_kernel_datapath ? kKernelDatapath : kUserspaceDatapath;
-    return trace_text(view(), *port, frame, outcome,
-                      core_.maps.cpus_that_predict(outcome.cached),
-                      core_.maps.connections());
+    return trace_text(View::of(from), *port, frame, outcome,
+                      from.core.maps.cpus_that_predict(outcome.cached),
+                      from.core.maps.connections());
+}
+
+}  // namespace
+
+std::string Report::trace(const std::string &port_name,
+                          const std::string &packet) {
+    std::vector<std::byte> frame;
+    const bool is_flow =
+        packet.find_first_not_of(kHexDigits) != std::string::npos;
+    if (auto wrong = is_flow ? from_.core.ask().compose(packet, &frame)
+                             : parse_hex(packet, &frame);
+        !wrong.empty()) {
+        return is_flow ? "neither the hexadecimal digits of a packet nor a "
+                         "flow: "
+                             + wrong + "\n"
+                       : wrong;
+    }
+    std::string dpif_type;
+    std::string text = trace_in_xdp(from_, port_name, frame, &dpif_type);
+    if (dpif_type.empty()) {
+        return text;
+    }
+    const auto hex = to_hex(frame);
+    text += "what OVS would do (ovs-appctl ofproto/trace ovs-" + dpif_type
+          + " 'in_port(" + port_name + ")' " + hex + "):\n";
+    return text + indented(from_.core.ask().trace(dpif_type, port_name, hex));
 }
 
 }  // namespace flowxlate

@@ -27,6 +27,7 @@
 #include <vector>
 
 #include "flowxlate/engine/offload.h"
+#include "flowxlate/report/report.h"
 #include "namespace.h"
 #include "tests/unit/attrs.h"
 
@@ -139,7 +140,7 @@ protected:
     void put_flows() {
         flows_are_lost = false;
         for (uint8_t n : {1, 2}) {
-            EXPECT_EQ(put_flow(n, {n == 1 ? 2U : 1U}), 0) << offload_->rejects() << log_text;
+            EXPECT_EQ(put_flow(n, {n == 1 ? 2U : 1U}), 0) << Report(offload_->sources()).rejects() << log_text;
         }
     }
 

@@ -2,8 +2,8 @@
 // What the offload tells programs by xdp-offload/stats and
 // xdp-offload/top-flows.  docs/operating.md describes it.
 //
-// These are copies of what was read under the offload's mutex, so they may be
-// written down without it.
+// These are copies of what was read with the state locked, so they may be
+// written down without that.
 #ifndef FLOWXLATE_STATS_H
 #define FLOWXLATE_STATS_H
 

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the offload tells operators: xdp-offload/show and xdp-offload/rejects.
+// xdp-offload/show and xdp-offload/rejects: all that there is to tell.
 #include <cinttypes>
 
 #include "bpf/abi/counters.h"
-#include "engine/offload.h"
 #include "report/connections.h"
 #include "report/losses_text.h"
+#include "report/report.h"
+#include "report/view.h"
 #include "translate/describe.h"
 #include "translate/reasons.h"
 
@@ -183,14 +184,14 @@ std::vector<View::Sum> View::sum_by_port() const {
     return sums;
 }
 
-void Offload::show_persistence(std::string *s) const {
-    if (!takeover_.persists()) {
+void show_persistence(const Sources &from, std::string *s) {
+    if (!from.takeover.persists()) {
         append(s, "restarts: flows end with this process: %s\n",
-               takeover_.why_flows_end().c_str());
+               from.takeover.why_flows_end().c_str());
         return;
     }
     std::string others;
-    for (auto &[ifindex, port] : core_.ports.by_ifindex()) {
+    for (auto &[ifindex, port] : from.core.ports.by_ifindex()) {
         if (port->attachment && !port->attachment->is_persistent()) {
             others += (others.empty() ? "" : ", ") + port->name;
         }
@@ -201,7 +202,7 @@ void Offload::show_persistence(std::string *s) const {
            others.c_str());
 }
 
-std::string Offload::show() {
+std::string Report::show() {
     struct Question {
         std::string name;
         bool is_generic;
@@ -209,60 +210,61 @@ std::string Offload::show() {
     std::map<Ifindex, Question> questions;
     std::map<Ifindex, Asked> asked;
     {
-        StateLock lock(core_);
-        for (auto &[ifindex, port] : core_.ports.by_ifindex()) {
+        StateLock lock(from_.core);
+        for (auto &[ifindex, port] : from_.core.ports.by_ifindex()) {
             questions[ifindex] = {
                 port->device.name,
                 port->attachment && port->mode == AttachMode::kGeneric};
         }
     }
     for (auto &[ifindex, question] : questions) {
-        asked[ifindex] = {
-            Devices::count_queues(question.name),
-            question.is_generic ? core_.devices.why_generic(ifindex)
-                                : std::string(),
-            core_.host.notify.has_rules(), loss_watch_.why_unknown()};
+        asked[ifindex] = {Devices::count_queues(question.name),
+                          question.is_generic
+                              ? from_.core.devices.why_generic(ifindex)
+                              : std::string(),
+                          from_.core.host.notify.has_rules(),
+                          from_.loss_watch.why_unknown()};
     }
-    loss_watch_.look();
+    from_.loss_watch.look();
 
-    StateLock lock(core_);
-    const View view = this->view();
+    StateLock lock(from_.core);
+    const View view = View::of(from_);
     const auto sums = view.sum_by_port();
     std::string s = "ports:\n";
-    for (auto &port : core_.ports.by_slot()) {
+    for (auto &port : from_.core.ports.by_slot()) {
         if (port && port->is_tunnel()) {
             show_tunnel(*port, sums[index(port->slot)], &s);
         } else if (port) {
             show_port(*port, sums[index(port->slot)], asked[port->ifindex],
-                      core_.misses_of(*port), &s);
+                      from_.core.misses_of(*port), &s);
         }
     }
-    show_tables(view, core_.maps.memory_bytes(), &s);
-    show_connections(*core_.connections, &s);
-    show_persistence(&s);
-    FlowStats all = core_.flows->past();
+    show_tables(view, from_.core.maps.memory_bytes(), &s);
+    show_connections(*from_.core.connections, &s);
+    show_persistence(from_, &s);
+    FlowStats all = from_.core.flows->past();
     for (auto &sum : sums) {
         all += sum.stats;
     }
-    append(&s, "kernel: %s\n", core_.kernel.to_string().c_str());
+    append(&s, "kernel: %s\n", from_.core.kernel.to_string().c_str());
     append(&s,
            "since start: flows put in XDP:%" PRIu64 ", packets:%" PRIu64
            ", bytes:%" PRIu64 ", by ct():%" PRIu64 "\n",
-           core_.flows->n_placed(), all.packets, all.bytes, all.tracked);
+           from_.core.flows->n_placed(), all.packets, all.bytes, all.tracked);
     append(&s, "flows refused: %" PRIu64 " (xdp-offload/rejects says why)\n",
-           core_.refused.total());
+           from_.core.refused.total());
     show_unexecuted(view, &s);
-    if (core_.flows->n_late_removals()) {
+    if (from_.core.flows->n_late_removals()) {
         append(&s, "removals that did not wait for a busy CPU: %" PRIu64 "\n",
-               core_.flows->n_late_removals());
+               from_.core.flows->n_late_removals());
     }
     return s;
 }
 
-std::string Offload::rejects() {
-    StateLock lock(core_);
+std::string Report::rejects() {
+    StateLock lock(from_.core);
     std::string s;
-    for (auto &[reason, count] : core_.refused) {
+    for (auto &[reason, count] : from_.core.refused) {
         append(&s, "%s/%s: %" PRIu64 " (last ufid:%s)\n", reason.first.c_str(),
                reason.second.c_str(), count.n, count.last.to_string().c_str());
     }

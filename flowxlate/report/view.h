@@ -9,17 +9,15 @@
 #include <string>
 #include <vector>
 
+#include "base/guarded.h"
 #include "engine/binder.h"
 #include "engine/flows.h"
 #include "engine/ports.h"
 #include "engine/refusals.h"
+#include "engine/sources.h"
 #include "tables/flow_table.h"
 
 namespace flowxlate {
-
-// OVS's datapath types.
-constexpr const char *kUserspaceDatapath = "netdev";
-constexpr const char *kKernelDatapath = "system";
 
 struct View {
     const Ports &ports;
@@ -29,6 +27,13 @@ struct View {
     const Refusals &refusals;
     const RefusalCounts &refused;
     uint64_t n_evicted_masks, n_evicted_flows;
+
+    static View of(const Sources &from) REQUIRES(state_lock) {
+        return {from.core.ports,        from.core.binder,
+                *from.core.table,       *from.core.flows,
+                from.core.refusals,     from.core.refused,
+                from.evictor.n_masks(), from.evictor.n_flows()};
+    }
 
     // What the flows that enter through a port add up to, by slot.
     struct Sum {
