@@ -14,7 +14,7 @@ namespace flowxlate {
 
 StateLock::~StateLock() {
     const Changes changes = std::exchange(core_.changes, {});
-    core_.state_mutex.unlock();
+    core_.state_mutex_.unlock();
     core_.tell(changes);
 }
 

@@ -88,9 +88,6 @@ struct Core {
     // What the port's program has passed to OVS, by reason.
     std::array<uint64_t, XF_N_MISSES> misses_of(const Port &) const;
 
-    // What StateLock and AttachLock hold, and nobody else.
-    std::mutex state_mutex, attach_mutex;
-
     Changes changes GUARDED_BY(state_lock);
 
     const Host host;
@@ -118,6 +115,11 @@ struct Core {
     RefusalCounts refused GUARDED_BY(state_lock);
 
     Fd wake_fd;  // The worker waits for it.
+
+private:
+    friend class StateLock;
+    friend class AttachLock;
+    std::mutex state_mutex_, attach_mutex_;
 };
 
 // Locks the state.  What has changed meanwhile is told to others after it has
@@ -125,7 +127,7 @@ struct Core {
 class FLOWXLATE_LOCKING(scoped_lockable) StateLock {
 public:
     explicit StateLock(Core &core) ACQUIRES(state_lock) : core_(core) {
-        core_.state_mutex.lock();
+        core_.state_mutex_.lock();
     }
     ~StateLock() RELEASES();
     StateLock(const StateLock &) = delete;
@@ -140,7 +142,7 @@ private:
 class FLOWXLATE_LOCKING(scoped_lockable) AttachLock {
 public:
     explicit AttachLock(Core &core) ACQUIRES(attach_lock)
-        : lock_(core.attach_mutex) {}
+        : lock_(core.attach_mutex_) {}
     ~AttachLock() RELEASES() = default;
     void unlock() RELEASES() { lock_.unlock(); }
 
