@@ -76,7 +76,8 @@ TESTS = (test_traffic.TESTS + test_counters.TESTS + test_ports.TESTS
 NIGHTLY = ('advice-many', 'port-flapping', 'identity-names', 'explain-forget',
            'kept-late-controller', 'kept-restore-wait', 'kept-user',
            'kept-reasons', 'slow-port', 'flood-hits', 'flood-misses',
-           'connections-flood', 'prometheus', 'bugtool')
+           'connections-flood', 'prometheus', 'bugtool', 'port-orders',
+           'mask-explosion', 'tunnels-both', 'counters-del-flows')
 
 
 # How many failures may be the machine's.  More are looked at as they are.

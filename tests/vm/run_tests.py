@@ -64,9 +64,8 @@ exit $status
 
 # Tests of the program that take long, because they run it very often: this
 # machine's own kernel is fast enough for them.
-LONG = ('*Random*', 'Reference.*', 'DpHash.IsTheReferences',
-        'SetField.EachFieldOfEachPacket', 'Lookup.FindsAFlowWhileAMaskBeforeItGoes',
-        'FlowCache.SpreadsWhatNeighbouringHostsSend', 'Hooks.BulkRates')
+with open(TOP + '/tests/bpf/long.txt', encoding='utf-8') as f:
+    LONG = f.read().split()
 
 # Of the kernel datapath with --quick: a flow's homes, and what must not get into XDP.
 QUICK = ('kernel-homes', 'kernel-vlan-device', 'kernel-link-protocols',
