@@ -34,9 +34,9 @@ CANNOT_BE_HAD = 3                       # What get-kernel exits with then.
 # In seconds; several times what it takes on two slow cores.
 INSTALL_LIMIT = 600
 GET_LIMIT = 600
-BOOT_LIMIT = 120
-BPF_LIMIT = 600
-QUICKSTART_LIMIT = 400
+BOOT_LIMIT = 240
+BPF_LIMIT = 1500
+QUICKSTART_LIMIT = 600
 DATAPATH_LIMIT = 3600
 SHARING_LIMIT = 600
 GUEST_LIMIT = 300
