@@ -11,10 +11,13 @@ bool is_afxdp(std::string_view type) {
     return type == "afxdp" || type == "afxdp-nonpmd";
 }
 
-// "auto" is XDP: which hook is right for a veth has yet to be tried with all
-// that the kernel datapath's tests do (docs/design.md, "The second hook").
+// A container loses its TSO by a program in XDP (docs/design.md, "The second
+// hook").
 bool Attachments::wants_tc(const Port &port) const {
-    return port.in_kernel_datapath && wishes_.of(port.name) == HookWish::kTc;
+    const HookWish wish = wishes_.of(port.name);
+    return port.in_kernel_datapath
+        && (wish == HookWish::kTc
+            || (wish == HookWish::kAuto && port.device.is_containers));
 }
 
 Attachment::Options Attachments::options_for(const Port &port) {
@@ -28,7 +31,7 @@ Attachment::Options Attachments::options_for(const Port &port) {
 }
 
 // The kernel datapath gets from a device what XDP sees on some only.
-Failure Attachments::attach(const Port &port,
+Failure Attachments::attach(Port &port,
                             std::unique_ptr<Attachment> *attachment) {
     if (port.in_kernel_datapath) {
         if (auto why = core_.devices.why_unsuited(port.ifindex);
@@ -36,6 +39,9 @@ Failure Attachments::attach(const Port &port,
             return {EOPNOTSUPP, why};
         }
         core_.devices.look_at_entrances();
+        const bool is = core_.devices.is_containers(port.ifindex);
+        StateLock lock(core_);
+        port.device.is_containers = is;
     }
     if (auto f = core_.maps.set_tx_port(port.slot, port.ifindex)) {
         return f;

@@ -36,7 +36,7 @@ public:
     bool wants_tc(const Port &) const REQUIRES(state_lock);
 
     // Attaches a program for the port, which gets it from the caller.
-    Failure attach(const Port &, std::unique_ptr<Attachment> *);
+    Failure attach(Port &, std::unique_ptr<Attachment> *);
     Attachment::Options options_for(const Port &);
     // The port's program has just been attached.
     void start(Port &);

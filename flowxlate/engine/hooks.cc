@@ -22,6 +22,9 @@ void Hooks::follow(std::span<const ovs_offload_option> options) {
 }
 
 bool Hooks::is_where_wished(Port &port) {
+    if (!port.device.exists) {
+        return true;  // Until it is back.
+    }
     const HookWish wish = attachments_.wish_for(port);
     if (port.refused_wish == wish) {
         return true;

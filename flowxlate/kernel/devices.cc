@@ -171,6 +171,8 @@ struct Devices::Link {
     int peer_netns = kNoNetns;
     bool is_veth = false, is_tap = false;
     std::string kind;  // Empty for most NICs.
+
+    bool is_containers() const { return is_veth && peer_netns != kNoNetns; }
 };
 
 Failure Devices::open(const KernelFeatures &kernel) {
@@ -395,6 +397,12 @@ std::unique_ptr<TagOffload> Devices::open_tag_offload(Ifindex ifindex) {
     return offload;
 }
 
+bool Devices::is_containers(Ifindex ifindex) {
+    MutexLock lock(mutex_);
+    Link link;
+    return !query_link(ifindex, kNoNetns, &link) && link.is_containers();
+}
+
 void Devices::look_at_entrances() {
     MutexLock lock(mutex_);
     entrances_.look();
@@ -597,6 +605,7 @@ Failure Devices::query(Ifindex ifindex, const Question &question,
     s.is_nic = link.kind.empty();
     s.peer = link.peer;
     s.peer_netns = link.peer_netns;
+    s.is_containers = link.is_containers();
     Arrivals::Figures figures{link.tx_dropped, 0};
     if (link.is_veth && read_taken(link.name, &figures.taken)) {
         s.figures = figures;

@@ -51,7 +51,8 @@ struct DeviceState {
     bool is_tap = false;     // XF_TAP_MAX_PARTIAL may apply.
     bool is_nic = false;     // What enters has its checksums, see xf_port.
     Ifindex peer{};          // Of a veth, in the peer's own namespace.
-    int peer_netns = kNoNetns;  // The id of that namespace here.
+    int peer_netns = kNoNetns;   // The id of that namespace here.
+    bool is_containers = false;  // A veth, whose peer is in another namespace.
     std::optional<Arrivals::Figures> figures;  // If the device has them.
     std::string why_not;                       // If !xdp_xmit, why, in words.
     // These are known only if they were asked for ('as_the_kernels').
@@ -75,6 +76,9 @@ public:
     // Stores the device's state in '*state'.  A device that is gone is a state
     // (!exists), not a failure.
     Failure query(Ifindex, const Question &, DeviceState *state);
+
+    // Is it a veth whose peer is in another network namespace?
+    bool is_containers(Ifindex);
 
     // Looks at what is on top of devices, for those that are asked 'as the
     // kernel's'.

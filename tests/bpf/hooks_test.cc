@@ -370,6 +370,27 @@ TEST_F(Hooks, AreChangedWithoutALoss) {
     EXPECT_GT(there.sent(), 100U);
 }
 
+// "auto": TC's ingress while the peer is in another namespace than the port.
+TEST_F(Hooks, AutoFollowsThePeer) {
+    auto is_at = [&](const char *port, const char *hook) { return wait_for([&] { return mode(port) == hook; }); };
+    change_hook("xdp");
+    set_hook("auto");
+    EXPECT_TRUE(is_at("p1", "tc") && is_at("p2", "tc")) << log_text;
+    c1_.sh("ip link set eth0 netns " + host_.path() + " name peer");
+    EXPECT_TRUE(is_at("p1", "native")) << log_text;
+    EXPECT_EQ(mode("p2"), "tc");
+    host_.sh("ip link set peer netns " + c1_.path() + " name eth0");
+    EXPECT_TRUE(is_at("p1", "tc")) << log_text;
+    host_.sh("ip link add q1 type veth peer name q2 && ip link set q1 up && ip link set q2 up");
+    host_.in([&] {
+        const ovs_offload_port q{sizeof q, static_cast<int>(if_nametoindex("q1")), "q1", "system", "system", false};
+        Port *port = nullptr;
+        ASSERT_EQ(offload_->port_add(q, &port), 0);
+        ports_.push_back(port);
+    });
+    EXPECT_EQ(mode("q1"), "native");
+}
+
 // Somebody's program in XDP keeps ours from coming there, and nothing else changes.
 TEST_F(Hooks, StaysWhereItIsIfTheOtherIsTaken) {
     constexpr const char *kTags = "ethtool -k eth0 | grep -q 'tx-vlan-offload: on'";

@@ -96,6 +96,9 @@ def parse_args():
     parser.add_argument('--plugin', metavar='DIR')
     parser.add_argument('--next-ovs', metavar='DIR',
                         help='another release, as --ovs: run the tests of upgrades')
+    parser.add_argument('--hook', choices=('xdp', 'tc', 'auto'), default='xdp',
+                        help='where programs are in tests of the kernel datapath '
+                        'that do not say it (default: xdp)')
     parser.add_argument('--filter', metavar='SUBSTRING', action='append',
                         help='run the tests with this in their name; may be '
                         'repeated')
@@ -217,7 +220,8 @@ def main():
 
     mounts.enter()
     context = Context(os.path.abspath(args.ovs), os.path.abspath(args.plugin),
-                      args.next_ovs and os.path.abspath(args.next_ovs))
+                      args.next_ovs and os.path.abspath(args.next_ovs),
+                      args.hook)
     context.had_xdp = 'xdp' in run('ip', '-d', 'link')
     chosen = [name for name, _ in tests if is_chosen(args, name)]
     if not chosen:

@@ -36,9 +36,10 @@ def tail(path, lines=25, pattern=''):
 class Context:
     """Hands out labs, and remembers what must be gone in the end."""
 
-    def __init__(self, ovs, plugin, next_ovs=None):
+    def __init__(self, ovs, plugin, next_ovs=None, hook='xdp'):
         self.ovs_dir, self.plugin_dir = ovs, plugin
         self.next_ovs_dir = next_ovs    # Another release, which replaces 'ovs'.
+        self.hook = hook                # Of the kernel datapath's programs.
         self.notes = []
         self.shown = ''
         self.diagnosis = ''

@@ -22,15 +22,15 @@ SLOW = 60
 
 @contextlib.contextmanager
 def kernel_lab(context, **options):
-    """A lab whose switch is the kernel datapath, with programs in XDP unless 'config'
-    says where."""
+    """A lab whose switch is the kernel datapath, with programs where --hook has them
+    unless 'config' says where."""
     for module in MODULES:
         if subprocess.run(['modprobe', '-q', module],
                           check=False).returncode:
             raise Skipped('this kernel has no module %s' % module)
     config = options.pop('config', [])
     if not any(o.startswith('xdp-offload-hook=') for o in config):
-        config = [*config, 'xdp-offload-hook=xdp']
+        config = [*config, 'xdp-offload-hook=' + context.hook]
     with context.lab(datapath='system', config=config, **options) as lab:
         yield lab
 
