@@ -12,12 +12,14 @@ bool is_afxdp(std::string_view type) {
 }
 
 // A container loses its TSO by a program in XDP (docs/design.md, "The second
-// hook").
+// hook").  Where the kernel has no tcx a program there does not survive a
+// restart of OVS, so that is the user's to choose.
 bool Attachments::wants_tc(const Port &port) const {
     const HookWish wish = wishes_.of(port.name);
     return port.in_kernel_datapath
         && (wish == HookWish::kTc
-            || (wish == HookWish::kAuto && port.device.is_containers));
+            || (wish == HookWish::kAuto && port.device.is_containers
+                && core_.kernel.has_tcx()));
 }
 
 Attachment::Options Attachments::options_for(const Port &port) {
