@@ -51,8 +51,11 @@ const volatile __u32 xf_slot_mask = 0;      /* Bits of an entry for a slot. */
 const volatile __u32 xf_is_trace = 0;       /* Leaves connections alone. */
 const volatile __u32 xf_capture_bytes = 0;  /* Copied of each packet; 0 = no
                                              * packet is copied. */
-const volatile __u32 xf_conn_bucket_mask = 0; /* xf_bucket_mask of connections. */
+const volatile __u32 xf_conn_bucket_mask = 0; /* xf_bucket_mask of connections; also
+                                             * for xf_refreshes. */
 const volatile __u32 xf_conn_mask = 0;      /* Their xf_slot_mask. */
+const volatile __u32 xf_kernel_ct = 0;      /* ct() asks the kernel, as in its own
+                                             * datapath. */
 const volatile __u32 xf_cache_bits = 1;     /* log2 of the flow cache's sets per
                                              * CPU. */
 const volatile __u64 xf_secret[XF_KEY_WORDS + 1] = {0};

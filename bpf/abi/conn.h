@@ -73,6 +73,14 @@ struct xf_zones {
     __u64 incomplete[XF_ZONE_WORDS];
 };
 
+/* Of connections that the kernel has: when openvswitch.ko has got a packet of each
+ * (bpf/conn/kernel.h).  A way has a tag of the connection in its upper half, which is
+ * never 0, and jiffies in its lower one. */
+#define XF_REFRESH_WAYS 4
+struct xf_refreshes {
+    __u64 way[XF_REFRESH_WAYS];
+};
+
 /* What a connection is looked for by. */
 struct xf_conn_key {
     __u64 addr[4];
@@ -94,6 +102,7 @@ static inline __u64 xf_conn_hash(const struct xf_conn_key *key,
     return xf_hash_finish(sum);
 }
 
+XF_ASSERT(sizeof(struct xf_refreshes) == 32);
 XF_ASSERT(sizeof(struct xf_conn) == 128);
 XF_ASSERT(__builtin_offsetof(struct xf_conn, ports) == 32);
 XF_ASSERT(__builtin_offsetof(struct xf_conn, live) == 40);

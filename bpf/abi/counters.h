@@ -46,6 +46,7 @@ enum xf_miss {
     XF_MISS_CT_STATE,                /* Its state may change. */
     XF_MISS_CT_WINDOW,               /* Out of TCP's window. */
     XF_MISS_CT_CHANGE,               /* Its mark or label would change. */
+    XF_MISS_CT_REFRESH,              /* The kernel has not seen it for long. */
     XF_MISS_TUNNEL_HEADER,           /* Not a plain one of the tunnel. */
     XF_MISS_TUNNEL_CHECKSUM,         /* The outer one is wrong, or cannot be told
                                       * to be right. */
@@ -59,8 +60,8 @@ enum xf_miss {
     "no-flow", "truncated", "ethertype", "arp", "ip-header", "ip-options",    \
     "nd-options", "recirculation", "tx-port", "tx-length", "tx-checksum",     \
     "headroom", "frame-size", "internal", "ct-packet", "ct-unknown",          \
-    "ct-state", "ct-window", "ct-change", "tunnel-header", "tunnel-checksum", \
-    "tunnel-flow", "packet-length", "hook"
+    "ct-state", "ct-window", "ct-change", "ct-refresh", "tunnel-header",      \
+    "tunnel-checksum", "tunnel-flow", "packet-length", "hook"
 
 /* Miss counters of one port on one CPU.  There are as many as five bits can number,
  * since that is all that the verifier knows of a reason's number (all kernels).

@@ -48,6 +48,18 @@ struct xf_segment {
     __u16 icmp_id;                   /* In network order. */
 };
 
+/* What the kernel has said of the packet's connection (bpf/conn/kernel.h), in the zone
+ * that the plan's key has. */
+struct xf_kernel_conn {
+    __u32 src[4], dst[4];            /* After ct(nat), in network order. */
+    __be16 tp_src, tp_dst;
+    __u16 state;                     /* OVS_CS_F_*. */
+    __u16 nat_state;                 /* What ct(nat) adds; 0: no translation. */
+    __u32 mark;
+    __u32 pad;
+    __u64 label[2];
+};
+
 /* What all stages of a packet do together (bpf/act/plan.h). */
 struct xf_plan {
     struct xf_key key;               /* As the packet is to be. */
@@ -74,6 +86,7 @@ struct xf_plan {
     __u32 ct[XF_MAX_CTS];            /* Indexes of those that it has used. */
     struct xf_segment segment;
     struct xf_conn_key conn_key;     /* Of the last look-up. */
+    struct xf_kernel_conn kernel_conn;
 };
 
 /* What is off a packet that is being taken out of a tunnel (bpf/act/decap.h). */

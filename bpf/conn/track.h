@@ -18,6 +18,7 @@
 #include <linux/openvswitch.h>
 
 #include "bpf/conn/find.h"
+#include "bpf/conn/kernel.h"
 #include "bpf/conn/segment.h"
 #include "bpf/conn/tcp.h"
 #include "bpf/hook/hook.h"
@@ -257,6 +258,8 @@ track(xf_ctx *ctx, const struct xf_packet *p, struct xf_plan *plan,
     }
     if (!(ct->flags & XF_CT_TRACK))
         return XF_PARSED;
+    if (xf_kernel_ct)
+        return track_by_kernel(ctx, p, plan, ct);
     if (!(settings & XF_CT_OPEN))
         return XF_MISS_CT_UNKNOWN;
     if (!plan->segment.now_ms) {

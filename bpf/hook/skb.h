@@ -33,6 +33,7 @@
 #include <linux/if_packet.h>
 #include <linux/pkt_cls.h>
 
+#include "bpf/hook/conntrack.h"
 #include "bpf/maps.h"
 
 typedef struct __sk_buff xf_ctx;
@@ -54,6 +55,18 @@ struct {
     __uint(value_size, sizeof(__u32));
 } xf_skb_ports SEC(".maps");
 
+extern struct nf_conn *bpf_skb_ct_lookup(struct __sk_buff *, struct bpf_sock_tuple *,
+                                         __u32, struct bpf_ct_opts *, __u32) __ksym __weak;
+
+/* The connection that the kernel has for the tuple of 'len' bytes, or null; to be given
+ * back. */
+static __always_inline struct nf_conn *
+hook_ct_lookup(xf_ctx *ctx, struct bpf_sock_tuple *tuple, __u32 len,
+               struct bpf_ct_opts *opts)
+{
+    return bpf_skb_ct_lookup(ctx, tuple, len, opts, sizeof *opts);
+}
+
 /* More than all headers that are read of a packet that parses. */
 #define XF_HOOK_HEADERS 128
 
@@ -72,7 +85,7 @@ static __always_inline bool
 hook_executes(const struct xf_rewrite *rewrite, __u32 verdict)
 {
     return !rewrite->max_len && !rewrite->max_in && !rewrite->tunnel
-           && !rewrite->n_ct_first && !rewrite->ct[0].flags
+           && (xf_kernel_ct || (!rewrite->n_ct_first && !rewrite->ct[0].flags))
            && verdict != XF_GROUP && verdict != XF_POP;
 }
 

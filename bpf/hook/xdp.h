@@ -9,6 +9,7 @@
 #ifndef XF_HOOK_XDP_H
 #define XF_HOOK_XDP_H 1
 
+#include "bpf/hook/conntrack.h"
 #include "bpf/maps.h"
 
 /* What a program of this hook is called with.  Global functions have to name that
@@ -50,6 +51,18 @@ struct {
     __uint(key_size, sizeof(__u32));
     __uint(value_size, sizeof(__u32));
 } xsks_map SEC(".maps");
+
+extern struct nf_conn *bpf_xdp_ct_lookup(struct xdp_md *, struct bpf_sock_tuple *, __u32,
+                                         struct bpf_ct_opts *, __u32) __ksym __weak;
+
+/* The connection that the kernel has for the tuple of 'len' bytes, or null; to be given
+ * back. */
+static __always_inline struct nf_conn *
+hook_ct_lookup(xf_ctx *ctx, struct bpf_sock_tuple *tuple, __u32 len,
+               struct bpf_ct_opts *opts)
+{
+    return bpf_xdp_ct_lookup(ctx, tuple, len, opts, sizeof *opts);
+}
 
 /* Macros, since clang allots registers otherwise to functions, though they are
  * inlined too: push_tunnel() would be an instruction longer. */

@@ -24,12 +24,14 @@ bool Attachments::wants_tc(const Port &port) const {
 
 Attachment::Options Attachments::options_for(const Port &port) {
     StateLock lock(core_);
-    return {.allow_generic = core_.settings.allow_generic,
-            .is_afxdp = is_afxdp(port.type),
-            .only_join = false,
-            .at_tc = wants_tc(port),
-            .has_tcx = core_.kernel.has_tcx(),
-            .pins = &core_.pins};
+    return {
+        .allow_generic = core_.settings.allow_generic,
+        .is_afxdp = is_afxdp(port.type),
+        .only_join = false,
+        .at_tc = wants_tc(port),
+        .has_tcx = core_.kernel.has_tcx(),
+        .kernel_ct = port.in_kernel_datapath && core_.kernel.has_ct_zones(),
+        .pins = &core_.pins};
 }
 
 // The kernel datapath gets from a device what XDP sees on some only.

@@ -54,8 +54,9 @@ bool needs_connections(const Rule &rule) {
         || mask.word[XF_LABEL_WORD + 1];
 }
 
-Reject check_tracking(const Rule &rule, bool in_kernel_datapath) {
-    if (!in_kernel_datapath || !needs_connections(rule)) {
+// Most connections have packets that only openvswitch.ko can judge.
+Reject check_kernel_tracking(const Rule &rule, bool kernel_ct) {
+    if (!needs_connections(rule) || (kernel_ct && rule.has_twin)) {
         return {};
     }
     return rule.actions.tracks ? Reject{"action", "ct", EOPNOTSUPP}
@@ -68,8 +69,7 @@ Reject check_hook(const Rule &rule, AttachMode in) {
     const auto verdict = rule.actions.verdict;
     return in == AttachMode::kTc
                 && (rewrite.max_len || rewrite.max_in || index(rule.into)
-                    || rule.actions.tracks || verdict == XF_GROUP
-                    || verdict == XF_POP)
+                    || verdict == XF_GROUP || verdict == XF_POP)
              ? Reject{"action", "not_at_tc", EOPNOTSUPP}
              : Reject{};
 }
@@ -166,17 +166,23 @@ Reject Binder::check_left_out(const Binding &b) const {
     return leaves_there ? Reject{"output", "left_out", EOPNOTSUPP} : Reject{};
 }
 
-// A flow that is taken exists nowhere else, so XDP must be sure to execute it.
-// It is not where the next flow of a recirculated packet may be refused; and
-// the kernel's hash differs from the one that is known here.
+// A flow that has no twin exists nowhere else, so XDP must be sure to execute
+// it.  It is not where the next flow of a recirculated packet may be refused.
+// And the kernel's hash differs from the one that is known here.
 Reject Binder::check_kernel_datapath(const Rule &rule, const Binding &b) {
-    if (rule.match.recirc_id) {
+    if (rule.match.mask.dp_hash) {
+        return {"match", "dp_hash", EOPNOTSUPP};
+    }
+    if (rule.actions.verdict == XF_HASH_RECIRC) {
+        return {"action", "hash", EOPNOTSUPP};
+    }
+    if (rule.match.recirc_id && !rule.has_twin) {
         return {"match", "recirc_id", EOPNOTSUPP};
     }
-    if (rule.actions.recirc_id) {
+    if (rule.actions.recirc_id && !rule.has_twin) {
         return {"action", "recirc", EOPNOTSUPP};
     }
-    if (rule.actions.rewrite.max_in) {
+    if (rule.actions.rewrite.max_in && !rule.has_twin) {
         return {"action", "check_pkt_len", EOPNOTSUPP};
     }
     for (auto slot : b.out) {

@@ -35,6 +35,7 @@ struct Rule {
     std::vector<Ifindex> out;      // XF_POP: the tunnel port.
     Ifindex into{};                // The tunnel port whose headers it puts on.
     std::vector<OdpPort> unknown;  // Those that are no ports of ours.
+    bool has_twin = false;         // ovs_offload_flow's.
 };
 
 // Fills in 'in' and 'out' of the rule: the devices of the ports that its match
@@ -69,8 +70,9 @@ Reject check_entrance(const Entrance &, bool generic, const Match &);
 
 // Does the flow have to do with connections?
 bool needs_connections(const Rule &);
-// Connections are those of the userspace datapath.
-Reject check_tracking(const Rule &, bool in_kernel_datapath);
+// May ct() be executed in the kernel datapath?  'kernel_ct': programs can ask
+// for its connections.
+Reject check_kernel_tracking(const Rule &, bool kernel_ct);
 
 // What the hook where its packets enter does not execute.
 Reject check_hook(const Rule &, AttachMode in);

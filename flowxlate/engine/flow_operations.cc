@@ -20,13 +20,18 @@ namespace {
 
 // A host without these members has no flow that pushes headers.
 void set_source_ports(const ovs_offload_flow &flow, xf_tunnel *t) {
-    if (flow.size < sizeof flow) {
+    if (flow.size < offsetof(ovs_offload_flow, has_twin)) {
         return;
     }
     t->port_min = flow.tunnel_port_min;
     t->n_ports = flow.tunnel_port_max > t->port_min
                    ? flow.tunnel_port_max - t->port_min
                    : 1;
+}
+
+// A host without this member has none.
+bool has_twin(const ovs_offload_flow &flow) {
+    return flow.size >= sizeof flow && flow.has_twin;
 }
 
 std::vector<std::byte> copy_of(const void *p, size_t n) {
@@ -42,6 +47,7 @@ Reject FlowOperations::translate(const ovs_offload_flow &flow, Rule *w) {
                               core_.host.dont_fragment())) {
         return r;
     }
+    w->has_twin = has_twin(flow);
     if (auto r = decode_actions(bytes_of(flow.actions, flow.actions_len),
                                 w->match, &w->actions)) {
         return r;
@@ -70,10 +76,8 @@ Reject FlowOperations::translate(const ovs_offload_flow &flow, Rule *w) {
 // Connections are those that OVS tells of.
 Reject FlowOperations::check_connections(const ovs_offload_flow &flow,
                                          const Rule &rule) const {
-    const bool in_kernel =
-        flow.dpif_type != std::string_view(kUserspaceDatapath);
-    if (auto r = check_tracking(rule, in_kernel)) {
-        return r;
+    if (flow.dpif_type != std::string_view(kUserspaceDatapath)) {
+        return check_kernel_tracking(rule, core_.kernel.has_ct_zones());
     }
     return !needs_connections(rule) || core_.connections->is_open()
              ? Reject{}

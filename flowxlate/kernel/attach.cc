@@ -153,8 +153,7 @@ uint32_t xdp_flags(AttachMode mode) {
 Failure Attachment::attach(const BpfMaps &maps, PortSlot slot, Ifindex ifindex,
                            const Options &options,
                            std::unique_ptr<Attachment> *out) {
-    std::unique_ptr<Attachment> a(new Attachment);
-    a->ifindex_ = ifindex;
+    std::unique_ptr<Attachment> a(new Attachment(ifindex, options.kernel_ct));
     remove_pins([&](const Pinned &p) { return is_left_behind(p, ifindex); });
 
     Fd sockets;
@@ -172,8 +171,7 @@ Failure Attachment::attach(const BpfMaps &maps, PortSlot slot, Ifindex ifindex,
             (void)bpf_link_detach(left->link.get());
             options.pins->forget(ifindex);
             sockets = std::move(left->program.maps[kSocketMapName]);
-            a.reset(new Attachment);
-            a->ifindex_ = ifindex;
+            a.reset(new Attachment(ifindex, options.kernel_ct));
         }
     }
     // An earlier process's; without pins it may be this one's.
@@ -205,7 +203,7 @@ Failure Attachment::attach_xdp(const BpfMaps &maps, PortSlot slot,
 
 Failure Attachment::load_skb(const BpfMaps &maps, PortSlot slot) {
     mode_ = AttachMode::kTc;
-    if (auto f = maps.open_skb(slot, &at_tc_)) {
+    if (auto f = maps.open_skb(constants(slot), &at_tc_)) {
         return f;
     }
     if (int error = skb_offload_bpf::load(at_tc_.get())) {
@@ -299,7 +297,7 @@ void Attachment::tend_old(uint64_t now_ns, uint64_t jiffies) {
 // Loads a program that shares 'next_', if that is there.
 Failure Attachment::load_next(const BpfMaps &maps, PortSlot slot,
                               int sockets_fd) {
-    if (auto f = maps.open_port(slot, tx_flag(), sockets_fd, &skeleton_)) {
+    if (auto f = maps.open_port(constants(slot), sockets_fd, &skeleton_)) {
         return f;
     }
     if (next_) {
@@ -393,7 +391,7 @@ Failure Attachment::begin_capture(const BpfMaps &maps, PortSlot slot,
     }
     std::unique_ptr<Capture> capture;
     const int sockets_fd = bpf_map__fd(skeleton_->maps.xsks_map);
-    if (auto f = Capture::load(maps, slot, tx_flag(), sockets_fd, sizes,
+    if (auto f = Capture::load(maps, constants(slot), sockets_fd, sizes,
                                std::move(names), &capture)) {
         return f;
     }
@@ -455,7 +453,7 @@ Failure Attachment::join_dispatcher(const BpfMaps &maps, PortSlot slot,
     }
 
     has_sockets_ = static_cast<bool>(sockets);
-    if (auto f = maps.open_port(slot, tx_flag(), sockets.get(), &skeleton_)) {
+    if (auto f = maps.open_port(constants(slot), sockets.get(), &skeleton_)) {
         return f;
     }
     auto *program = xdp_program__from_bpf_obj(skeleton_->obj, kSection);
@@ -567,7 +565,7 @@ Failure Attachment::take_place_of(const BpfMaps &maps, PortSlot slot,
 Failure Attachment::load_and_link(const BpfMaps &maps, PortSlot slot,
                                   int sockets_fd,
                                   const std::function<int()> &make_room) {
-    if (auto f = maps.open_port(slot, tx_flag(), sockets_fd, &skeleton_)) {
+    if (auto f = maps.open_port(constants(slot), sockets_fd, &skeleton_)) {
         return f;
     }
     if (int error = xdp_offload_bpf::load(skeleton_.get())) {

@@ -57,6 +57,7 @@ public:
         bool only_join = false;  // Do nothing unless there is a dispatcher.
         bool at_tc = false;      // At TC's ingress, not in XDP,
         bool has_tcx = false;    // by a link.
+        bool kernel_ct = false;  // PortConstants::kernel_ct.
         Pins *pins = nullptr;    // Where an earlier process may have left
                                  // its link; outlives the attachment.
     };
@@ -105,6 +106,9 @@ public:
     AttachMode mode() const { return mode_; }
     // XF_PORT_TX_* that the ports need to which it sends.
     uint32_t tx_flag() const;
+    PortConstants constants(PortSlot slot) const {
+        return {slot, tx_flag(), kernel_ct_};
+    }
     bool in_dispatcher() const { return program_ != nullptr; }
     // Others may take such a filter off; put_back() puts it there again.
     bool is_filter() const { return is_filter_; }
@@ -121,7 +125,8 @@ public:
     bool is_on_a_device() const;
 
 private:
-    Attachment() = default;
+    Attachment(Ifindex ifindex, bool kernel_ct)
+        : ifindex_(ifindex), kernel_ct_(kernel_ct) {}
     int prog_fd() const;  // Ours.
     Failure attach_xdp(const BpfMaps &, PortSlot, const Options &,
                        const Fd &sockets);
@@ -143,7 +148,8 @@ private:
     Failure load_and_link(const BpfMaps &, PortSlot, int sockets_fd,
                           const std::function<int()> &make_room = {});
 
-    Ifindex ifindex_{};
+    const Ifindex ifindex_;
+    const bool kernel_ct_;
     AttachMode mode_ = AttachMode::kNative;
     Skeleton skeleton_;  // Of XDP,
     SkbSkeleton at_tc_;  // or of TC's ingress.

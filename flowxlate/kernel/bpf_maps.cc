@@ -148,7 +148,7 @@ Failure BpfMaps::create(const Config &config) {
         return f;
     }
     size_maps(template_.get());
-    set_constants(template_.get());
+    set_constants(template_.get(), {});
     if (int error = xdp_offload_bpf::load(template_.get())) {
         return failure(error, "cannot load the XDP program");
     }
@@ -182,10 +182,13 @@ void BpfMaps::size_maps(xdp_offload_bpf *s) const {
 }
 
 template <typename S>
-void BpfMaps::set_constants(S *s) const {
+void BpfMaps::set_constants(S *s, const PortConstants &port) const {
     static_assert(sizeof s->rodata->xf_crc32c_zeros == sizeof kCrc32cZeros);
     std::memcpy(s->rodata->xf_crc32c_zeros, &kCrc32cZeros,
                 sizeof kCrc32cZeros);
+    s->rodata->xf_in_port = index(port.slot);
+    s->rodata->xf_tx_flag = port.tx_flag;
+    s->rodata->xf_kernel_ct = port.kernel_ct;
     s->rodata->xf_bucket_mask = sizes_.buckets - 1;
     s->rodata->xf_n_slots = n_slots();
     s->rodata->xf_slot_mask = slot_mask(n_slots());
@@ -250,9 +253,9 @@ Failure BpfMaps::wait_for_programs() {
     return {};
 }
 
-Failure BpfMaps::open_port(PortSlot slot, uint32_t tx_flag, int xsks_fd,
+Failure BpfMaps::open_port(const PortConstants &port, int xsks_fd,
                            Skeleton *out) const {
-    if (auto f = open_any_port(slot, tx_flag, xsks_fd, out)) {
+    if (auto f = open_any_port(port, xsks_fd, out)) {
         return f;
     }
     return share(template_.get(), out->get(), MapScope::kCapture);
@@ -274,11 +277,11 @@ Failure BpfMaps::create_names(FlowNames *out) const {
     return {};
 }
 
-Failure BpfMaps::open_capture(PortSlot slot, uint32_t tx_flag, int xsks_fd,
+Failure BpfMaps::open_capture(const PortConstants &port, int xsks_fd,
                               const CaptureSizes &sizes,
                               const FlowNames &names, Skeleton *out) const {
     Skeleton s;
-    if (auto f = open_any_port(slot, tx_flag, xsks_fd, &s)) {
+    if (auto f = open_any_port(port, xsks_fd, &s)) {
         return f;
     }
     if (int error = bpf_map__reuse_fd(s->maps.xf_ufids, names.map.get())) {
@@ -294,7 +297,7 @@ Failure BpfMaps::open_capture(PortSlot slot, uint32_t tx_flag, int xsks_fd,
 }
 
 // But for the maps of a capture.
-Failure BpfMaps::open_any_port(PortSlot slot, uint32_t tx_flag, int xsks_fd,
+Failure BpfMaps::open_any_port(const PortConstants &port, int xsks_fd,
                                Skeleton *out) const {
     Skeleton s;
     if (auto f = open_skeleton(&s)) {
@@ -311,14 +314,12 @@ Failure BpfMaps::open_any_port(PortSlot slot, uint32_t tx_flag, int xsks_fd,
             return failure(error, "cannot share the BPF maps");
         }
     }
-    set_constants(s.get());
-    s->rodata->xf_in_port = index(slot);
-    s->rodata->xf_tx_flag = tx_flag;
+    set_constants(s.get(), port);
     *out = std::move(s);
     return {};
 }
 
-Failure BpfMaps::open_skb(PortSlot slot, SkbSkeleton *out) const {
+Failure BpfMaps::open_skb(const PortConstants &port, SkbSkeleton *out) const {
     SkbSkeleton s(skb_offload_bpf::open());
     if (!s) {
         return failure(errno, "cannot open the program for sk_buffs");
@@ -330,17 +331,14 @@ Failure BpfMaps::open_skb(PortSlot slot, SkbSkeleton *out) const {
             bpf_map__reuse_fd(s->maps.xf_skb_ports, skb_ports_.get())) {
         return failure(error, "cannot share the BPF maps");
     }
-    set_constants(s.get());
-    s->rodata->xf_in_port = index(slot);
-    s->rodata->xf_tx_flag = XF_PORT_TX_SKB;
+    set_constants(s.get(), port);
     *out = std::move(s);
     return {};
 }
 
 // All CPUs share one row of statistics, 'xf_n_slots' being what separates
 // those of two: only one packet runs.
-Failure BpfMaps::open_trace(PortSlot slot, uint32_t tx_flag,
-                            Skeleton *out) const {
+Failure BpfMaps::open_trace(const PortConstants &port, Skeleton *out) const {
     Skeleton s;
     if (auto f = open_skeleton(&s)) {
         return f;
@@ -351,11 +349,9 @@ Failure BpfMaps::open_trace(PortSlot slot, uint32_t tx_flag,
     }
     bpf_map__set_max_entries(s->maps.xf_stats, n_slots());
     bpf_map__set_map_flags(s->maps.xf_flow_cache, BPF_F_MMAPABLE);
-    set_constants(s.get());
+    set_constants(s.get(), port);
     s->rodata->xf_n_slots = 0;
     s->rodata->xf_is_trace = 1;
-    s->rodata->xf_in_port = index(slot);
-    s->rodata->xf_tx_flag = tx_flag;
     *out = std::move(s);
     return {};
 }

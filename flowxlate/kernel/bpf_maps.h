@@ -69,6 +69,13 @@ struct FlowNames {
 // another sign of life, in jiffies.
 void set_deadline(std::span<xf_cpu> cpus, uint64_t now_ns, uint64_t jiffies);
 
+// What a port's program is told when it is loaded.
+struct PortConstants {
+    PortSlot slot{};
+    uint32_t tx_flag = XF_PORT_TX_NATIVE;  // XF_PORT_TX_* that it sends with.
+    bool kernel_ct = false;  // ct() asks the kernel's connection tracker.
+};
+
 class BpfMaps : public Datapath {
 public:
     struct Config {
@@ -80,26 +87,24 @@ public:
     // CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN.
     Failure create(const Config &);
 
-    // Opens, but does not load, a program for the port in 'slot' that sends
-    // with 'tx_flag' (XF_PORT_TX_*).  Its AF_XDP sockets are in the map
-    // 'xsks_fd', or in a new one if that is -1.
-    Failure open_port(PortSlot slot, uint32_t tx_flag, int xsks_fd,
-                      Skeleton *out) const;
+    // Opens, but does not load, a program for the port.  Its AF_XDP sockets
+    // are in the map 'xsks_fd', or in a new one if that is -1.
+    Failure open_port(const PortConstants &, int xsks_fd, Skeleton *out) const;
 
-    // Opens, but does not load, a program like that of the port in 'slot' for
-    // running single packets beside the real traffic: it reads the same
-    // tables, but all that a program writes (statistics, flow cache, its
-    // scratch memory) is its own.
-    Failure open_trace(PortSlot slot, uint32_t tx_flag, Skeleton *out) const;
+    // Opens, but does not load, a program like that of the port for running
+    // single packets beside the real traffic: it reads the same tables, but
+    // all that a program writes (statistics, flow cache, its scratch memory)
+    // is its own.
+    Failure open_trace(const PortConstants &, Skeleton *out) const;
 
     // The same for a program that also copies what enters (bpf/run/capture.h).
     Failure create_names(FlowNames *) const;
-    Failure open_capture(PortSlot slot, uint32_t tx_flag, int xsks_fd,
+    Failure open_capture(const PortConstants &, int xsks_fd,
                          const CaptureSizes &, const FlowNames &,
                          Skeleton *out) const;
 
     // The same as open_port() for the hook at TC's ingress.
-    Failure open_skb(PortSlot slot, SkbSkeleton *out) const;
+    Failure open_skb(const PortConstants &, SkbSkeleton *out) const;
 
     // An entry of the flow cache and the set where it belongs.
     struct CachePlace {
@@ -156,11 +161,11 @@ public:
     size_t memory_bytes() const;
 
 private:
-    Failure open_any_port(PortSlot slot, uint32_t tx_flag, int xsks_fd,
+    Failure open_any_port(const PortConstants &, int xsks_fd,
                           Skeleton *out) const;
     void size_maps(xdp_offload_bpf *) const;
     template <typename S>
-    void set_constants(S *) const;
+    void set_constants(S *, const PortConstants &) const;
     Failure map_arrays();
     template <typename Fn>
     uint64_t sum_of_misses(PortSlot, Fn counter) const;

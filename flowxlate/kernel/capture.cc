@@ -22,13 +22,13 @@ uint64_t now_ns() {
 
 }  // namespace
 
-Failure Capture::load(const BpfMaps &maps, PortSlot slot, uint32_t tx_flag,
+Failure Capture::load(const BpfMaps &maps, const PortConstants &port,
                       int xsks_fd, const CaptureSizes &sizes,
                       std::shared_ptr<const FlowNames> names,
                       std::unique_ptr<Capture> *out) {
     auto c = std::make_unique<Capture>();
-    if (auto f = maps.open_capture(slot, tx_flag, xsks_fd, sizes, *names,
-                                   &c->skeleton_)) {
+    if (auto f =
+            maps.open_capture(port, xsks_fd, sizes, *names, &c->skeleton_)) {
         return f;
     }
     if (int error = xdp_offload_bpf::load(c->skeleton_.get())) {

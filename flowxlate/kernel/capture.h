@@ -24,9 +24,8 @@ public:
 
     // Loads the program of the port in 'slot' whose AF_XDP sockets are in the
     // map 'xsks_fd'.  The lease is a new one.
-    static Failure load(const BpfMaps &, PortSlot, uint32_t tx_flag,
-                        int xsks_fd, const CaptureSizes &,
-                        std::shared_ptr<const FlowNames>,
+    static Failure load(const BpfMaps &, const PortConstants &, int xsks_fd,
+                        const CaptureSizes &, std::shared_ptr<const FlowNames>,
                         std::unique_ptr<Capture> *);
 
     int prog_fd() const;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernel/features.h"
 
+#include <bpf/btf.h>
 #include <libmnl/libmnl.h>
 #include <linux/genetlink.h>
 #include <unistd.h>
@@ -8,6 +9,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <memory>
 
 #include "kernel/netlink.h"
 #include "kernel/tcx.h"
@@ -34,6 +36,37 @@ uint32_t read_group(const nlattr *group) {
         }
     });
     return wanted ? id : 0;
+}
+
+struct BtfDeleter {
+    void operator()(btf *b) const { btf__free(b); }
+};
+using Btf = std::unique_ptr<btf, BtfDeleter>;
+
+// Has the struct a member of that name?
+bool has_member(const btf *types, const char *structure, const char *name) {
+    const int id = btf__find_by_name_kind(types, structure, BTF_KIND_STRUCT);
+    const auto *t = id > 0 ? btf__type_by_id(types, id) : nullptr;
+    for (int i = 0; t && i < btf_vlen(t); i++) {
+        if (!std::strcmp(
+                btf__name_by_offset(types, btf_members(t)[i].name_off),
+                name)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+// nf_conntrack is a module, or part of the kernel.  One that is not loaded yet
+// is not found: openvswitch.ko loads it.
+bool finds_ct_zones() {
+    const Btf kernel(btf__load_vmlinux_btf());
+    if (!kernel) {
+        return false;
+    }
+    const Btf module(btf__load_module_btf("nf_conntrack", kernel.get()));
+    return has_member(module ? module.get() : kernel.get(), "bpf_ct_opts",
+                      "ct_zone_id");
 }
 
 }  // namespace
@@ -77,10 +110,11 @@ Failure KernelFeatures::probe(KernelFeatures *out) {
     out->tcx_ = find_tcx_programs(kLoopback, &ids) != EINVAL;
     // Tracepoints' programs are loaded by the file.
     out->btf_ = !access("/sys/kernel/btf/vmlinux", R_OK);
+    out->ct_zones_ = out->btf_ && finds_ct_zones();
     return out->probe_netdev_family();
 }
 
-std::array<KernelFeatures::Row, 3> KernelFeatures::rows() const {
+std::array<KernelFeatures::Row, 4> KernelFeatures::rows() const {
     return {{
         {"XDP features of devices", "6.3",
          "drivers are known by name, and one that is not known is no output",
@@ -91,6 +125,9 @@ std::array<KernelFeatures::Row, 3> KernelFeatures::rows() const {
          tcx_},
         {"BTF", "CONFIG_DEBUG_INFO_BTF",
          "it is not known whether redirected frames are lost", btf_},
+        {"connections by zone", "6.11",
+         "flows with ct() are openvswitch.ko's alone, in its datapath",
+         ct_zones_},
     }};
 }
 

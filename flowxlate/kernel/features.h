@@ -38,8 +38,10 @@ public:
     bool has_tcx() const { return tcx_; }
     // Types of the kernel, which programs of tracepoints are loaded by.
     bool has_btf() const { return btf_; }
+    // Programs may ask nf_conntrack for connections of a zone, and read them.
+    bool has_ct_zones() const { return ct_zones_; }
 
-    std::array<Row, 3> rows() const;
+    std::array<Row, 4> rows() const;
     // "XDP features of devices, tcx, BTF", and what is missing.
     std::string to_string() const;
 
@@ -48,7 +50,7 @@ private:
 
     uint16_t netdev_family_ = 0;
     uint32_t netdev_group_ = 0;
-    bool tcx_ = false, btf_ = false;
+    bool tcx_ = false, btf_ = false, ct_zones_ = false;
 };
 
 }  // namespace flowxlate

@@ -22,11 +22,11 @@ Failure cannot_read() {
 
 }  // namespace
 
-Failure TraceProgram::load(const BpfMaps &maps, PortSlot slot,
-                           uint32_t tx_flag, TraceProgram *out) {
+Failure TraceProgram::load(const BpfMaps &maps, const PortConstants &port,
+                           TraceProgram *out) {
     TraceProgram t;
-    t.slot_ = slot;
-    if (auto f = maps.open_trace(slot, tx_flag, &t.skeleton_)) {
+    t.slot_ = port.slot;
+    if (auto f = maps.open_trace(port, &t.skeleton_)) {
         return f;
     }
     if (int error = xdp_offload_bpf::load(t.skeleton_.get())) {

@@ -37,7 +37,7 @@ public:
     };
 
     // Loads the program, which takes some 20 ms.
-    static Failure load(const BpfMaps &, PortSlot, uint32_t tx_flag,
+    static Failure load(const BpfMaps &, const PortConstants &,
                         TraceProgram *);
 
     // Runs it; the tables do not change meanwhile if the caller sees to that.

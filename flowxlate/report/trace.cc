@@ -257,8 +257,7 @@ std::string trace_text(const View &view, const Port &port,
 std::string trace_in_xdp(const Sources &from, const std::string &port_name,
                          std::span<const std::byte> frame,
                          std::string *dpif_type) {
-    PortSlot slot{};
-    uint32_t tx_flag = 0;
+    PortConstants constants;
     {
         StateLock lock(from.core);
         if (const Port *port = from.core.ports.find(port_name)) {
@@ -266,22 +265,21 @@ std::string trace_in_xdp(const Sources &from, const std::string &port_name,
                 return port_name + " is left out of XDP (" + port->left_out
                      + "): OVS has all its packets\n";
             }
-            slot = port->slot;
-            tx_flag = port->attachment->tx_flag();
+            constants = port->attachment->constants(port->slot);
         }
     }
-    if (slot == PortSlot::kNone) {
+    if (constants.slot == PortSlot::kNone) {
         return "no such port in XDP (xdp-offload/show lists them)\n";
     }
     TraceProgram program;
-    if (auto f = TraceProgram::load(from.core.maps, slot, tx_flag, &program)) {
+    if (auto f = TraceProgram::load(from.core.maps, constants, &program)) {
         return f.message + "\n";
     }
 
     StateLock lock(from.core);  // The tables stay as the program sees them.
     const Port *port = from.core.ports.find(port_name);
     TraceProgram::Outcome outcome;
-    if (!port || port->slot != slot) {
+    if (!port || port->slot != constants.slot) {
         return "the port has gone meanwhile\n";
     }
     if (auto f = program.run(from.core.maps, frame, &outcome)) {

@@ -61,10 +61,11 @@ constexpr Row kRows[] = {
      "OpenFlow10 mod-port BRIDGE BRIDGE no-flood, each time that "
      "ovs-vswitchd has started."},
     {"action/ct",
-     "The flow sends packets to connection tracking in the kernel datapath, "
-     "or "
-     "packets that are not IP, or in a way unknown to XDP.",
-     kNothing},
+     "The flow sends packets to connection tracking that are not IP, or in a "
+     "way unknown to XDP, or in the kernel datapath of a kernel whose "
+     "connections programs cannot ask for by zone (Linux before 6.11).",
+     "Kernel datapath: xdp-offload/show says what the kernel misses.",
+     "ovs-appctl xdp-offload/show"},
     {"action/ct_alg",
      "The flow sends packets to connection tracking with a helper (alg=ftp), "
      "which reads what they carry.",
@@ -144,9 +145,10 @@ constexpr Row kRows[] = {
      "Without a meter in the OpenFlow rules the flow goes to XDP.",
      kTraceCommand},
     {"action/recirc",
-     "Kernel datapath: the flow recirculates, and the flow that goes on with "
-     "the packet might not be in XDP.",
-     kNothing},
+     "Kernel datapath of an ovs-vswitchd that is older than the plugin: the "
+     "flow recirculates, and the flow that goes on with the packet might not "
+     "be in XDP.",
+     "Run the ovs-vswitchd that belongs to the plugin."},
     {"action/sample",
      "The flow samples packets (sFlow, IPFIX, or the sample action).",
      "Switch sFlow or IPFIX off for the bridge, or accept that sampled "
@@ -438,6 +440,10 @@ constexpr Row kRows[] = {
      kNothing},
     {"miss/ct-change",
      "The packet would change the mark or label of its connection.", kNothing},
+    {"miss/ct-refresh",
+     "Kernel datapath: a packet of a connection that is left to "
+     "openvswitch.ko, so that the connection does not time out.",
+     kNothing},
     {"miss/tunnel-header",
      "A packet of a tunnel whose outer headers are not plain ones: more than "
      "one Geneve option or one that is not 4 bytes long, padding, a bad "
@@ -458,7 +464,7 @@ constexpr Row kRows[] = {
      "that."},
     {"miss/hook",
      "The flow does what the program at TC's ingress does not execute: "
-     "several outputs, truncating, check_pkt_len, ct(), or a tunnel.",
+     "several outputs, truncating, check_pkt_len, or a tunnel.",
      "Nothing: OVS executes these."},
     {"miss/internal", "The program has found a table to be inconsistent.",
      "This is a bug: please report it."},

@@ -87,7 +87,8 @@ public:
                 drop ? 0 : sizeof output_,
                 XF_MAX_TAGS,
                 32768,
-                61000};
+                61000,
+                false};
     }
 
     // OVS's are hashes; so is this.

@@ -44,7 +44,7 @@ Captured::Record parse(const std::vector<uint8_t> &raw) {
 Captured::Captured(Program &program, const CaptureSizes &sizes) : program_(program) {
     BpfMaps &maps = program.maps();
     if (maps.create_names(&names_)
-        || maps.open_capture(kIn, XF_PORT_TX_NATIVE, -1, sizes, names_, &skeleton_)
+        || maps.open_capture({kIn}, -1, sizes, names_, &skeleton_)
         || xdp_offload_bpf::load(skeleton_.get())) {
         throw std::runtime_error("the program that copies does not load");
     }

@@ -14,6 +14,7 @@
 
 #include "bpf/abi/conn.h"
 #include "bpf/abi/counters.h"
+#include "ct_flows.h"
 #include "flowxlate/tables/buckets.h"
 #include "flowxlate/tables/conn_table.h"
 #include "row.h"
@@ -26,12 +27,6 @@ using oracle::Address;
 using oracle::Segment;
 using oracle::Tuple;
 
-#define AT(MEMBER) offsetof(xf_key, MEMBER)
-
-constexpr uint16_t kTrk = OVS_CS_F_TRACKED, kNew = kTrk | OVS_CS_F_NEW,
-                   kEst = kTrk | OVS_CS_F_ESTABLISHED,
-                   kRpl = kEst | OVS_CS_F_REPLY_DIR, kSrc = OVS_CS_F_SRC_NAT,
-                   kDst = OVS_CS_F_DST_NAT;
 constexpr uint8_t kFin = 1, kSyn = 2, kRst = 4, kPsh = 8, kAck = 16, kUrg = 32;
 constexpr uint8_t kTcp = IPPROTO_TCP, kUdp = IPPROTO_UDP, kIcmp = IPPROTO_ICMP;
 constexpr int64_t kLong = 1000'000;
@@ -163,50 +158,6 @@ Frame bad_ip_sum(Frame f) { return poke(f, 25, f[25] ^ 1); }
 Frame tag(Frame f) { return with_tag(std::move(f), kVlan, 5); }
 
 // -- Flows ------------------------------------------------------------------
-
-xf_ct_step ct(uint16_t zone, uint16_t flags = 0) {
-    xf_ct_step step{};
-    step.flags = XF_CT_TRACK | flags;
-    step.zone = zone;
-    return step;
-}
-xf_ct_step nat(uint16_t zone) { return ct(zone, XF_CT_NAT); }
-xf_ct_step commit(uint16_t zone) { return ct(zone, XF_CT_COMMIT); }
-xf_ct_step marking(xf_ct_step s, uint32_t mark, uint32_t mask) {
-    s.flags |= XF_CT_MARK;
-    s.mark = mark;
-    s.mark_mask = mask;
-    return s;
-}
-xf_ct_step labelling(xf_ct_step s, uint64_t lo, uint64_t lo_mask, uint64_t hi = 0, uint64_t hi_mask = 0) {
-    s.flags |= XF_CT_LABEL;
-    s.label[0] = lo;
-    s.label_mask[0] = lo_mask;
-    s.label[1] = hi;
-    s.label_mask[1] = hi_mask;
-    return s;
-}
-xf_ct_step cleared(xf_ct_step s = {}) { return s.flags |= XF_CT_CLEAR, s; }
-
-FlowSpec doing(FlowSpec f, const std::vector<xf_ct_step> &steps, uint32_t n_first = 0) {
-    std::copy(steps.begin(), steps.end(), f.rewrite.ct);
-    f.rewrite.n_ct_first = n_first;
-    return f;
-}
-FlowSpec v(bool v6) { return v6 ? FlowSpec::ipv6() : FlowSpec::ipv4(); }
-FlowSpec first(const std::vector<xf_ct_step> &steps, bool v6 = false) { return doing(v(v6).recirc_to(1), steps); }
-// The flow number 'n' of a packet with exactly this ct_state, zone and mark.
-FlowSpec then(uint16_t n, uint16_t state, uint16_t zone = 1, uint32_t mark = 0, bool v6 = false) {
-    const uint64_t word = state | uint64_t{zone} << 16 | uint64_t{mark} << 32;
-    Frame bytes(8);
-    std::memcpy(bytes.data(), &word, 8);
-    return v(v6).recirc(n).match(AT(ct_state), bytes).match(AT(ct_label), Frame(16, 0)).to(kOut);
-}
-FlowSpec any(FlowSpec f) { return f.mask.word[4] = f.mask.word[14] = f.mask.word[15] = 0, f.key.word[4] = 0, f; }
-FlowSpec on(FlowSpec f, uint16_t n) { return f.recirc_to(n); }
-FlowSpec with_label(FlowSpec f, uint8_t at, uint8_t value) { return f.match(AT(ct_label) + at, {value}); }
-FlowSpec setting_source(FlowSpec f, uint8_t n) { return f.set(AT(ipv4_src), {10, 0, 0, n}, {255, 255, 255, 255}); }
-FlowSpec setting_ttl(FlowSpec f) { return f.set(AT(nw_ttl), {64}, {0xff}); }
 
 std::vector<FlowSpec> look(uint16_t state, bool v6 = false) { return {first({ct(1)}, v6), then(1, state, 1, 0, v6)}; }
 std::vector<FlowSpec> look_nat(uint16_t state, bool v6 = false) { return {first({nat(1)}, v6), then(1, state, 1, 0, v6)}; }

@@ -564,7 +564,7 @@ TEST(Cost, Verification) {
     __u32 len = sizeof info;
     ASSERT_FALSE(bpf_obj_get_info_by_fd(p.fd(), &info, &len));
     Skeleton again;
-    ASSERT_FALSE(p.maps().open_port(kIn, XF_PORT_TX_NATIVE, -1, &again));
+    ASSERT_FALSE(p.maps().open_port({kIn}, -1, &again));
     using namespace std::chrono;
     const auto begin = steady_clock::now();
     ASSERT_FALSE(xdp_offload_bpf::load(again.get()));

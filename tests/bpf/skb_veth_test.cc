@@ -70,7 +70,7 @@ protected:
         const int ifindex = static_cast<int>(if_nametoindex(device));
         SkbSkeleton program;
         ASSERT_FALSE(program_->maps().set_tx_port(port, Ifindex{ifindex}));
-        ASSERT_FALSE(program_->maps().open_skb(port, &program));
+        ASSERT_FALSE(program_->maps().open_skb({port, XF_PORT_TX_SKB}, &program));
         ASSERT_EQ(skb_offload_bpf::load(program.get()), 0);
         LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ifindex, .attach_point = BPF_TC_INGRESS);
         LIBBPF_OPTS(bpf_tc_opts, opts, .prog_fd = bpf_program__fd(program->progs.xf_skb));

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Where ports' programs are to be, and what flows are executed there.
 #include <gtest/gtest.h>
+#include <linux/openvswitch.h>
 
 #include <utility>
 #include <vector>
@@ -98,6 +99,12 @@ Rule tracking() {
 
 // Those that bpf/hook/skb.h does not execute are refused for ports whose
 // packets enter there, and for no others.
+Rule of_state() {
+    Rule rule = output();
+    rule.match.mask.ct_state = OVS_CS_F_TRACKED;
+    return rule;
+}
+
 TEST(Binder, RefusesWhatTheHookDoesNot) {
     const struct {
         const char *name;
@@ -111,13 +118,38 @@ TEST(Binder, RefusesWhatTheHookDoesNot) {
         {"truncated", with(&xf_rewrite::max_len), false},
         {"check_pkt_len", with(&xf_rewrite::max_in), false},
         {"into a tunnel", into_tunnel(), false},
-        {"ct()", tracking(), false},
+        {"ct()", tracking(), true},
     };
     for (auto &row : rows) {
         SCOPED_TRACE(row.name);
         EXPECT_FALSE(check_hook(row.rule, AttachMode::kNative));
         EXPECT_FALSE(check_hook(row.rule, AttachMode::kGeneric));
         EXPECT_EQ(!check_hook(row.rule, AttachMode::kTc), row.is_executed);
+    }
+}
+
+// ct() of the kernel datapath.
+TEST(Binder, TracksForTheKernel) {
+    const struct {
+        const char *name;
+        Rule rule;
+        bool kernel_ct, has_twin;
+        const char *refused;
+    } rows[] = {
+        {"asked, and the kernel has it, too", tracking(), true, true, ""},
+        {"the kernel cannot be asked", tracking(), false, true, "action/ct"},
+        {"an old host", tracking(), true, false, "action/ct"},
+        {"has nothing to do with it", output(), false, false, ""},
+        {"matches a state", of_state(), true, true, ""},
+        {"matches a state, an old host", of_state(), true, false,
+         "match/ct_state"},
+    };
+    for (auto &row : rows) {
+        SCOPED_TRACE(row.name);
+        Rule rule = row.rule;
+        rule.has_twin = row.has_twin;
+        const auto r = check_kernel_tracking(rule, row.kernel_ct);
+        EXPECT_EQ(r ? r.name() : "", row.refused);
     }
 }
 

@@ -121,8 +121,11 @@ private:
         if (auto r = decode_actions(actions, rule->match, &rule->actions)) {
             return r;
         }
-        if (auto r = check_tracking(*rule, in_kernel_datapath_)) {
-            return r;
+        if (in_kernel_datapath_) {
+            // Whether this kernel's connections can be asked for is not known.
+            if (auto r = check_kernel_tracking(*rule, false)) {
+                return r;
+            }
         }
         find_devices(rule, [this](OdpPort number) {
             return device_of(number, tunnels_.contains(number));
