@@ -72,7 +72,7 @@ const char *offload_plugin_type(void);
 bool offload_plugin_is_enabled(void);
 int offload_plugin_put(const char *dpif_type, const struct match *,
                        const struct nlattr *actions, size_t actions_len,
-                       const ovs_u128 *ufid);
+                       const ovs_u128 *ufid, bool has_twin);
 int offload_plugin_get_stats(const ovs_u128 *ufid, struct dpif_flow_stats *);
 
 /* What the plugin has of a port. */

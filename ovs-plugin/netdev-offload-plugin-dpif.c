@@ -307,7 +307,7 @@ put_flow(const char *dpif_type, const struct dp_netdev_flow *flow)
     /* Exact match, but left out from the mask, see dp_netdev_flow_add(). */
     match.wc.masks.in_port.odp_port = ODPP_NONE;
     return offload_plugin_put(dpif_type, &match, actions->actions,
-                              actions->size, &flow->mega_ufid);
+                              actions->size, &flow->mega_ufid, false);
 }
 
 /* The flow is put also if another copy of it is offloaded already: that copy may

@@ -99,7 +99,7 @@ plugin_flow_put(struct netdev *netdev, struct match *match,
                                       actions_len, ufid, &tc_put, stats);
     }
     error = offload_plugin_put(netdev_get_dpif_type(netdev), match, actions,
-                               actions_len, ufid);
+                               actions_len, ufid, false);
     if (!error && !offload_plugin_is_enabled()) {
         /* Disabled meanwhile: either plugin_set_enabled() came after the put
          * and flushed this flow with the others, or we do it. */

@@ -79,6 +79,7 @@ struct system_flow {
     struct system_port *port;       /* NULL after the port has been closed. */
     ovs_u128 ufid;
     bool in_tc;
+    bool twin;                      /* Also in the kernel; not 'in_tc'. */
     struct minimatch match;
     struct nlattr *actions;         /* One attribute around them all. */
 
@@ -266,6 +267,7 @@ drop_contents(struct system_flow *f)
             ovs_list_remove(&f->port_node);
         }
         f->in_tc = true;
+        f->twin = false;
     }
 }
 
@@ -359,11 +361,11 @@ plugin_system_port_has_tc(const struct system_port *port)
 /* Putting flows. */
 
 static int
-offer(struct netdev *netdev, const struct match *match,
-      const struct nlattr *actions, size_t actions_len, const ovs_u128 *ufid)
+offer(const struct match *match, const struct nlattr *actions,
+      size_t actions_len, const ovs_u128 *ufid, bool has_twin)
 {
-    int error = offload_plugin_put(netdev_get_dpif_type(netdev), match,
-                                   actions, actions_len, ufid);
+    int error = offload_plugin_put("system", match, actions, actions_len, ufid,
+                                   has_twin);
 
     if (!error && !offload_plugin_is_enabled()) {
         /* Disabled meanwhile: either that came after the put and flushed this
@@ -376,9 +378,9 @@ offer(struct netdev *netdev, const struct match *match,
 /* EEXIST: there is another flow with the same match in the plugin, and no need
  * for one. */
 static int
-put_in_plugin(struct netdev *netdev, struct system_port *port,
-              const struct match *match, struct nlattr *actions,
-              size_t actions_len, const ovs_u128 *ufid)
+put_in_plugin(struct system_port *port, const struct match *match,
+              struct nlattr *actions, size_t actions_len,
+              const ovs_u128 *ufid)
 {
     struct minimatch mini;
     bool unwanted, again;
@@ -393,7 +395,7 @@ put_in_plugin(struct netdev *netdev, struct system_port *port,
 
     error = (again && netdev_offload_plugin_is_learning() ? EEXIST
              : again || unwanted ? EOPNOTSUPP
-             : offer(netdev, match, actions, actions_len, ufid));
+             : offer(match, actions, actions_len, ufid, false));
     if (!error) {
         ovs_mutex_lock(&mutex);
         set_contents(get_flow(ufid), port, match, actions, actions_len);
@@ -430,6 +432,66 @@ put_in_tc(struct netdev *netdev, struct system_port *port,
         }
         ovs_mutex_unlock(&mutex);
     }
+    return error;
+}
+
+/* May the flow have packets that only the kernel can execute? */
+static bool
+needs_twin(const struct match *match, const struct nlattr *actions,
+           size_t actions_len)
+{
+    const struct nlattr *a;
+    size_t left;
+
+    NL_ATTR_FOR_EACH_UNSAFE (a, left, actions, actions_len) {
+        switch ((enum ovs_action_attr) nl_attr_type(a)) {
+        case OVS_ACTION_ATTR_RECIRC:
+        case OVS_ACTION_ATTR_CT:
+        case OVS_ACTION_ATTR_CT_CLEAR:
+        case OVS_ACTION_ATTR_CHECK_PKT_LEN:
+            return true;
+        default:
+            break;
+        }
+    }
+    return match->flow.recirc_id != 0;
+}
+
+/* Is flow 'ufid' to be a twin?  One that is known is what it was. */
+static bool
+is_twin(const ovs_u128 *ufid, const struct match *match,
+        const struct nlattr *actions, size_t actions_len)
+{
+    struct system_flow *f;
+    bool twin;
+
+    ovs_mutex_lock(&mutex);
+    f = find_flow(ufid);
+    twin = f ? f->twin : needs_twin(match, actions, actions_len);
+    ovs_mutex_unlock(&mutex);
+    return twin;
+}
+
+/* Offers a flow to the plugin that the kernel gets, too.  Returns 0 or why the
+ * plugin has not taken it. */
+static int
+put_twin(struct system_port *port, const struct match *match,
+         const struct nlattr *actions, size_t actions_len,
+         const ovs_u128 *ufid)
+{
+    int error = offer(match, actions, actions_len, ufid, true);
+    struct system_flow *f;
+
+    ovs_mutex_lock(&mutex);
+    f = error ? find_flow(ufid) : get_flow(ufid);
+    if (f) {
+        if (error && !f->in_tc) {
+            evict(f);               /* As it was before it was modified. */
+        }
+        set_contents(f, port, match, actions, actions_len);
+        f->twin = true;
+    }
+    ovs_mutex_unlock(&mutex);
     return error;
 }
 
@@ -473,14 +535,31 @@ plugin_system_flow_put(struct netdev *netdev, struct system_port *port,
                        struct plugin_tc_put *tc_put,
                        struct dpif_flow_stats *stats)
 {
+    bool twin = is_twin(ufid, match, actions, actions_len);
     struct dpif_flow_stats past;
     struct system_flow *f;
     int error = EOPNOTSUPP;
     int order;
 
     atomic_read_relaxed(&tc_order, &order);
+    if (twin && port->tc && !plugin_tc_flow_del(ufid, &past)) {
+        add_past(ufid, &past);      /* It lived in TC alone until now. */
+        twin = false;
+    }
+    if (twin && (order != TC_BEFORE
+                 || put_in_tc(netdev, port, match, actions, actions_len, ufid,
+                              tc_put))) {
+        error = put_twin(port, match, actions, actions_len, ufid);
+        return (error && order == TC_AFTER
+                ? put_in_tc(netdev, port, match, actions, actions_len, ufid,
+                            tc_put)
+                : EOPNOTSUPP);      /* The kernel has it in any case. */
+    }
+    if (twin) {
+        return 0;                   /* TC has it. */
+    }
     if (order != TC_BEFORE) {
-        error = put_in_plugin(netdev, port, match, actions, actions_len, ufid);
+        error = put_in_plugin(port, match, actions, actions_len, ufid);
     }
     /* TC replaces a flow by deleting it first, too.  It does not count what it
      * handles meanwhile, which is nothing if the plugin has the flow now. */
@@ -491,8 +570,7 @@ plugin_system_flow_put(struct netdev *netdev, struct system_port *port,
         error = put_in_tc(netdev, port, match, actions, actions_len, ufid,
                           tc_put);
         if (error && error != EEXIST) {
-            error = put_in_plugin(netdev, port, match, actions, actions_len,
-                                  ufid);
+            error = put_in_plugin(port, match, actions, actions_len, ufid);
         }
     } else if (error && error != EEXIST && order == TC_AFTER) {
         error = put_in_tc(netdev, port, match, actions, actions_len, ufid,
@@ -548,7 +626,7 @@ plugin_system_flow_get(struct netdev *netdev, struct match *match,
 
     ovs_mutex_lock(&mutex);
     f = find_flow(ufid);
-    found = f && !f->in_tc;
+    found = f && !f->in_tc && !f->twin;
     if (found) {
         report_flow(f, match, actions, stats, attrs, buf);
     } else if (f) {
@@ -648,7 +726,7 @@ plugin_system_flow_dump_next(struct system_dump *dump, odp_port_t in_port,
     ovs_mutex_lock(&mutex);
     while (!f && dump->next < dump->n) {
         f = find_flow(&dump->ufids[dump->next++]);
-        if (f && !f->in_tc) {
+        if (f && !f->in_tc && !f->twin) {
             *ufid = f->ufid;
             report_flow(f, match, actions, stats, attrs, wbuffer);
         } else {
@@ -671,7 +749,180 @@ plugin_system_flow_dump_destroy(struct system_dump *dump)
     free(dump);
 }
 
+/* Twins. */
+
+/* Offers again what a flow says that the plugin has lost, and would have. */
+static void
+offer_twin_again(const ovs_u128 *ufid)
+{
+    struct nlattr *actions = NULL;
+    struct system_flow *f;
+    struct match match;
+
+    ovs_mutex_lock(&mutex);
+    f = find_flow(ufid);
+    if (f && f->twin && f->port) {
+        minimatch_expand(&f->match, &match);
+        actions = xmemdup(f->actions, f->actions->nla_len);
+    }
+    ovs_mutex_unlock(&mutex);
+    if (!actions || offer(&match, nl_attr_get(actions),
+                          nl_attr_get_size(actions), ufid, true)) {
+        free(actions);
+        return;
+    }
+    ovs_mutex_lock(&mutex);
+    f = find_flow(ufid);
+    if (!f || !f->twin || f->actions->nla_len != actions->nla_len
+        || memcmp(f->actions, actions, actions->nla_len)) {
+        /* Modified or deleted meanwhile. */
+        struct dpif_flow_stats remaining;
+
+        if (f && !f->in_tc) {
+            evict(f);
+        } else {
+            netdev_offload_plugin_del(ufid, &remaining);
+        }
+    }
+    ovs_mutex_unlock(&mutex);
+    free(actions);
+}
+
+/* The kernel tells of flow 'ufid', of which it has counted 'stats'.  If the plugin
+ * has it as well, adds what that has counted, and fills in 'attrs'. */
+static void
+add_twin(const ovs_u128 *ufid, struct dpif_flow_stats *stats,
+         struct dpif_flow_attrs *attrs)
+{
+    bool twin, live = false;
+    struct system_flow *f;
+
+    ovs_mutex_lock(&mutex);
+    f = find_flow(ufid);
+    twin = f && f->twin;
+    if (twin) {
+        live = collect(f);
+        if (stats) {
+            stats_add(stats, &f->stats);
+        }
+        if (attrs) {
+            netdev_offload_plugin_fill_attrs(live, attrs);
+        }
+    }
+    ovs_mutex_unlock(&mutex);
+    if (twin && !live && netdev_offload_plugin_wants(ufid)) {
+        offer_twin_again(ufid);
+    }
+}
+
+/* The kernel's flow is gone, with 'stats': so goes the plugin's. */
+static void
+forget_twin(struct system_flow *f, struct dpif_flow_stats *stats)
+    OVS_REQUIRES(mutex)
+{
+    evict(f);
+    if (stats) {
+        stats_add(stats, &f->stats);
+    }
+    free_flow(f);
+}
+
+static void
+forget_twin_by_ufid(const ovs_u128 *ufid, struct dpif_flow_stats *stats)
+{
+    struct system_flow *f;
+
+    ovs_mutex_lock(&mutex);
+    f = find_flow(ufid);
+    if (f && f->twin) {
+        forget_twin(f, stats);
+    }
+    ovs_mutex_unlock(&mutex);
+}
+
+/* The same for who has no ufid, an operator mostly. */
+static void
+forget_twin_by_key(const struct nlattr *key, size_t key_len,
+                   struct dpif_flow_stats *stats)
+{
+    struct system_flow *f;
+    struct flow flow;
+
+    if (odp_flow_key_to_flow(key, key_len, &flow, NULL)) {
+        return;
+    }
+    ovs_mutex_lock(&mutex);
+    HMAP_FOR_EACH_SAFE (f, ufid_node, &flows) {
+        if (f->twin && minimatch_matches_flow(&f->match, &flow)) {
+            forget_twin(f, stats);
+        }
+    }
+    ovs_mutex_unlock(&mutex);
+}
+
+static void
+twin_operated(const struct dpif_op *op)
+{
+    switch (op->type) {
+    case DPIF_OP_FLOW_PUT:
+        if (!op->flow_put.ufid) {
+            break;
+        }
+        if (op->error) {
+            forget_twin_by_ufid(op->flow_put.ufid, NULL);
+        } else if (op->flow_put.stats) {
+            add_twin(op->flow_put.ufid, op->flow_put.stats, NULL);
+        }
+        break;
+
+    case DPIF_OP_FLOW_GET:
+        if (!op->error && op->flow_get.ufid) {
+            add_twin(op->flow_get.ufid, &op->flow_get.flow->stats,
+                     &op->flow_get.flow->attrs);
+        }
+        break;
+
+    case DPIF_OP_FLOW_DEL:
+        if (op->flow_del.ufid) {
+            forget_twin_by_ufid(op->flow_del.ufid, op->flow_del.stats);
+        } else {
+            forget_twin_by_key(op->flow_del.key, op->flow_del.key_len,
+                               op->flow_del.stats);
+        }
+        break;
+
+    case DPIF_OP_EXECUTE:
+        break;
+    }
+}
+
 /* What other parts of OVS tell and ask. */
+
+/* The datapath has done 'ops'. */
+void
+netdev_offload_plugin_operated(const char *dpif_type, struct dpif_op **ops,
+                               size_t n_ops)
+{
+    if (netdev_offload_plugin_is_loaded() && !strcmp(dpif_type, "system")) {
+        for (size_t i = 0; i < n_ops; i++) {
+            twin_operated(ops[i]);
+        }
+    }
+}
+
+/* The datapath has dumped these flows. */
+void
+netdev_offload_plugin_dumped(const char *dpif_type, struct dpif_flow *dumped,
+                             int n)
+{
+    if (netdev_offload_plugin_is_loaded() && !strcmp(dpif_type, "system")) {
+        for (int i = 0; i < n; i++) {
+            if (dumped[i].ufid_present) {
+                add_twin(&dumped[i].ufid, &dumped[i].stats, &dumped[i].attrs);
+            }
+        }
+    }
+}
 
 /* The kernel datapath had flow 'ufid' until it was modified just now, and it
  * counted 'stats' there. */
@@ -697,7 +948,7 @@ netdev_offload_plugin_flow_missed(const ovs_u128 *ufid)
     }
     ovs_mutex_lock(&mutex);
     f = find_flow(ufid);
-    if (f && !f->in_tc && now >= f->created + MISS_GRACE_MS) {
+    if (f && !f->in_tc && !f->twin && now >= f->created + MISS_GRACE_MS) {
         f->n_missed = now < f->last_missed + MISS_GAP_MS ? f->n_missed + 1 : 1;
         f->last_missed = now;
         too_often = f->n_missed == MAX_MISSES && collect(f);
@@ -734,6 +985,9 @@ netdev_offload_plugin_del_known(const ovs_u128 *ufid,
     }
     ovs_mutex_lock(&mutex);
     f = find_flow(ufid);
+    if (f && f->twin) {
+        f = NULL;                   /* After the kernel's, forget_twin(). */
+    }
     known = f != NULL;
     found = f && !f->in_tc;
     if (f) {

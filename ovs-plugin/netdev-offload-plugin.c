@@ -549,11 +549,11 @@ exceeds_vlan_limit(const struct flow *flow, int vlan_limit)
 }
 
 /* Offers a flow that enters through a port of the plugin in the datapath of type
- * 'dpif_type'. */
+ * 'dpif_type'.  'has_twin': see struct ovs_offload_flow. */
 int
 offload_plugin_put(const char *dpif_type, const struct match *match,
                    const struct nlattr *actions, size_t actions_len,
-                   const ovs_u128 *ufid)
+                   const ovs_u128 *ufid, bool has_twin)
 {
     uint64_t key_stub[1024 / 8], mask_stub[1024 / 8], actions_stub[1024 / 8];
     struct ofpbuf key, mask, abi_actions;
@@ -590,6 +590,7 @@ offload_plugin_put(const char *dpif_type, const struct match *match,
         .vlan_limit = vlan_limit,
         .tunnel_port_min = tnl_udp_port_min,
         .tunnel_port_max = tnl_udp_port_max,
+        .has_twin = has_twin,
     });
 out:
     ofpbuf_uninit(&key);

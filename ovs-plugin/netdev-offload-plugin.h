@@ -49,8 +49,10 @@ extern "C" {
 
 struct conntrack;
 struct dp_packet;
+struct dpif_flow;
 struct dpif_flow_attrs;
 struct dpif_flow_stats;
+struct dpif_op;
 struct flow;
 struct match;
 struct netdev;
@@ -111,6 +113,10 @@ void netdev_offload_plugin_flow_left_kernel(const ovs_u128 *ufid,
 int netdev_offload_plugin_del_known(const ovs_u128 *ufid,
                                     struct dpif_flow_stats *);
 bool netdev_offload_plugin_keeps_figures(const ovs_u128 *ufid);
+void netdev_offload_plugin_operated(const char *dpif_type, struct dpif_op **,
+                                    size_t n_ops);
+void netdev_offload_plugin_dumped(const char *dpif_type, struct dpif_flow *,
+                                  int n);
 
 /* What a plugin gets of a match and of actions.  For tools and tests, too. */
 void netdev_offload_plugin_put_match(const struct flow *,
@@ -303,6 +309,20 @@ static inline bool
 netdev_offload_plugin_keeps_figures(const ovs_u128 *ufid OVS_UNUSED)
 {
     return false;
+}
+
+static inline void
+netdev_offload_plugin_operated(const char *dpif_type OVS_UNUSED,
+                               struct dpif_op **ops OVS_UNUSED,
+                               size_t n_ops OVS_UNUSED)
+{
+}
+
+static inline void
+netdev_offload_plugin_dumped(const char *dpif_type OVS_UNUSED,
+                             struct dpif_flow *flows OVS_UNUSED,
+                             int n OVS_UNUSED)
+{
 }
 #endif
 

@@ -534,14 +534,15 @@ def address(host, version):
     return socket.AF_INET6, host.ip6
 
 
-def tcp_transfer(src, dst, size=1 << 20, version=4, port=5000, timeout=20):
-    """Sends 'size' bytes over TCP; True if they arrived as they were sent."""
-    family, ip = address(dst, version)
+def tcp_transfer(src, dst, size=1 << 20, version=4, port=5000, timeout=20, ip=None):
+    """Sends 'size' bytes over TCP; True if they arrived as they were sent.  'ip': what
+    'src' knows 'dst' by."""
+    family, own = address(dst, version)
     data = os.urandom(min(size, 1 << 16)) * max(1, size >> 16)
     got = bytearray()
     server = dst.socket(family, socket.SOCK_STREAM)
     server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    server.bind((ip, port))
+    server.bind((own, port))
     server.listen(1)
     server.settimeout(timeout)
 
@@ -561,7 +562,7 @@ def tcp_transfer(src, dst, size=1 << 20, version=4, port=5000, timeout=20):
     client = src.socket(family, socket.SOCK_STREAM)
     client.settimeout(timeout)
     try:
-        client.connect((ip, port))
+        client.connect((ip or own, port))
         client.sendall(data)
         client.close()
     except OSError:

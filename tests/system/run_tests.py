@@ -28,6 +28,7 @@ import test_explain
 import test_explosion
 import test_hook
 import test_identity
+import test_kernel_ct
 import test_kernel_datapath
 import test_kernel_entrance
 import test_kernel_hook
@@ -61,7 +62,7 @@ TESTS = (test_traffic.TESTS + test_counters.TESTS + test_ports.TESTS
          + test_trouble.TESTS + test_widened.TESTS
          + test_differential.TESTS
          + test_kernel_datapath.TESTS + test_kernel_entrance.TESTS
-         + test_kernel_hook.TESTS
+         + test_kernel_hook.TESTS + test_kernel_ct.TESTS
          + test_hook.TESTS
          + test_explosion.TESTS + test_top.TESTS + test_prometheus.TESTS
          + test_coexistence.TESTS

@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ct() of the kernel datapath: nf_conntrack's connections, executed by our programs.
+
+Run in emulated machines, as those of test_kernel_datapath.py; from Linux 6.11 on.  Flows
+of connections are twins, in the kernel and with us: each packet meets one of the two, and
+figures are the sum.
+"""
+import re
+import socket
+import time
+
+from lab import in_netns, run, settled_counters, tcp_transfer, wait_for
+from suite import Skipped, expect, introduce
+from test_kernel_datapath import SLOW, kernel_lab
+
+BULK = 8 << 20
+ZONE = 5
+TIMEOUT = 16                    # Seconds, of UDP.
+
+# A stateful firewall: a may open connections to b, and b may answer.
+FIREWALL = ('table=0,priority=9,arp,in_port={a},actions={b}',
+            'table=0,priority=9,arp,in_port={b},actions={a}',
+            'table=0,priority=8,in_port={a},ip,actions=ct(table=1,zone=5)',
+            'table=0,priority=8,in_port={b},ip,actions=ct(table=1,zone=5)',
+            'table=1,priority=9,ip,ct_state=+trk+inv,actions=drop',
+            'table=1,priority=8,in_port={b},ip,ct_state=+trk+est,actions={a}',
+            'table=1,priority=8,in_port={a},ip,ct_state=+trk+est,actions={b}',
+            'table=1,priority=7,in_port={a},ip,ct_state=+trk+new,'
+            'actions=ct(commit,zone=5,exec(load:0x7->NXM_NX_CT_MARK[])),{b}')
+
+# a is behind a gateway, which b sees instead.
+GATEWAY = '10.0.0.99'
+NAT = ('table=0,priority=9,arp,in_port={a},actions={b}',
+       'table=0,priority=9,arp,in_port={b},actions={a}',
+       'table=0,priority=8,in_port={a},ip,actions='
+       'ct(commit,zone=5,table=1,nat(src=' + GATEWAY + '))',
+       'table=0,priority=8,in_port={b},ip,actions=ct(zone=5,table=1,nat)',
+       'table=1,priority=8,in_port={a},ip,actions={b}',
+       'table=1,priority=8,in_port={b},ip,ct_state=+trk+est,actions=mod_dl_dst:{mac},{a}')
+
+# b is behind a virtual address.  Of a's packets all are to be of one state.
+BALANCER = ('table=0,priority=9,arp,in_port={a},actions={b}',
+            'table=0,priority=9,arp,in_port={b},actions={a}',
+            'table=0,priority=8,in_port={a},ip,actions='
+            'ct(commit,zone=5,table=1,nat(dst={ip}))',
+            'table=0,priority=8,in_port={b},ip,actions=ct(zone=5,table=1,nat)',
+            'table=1,priority=9,in_port={a},ip,ct_state=+trk+new,actions={b}',
+            'table=1,priority=8,in_port={a},ip,ct_state=+est+dnat+snat,actions={b}',
+            'table=1,priority=8,in_port={a},ip,ct_state=+est+dnat-snat,actions={b}',
+            'table=1,priority=8,in_port={a},ip,ct_state=+est-dnat,actions={b}',
+            'table=1,priority=8,in_port={b},ip,ct_state=+est+rpl+snat-dnat,actions={a}',
+            'table=1,priority=7,in_port={b},ip,ct_state=+est+rpl,actions={a}')
+
+
+class Chat:
+    """Datagrams from one host to another, each of which is answered, on the same ports."""
+
+    def __init__(self, src, dst):
+        self.client = src.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.server = dst.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.client.bind((src.ip4, 6100))
+        self.server.bind((dst.ip4, 6101))
+        self.client.settimeout(SLOW)
+        self.server.settimeout(SLOW)
+        self.client.connect((dst.ip4, 6101))
+
+    def exchange(self, n, interval):
+        """Returns how many have been answered."""
+        answered = 0
+        for _ in range(n):
+            self.client.send(b'x' * 100)
+            data, peer = self.server.recvfrom(1000)
+            self.server.sendto(data, peer)
+            answered += self.client.recv(1000) == data
+            time.sleep(interval)
+        return answered
+
+
+def ct_lab(context, **options):
+    return kernel_lab(context, **options)
+
+
+def put_rules(lab, rules):
+    a, b = lab.hosts[:2]
+    names = {'a': lab.ovs.of_port(a.port), 'b': lab.ovs.of_port(b.port), 'mac': a.mac,
+             'ip': b.ip4}
+    lab.ovs.ofctl('del-flows', 'br0')
+    for rule in rules:
+        lab.ovs.ofctl('add-flow', 'br0', rule.format(**names))
+
+
+def needs_kernel_ct(lab):
+    line = re.search(r'kernel: .*', lab.ovs.appctl('xdp-offload/show'))[0]
+    if 'connections by zone' in line.split('missing:')[-1] and 'missing:' in line:
+        raise Skipped('this kernel cannot be asked for connections by zone')
+
+
+def flows_of(lab, src):
+    """The IPv4 flows from the host, of all stages."""
+    return [f for f in lab.ovs.flows() if 'in_port(%s)' % src.port in f['match']
+            and 'eth_type(0x0800)' in f['match']]
+
+
+def first_table(lab, host):
+    """(packets, bytes) that the rules of the first table have counted of the host's."""
+    text = lab.ovs.ofctl('dump-flows', 'br0', 'table=0,in_port=%d' % lab.ovs.of_port(host.port))
+    return tuple(sum(int(n) for n in re.findall(key + r'=(\d+)', text))
+                 for key in ('n_packets', 'n_bytes'))
+
+
+def settled(lab):
+    """What each host has sent, what the first table has counted of it, and how many packets
+    our program has passed on."""
+    result = settled_counters(lab, lab.hosts)
+    for host in lab.hosts:
+        result[host.port]['openflow'] = first_table(lab, host)
+    return result
+
+
+def expect_executed(context, before, after, host, what):
+    """Checks that all that the host has sent in between was counted by OVS once, whoever has
+    executed it, and that most was ours."""
+    old, new = before[host.port], after[host.port]
+    sent, openflow = (tuple(x - y for x, y in zip(new[k], old[k]))
+                      for k in ('sent', 'openflow'))
+    ours = sent[0] - (new['passed'] - old['passed'])
+    context.note('%s: %d of %d packets executed by us', what, ours, sent[0])
+    expect(openflow == sent, '%s: sent %s, OpenFlow has %s', what, sent, openflow)
+    expect(ours > 0.9 * sent[0], '%s: only %d of %d packets', what, ours, sent[0])
+
+
+def warm_up(lab, src, dst):
+    """Has the flows made, and waits until they are ours."""
+    expect(tcp_transfer(src, dst, 1 << 18, timeout=SLOW), 'TCP')
+
+    def ours():
+        return all(any('dp:xdp' in f['attrs'] for f in flows_of(lab, h))
+                   for h in (src, dst))
+    wait_for('flows of both directions with us', ours, SLOW)
+
+
+def check_firewall(context, lab):
+    a, b = lab.hosts[:2]
+    needs_kernel_ct(lab)
+    put_rules(lab, FIREWALL)
+    warm_up(lab, a, b)
+    context.show('$ ovs-appctl dpctl/dump-flows -m type=xdp\n' + lab.ovs.flows('xdp', raw=True))
+    before = settled(lab)
+    expect(tcp_transfer(a, b, BULK, timeout=SLOW), 'TCP')
+    after = settled(lab)
+    expect_executed(context, before, after, a, 'TCP')
+    expect_executed(context, before, after, b, 'its answers')
+    expect(not tcp_transfer(b, a, 1 << 16, timeout=3), 'b has opened a connection')
+
+
+def test_firewall(context):
+    """A stateful firewall in front of nf_conntrack: established TCP is executed, counted once.
+    """
+    with ct_lab(context) as lab:
+        introduce(lab.hosts)
+        check_firewall(context, lab)
+
+
+def test_firewall_tc(context):
+    """The same at TC's ingress, where containers keep their segments."""
+    with ct_lab(context, config=['xdp-offload-hook=tc']) as lab:
+        introduce(lab.hosts)
+        check_firewall(context, lab)
+
+
+def test_nat(context):
+    """Translated connections are executed, both ways."""
+    with ct_lab(context) as lab:
+        a, b = lab.hosts[:2]
+        introduce(lab.hosts)
+        needs_kernel_ct(lab)
+        put_rules(lab, NAT)
+        b.run('ip', 'neigh', 'replace', GATEWAY, 'lladdr', a.mac, 'dev', 'eth0')
+        b.run('ip', 'route', 'replace', GATEWAY + '/32', 'dev', 'eth0')
+        warm_up(lab, a, b)
+        before = settled(lab)
+        expect(tcp_transfer(a, b, BULK, timeout=SLOW), 'TCP')
+        after = settled(lab)
+        expect_executed(context, before, after, a, 'TCP')
+        expect_executed(context, before, after, b, 'its answers')
+
+
+def test_load_balancer(context):
+    """A translated destination: our state of a packet is openvswitch.ko's."""
+    with ct_lab(context) as lab:
+        a, b = lab.hosts[:2]
+        introduce(lab.hosts)
+        needs_kernel_ct(lab)
+        put_rules(lab, BALANCER)
+        a.run('ip', 'neigh', 'replace', GATEWAY, 'lladdr', b.mac, 'dev', 'eth0')
+        a.run('ip', 'route', 'replace', GATEWAY + '/32', 'dev', 'eth0')
+        expect(tcp_transfer(a, b, 1 << 18, timeout=SLOW, ip=GATEWAY), 'TCP')
+        before = settled(lab)
+        expect(tcp_transfer(a, b, BULK, timeout=SLOW, ip=GATEWAY), 'TCP')
+        after = settled(lab)
+        expect_executed(context, before, after, a, 'TCP')
+        expect_executed(context, before, after, b, 'its answers')
+        rules = lab.ovs.ofctl('dump-flows', 'br0', 'table=1')
+        used = [r for r in rules.splitlines() if 'n_packets' in r and 'n_packets=0,' not in r]
+        context.note('%d rules used', len(used))
+        expect(len(used) == 3, 'other states than openvswitch.ko finds:\n%s', rules)
+
+
+def test_udp(context):
+    """UDP is executed when nf_conntrack has assured it, longer than its time-out."""
+    with ct_lab(context) as lab:
+        a, b = lab.hosts[:2]
+        introduce(lab.hosts)
+        needs_kernel_ct(lab)
+        put_rules(lab, FIREWALL)
+        timeout = ('sysctl', '-qw', 'net.netfilter.nf_conntrack_udp_timeout_stream=%d' % TIMEOUT)
+        with in_netns(lab.switch):
+            run(*timeout)
+        chat = Chat(a, b)
+        chat.exchange(150, 0.03)        # Assured, after two seconds.
+        before = settled(lab)
+        begin = time.monotonic()
+        while time.monotonic() < begin + 1.5 * TIMEOUT:
+            expect(chat.exchange(100, 0.02) == 100, 'UDP is lost')
+        after = settled(lab)
+        expect_executed(context, before, after, a, 'UDP')
+        expect_executed(context, before, after, b, 'its answers')
+
+
+def test_deleted(context):
+    """Connections that are deleted, and rules that change, hold for the next packet."""
+    with ct_lab(context) as lab:
+        a, b = lab.hosts[:2]
+        introduce(lab.hosts)
+        needs_kernel_ct(lab)
+        put_rules(lab, FIREWALL)
+        warm_up(lab, a, b)
+        lab.ovs.appctl('dpctl/flush-conntrack', 'zone=%d' % ZONE)
+        expect(tcp_transfer(a, b, 1 << 20, timeout=SLOW), 'TCP after a flush')
+        lab.ovs.ofctl('del-flows', 'br0', 'table=1')
+        expect(not tcp_transfer(a, b, 1 << 16, timeout=3), 'TCP without rules')
+        wait_for('no flow of connections with us', lambda: not any(
+            'ct_state' in f['match'] and f['actions'] not in ('drop', '')
+            for f in lab.ovs.flows('xdp')), SLOW)
+
+
+TESTS = [
+    ('kernel-ct', test_firewall),
+    ('kernel-ct-tc', test_firewall_tc),
+    ('kernel-ct-nat', test_nat),
+    ('kernel-ct-balancer', test_load_balancer),
+    ('kernel-ct-udp', test_udp),
+    ('kernel-ct-deleted', test_deleted),
+]
