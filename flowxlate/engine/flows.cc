@@ -22,12 +22,14 @@ FlowStats Flows::total(const Flow &flow) const {
     return sum;
 }
 
-uint64_t Flows::packets() const {
-    uint64_t n = past_packets_;
+Growth Flows::entered() const {
+    Growth sum = past_entered_;
     for (auto &[ufid, flow] : flows_) {
-        n += flow.is_first ? total(flow).packets : 0;
+        if (flow.is_first) {
+            sum += total(flow);
+        }
     }
-    return n;
+    return sum;
 }
 
 Reject Flows::put(const Ufid &ufid, Rule *rule, SubtableSlot *mask) {
@@ -78,8 +80,9 @@ Reject Flows::place(const Ufid &ufid, Rule *rule, Flow *flow,
         n_placed_++;
     }
     flow->slot = slot;
-    flow->ovs_forwards_too = !uses.in->in_kernel_datapath;
-    flow->is_first = !rule->match.recirc_id && !uses.in->is_tunnel();
+    flow->ovs_forwards_too = !uses.in->in_kernel_datapath || rule->has_twin;
+    flow->enters = !rule->match.recirc_id;
+    flow->is_first = flow->enters && !uses.in->is_tunnel();
     flow->parked = {};
     flow->in = uses.in->slot;
     flow->out = std::move(uses.out);
@@ -212,9 +215,14 @@ int Flows::remove(const Ufid &ufid, FlowStats *remaining) {
     park({{flow}}, {});
     *remaining = since(flow->taken, flow->past);
     past_ += flow->past;
-    past_packets_ += flow->is_first ? flow->past.packets : 0;
+    if (flow->is_first) {
+        past_entered_ += flow->past;
+    }
     if (Port *in = ports_.at(flow->in)) {
         in->past += flow->past;
+        if (flow->enters) {
+            in->past_entered += flow->past;
+        }
     }
     flows_.erase(it);
     return 0;

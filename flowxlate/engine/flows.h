@@ -35,8 +35,10 @@ struct Flow {
     Tunnels::Use tunnel;
     // OVS forwards its packets if XDP does not: it may be evicted.
     bool ovs_forwards_too = false;
-    // Its packets have come through a device, and passed no other flow before:
-    // each packet that XDP executes counts in one such flow.
+    // Its packets have passed no other flow of their port before: each packet
+    // that XDP executes counts in one such flow of each port that it enters,
+    bool enters = false;
+    // and in one of a device: tunnels' have come through that.
     bool is_first = false;
     FlowStats past;            // From slots that it has left.
     FlowStats taken;           // What take() has handed out.
@@ -100,8 +102,8 @@ public:
     // quiesce() gave up this often.
     uint64_t n_late_removals() const { return n_late_removals_; }
     const FlowStats &past() const { return past_; }  // Of those removed.
-    // Packets, which count once, however many flows they pass.
-    uint64_t packets() const;
+    // Of packets, which count once, however many flows they pass.
+    Growth entered() const;
 
 private:
     Reject place(const Ufid &, Rule *, Flow *, SubtableSlot *mask);
@@ -116,7 +118,7 @@ private:
     uint64_t n_placed_ = 0;
     uint64_t n_late_removals_ = 0;
     FlowStats past_;
-    uint64_t past_packets_ = 0;  // Of packets(), those of flows removed.
+    Growth past_entered_;  // Of entered(), those of flows removed.
 };
 
 }  // namespace flowxlate

@@ -64,6 +64,7 @@ struct Port {
     Losses losses;              // Of redirected frames.
     size_t n_flows = 0;         // In the tables, that enter here.
     FlowStats past;             // Of flows that entered here and are gone.
+    Growth past_entered;        // Of these, of those that packets met first.
     bool lost_sockets = false;  // The device was away: OVS receives nothing.
     News news;                  // What is logged about the device.
     std::string last_trouble;   // What was last logged about taking over.

@@ -24,13 +24,12 @@ struct Asked {
 // A tunnel port: it has no device, and what it could not take is counted where
 // the outer packet came from.
 void show_tunnel(const Port &port, const View::Sum &sum, std::string *s) {
-    FlowStats stats = port.past;
-    stats += sum.stats;
+    const Growth entered = sum.entered_since_start(port);
     append(s,
            "  %s: tunnel, type %s, slot %u\n    entered: packets:%" PRIu64
            ", bytes:%" PRIu64 " in XDP by %zu flows",
            port.name.c_str(), port.type.c_str(), index(port.slot),
-           stats.packets, stats.bytes, port.n_flows);
+           entered.packets, entered.bytes, port.n_flows);
     if (sum.waiting) {
         append(s, " (%zu of them wait for their output port)", sum.waiting);
     }
@@ -80,8 +79,7 @@ void show_attachment(const Port &port, const Asked &asked, std::string *s) {
 void show_port(const Port &port, const View::Sum &sum, const Asked &asked,
                const std::array<uint64_t, XF_N_MISSES> &misses,
                std::string *s) {
-    FlowStats stats = port.past;
-    stats += sum.stats;
+    const Growth entered = sum.entered_since_start(port);
 
     append(s, "  %s: ifindex %d, type %s, slot %u\n", port.name.c_str(),
            index(port.ifindex), port.type.c_str(), index(port.slot));
@@ -120,7 +118,7 @@ void show_port(const Port &port, const View::Sum &sum, const Asked &asked,
     append(s,
            "    entered: packets:%" PRIu64 ", bytes:%" PRIu64
            " in XDP by %zu flows",
-           stats.packets, stats.bytes, port.n_flows);
+           entered.packets, entered.bytes, port.n_flows);
     if (sum.waiting) {
         append(s, " (%zu of them wait for their output port)", sum.waiting);
     }
@@ -178,7 +176,11 @@ std::vector<View::Sum> View::sum_by_port() const {
     std::vector<Sum> sums(XF_MAX_PORTS);
     for (auto &[ufid, flow] : flows.by_ufid()) {
         auto &sum = sums[index(flow.in)];
-        sum.stats += flows.total(flow);
+        const FlowStats total = flows.total(flow);
+        sum.stats += total;
+        if (flow.enters) {
+            sum.entered += total;
+        }
         sum.waiting += flow.is_placed() && !flows.is_executed(flow);
     }
     return sums;
@@ -246,11 +248,13 @@ std::string Report::show() {
     for (auto &sum : sums) {
         all += sum.stats;
     }
+    const Growth entered = from_.core.flows->entered();
     append(&s, "kernel: %s\n", from_.core.kernel.to_string().c_str());
     append(&s,
            "since start: flows put in XDP:%" PRIu64 ", packets:%" PRIu64
            ", bytes:%" PRIu64 ", by ct():%" PRIu64 "\n",
-           from_.core.flows->n_placed(), all.packets, all.bytes, all.tracked);
+           from_.core.flows->n_placed(), entered.packets, entered.bytes,
+           all.tracked);
     append(&s, "flows refused: %" PRIu64 " (xdp-offload/rejects says why)\n",
            from_.core.refused.total());
     show_unexecuted(view, &s);

@@ -67,6 +67,10 @@ PortStats stats_of(const Core &core, const Port &port, const View::Sum &sum)
     s.waiting = sum.waiting;
     s.executed = port.past;
     s.executed += sum.stats;
+    s.hits = s.executed.packets;
+    const Growth entered = sum.entered_since_start(port);
+    s.executed.packets = entered.packets;
+    s.executed.bytes = entered.bytes;
     s.why_no_enter = port.why_no_entry();
     s.enters = s.why_no_enter.empty();
     s.left_out = port.is_left_out();
@@ -156,6 +160,9 @@ std::string Report::stats() {
         for (auto &sum : sums) {
             s.executed += sum.stats;
         }
+        const Growth entered = from_.core.flows->entered();
+        s.executed.packets = entered.packets;
+        s.executed.bytes = entered.bytes;
         s.placed = from_.core.flows->n_placed();
         s.evicted_masks = from_.evictor.n_masks();
         s.evicted_flows = from_.evictor.n_flows();

@@ -47,7 +47,8 @@ struct PortStats {
     std::string why_no_enter;  // Empty if they may.
     size_t flows = 0;          // In the tables, that enter here.
     size_t waiting = 0;        // Of these, for their output port.
-    FlowStats executed;        // By flows that enter here.
+    FlowStats executed;        // By flows that enter here; packets count once.
+    uint64_t hits = 0;         // Packets count in each flow that they pass.
     std::array<uint64_t, XF_N_MISSES> passed{};  // By reason.
     uint64_t searches = 0;  // Look-ups past the flow cache.
     // Frames lost after they were redirected, to this port and to OVS from

@@ -106,7 +106,7 @@ Json to_object(const FlowReport &f) {
 }  // namespace
 
 uint64_t lookups(const PortStats &p) {
-    uint64_t sum = p.executed.packets;
+    uint64_t sum = p.hits;
     for (int reason = 0; reason < XF_N_MISSES; reason++) {
         sum += is_looked_up(reason) ? p.passed[reason] : 0;
     }

@@ -188,7 +188,7 @@ Health health(const Sources &from, uint64_t n_passed) REQUIRES(state_lock) {
     const auto general = general_problems(from);
     h.problems.insert(h.problems.end(), general.begin(), general.end());
     h.n_flows = from.core.table->n_flows();
-    h.in_xdp = from.core.flows->packets();
+    h.in_xdp = from.core.flows->entered().packets;
     h.passed = n_passed;
     return h;
 }

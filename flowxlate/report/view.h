@@ -37,8 +37,15 @@ struct View {
 
     // What the flows that enter through a port add up to, by slot.
     struct Sum {
-        FlowStats stats;
+        FlowStats stats;     // Packets count in each flow that they pass,
+        Growth entered;      // or once.
         size_t waiting = 0;  // For their output port.
+
+        // With what flows that are gone have counted.
+        Growth entered_since_start(const Port &port) const {
+            return {port.past_entered.packets + entered.packets,
+                    port.past_entered.bytes + entered.bytes};
+        }
     };
     std::vector<Sum> sum_by_port() const;
 

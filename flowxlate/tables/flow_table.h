@@ -98,6 +98,12 @@ struct FlowStats {
 // What a flow has counted from one look at it to the next.
 struct Growth {
     uint64_t packets = 0, bytes = 0;
+
+    Growth &operator+=(const FlowStats &s) {
+        packets += s.packets;
+        bytes += s.bytes;
+        return *this;
+    }
 };
 
 class FlowTable {

@@ -15,6 +15,7 @@ from test_kernel_datapath import SLOW, kernel_lab
 
 BULK = 8 << 20
 ZONE = 5
+FEW = 20
 TIMEOUT = 16                    # Seconds, of UDP.
 
 # A stateful firewall: a may open connections to b, and b may answer.
@@ -126,7 +127,9 @@ def expect_executed(context, before, after, host, what):
     ours = sent[0] - (new['passed'] - old['passed'])
     context.note('%s: %d of %d packets executed by us', what, ours, sent[0])
     expect(openflow == sent, '%s: sent %s, OpenFlow has %s', what, sent, openflow)
-    expect(ours > 0.9 * sent[0], '%s: only %d of %d packets', what, ours, sent[0])
+    # Of those that open and close it, and of late ones, few are ours.
+    expect(ours > 0.9 * sent[0] or sent[0] - ours <= FEW, '%s: only %d of %d packets', what,
+           ours, sent[0])
 
 
 def warm_up(lab, src, dst):

@@ -349,16 +349,18 @@ TEST(Flows, PacketsCountOnce) {
     EXPECT_TRUE(e.execute(2, kOutput, 3));
     Flow *second = e.flows.find(Engine::ufid(3));
     e.tables.stats(0, second->slot).packets += 5;
-    EXPECT_EQ(e.flows.packets(), 8U);
+    EXPECT_EQ(e.flows.entered().packets, 8U);
+    EXPECT_FALSE(second->enters);  // Nor does its port count them twice.
+    EXPECT_TRUE(e.flows.find(Engine::ufid(1))->enters);
 
     FlowStats told;
     EXPECT_EQ(e.flows.remove(Engine::ufid(3), &told), 0);
     EXPECT_EQ(told.packets, 5U);
-    EXPECT_EQ(e.flows.packets(), 8U);
+    EXPECT_EQ(e.flows.entered().packets, 8U);
     EXPECT_EQ(e.flows.remove(Engine::ufid(1), &told), 0);
-    EXPECT_EQ(e.flows.packets(), 8U);
+    EXPECT_EQ(e.flows.entered().packets, 8U);
     e.flows.park(Engine::ufid(2), kGone);
-    EXPECT_EQ(e.flows.packets(), 8U);
+    EXPECT_EQ(e.flows.entered().packets, 8U);
 }
 
 TEST(Flows, RandomStoriesAddUp) {

@@ -33,6 +33,7 @@ Stats some_stats() {
     port.flows = 2;
     port.waiting = 1;
     port.executed = {10, 1000, 5, 0, 3, 4};
+    port.hits = 10;
     port.passed[XF_MISS_NO_FLOW] = 7;
     port.passed[XF_MISS_TRUNCATED] = 100;
     port.searches = 8;
@@ -150,7 +151,7 @@ TEST(StatsJson, Lookups) {
         XF_MISS_IP_HEADER, XF_MISS_IP_OPTIONS, XF_MISS_ND_OPTIONS};
     for (int reason = 0; reason < XF_N_MISSES; reason++) {
         PortStats port;
-        port.executed.packets = 1;
+        port.hits = 1;
         port.passed[reason] = 10;
         EXPECT_EQ(lookups(port), not_parsed.count(xf_miss(reason)) ? 1U : 11U)
             << miss_name(xf_miss(reason));
