@@ -57,7 +57,7 @@ const volatile __u32 xf_conn_mask = 0;      /* Their xf_slot_mask. */
 const volatile __u32 xf_kernel_ct = 0;      /* ct() asks the kernel, as in its own
                                              * datapath. */
 const volatile __u32 xf_cache_bits = 1;     /* log2 of the flow cache's sets per
-                                             * CPU. */
+                                             * row. */
 const volatile __u64 xf_secret[XF_KEY_WORDS + 1] = {0};
 /* What 2^k zero bytes make of a CRC32c: by k, then by its half-bytes. */
 const volatile __u32 xf_crc32c_zeros[XF_MAX_FRAME_BITS][8][16] = {0};
@@ -69,6 +69,19 @@ own_port(void)
     __u32 slot = xf_in_port;
 
     return bpf_map_lookup_elem(&xf_ports, &slot);
+}
+
+/* What there is of a CPU; of this one. */
+static __always_inline struct xf_cpu *
+find_cpu(__u32 cpu)
+{
+    return bpf_map_lookup_elem(&xf_cpus, &cpu);
+}
+
+static __always_inline struct xf_cpu *
+own_cpu(void)
+{
+    return find_cpu(bpf_get_smp_processor_id());
 }
 
 #endif /* maps.h */

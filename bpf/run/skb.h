@@ -57,7 +57,7 @@ run_skb(xf_ctx *ctx, struct xf_packet *p, __u32 cpu, const struct xf_cpu *self)
         return -1 - miss;
     if (is_orphaned(self) || !is_at_home(ctx))
         return -1 - XF_MISS_NO_FLOW;
-    hit = find_flow(p, cpu);
+    hit = find_flow(p, self);
     return hit.flow ? run_flows(ctx, cpu, hit.slot) : -1 - XF_MISS_NO_FLOW;
 }
 
@@ -66,7 +66,7 @@ static __always_inline int
 handle_skb(xf_ctx *ctx)
 {
     __u32 cpu = bpf_get_smp_processor_id();
-    struct xf_cpu *self = bpf_map_lookup_elem(&xf_cpus, &cpu);
+    struct xf_cpu *self = find_cpu(cpu);
     struct xf_scratch *scratch = bpf_map_lookup_elem(&xf_scratches, &cpu);
     int action;
 
@@ -79,7 +79,7 @@ handle_skb(xf_ctx *ctx)
     self->seq++;
     if (action >= 0)
         return action;
-    count_miss(cpu, -1 - action);
+    count_miss(self, -1 - action);
     return XF_HOOK_PASS;
 }
 

@@ -19,17 +19,18 @@ open_tunnel(xf_ctx *ctx, __u32 cpu, __u32 slot)
 {
     struct xf_scratch *scratch = bpf_map_lookup_elem(&xf_scratches, &cpu);
     const struct xf_flow *flow = bpf_map_lookup_elem(&xf_flows, &slot);
+    const struct xf_cpu *self = find_cpu(cpu);
     struct xf_hit inner;
     int miss;
 
-    if (!scratch || !flow)
+    if (!scratch || !flow || !self)
         return -1 - XF_MISS_INTERNAL;
     if (flow->action.n_pop != scratch->packet.n_tags)
         return -1 - XF_MISS_TUNNEL_HEADER;
     miss = enter_tunnel(ctx, scratch, flow->action.to);
     if (miss != XF_PARSED)
         return -1 - miss;
-    inner = find_flow(&scratch->packet, cpu);
+    inner = find_flow(&scratch->packet, self);
     if (inner.flow)
         return inner.slot & XF_MAX_SLOT;
     leave_tunnel(ctx, scratch);
@@ -39,7 +40,8 @@ open_tunnel(xf_ctx *ctx, __u32 cpu, __u32 slot)
 /* Executes the flow in 'slot', which takes the packet out of its tunnel, and those
  * of what is in it.  Returns like run_pipeline(). */
 static __always_inline int
-run_tunnel(xf_ctx *ctx, __u32 cpu, __u32 slot, struct xf_stats *stats)
+run_tunnel(xf_ctx *ctx, __u32 cpu, __u32 slot, const struct xf_cpu *self,
+           struct xf_stats *stats)
 {
     struct xf_scratch *scratch;
     int action, inner;
@@ -54,7 +56,7 @@ run_tunnel(xf_ctx *ctx, __u32 cpu, __u32 slot, struct xf_stats *stats)
     if (action < 0)
         leave_tunnel(ctx, scratch);
     else
-        account(stats, scratch->outer.frame_len, 0);
+        account(self, stats, scratch->outer.frame_len, 0);
     return action;
 }
 

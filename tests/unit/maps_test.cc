@@ -46,7 +46,7 @@ TEST(Maps, Sizes) {
     };
     for (const auto &row : kRows) {
         SCOPED_TRACE(row.what);
-        const auto s = MapSizes::of(row.flows, row.connections, row.cpus);
+        const auto s = MapSizes::of(row.flows, row.connections, row.cpus, row.cpus);
         EXPECT_EQ(s.buckets, row.buckets);
         EXPECT_EQ(s.cache_sets, row.cache_sets);
         EXPECT_EQ(s.conns, row.conns);
@@ -58,7 +58,7 @@ TEST(Maps, Sizes) {
 
 // Programs that ports share may run at once, a trace must change nothing.
 TEST(Maps, TracesWriteNothingThatPortsUse) {
-    for (const MapRow &row : map_rows(MapSizes::of(1, 1, 1))) {
+    for (const MapRow &row : map_rows(MapSizes::of(1, 1, 1, 1))) {
         if (row.scope == MapScope::kTrace
             && std::string(row.name) != "xf_conn_uses") {
             EXPECT_EQ(row.writer, MapWriter::kUser) << row.name;
@@ -74,8 +74,8 @@ std::string mebibytes(double bytes) {
 
 std::string table() {
     static constexpr const char *kWriters[] = {"OVS", "programs", "both"};
-    const auto one = map_rows(MapSizes::of(kFlows, kConnections, 1));
-    const auto two = map_rows(MapSizes::of(kFlows, kConnections, kCpus));
+    const auto one = map_rows(MapSizes::of(kFlows, kConnections, 1, 1));
+    const auto two = map_rows(MapSizes::of(kFlows, kConnections, kCpus, kCpus));
     std::string s =
         "\n| array | writer | a trace | entries | bytes each | MiB | MiB for "
         "each CPU more |\n|---|---|---|---|---|---|---|\n";
