@@ -393,7 +393,8 @@ std::vector<uint32_t> BpfMaps::cpus_that_predict(
     for (uint32_t row = 0; row < rows_.n_rows(); row++) {
         const uint32_t i = (row << cache_bits()) + place.set;
         xf_cache_set set;
-        if (bpf_map_lookup_elem(fd, &i, &set) || !has_entry(set, place.entry)) {
+        if (bpf_map_lookup_elem(fd, &i, &set)
+            || !has_entry(set, place.entry)) {
             continue;
         }
         std::ranges::copy_if(

@@ -58,14 +58,14 @@ namespace flowxlate {
 // its own; what it does read back (keys, contents of rewrites, buckets) may
 // then be wrong, and never leads out of bounds.
 struct TableMemory {
-    std::span<xf_bucket> buckets;                     // A power of 2 of them.
-    std::span<xf_flow> flows;                         // Slot 0 is not used.
-    std::span<xf_key_rest> key_rests;                 // By flow slot.
-    std::span<xf_subtable> subtables;                 // Slot 0 is not used.
-    std::span<xf_walk> walks;                         // By recirculation slot.
-    std::span<xf_rewrite> rewrites;                   // Slot 0 is not used.
-    std::span<xf_stats> stats;                        // [row][flow slot].
-    std::span<xf_cpu> cpus;                           // By CPU number.
+    std::span<xf_bucket> buckets;      // A power of 2 of them.
+    std::span<xf_flow> flows;          // Slot 0 is not used.
+    std::span<xf_key_rest> key_rests;  // By flow slot.
+    std::span<xf_subtable> subtables;  // Slot 0 is not used.
+    std::span<xf_walk> walks;          // By recirculation slot.
+    std::span<xf_rewrite> rewrites;    // Slot 0 is not used.
+    std::span<xf_stats> stats;         // [row][flow slot].
+    std::span<xf_cpu> cpus;            // By CPU number.
     CpuRows rows;  // What each of them has been told of its row.
     std::array<uint64_t, XF_KEY_WORDS + 1> secret{};  // For xf_hash_word().
 };

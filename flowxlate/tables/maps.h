@@ -93,9 +93,9 @@ uint64_t map_bytes(const MapSizes &);
 template <typename Arrays, typename Secret>
 TableMemory table_memory(Arrays &a, const CpuRows &rows,
                          const Secret &secret) {
-    TableMemory m{a.xf_buckets, a.xf_flows,    a.xf_key_rests, a.xf_subtables,
-                  a.xf_walks,   a.xf_rewrites, a.xf_stats,     a.xf_cpus,
-                  rows,         {}};
+    TableMemory m{
+        a.xf_buckets,  a.xf_flows, a.xf_key_rests, a.xf_subtables, a.xf_walks,
+        a.xf_rewrites, a.xf_stats, a.xf_cpus,      rows,           {}};
     std::copy(secret.begin(), secret.end(), m.secret.begin());
     return m;
 }

@@ -352,7 +352,7 @@ protected:
     const uint32_t this_cpu_ = sched_getcpu();
     mutable Program p_;  // Unused flow slots are zero in a new one.
     const uint32_t this_row_ = p_.maps().rows().row_of(this_cpu_);
-    Fd devices_[3];      // By group.
+    Fd devices_[3];  // By group.
     FlowSlot to_group_{};
     const std::vector<Frame> packets_ = {
         udp4().bytes(),
