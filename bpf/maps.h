@@ -71,17 +71,11 @@ own_port(void)
     return bpf_map_lookup_elem(&xf_ports, &slot);
 }
 
-/* What there is of a CPU; of this one. */
+/* What there is of the CPU with this number. */
 static __always_inline struct xf_cpu *
 find_cpu(__u32 cpu)
 {
     return bpf_map_lookup_elem(&xf_cpus, &cpu);
-}
-
-static __always_inline struct xf_cpu *
-own_cpu(void)
-{
-    return find_cpu(bpf_get_smp_processor_id());
 }
 
 #endif /* maps.h */

@@ -59,8 +59,8 @@ execute(xf_ctx *ctx, const struct xf_packet *p, __u32 cpu,
         return XF_MISS_INTERNAL;
     if (act->rewrite || act->verdict > XF_OUTPUT) {
         *action = act->verdict == XF_POP
-                  ? run_tunnel(ctx, cpu, hit.slot, self, stats)
-                  : run_pipeline(ctx, cpu, hit.slot);
+                  ? run_tunnel(ctx, cpu, self, hit.slot, stats)
+                  : run_pipeline(ctx, cpu, self, hit.slot);
         return *action < 0 ? -1 - *action : XF_PARSED;
     }
     if (act->verdict == XF_DROP)

@@ -89,7 +89,7 @@ is_known_in_tunnel(xf_ctx *ctx, struct xf_scratch *scratch, __u32 cpu,
                    const struct xf_cpu *self, __u32 slot)
 {
     struct xf_stats *stats = find_stats(self, slot);
-    int inner = open_tunnel(ctx, cpu, slot);
+    int inner = open_tunnel(ctx, cpu, self, slot);
     bool known;
 
     if (inner < 0)

@@ -106,7 +106,7 @@ resolve(xf_ctx *ctx, const struct xf_packet *p, struct xf_plan *plan,
         note_way(plan, slot);
         slot = predict_next(plan, self);
         if (!slot)
-            slot = learn_next(plan, self, search(&plan->key, p->cls, plan->guess));
+            slot = learn_next(plan, self, search(&plan->key, p->cls, plan->guess, self));
         if (!slot)
             return XF_MISS_RECIRC;
     }
@@ -135,10 +135,10 @@ typedef int xf_output(xf_ctx *ctx, const struct xf_packet *p, struct xf_plan *pl
 /* Executes the flow in 'slot' and those that follow it, with the hook's 'output'.
  * Returns a XF_HOOK_*, or -1 - an enum xf_miss with packet and counters unchanged. */
 static __always_inline int
-run_plan(xf_ctx *ctx, __u32 cpu, __u32 slot, xf_output *output)
+run_plan(xf_ctx *ctx, __u32 cpu, const struct xf_cpu *self, __u32 slot,
+         xf_output *output)
 {
     struct xf_scratch *scratch = bpf_map_lookup_elem(&xf_scratches, &cpu);
-    const struct xf_cpu *self = find_cpu(cpu);
     const struct xf_packet *p;
     struct xf_plan *plan;
     int action = XF_HOOK_DROP;

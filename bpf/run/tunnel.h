@@ -15,11 +15,10 @@
  *
  * A global function, so that its stack is free again when that flow is executed. */
 __noinline int
-open_tunnel(xf_ctx *ctx, __u32 cpu, __u32 slot)
+open_tunnel(xf_ctx *ctx, __u32 cpu, const struct xf_cpu *self, __u32 slot)
 {
     struct xf_scratch *scratch = bpf_map_lookup_elem(&xf_scratches, &cpu);
     const struct xf_flow *flow = bpf_map_lookup_elem(&xf_flows, &slot);
-    const struct xf_cpu *self = find_cpu(cpu);
     struct xf_hit inner;
     int miss;
 
@@ -40,16 +39,16 @@ open_tunnel(xf_ctx *ctx, __u32 cpu, __u32 slot)
 /* Executes the flow in 'slot', which takes the packet out of its tunnel, and those
  * of what is in it.  Returns like run_pipeline(). */
 static __always_inline int
-run_tunnel(xf_ctx *ctx, __u32 cpu, __u32 slot, const struct xf_cpu *self,
+run_tunnel(xf_ctx *ctx, __u32 cpu, const struct xf_cpu *self, __u32 slot,
            struct xf_stats *stats)
 {
     struct xf_scratch *scratch;
     int action, inner;
 
-    inner = open_tunnel(ctx, cpu, slot);
+    inner = open_tunnel(ctx, cpu, self, slot);
     if (inner < 0)
         return inner;
-    action = run_pipeline(ctx, cpu, inner);
+    action = run_pipeline(ctx, cpu, self, inner);
     scratch = bpf_map_lookup_elem(&xf_scratches, &cpu);
     if (!scratch)
         return action;               /* Not reached; for the verifier. */

@@ -59,10 +59,9 @@ find_misses(const struct xf_cpu *self)
 }
 
 static __always_inline void
-count_search(void)
+count_search(const struct xf_cpu *self)
 {
-    const struct xf_cpu *self = own_cpu();
-    struct xf_miss_row *row = self ? find_misses(self) : NULL;
+    struct xf_miss_row *row = find_misses(self);
 
     if (row)
         add(self, &row->searches, 1);

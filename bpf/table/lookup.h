@@ -200,15 +200,16 @@ walk_step(__u32 step, struct xf_walk_state *state)
 /* Returns the slot of the flow that 'key' of class 'cls' matches, 0 = none.
  * Tries the guessed subtable, if there is one, then the others in turn. */
 __noinline __u32
-search(const struct xf_key *key, __u32 cls, __u32 guess)
+search(const struct xf_key *key, __u32 cls, __u32 guess,
+       const struct xf_cpu *self)
 {
     struct xf_walk_state state = { .key = key, .tried = guess };
     const struct xf_walk *walk;
     __u32 recirc;
 
-    if (!key)
+    if (!key || !self)
         return 0;
-    count_search();
+    count_search(self);
     if (guess)
         state.slot = search_subtable(key, guess);
     if (state.slot)
@@ -346,7 +347,7 @@ find_flow(const struct xf_packet *p, const struct xf_cpu *self)
     if (!guesses)
         return hit;
     guess = &guesses->subtable[hash >> (64 - XF_GUESS_BITS)];
-    hit.slot = search(&p->key, p->cls, *guess);
+    hit.slot = search(&p->key, p->cls, *guess, self);
     hit.flow = bpf_map_lookup_elem(&xf_flows, &hit.slot);
     if (!hit.slot || !hit.flow)
         return (struct xf_hit){};

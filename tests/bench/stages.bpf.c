@@ -23,7 +23,7 @@ enum { ENTER, PARSE, HASH, FIND };
 static __always_inline int
 run_until(struct xdp_md *ctx, int stage)
 {
-    struct xf_cpu *self = own_cpu();
+    struct xf_cpu *self = find_cpu(bpf_get_smp_processor_id());
     struct xf_packet packet = {0};
     int action;
 

@@ -779,7 +779,7 @@ GROUPS = [
               SYSTEM, 'top-rates'),
         Fault('searches count hits, too', 'bpf/table/lookup.h',
               '    hit = recall(&p->key, set, hash);\n',
-              '    count_search();\n'
+              '    count_search(self);\n'
               '    hit = recall(&p->key, set, hash);\n',
               SYSTEM, 'top-searches'),
         Fault('advice does not help', 'flowxlate/engine/wanted.cc',
