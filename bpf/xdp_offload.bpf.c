@@ -48,9 +48,10 @@ take_miss_path(xf_ctx *ctx, const struct xf_packet *p)
 /* Executes the flow that was hit.  Returns XF_PARSED and the XDP action in
  * '*action', or an enum xf_miss with packet and counters unchanged. */
 static __always_inline int
-execute(xf_ctx *ctx, const struct xf_packet *p, __u32 cpu,
-        const struct xf_cpu *self, struct xf_hit hit, int *action)
+execute(xf_ctx *ctx, struct xf_scratch *scratch, const struct xf_cpu *self,
+        struct xf_hit hit, int *action)
 {
+    const struct xf_packet *p = &scratch->packet;
     const struct xf_action *act = &hit.flow->action;
     struct xf_stats *stats = find_stats(self, hit.slot);
     int miss = XF_PARSED;
@@ -59,8 +60,8 @@ execute(xf_ctx *ctx, const struct xf_packet *p, __u32 cpu,
         return XF_MISS_INTERNAL;
     if (act->rewrite || act->verdict > XF_OUTPUT) {
         *action = act->verdict == XF_POP
-                  ? run_tunnel(ctx, cpu, self, hit.slot, stats)
-                  : run_pipeline(ctx, cpu, self, hit.slot);
+                  ? run_tunnel(ctx, scratch, self, hit.slot, stats)
+                  : run_pipeline(ctx, scratch, self, hit.slot);
         return *action < 0 ? -1 - *action : XF_PARSED;
     }
     if (act->verdict == XF_DROP)
@@ -79,9 +80,10 @@ execute(xf_ctx *ctx, const struct xf_packet *p, __u32 cpu,
  * 'seq' three times instead of two.  That harms nobody, since 'seq' is read only by
  * the process that made this program, and that has ended. */
 static __always_inline int
-run(xf_ctx *ctx, struct xf_packet *p, __u32 cpu,
+run(xf_ctx *ctx, struct xf_scratch *scratch, __u32 cpu,
     const struct xf_cpu *self)
 {
+    struct xf_packet *p = &scratch->packet;
     int action = XDP_PASS;
     int miss;
 
@@ -99,7 +101,7 @@ run(xf_ctx *ctx, struct xf_packet *p, __u32 cpu,
             capture_hit(cpu, hit);
         if (hit.flow && xf_is_sampled(self->seq))
             bpf_tail_call(ctx, &xf_next, XF_NEXT_SAMPLE);
-        miss = hit.flow ? execute(ctx, p, cpu, self, hit, &action)
+        miss = hit.flow ? execute(ctx, scratch, self, hit, &action)
                         : XF_MISS_NO_FLOW;
     }
     return miss == XF_PARSED ? action : -1 - miss;
@@ -121,7 +123,7 @@ int xsk_def_prog(struct xdp_md *ctx)
     barrier();
     if (xf_capture_bytes)
         capture_packet(ctx, cpu);
-    action = run(ctx, &scratch->packet, cpu, self);
+    action = run(ctx, scratch, cpu, self);
     if (xf_capture_bytes)
         capture_verdict(cpu, action);
     barrier();
@@ -148,7 +150,7 @@ int xf_sample(struct xdp_md *ctx)
     if (self && scratch) {
         self->seq++;
         barrier();
-        known = is_known(ctx, scratch, cpu, self);
+        known = is_known(ctx, scratch, self);
         barrier();
         self->seq++;
         if (!known)

@@ -85,11 +85,11 @@ is_known_behind(xf_ctx *ctx, struct xf_scratch *scratch,
 /* The same for what is in the tunnel that the flow in 'slot' takes it out of.  The
  * packet is as it came then. */
 static __always_inline bool
-is_known_in_tunnel(xf_ctx *ctx, struct xf_scratch *scratch, __u32 cpu,
+is_known_in_tunnel(xf_ctx *ctx, struct xf_scratch *scratch,
                    const struct xf_cpu *self, __u32 slot)
 {
     struct xf_stats *stats = find_stats(self, slot);
-    int inner = open_tunnel(ctx, cpu, self, slot);
+    int inner = open_tunnel(ctx, scratch, self, slot);
     bool known;
 
     if (inner < 0)
@@ -103,8 +103,7 @@ is_known_in_tunnel(xf_ctx *ctx, struct xf_scratch *scratch, __u32 cpu,
 
 /* Is there a flow for the packet, and for all that follows? */
 static __always_inline bool
-is_known(xf_ctx *ctx, struct xf_scratch *scratch, __u32 cpu,
-         const struct xf_cpu *self)
+is_known(xf_ctx *ctx, struct xf_scratch *scratch, const struct xf_cpu *self)
 {
     struct xf_packet *p = &scratch->packet;
     struct xf_hit hit;
@@ -119,7 +118,7 @@ is_known(xf_ctx *ctx, struct xf_scratch *scratch, __u32 cpu,
     if (!hit.flow)
         return false;
     if (hit.flow->action.verdict == XF_POP)
-        return is_known_in_tunnel(ctx, scratch, cpu, self, hit.slot);
+        return is_known_in_tunnel(ctx, scratch, self, hit.slot);
     return is_known_behind(ctx, scratch, self, hit.slot);
 }
 

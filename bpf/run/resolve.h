@@ -135,17 +135,16 @@ typedef int xf_output(xf_ctx *ctx, const struct xf_packet *p, struct xf_plan *pl
 /* Executes the flow in 'slot' and those that follow it, with the hook's 'output'.
  * Returns a XF_HOOK_*, or -1 - an enum xf_miss with packet and counters unchanged. */
 static __always_inline int
-run_plan(xf_ctx *ctx, __u32 cpu, const struct xf_cpu *self, __u32 slot,
-         xf_output *output)
+run_plan(xf_ctx *ctx, struct xf_scratch *scratch, const struct xf_cpu *self,
+         __u32 slot, xf_output *output)
 {
-    struct xf_scratch *scratch = bpf_map_lookup_elem(&xf_scratches, &cpu);
     const struct xf_packet *p;
     struct xf_plan *plan;
     int action = XF_HOOK_DROP;
     int miss;
 
     if (!scratch || !self)
-        return -1 - XF_MISS_INTERNAL;
+        return -1 - XF_MISS_INTERNAL; /* Never null; the verifier must see it. */
     p = &scratch->packet;
     plan = &scratch->plan;
     begin_plan(plan, p);

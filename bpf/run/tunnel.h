@@ -15,9 +15,9 @@
  *
  * A global function, so that its stack is free again when that flow is executed. */
 __noinline int
-open_tunnel(xf_ctx *ctx, __u32 cpu, const struct xf_cpu *self, __u32 slot)
+open_tunnel(xf_ctx *ctx, struct xf_scratch *scratch, const struct xf_cpu *self,
+            __u32 slot)
 {
-    struct xf_scratch *scratch = bpf_map_lookup_elem(&xf_scratches, &cpu);
     const struct xf_flow *flow = bpf_map_lookup_elem(&xf_flows, &slot);
     struct xf_hit inner;
     int miss;
@@ -39,19 +39,15 @@ open_tunnel(xf_ctx *ctx, __u32 cpu, const struct xf_cpu *self, __u32 slot)
 /* Executes the flow in 'slot', which takes the packet out of its tunnel, and those
  * of what is in it.  Returns like run_pipeline(). */
 static __always_inline int
-run_tunnel(xf_ctx *ctx, __u32 cpu, const struct xf_cpu *self, __u32 slot,
-           struct xf_stats *stats)
+run_tunnel(xf_ctx *ctx, struct xf_scratch *scratch, const struct xf_cpu *self,
+           __u32 slot, struct xf_stats *stats)
 {
-    struct xf_scratch *scratch;
     int action, inner;
 
-    inner = open_tunnel(ctx, cpu, self, slot);
+    inner = open_tunnel(ctx, scratch, self, slot);
     if (inner < 0)
         return inner;
-    action = run_pipeline(ctx, cpu, self, inner);
-    scratch = bpf_map_lookup_elem(&xf_scratches, &cpu);
-    if (!scratch)
-        return action;               /* Not reached; for the verifier. */
+    action = run_pipeline(ctx, scratch, self, inner);
     if (action < 0)
         leave_tunnel(ctx, scratch);
     else

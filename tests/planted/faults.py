@@ -905,9 +905,9 @@ GROUPS = [
     Group('Captures', [
         Fault('packets are copied as they leave', 'bpf/xdp_offload.bpf.c',
               '        capture_packet(ctx, cpu);\n'
-              '    action = run(ctx, &scratch->packet, cpu, self);\n',
+              '    action = run(ctx, scratch, cpu, self);\n',
               '        scratch->plan.n_stages = 0;\n'
-              '    action = run(ctx, &scratch->packet, cpu, self);\n'
+              '    action = run(ctx, scratch, cpu, self);\n'
               '    if (xf_capture_bytes)\n'
               '        capture_packet(ctx, cpu);\n',
               BPF, 'Capture.TellsOfEachPacket'),
