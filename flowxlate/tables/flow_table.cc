@@ -59,7 +59,7 @@ FlowStats &FlowStats::operator+=(const FlowStats &o) {
     return *this;
 }
 
-FlowTable::FlowTable(TableMemory memory)
+FlowTable::FlowTable(const TableMemory &memory)
     : mem_(memory),
       slot_mask_(slot_mask(memory.flows.size())),
       n_rows_(memory.rows.n_rows()),

@@ -105,7 +105,7 @@ struct Growth {
 class FlowTable {
 public:
     // 'memory' is zeroed and must outlive the table.
-    explicit FlowTable(TableMemory memory);
+    explicit FlowTable(const TableMemory &memory);
 
     // Publishes a flow that matches 'key' under 'mask' (the key is masked
     // already) and does what 'action' says.  Stores its slot in '*slot'.
