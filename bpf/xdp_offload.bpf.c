@@ -117,7 +117,7 @@ int xsk_def_prog(struct xdp_md *ctx)
     struct xf_scratch *scratch = bpf_map_lookup_elem(&xf_scratches, &cpu);
     int action;
 
-    if (!self || !scratch)
+    if (!self || !scratch || !has_row(self))
         return pass_on(ctx);
     self->seq++;
     barrier();
@@ -147,7 +147,7 @@ int xf_sample(struct xdp_md *ctx)
     struct xf_scratch *scratch = bpf_map_lookup_elem(&xf_scratches, &cpu);
     bool known;
 
-    if (self && scratch) {
+    if (self && scratch && has_row(self)) {
         self->seq++;
         barrier();
         known = is_known(ctx, scratch, self);

@@ -72,7 +72,7 @@ handle_skb(xf_ctx *ctx)
     struct xf_scratch *scratch = bpf_map_lookup_elem(&xf_scratches, &cpu);
     int action;
 
-    if (!self || !scratch || is_loopback(ctx))
+    if (!self || !scratch || !has_row(self) || is_loopback(ctx))
         return XF_HOOK_PASS;
     self->seq++;
     barrier();

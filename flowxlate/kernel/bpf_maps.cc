@@ -219,6 +219,7 @@ void BpfMaps::set_constants(S *s, const PortConstants &port) const {
     s->rodata->xf_kernel_ct = port.kernel_ct;
     s->rodata->xf_bucket_mask = sizes_.buckets - 1;
     s->rodata->xf_n_slots = n_slots();
+    s->rodata->xf_n_rows = rows_.n_rows();
     s->rodata->xf_slot_mask = slot_mask(n_slots());
     s->rodata->xf_cache_bits = cache_bits();
     s->rodata->xf_conn_bucket_mask = sizes_.conn_buckets - 1;

@@ -183,5 +183,28 @@ TEST(Rows, FlowCacheOfTwoCpus) {
     }
 }
 
+// Whoever may write to maps can say that a CPU has any row.  Of some the index of a flow's
+// figures, of 32 bits, is another flow's.
+TEST(Rows, OneThatThereIsNot) {
+    const OnCpu pinned(0);
+    const Way way = ways().front();
+    Program xdp;  // In new ones the flow has the first slot.
+    SkbProgram skb;
+    for (Program *p : {&xdp, static_cast<Program *>(&skb)}) {
+        SCOPED_TRACE(p->hook());
+        const FlowSlot slot = p->add(way.flows.front());
+        p->run(way.in[0]);  // The flow cache knows it then.
+        auto &self = p->maps().tables().cpus[sched_getcpu()];
+        for (const uint32_t row : {p->maps().rows().n_rows(), 0x20000U, 0x40000U, UINT32_MAX}) {
+            self.row = row;
+            EXPECT_EQ(p->run(way.in[0]).verdict, uint32_t{XDP_PASS}) << row;
+        }
+        EXPECT_EQ(p->table().stats(slot).packets, 1U);
+        p->maps().set_deadline(0, 0);  // As once a second.
+        EXPECT_EQ(p->run(way.in[0]).verdict, uint32_t{XDP_REDIRECT});
+        EXPECT_EQ(p->table().stats(slot).packets, 2U);
+    }
+}
+
 }  // namespace
 }  // namespace flowxlate::test

@@ -241,6 +241,9 @@ GROUPS = [
         Fault('nobody is told that it shares a row', 'flowxlate/kernel/bpf_maps.cc',
               '            .store(rows_.shares(i), std::memory_order_relaxed);\n',
               '            .store(0, std::memory_order_relaxed);\n', BPF, 'Rows.*'),
+        Fault('a row that there is not is not noticed', 'bpf/maps.h',
+              '    return self->row < xf_n_rows;\n', '    (void)self;\n    return true;\n',
+              BPF, 'Rows.*'),
         Fault('a row that two CPUs share is summed up twice',
               'flowxlate/tables/flow_table.cc',
               '    for (size_t row = 0; row < n_rows_; row++) {\n'
