@@ -47,6 +47,7 @@ const volatile __u32 xf_tx_flag = XF_PORT_TX_NATIVE; /* XF_PORT_TX_* that a
                                              * target of this port needs. */
 const volatile __u32 xf_bucket_mask = 0;    /* Number of buckets - 1. */
 const volatile __u32 xf_n_slots = 1;        /* Flow slots, slot 0 included. */
+const volatile __u32 xf_n_rows = 1;         /* Rows that CPUs have. */
 const volatile __u32 xf_slot_mask = 0;      /* Bits of an entry for a slot. */
 const volatile __u32 xf_is_trace = 0;       /* Leaves connections alone. */
 const volatile __u32 xf_capture_bytes = 0;  /* Copied of each packet; 0 = no
@@ -57,7 +58,7 @@ const volatile __u32 xf_conn_mask = 0;      /* Their xf_slot_mask. */
 const volatile __u32 xf_kernel_ct = 0;      /* ct() asks the kernel, as in its own
                                              * datapath. */
 const volatile __u32 xf_cache_bits = 1;     /* log2 of the flow cache's sets per
-                                             * CPU. */
+                                             * row. */
 const volatile __u64 xf_secret[XF_KEY_WORDS + 1] = {0};
 /* What 2^k zero bytes make of a CRC32c: by k, then by its half-bytes. */
 const volatile __u32 xf_crc32c_zeros[XF_MAX_FRAME_BITS][8][16] = {0};
@@ -69,6 +70,21 @@ own_port(void)
     __u32 slot = xf_in_port;
 
     return bpf_map_lookup_elem(&xf_ports, &slot);
+}
+
+/* What there is of the CPU with this number. */
+static __always_inline struct xf_cpu *
+find_cpu(__u32 cpu)
+{
+    return bpf_map_lookup_elem(&xf_cpus, &cpu);
+}
+
+/* Is the CPU's row one that there is?  If it is not, some index that is computed of it
+ * may be another flow's in another row. */
+static __always_inline bool
+has_row(const struct xf_cpu *self)
+{
+    return self->row < xf_n_rows;
 }
 
 #endif /* maps.h */

@@ -48,19 +48,20 @@ take_miss_path(xf_ctx *ctx, const struct xf_packet *p)
 /* Executes the flow that was hit.  Returns XF_PARSED and the XDP action in
  * '*action', or an enum xf_miss with packet and counters unchanged. */
 static __always_inline int
-execute(xf_ctx *ctx, const struct xf_packet *p, __u32 cpu,
+execute(xf_ctx *ctx, struct xf_scratch *scratch, const struct xf_cpu *self,
         struct xf_hit hit, int *action)
 {
+    const struct xf_packet *p = &scratch->packet;
     const struct xf_action *act = &hit.flow->action;
-    struct xf_stats *stats = find_stats(cpu, hit.slot);
+    struct xf_stats *stats = find_stats(self, hit.slot);
     int miss = XF_PARSED;
 
     if (!stats)
         return XF_MISS_INTERNAL;
     if (act->rewrite || act->verdict > XF_OUTPUT) {
         *action = act->verdict == XF_POP
-                  ? run_tunnel(ctx, cpu, hit.slot, stats)
-                  : run_pipeline(ctx, cpu, hit.slot);
+                  ? run_tunnel(ctx, scratch, self, hit.slot, stats)
+                  : run_pipeline(ctx, scratch, self, hit.slot);
         return *action < 0 ? -1 - *action : XF_PARSED;
     }
     if (act->verdict == XF_DROP)
@@ -68,7 +69,7 @@ execute(xf_ctx *ctx, const struct xf_packet *p, __u32 cpu,
     else
         miss = output(ctx, p, act, action);
     if (miss == XF_PARSED)
-        account(stats, p->frame_len, p->key.tcp_flags);
+        account(self, stats, p->frame_len, p->key.tcp_flags);
     return miss;
 }
 
@@ -79,9 +80,10 @@ execute(xf_ctx *ctx, const struct xf_packet *p, __u32 cpu,
  * 'seq' three times instead of two.  That harms nobody, since 'seq' is read only by
  * the process that made this program, and that has ended. */
 static __always_inline int
-run(xf_ctx *ctx, struct xf_packet *p, __u32 cpu,
+run(xf_ctx *ctx, struct xf_scratch *scratch, __u32 cpu,
     const struct xf_cpu *self)
 {
+    struct xf_packet *p = &scratch->packet;
     int action = XDP_PASS;
     int miss;
 
@@ -93,13 +95,13 @@ run(xf_ctx *ctx, struct xf_packet *p, __u32 cpu,
     if (miss == XF_PARSED && is_orphaned(self)) {
         miss = XF_MISS_NO_FLOW;
     } else if (miss == XF_PARSED) {
-        struct xf_hit hit = find_flow(p, cpu);
+        struct xf_hit hit = find_flow(p, self);
 
         if (xf_capture_bytes)
             capture_hit(cpu, hit);
         if (hit.flow && xf_is_sampled(self->seq))
             bpf_tail_call(ctx, &xf_next, XF_NEXT_SAMPLE);
-        miss = hit.flow ? execute(ctx, p, cpu, hit, &action)
+        miss = hit.flow ? execute(ctx, scratch, self, hit, &action)
                         : XF_MISS_NO_FLOW;
     }
     return miss == XF_PARSED ? action : -1 - miss;
@@ -111,24 +113,24 @@ SEC("xdp")
 int xsk_def_prog(struct xdp_md *ctx)
 {
     __u32 cpu = bpf_get_smp_processor_id();
-    struct xf_cpu *self = bpf_map_lookup_elem(&xf_cpus, &cpu);
+    struct xf_cpu *self = find_cpu(cpu);
     struct xf_scratch *scratch = bpf_map_lookup_elem(&xf_scratches, &cpu);
     int action;
 
-    if (!self || !scratch)
+    if (!self || !scratch || !has_row(self))
         return pass_on(ctx);
     self->seq++;
     barrier();
     if (xf_capture_bytes)
         capture_packet(ctx, cpu);
-    action = run(ctx, &scratch->packet, cpu, self);
+    action = run(ctx, scratch, cpu, self);
     if (xf_capture_bytes)
         capture_verdict(cpu, action);
     barrier();
     self->seq++;
     if (action >= 0)
         return action;
-    count_miss(cpu, -1 - action);
+    count_miss(self, -1 - action);
     bpf_tail_call(ctx, &xf_next, XF_NEXT_MISS); /* Returns if there is none. */
     return take_miss_path(ctx, &scratch->packet);
 }
@@ -141,14 +143,14 @@ SEC("xdp")
 int xf_sample(struct xdp_md *ctx)
 {
     __u32 cpu = bpf_get_smp_processor_id();
-    struct xf_cpu *self = bpf_map_lookup_elem(&xf_cpus, &cpu);
+    struct xf_cpu *self = find_cpu(cpu);
     struct xf_scratch *scratch = bpf_map_lookup_elem(&xf_scratches, &cpu);
     bool known;
 
-    if (self && scratch) {
+    if (self && scratch && has_row(self)) {
         self->seq++;
         barrier();
-        known = is_known(ctx, scratch, cpu);
+        known = is_known(ctx, scratch, self);
         barrier();
         self->seq++;
         if (!known)

@@ -7,7 +7,7 @@
 
 #include "bpf/abi/assert.h"
 
-/* Counters of one flow on one CPU. */
+/* Counters of one flow on the CPUs of one row, most often a single one. */
 struct xf_stats {
     __u64 packets;
     __u64 bytes;
@@ -63,7 +63,7 @@ enum xf_miss {
     "ct-state", "ct-window", "ct-change", "ct-refresh", "tunnel-header",      \
     "tunnel-checksum", "tunnel-flow", "packet-length", "hook"
 
-/* Miss counters of one port on one CPU.  There are as many as five bits can number,
+/* Miss counters of one port in one row.  There are as many as five bits can number,
  * since that is all that the verifier knows of a reason's number (all kernels).
  * 'searches' counts what the flow cache could not answer, on the way that is slow
  * anyway: of misses, and of samples that go back to an old flow. */

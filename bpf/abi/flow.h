@@ -18,13 +18,16 @@
  * to a second bucket, and 'overflow' of the first counts those entries, so a
  * look-up reads a second cache line only where that can help.
  *
- * In front of all that are two predictions, which each CPU keeps for itself.
+ * In front of all that are two predictions, which each CPU keeps for itself, or
+ * with those that share its row (maps.def).
  * The flow cache (hash of the unmasked key -> flow slot) leads to the flow
  * without hashing under a mask and without a bucket, so that the cost of a
  * packet grows neither with the number of masks nor, as long as the flows fit
  * the CPU's caches, with that of flows.  The subtable guess (the same hash ->
  * subtable) helps where the flow cache does not.  Neither is ever trusted: only
- * a full comparison with the key of a live flow hits.
+ * a full comparison with the key of a live flow hits.  So CPUs of one row need not
+ * agree on who writes: whole entries are lost or there twice then, and each is one
+ * that some CPU has stored.
  *
  * A flow may recirculate: the key, not the packet, is changed as its actions say
  * and looked up again with another 'recirc'.  Only when the last flow of such a
@@ -82,8 +85,8 @@
 #define XF_GROUP_PORTS 28            /* One cache line. */
 #define XF_MAX_TAGS 2                /* VLAN tags, as in OVS. */
 #define XF_MAX_CT_STEPS 3            /* Of one flow. */
-#define XF_GUESS_BITS 16             /* Subtable guesses per CPU, as log2. */
-#define XF_WAY_BITS 12               /* Next flows by way, per CPU, as log2. */
+#define XF_GUESS_BITS 16             /* Subtable guesses per row, as log2. */
+#define XF_WAY_BITS 12               /* Next flows by way, per row, as log2. */
 
 /* A bucket: one cache line.  The low bits of an entry, as many as the highest
  * slot needs ('xf_slot_mask'), are a flow slot, the others its signature. */
@@ -217,7 +220,7 @@ struct xf_cache_set {
 };
 #define XF_CACHE_WAY_BITS 32
 
-/* Per-CPU predictions, 0 = none: the subtable that a packet with this hash hit
+/* Predictions of a row, 0 = none: the subtable that a packet with this hash hit
  * last, and the flow that those hit last which came the same way, that is, by
  * the same flow and with the same answer of ct(). */
 struct xf_guesses {

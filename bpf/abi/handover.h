@@ -47,7 +47,11 @@ struct xf_cpu {
                                       * it lives; 0 = none. */
     __u64 alive_ns;                  /* When user space last moved it on:
                                       * CLOCK_MONOTONIC. */
-    __u64 pad[5];
+    __u32 row;                       /* Of all that is by row (maps.def). User
+                                      * space writes it once a second, too. */
+    __u32 shares;                    /* Other CPUs have that row, too: what is
+                                      * counted there is added atomically. */
+    __u64 pad[4];
 };
 
 /* A packet that an earlier process's flow executes, and no flow of this one

@@ -69,41 +69,41 @@ copy_packet(xf_ctx *ctx, const struct xf_packet *p)
 /* Is there a flow for all that the packet recirculates to from the flow in 'slot'?
  * Then they count it, as they would if OVS had it. */
 static __always_inline bool
-is_known_behind(xf_ctx *ctx, struct xf_scratch *scratch, __u32 cpu,
-                __u32 slot)
+is_known_behind(xf_ctx *ctx, struct xf_scratch *scratch,
+                const struct xf_cpu *self, __u32 slot)
 {
     struct xf_packet *p = &scratch->packet;
     struct xf_plan *plan = &scratch->plan;
 
     begin_plan(plan, p);
-    if (resolve(ctx, p, plan, cpu, slot) != XF_PARSED)
+    if (resolve(ctx, p, plan, self, slot) != XF_PARSED)
         return false;
-    account_stages(plan, p, cpu);
+    account_stages(plan, p, self);
     return true;
 }
 
 /* The same for what is in the tunnel that the flow in 'slot' takes it out of.  The
  * packet is as it came then. */
 static __always_inline bool
-is_known_in_tunnel(xf_ctx *ctx, struct xf_scratch *scratch, __u32 cpu,
-                   __u32 slot)
+is_known_in_tunnel(xf_ctx *ctx, struct xf_scratch *scratch,
+                   const struct xf_cpu *self, __u32 slot)
 {
-    struct xf_stats *stats = find_stats(cpu, slot);
-    int inner = open_tunnel(ctx, cpu, slot);
+    struct xf_stats *stats = find_stats(self, slot);
+    int inner = open_tunnel(ctx, scratch, self, slot);
     bool known;
 
     if (inner < 0)
         return false;
-    known = is_known_behind(ctx, scratch, cpu, inner);
+    known = is_known_behind(ctx, scratch, self, inner);
     leave_tunnel(ctx, scratch);
     if (known && stats)
-        account(stats, scratch->outer.frame_len, 0);
+        account(self, stats, scratch->outer.frame_len, 0);
     return known;
 }
 
 /* Is there a flow for the packet, and for all that follows? */
 static __always_inline bool
-is_known(xf_ctx *ctx, struct xf_scratch *scratch, __u32 cpu)
+is_known(xf_ctx *ctx, struct xf_scratch *scratch, const struct xf_cpu *self)
 {
     struct xf_packet *p = &scratch->packet;
     struct xf_hit hit;
@@ -114,12 +114,12 @@ is_known(xf_ctx *ctx, struct xf_scratch *scratch, __u32 cpu)
     barrier();                       /* As in run(). */
     if (miss != XF_PARSED)
         return false;
-    hit = find_flow(p, cpu);
+    hit = find_flow(p, self);
     if (!hit.flow)
         return false;
     if (hit.flow->action.verdict == XF_POP)
-        return is_known_in_tunnel(ctx, scratch, cpu, hit.slot);
-    return is_known_behind(ctx, scratch, cpu, hit.slot);
+        return is_known_in_tunnel(ctx, scratch, self, hit.slot);
+    return is_known_behind(ctx, scratch, self, hit.slot);
 }
 
 #endif /* handover.h */

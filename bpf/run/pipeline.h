@@ -108,9 +108,10 @@ output_plan(xf_ctx *ctx, const struct xf_packet *p,
 /* Executes the flow in 'slot' and those that follow it, as run_plan() says.  A global
  * function, as resolve(). */
 __noinline int
-run_pipeline(xf_ctx *ctx, __u32 cpu, __u32 slot)
+run_pipeline(xf_ctx *ctx, struct xf_scratch *scratch, const struct xf_cpu *self,
+             __u32 slot)
 {
-    return run_plan(ctx, cpu, slot, output_plan);
+    return run_plan(ctx, scratch, self, slot, output_plan);
 }
 
 #endif /* pipeline.h */

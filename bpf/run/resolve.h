@@ -80,11 +80,11 @@ plan_action(xf_ctx *ctx, struct xf_plan *plan,
  * Global functions here, so that the verifier checks them once each. */
 __noinline int
 resolve(xf_ctx *ctx, const struct xf_packet *p, struct xf_plan *plan,
-        __u32 cpu, __u32 slot)
+        const struct xf_cpu *self, __u32 slot)
 {
     int miss;
 
-    if (!p || !plan)
+    if (!p || !plan || !self)
         return XF_MISS_INTERNAL;     /* Never null; the verifier must see it. */
     plan->hash = cache_hash(p);
     for (__u32 i = 0; i < XF_MAX_STAGES; i++) {
@@ -104,9 +104,9 @@ resolve(xf_ctx *ctx, const struct xf_packet *p, struct xf_plan *plan,
             || is_nd(&plan->key, p->cls) != is_nd(&p->key, p->cls))
             return XF_MISS_RECIRC;
         note_way(plan, slot);
-        slot = predict_next(plan, cpu);
+        slot = predict_next(plan, self);
         if (!slot)
-            slot = learn_next(plan, cpu, search(&plan->key, p->cls, plan->guess));
+            slot = learn_next(plan, self, search(&plan->key, p->cls, plan->guess, self));
         if (!slot)
             return XF_MISS_RECIRC;
     }
@@ -117,13 +117,13 @@ resolve(xf_ctx *ctx, const struct xf_packet *p, struct xf_plan *plan,
  * found, so their statistics exist. */
 static __always_inline void
 account_stages(const struct xf_plan *plan, const struct xf_packet *p,
-               __u32 cpu)
+               const struct xf_cpu *self)
 {
     for (__u32 i = 0; i < XF_MAX_STAGES && i < plan->n_stages; i++) {
-        struct xf_stats *stats = find_stats(cpu, plan->stage[i].slot);
+        struct xf_stats *stats = find_stats(self, plan->stage[i].slot);
 
         if (stats)
-            account(stats, plan->stage[i].bytes, p->key.tcp_flags);
+            account(self, stats, plan->stage[i].bytes, p->key.tcp_flags);
     }
 }
 
@@ -135,25 +135,25 @@ typedef int xf_output(xf_ctx *ctx, const struct xf_packet *p, struct xf_plan *pl
 /* Executes the flow in 'slot' and those that follow it, with the hook's 'output'.
  * Returns a XF_HOOK_*, or -1 - an enum xf_miss with packet and counters unchanged. */
 static __always_inline int
-run_plan(xf_ctx *ctx, __u32 cpu, __u32 slot, xf_output *output)
+run_plan(xf_ctx *ctx, struct xf_scratch *scratch, const struct xf_cpu *self,
+         __u32 slot, xf_output *output)
 {
-    struct xf_scratch *scratch = bpf_map_lookup_elem(&xf_scratches, &cpu);
     const struct xf_packet *p;
     struct xf_plan *plan;
     int action = XF_HOOK_DROP;
     int miss;
 
-    if (!scratch)
-        return -1 - XF_MISS_INTERNAL;
+    if (!scratch || !self)
+        return -1 - XF_MISS_INTERNAL; /* Never null; the verifier must see it. */
     p = &scratch->packet;
     plan = &scratch->plan;
     begin_plan(plan, p);
-    miss = resolve(ctx, p, plan, cpu, slot);
+    miss = resolve(ctx, p, plan, self, slot);
     if (miss == XF_PARSED && plan->act.verdict != XF_DROP)
         miss = output(ctx, p, plan, &action);
     if (miss != XF_PARSED)
         return -1 - miss;
-    account_stages(plan, p, cpu);
+    account_stages(plan, p, self);
     account_connections(plan);
     return action;
 }

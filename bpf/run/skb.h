@@ -41,15 +41,17 @@ parse_skb(xf_ctx *ctx, struct xf_packet *p)
 /* Executes the flow in 'slot' and those that follow it, as run_plan() says.  A global
  * function, as resolve(). */
 __noinline int
-run_flows(xf_ctx *ctx, __u32 cpu, __u32 slot)
+run_flows(xf_ctx *ctx, struct xf_scratch *scratch, const struct xf_cpu *self,
+          __u32 slot)
 {
-    return run_plan(ctx, cpu, slot, output_skb);
+    return run_plan(ctx, scratch, self, slot, output_skb);
 }
 
 /* Returns a XF_HOOK_*, or -1 - an enum xf_miss with the packet unchanged. */
 static __always_inline int
-run_skb(xf_ctx *ctx, struct xf_packet *p, __u32 cpu, const struct xf_cpu *self)
+run_skb(xf_ctx *ctx, struct xf_scratch *scratch, const struct xf_cpu *self)
 {
+    struct xf_packet *p = &scratch->packet;
     int miss = parse_skb(ctx, p);
     struct xf_hit hit;
 
@@ -57,8 +59,8 @@ run_skb(xf_ctx *ctx, struct xf_packet *p, __u32 cpu, const struct xf_cpu *self)
         return -1 - miss;
     if (is_orphaned(self) || !is_at_home(ctx))
         return -1 - XF_MISS_NO_FLOW;
-    hit = find_flow(p, cpu);
-    return hit.flow ? run_flows(ctx, cpu, hit.slot) : -1 - XF_MISS_NO_FLOW;
+    hit = find_flow(p, self);
+    return hit.flow ? run_flows(ctx, scratch, self, hit.slot) : -1 - XF_MISS_NO_FLOW;
 }
 
 /* A program of this hook: what it returns. */
@@ -66,20 +68,20 @@ static __always_inline int
 handle_skb(xf_ctx *ctx)
 {
     __u32 cpu = bpf_get_smp_processor_id();
-    struct xf_cpu *self = bpf_map_lookup_elem(&xf_cpus, &cpu);
+    struct xf_cpu *self = find_cpu(cpu);
     struct xf_scratch *scratch = bpf_map_lookup_elem(&xf_scratches, &cpu);
     int action;
 
-    if (!self || !scratch || is_loopback(ctx))
+    if (!self || !scratch || !has_row(self) || is_loopback(ctx))
         return XF_HOOK_PASS;
     self->seq++;
     barrier();
-    action = run_skb(ctx, &scratch->packet, cpu, self);
+    action = run_skb(ctx, scratch, self);
     barrier();
     self->seq++;
     if (action >= 0)
         return action;
-    count_miss(cpu, -1 - action);
+    count_miss(self, -1 - action);
     return XF_HOOK_PASS;
 }
 

@@ -15,21 +15,21 @@
  *
  * A global function, so that its stack is free again when that flow is executed. */
 __noinline int
-open_tunnel(xf_ctx *ctx, __u32 cpu, __u32 slot)
+open_tunnel(xf_ctx *ctx, struct xf_scratch *scratch, const struct xf_cpu *self,
+            __u32 slot)
 {
-    struct xf_scratch *scratch = bpf_map_lookup_elem(&xf_scratches, &cpu);
     const struct xf_flow *flow = bpf_map_lookup_elem(&xf_flows, &slot);
     struct xf_hit inner;
     int miss;
 
-    if (!scratch || !flow)
+    if (!scratch || !flow || !self)
         return -1 - XF_MISS_INTERNAL;
     if (flow->action.n_pop != scratch->packet.n_tags)
         return -1 - XF_MISS_TUNNEL_HEADER;
     miss = enter_tunnel(ctx, scratch, flow->action.to);
     if (miss != XF_PARSED)
         return -1 - miss;
-    inner = find_flow(&scratch->packet, cpu);
+    inner = find_flow(&scratch->packet, self);
     if (inner.flow)
         return inner.slot & XF_MAX_SLOT;
     leave_tunnel(ctx, scratch);
@@ -39,22 +39,19 @@ open_tunnel(xf_ctx *ctx, __u32 cpu, __u32 slot)
 /* Executes the flow in 'slot', which takes the packet out of its tunnel, and those
  * of what is in it.  Returns like run_pipeline(). */
 static __always_inline int
-run_tunnel(xf_ctx *ctx, __u32 cpu, __u32 slot, struct xf_stats *stats)
+run_tunnel(xf_ctx *ctx, struct xf_scratch *scratch, const struct xf_cpu *self,
+           __u32 slot, struct xf_stats *stats)
 {
-    struct xf_scratch *scratch;
     int action, inner;
 
-    inner = open_tunnel(ctx, cpu, slot);
+    inner = open_tunnel(ctx, scratch, self, slot);
     if (inner < 0)
         return inner;
-    action = run_pipeline(ctx, cpu, inner);
-    scratch = bpf_map_lookup_elem(&xf_scratches, &cpu);
-    if (!scratch)
-        return action;               /* Not reached; for the verifier. */
+    action = run_pipeline(ctx, scratch, self, inner);
     if (action < 0)
         leave_tunnel(ctx, scratch);
     else
-        account(stats, scratch->outer.frame_len, 0);
+        account(self, stats, scratch->outer.frame_len, 0);
     return action;
 }
 

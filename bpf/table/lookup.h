@@ -200,15 +200,16 @@ walk_step(__u32 step, struct xf_walk_state *state)
 /* Returns the slot of the flow that 'key' of class 'cls' matches, 0 = none.
  * Tries the guessed subtable, if there is one, then the others in turn. */
 __noinline __u32
-search(const struct xf_key *key, __u32 cls, __u32 guess)
+search(const struct xf_key *key, __u32 cls, __u32 guess,
+       const struct xf_cpu *self)
 {
     struct xf_walk_state state = { .key = key, .tried = guess };
     const struct xf_walk *walk;
     __u32 recirc;
 
-    if (!key)
+    if (!key || !self)
         return 0;
-    count_search(bpf_get_smp_processor_id());
+    count_search(self);
     if (guess)
         state.slot = search_subtable(key, guess);
     if (state.slot)
@@ -274,20 +275,23 @@ check_prediction(const struct xf_key *key, __u32 slot)
     return hit;
 }
 
-/* Puts an entry in place of the set's oldest one. */
+/* Puts an entry in place of the set's oldest one.  With two stores of whole words, so
+ * that what another CPU of the row reads or stores meanwhile are whole entries. */
 static __always_inline void
 remember(struct xf_cache_set *set, __u32 entry)
 {
-    set->ways[1] = set->ways[1] << XF_CACHE_WAY_BITS
-                   | set->ways[0] >> XF_CACHE_WAY_BITS;
-    set->ways[0] = set->ways[0] << XF_CACHE_WAY_BITS | entry;
+    volatile __u64 *ways = set->ways;
+    __u64 newest = ways[0];
+
+    ways[1] = ways[1] << XF_CACHE_WAY_BITS | newest >> XF_CACHE_WAY_BITS;
+    ways[0] = newest << XF_CACHE_WAY_BITS | entry;
 }
 
 /* The set of the flow cache for keys with this hash. */
 static __always_inline struct xf_cache_set *
-find_set(__u32 cpu, __u64 hash)
+find_set(const struct xf_cpu *self, __u64 hash)
 {
-    __u32 index = (cpu << xf_cache_bits) + (hash >> (64 - xf_cache_bits));
+    __u32 index = (self->row << xf_cache_bits) + (hash >> (64 - xf_cache_bits));
 
     return bpf_map_lookup_elem(&xf_flow_cache, &index);
 }
@@ -315,12 +319,21 @@ recall(const struct xf_key *key, const struct xf_cache_set *set, __u64 hash)
     return hit;
 }
 
+/* The predictions of a CPU's row. */
+static __always_inline struct xf_guesses *
+find_guesses(const struct xf_cpu *self)
+{
+    __u32 row = self->row;
+
+    return bpf_map_lookup_elem(&xf_guesses, &row);
+}
+
 /* Finds the flow that 'p' matches. */
 static __always_inline struct xf_hit
-find_flow(const struct xf_packet *p, __u32 cpu)
+find_flow(const struct xf_packet *p, const struct xf_cpu *self)
 {
     __u64 hash = cache_hash(p);
-    struct xf_cache_set *set = find_set(cpu, hash);
+    struct xf_cache_set *set = find_set(self, hash);
     struct xf_guesses *guesses;
     struct xf_hit hit = {};
     __u16 *guess;
@@ -330,11 +343,11 @@ find_flow(const struct xf_packet *p, __u32 cpu)
     hit = recall(&p->key, set, hash);
     if (hit.flow)
         return hit;
-    guesses = bpf_map_lookup_elem(&xf_guesses, &cpu);
+    guesses = find_guesses(self);
     if (!guesses)
         return hit;
     guess = &guesses->subtable[hash >> (64 - XF_GUESS_BITS)];
-    hit.slot = search(&p->key, p->cls, *guess);
+    hit.slot = search(&p->key, p->cls, *guess, self);
     hit.flow = bpf_map_lookup_elem(&xf_flows, &hit.slot);
     if (!hit.slot || !hit.flow)
         return (struct xf_hit){};
@@ -363,20 +376,23 @@ note_way(struct xf_plan *plan, __u32 slot)
  * A global function, so that the verifier checks it once; search() is not called
  * from here, since that needs all of the stack that there is. */
 __noinline __u32
-predict_next(struct xf_plan *plan, __u32 cpu)
+predict_next(struct xf_plan *plan, const struct xf_cpu *self)
 {
-    struct xf_guesses *guesses = bpf_map_lookup_elem(&xf_guesses, &cpu);
     const struct xf_cache_set *set;
+    struct xf_guesses *guesses;
     struct xf_hit hit;
     __u32 *guess;
 
-    if (!plan || !guesses)
+    if (!plan || !self)
         return 0;                    /* Never null; the verifier must see it. */
+    guesses = find_guesses(self);
+    if (!guesses)
+        return 0;
     guess = &guesses->next_flow[plan->way >> (64 - XF_WAY_BITS)];
     hit = check_prediction(&plan->key, *guess);
     if (hit.flow)
         return hit.slot;
-    set = find_set(cpu, plan->next_hash);
+    set = find_set(self, plan->next_hash);
     if (!set)
         return 0;
     plan->guess = guesses->subtable[plan->way >> (64 - XF_GUESS_BITS)];
@@ -389,15 +405,18 @@ predict_next(struct xf_plan *plan, __u32 cpu)
 
 /* Has predict_next() know the flow in 'slot' the next time. */
 __noinline __u32
-learn_next(const struct xf_plan *plan, __u32 cpu, __u32 slot)
+learn_next(const struct xf_plan *plan, const struct xf_cpu *self, __u32 slot)
 {
-    struct xf_guesses *guesses = bpf_map_lookup_elem(&xf_guesses, &cpu);
     const struct xf_flow *flow = bpf_map_lookup_elem(&xf_flows, &slot);
+    struct xf_guesses *guesses;
     struct xf_cache_set *set;
 
-    if (!plan || !guesses || !flow)
+    if (!plan || !self || !flow)
         return 0;                    /* Never null; the verifier must see it. */
-    set = find_set(cpu, plan->next_hash);
+    guesses = find_guesses(self);
+    if (!guesses)
+        return 0;
+    set = find_set(self, plan->next_hash);
     if (!set)
         return 0;
     remember(set, (cache_signature(plan->next_hash) & ~xf_slot_mask) | slot);

@@ -58,7 +58,8 @@ Failure Offload::init() {
     }
     if (auto f = core_.maps.create(
             {.max_flows = core_.settings.max_flows,
-             .max_connections = core_.settings.max_connections})) {
+             .max_connections = core_.settings.max_connections,
+             .memory = uint64_t{core_.settings.max_memory_mib} << 20})) {
         return f;
     }
     if (auto f = core_.clock.open()) {

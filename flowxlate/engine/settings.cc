@@ -14,6 +14,7 @@ namespace {
 constexpr uint32_t kMinFlows = 16;
 constexpr uint32_t kMaxFlows = 1U << 24;
 constexpr uint32_t kMaxConnections = 1U << 20;
+constexpr uint32_t kMaxMemoryMib = 1U << 20;
 constexpr uint32_t kMinOrphanTimeout = 10;
 constexpr uint32_t kMaxSeconds = 86400;
 
@@ -101,6 +102,11 @@ Reject Settings::set(const ovs_offload_option &option) {
                             "not a number from 1 to 1048576, ignored",
                             &max_connections);
     }
+    if (key == "xdp-offload-max-memory") {
+        return parse_number(value, 0, kMaxMemoryMib,
+                            "not a number of MiB from 0 to 1048576, ignored",
+                            &max_memory_mib);
+    }
     if (key == "xdp-offload-handover") {
         return parse_seconds(value, 0,
                              "not a number of seconds from 0 to 86400, "
@@ -133,6 +139,7 @@ std::vector<std::string> Settings::in_words() const {
     };
     return {number("max-flows", max_flows),
             number("max-connections", max_connections),
+            number("max-memory", max_memory_mib),
             flag("generic", allow_generic),
             flag("system-ports", system_ports),
             flag("tap-tso", tap_tso),

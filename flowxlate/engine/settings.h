@@ -41,10 +41,11 @@ private:
 struct Settings {
     uint32_t max_flows = 65536;
     uint32_t max_connections = 65536;
-    bool allow_generic = false;  // Generic XDP where there is no native mode.
-    bool system_ports = false;   // Of the userspace datapath.
-    bool persist = true;         // Flows survive this process.
-    bool tap_tso = true;         // Guests leave segmentation to us.
+    uint32_t max_memory_mib = 0;  // BpfMaps::Config's.
+    bool allow_generic = false;   // Generic XDP where there is no native mode.
+    bool system_ports = false;    // Of the userspace datapath.
+    bool persist = true;          // Flows survive this process.
+    bool tap_tso = true;          // Guests leave segmentation to us.
     std::chrono::seconds handover{5};  // Handover::set_sampling().
     std::chrono::seconds orphan_timeout{300};
 

@@ -5,15 +5,18 @@
 #include <bpf/libbpf.h>
 #include <sys/random.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <cstring>
+#include <iterator>
 #include <new>
 #include <utility>
 
 #include <boost/container/small_vector.hpp>
 
 #include "bpf/abi/counters.h"
+#include "kernel/cpus.h"
 #include "skb_offload.skel.h"
 #include "tables/crc32c_zeros.h"
 #include "xdp_offload.skel.h"
@@ -80,6 +83,18 @@ int set_device(int map_fd, PortSlot slot, Ifindex ifindex) {
     return !failed || (!value && errno == ENOENT) ? 0 : errno;
 }
 
+bool has_entry(const xf_cache_set &set, uint32_t entry) {
+    return std::ranges::any_of(set.ways, [=](uint64_t ways) {
+        return static_cast<uint32_t>(ways) == entry
+            || ways >> XF_CACHE_WAY_BITS == entry;
+    });
+}
+
+// Has a program of ours ever run there?
+bool has_run(xf_cpu &cpu) {
+    return std::atomic_ref(cpu.seq).load(std::memory_order_relaxed) != 0;
+}
+
 // Some 900 copies.
 constexpr uint32_t kCopiesBytes = 1 << 18;
 
@@ -129,15 +144,28 @@ void SkeletonDeleter::operator()(skb_offload_bpf *s) const {
     skb_offload_bpf::destroy(s);
 }
 
-Failure BpfMaps::create(const Config &config) {
-    const int cpus = libbpf_num_possible_cpus();
-    if (cpus < 0) {
-        return failure(cpus, "cannot count the CPUs");
+// How large the arrays are, and which row each CPU has.
+Failure BpfMaps::lay_out(const Config &config) {
+    std::vector<bool> is_online = config.is_online;
+    if (is_online.empty()) {
+        if (auto f = find_cpus(&is_online)) {
+            return f;
+        }
     }
-    sizes_ = MapSizes::of(config.max_flows, config.max_connections, cpus);
-    if (!sizes_.fit()) {
-        return {E2BIG, "too many flows for statistics on each of "
-                           + std::to_string(cpus) + " CPUs"};
+    const auto n_cpus = static_cast<uint32_t>(is_online.size());
+    const uint64_t memory =
+        config.memory ? config.memory : default_memory(config.max_flows);
+    rows_ = CpuRows(is_online,
+                    MapSizes::max_rows(config.max_flows, n_cpus, memory));
+    sizes_ = MapSizes::of(config.max_flows, config.max_connections, n_cpus,
+                          rows_.n_rows());
+    return sizes_.fit() ? Failure{}
+                        : Failure{E2BIG, "too many flows or connections"};
+}
+
+Failure BpfMaps::create(const Config &config) {
+    if (auto f = lay_out(config)) {
+        return f;
     }
     if (getrandom(secret_.data(), sizeof secret_, 0)
         != static_cast<ssize_t>(sizeof secret_)) {
@@ -147,7 +175,7 @@ Failure BpfMaps::create(const Config &config) {
     if (auto f = open_skeleton(&template_)) {
         return f;
     }
-    size_maps(template_.get());
+    size_maps(template_.get(), sizes_);
     set_constants(template_.get(), {});
     if (int error = xdp_offload_bpf::load(template_.get())) {
         return failure(error, "cannot load the XDP program");
@@ -173,9 +201,9 @@ std::vector<xf_copy> BpfMaps::take_copies() {
     return std::exchange(copied_, {});
 }
 
-void BpfMaps::size_maps(xdp_offload_bpf *s) const {
+void BpfMaps::size_maps(xdp_offload_bpf *s, const MapSizes &sizes) {
 #define XF_MAP(NAME, VALUE, ENTRIES, WRITER, SCOPE, ACCESS) \
-    bpf_map__set_max_entries(s->maps.NAME, sizes_.ENTRIES);
+    bpf_map__set_max_entries(s->maps.NAME, sizes.ENTRIES);
 #include "bpf/abi/maps.def"
 #undef XF_MAP
     bpf_map__set_max_entries(s->maps.xf_copies, kCopiesBytes);
@@ -191,6 +219,7 @@ void BpfMaps::set_constants(S *s, const PortConstants &port) const {
     s->rodata->xf_kernel_ct = port.kernel_ct;
     s->rodata->xf_bucket_mask = sizes_.buckets - 1;
     s->rodata->xf_n_slots = n_slots();
+    s->rodata->xf_n_rows = rows_.n_rows();
     s->rodata->xf_slot_mask = slot_mask(n_slots());
     s->rodata->xf_cache_bits = cache_bits();
     s->rodata->xf_conn_bucket_mask = sizes_.conn_buckets - 1;
@@ -220,10 +249,14 @@ Failure BpfMaps::map_arrays() {
     XF_MAP_##ACCESS(NAME)
 #include "bpf/abi/maps.def"
 #undef XF_MAP
-    tables_ = table_memory(arrays_, secret_);
+    tables_ = table_memory(arrays_, rows_, secret_);
     connections_ = conn_memory(arrays_, secret_);
+    if (failed) {
+        return failed;
+    }
     set_max_tags(1);
-    return failed;
+    give_rows();
+    return {};
 }
 
 // The kernel promises that user space which replaced an inner map returns only
@@ -336,21 +369,19 @@ Failure BpfMaps::open_skb(const PortConstants &port, SkbSkeleton *out) const {
     return {};
 }
 
-// All CPUs share one row of statistics, 'xf_n_slots' being what separates
-// those of two: only one packet runs.
+// All CPUs have one row, as nobody has told them of any other: only one packet
+// runs.
 Failure BpfMaps::open_trace(const PortConstants &port, Skeleton *out) const {
     Skeleton s;
     if (auto f = open_skeleton(&s)) {
         return f;
     }
-    size_maps(s.get());
+    size_maps(s.get(), sizes_.with_rows(1));
     if (auto f = share(template_.get(), s.get(), MapScope::kTrace)) {
         return f;
     }
-    bpf_map__set_max_entries(s->maps.xf_stats, n_slots());
     bpf_map__set_map_flags(s->maps.xf_flow_cache, BPF_F_MMAPABLE);
     set_constants(s.get(), port);
-    s->rodata->xf_n_slots = 0;
     s->rodata->xf_is_trace = 1;
     *out = std::move(s);
     return {};
@@ -360,19 +391,18 @@ std::vector<uint32_t> BpfMaps::cpus_that_predict(
     const CachePlace &place) const {
     const int fd = bpf_map__fd(template_->maps.xf_flow_cache);
     std::vector<uint32_t> cpus;
-    for (uint32_t cpu = 0; cpu < n_cpus(); cpu++) {
-        const uint32_t i = (cpu << cache_bits()) + place.set;
+    for (uint32_t row = 0; row < rows_.n_rows(); row++) {
+        const uint32_t i = (row << cache_bits()) + place.set;
         xf_cache_set set;
-        if (bpf_map_lookup_elem(fd, &i, &set)) {
+        if (bpf_map_lookup_elem(fd, &i, &set)
+            || !has_entry(set, place.entry)) {
             continue;
         }
-        for (uint64_t ways : set.ways) {
-            if (static_cast<uint32_t>(ways) == place.entry
-                || ways >> XF_CACHE_WAY_BITS == place.entry) {
-                cpus.push_back(cpu);
-            }
-        }
+        std::ranges::copy_if(
+            rows_.cpus_of(row), std::back_inserter(cpus),
+            [this](uint32_t cpu) { return has_run(arrays_.xf_cpus[cpu]); });
     }
+    std::ranges::sort(cpus);
     return cpus;
 }
 
@@ -453,14 +483,29 @@ void set_deadline(std::span<xf_cpu> cpus, uint64_t now_ns, uint64_t jiffies) {
     }
 }
 
-// Adds up one of the port's counters, which 'counter' picks, over all CPUs.
+void BpfMaps::give_rows() {
+    for (uint32_t i = 0; i < n_cpus(); i++) {
+        xf_cpu &cpu = arrays_.xf_cpus[i];
+        std::atomic_ref(cpu.row).store(rows_.row_of(i),
+                                       std::memory_order_relaxed);
+        std::atomic_ref(cpu.shares)
+            .store(rows_.shares(i), std::memory_order_relaxed);
+    }
+}
+
+void BpfMaps::set_deadline(uint64_t now_ns, uint64_t jiffies) {
+    give_rows();
+    flowxlate::set_deadline(arrays_.xf_cpus, now_ns, jiffies);
+}
+
+// Adds up one of the port's counters, which 'counter' picks, over all rows.
 template <typename Fn>
 uint64_t BpfMaps::sum_of_misses(PortSlot slot, Fn counter) const {
     uint64_t sum = 0;
-    for (uint32_t cpu = 0; cpu < n_cpus(); cpu++) {
+    for (uint32_t row = 0; row < rows_.n_rows(); row++) {
         sum +=
             std::atomic_ref(
-                counter(arrays_.xf_misses[cpu * XF_MAX_PORTS + index(slot)]))
+                counter(arrays_.xf_misses[row * XF_MAX_PORTS + index(slot)]))
                 .load(std::memory_order_relaxed);
     }
     return sum;
@@ -477,8 +522,8 @@ uint64_t BpfMaps::searches(PortSlot slot) const {
 }
 
 void BpfMaps::clear_misses(PortSlot slot) {
-    for (uint32_t cpu = 0; cpu < n_cpus(); cpu++) {
-        arrays_.xf_misses[cpu * XF_MAX_PORTS + index(slot)] = {};
+    for (uint32_t row = 0; row < rows_.n_rows(); row++) {
+        arrays_.xf_misses[row * XF_MAX_PORTS + index(slot)] = {};
     }
 }
 

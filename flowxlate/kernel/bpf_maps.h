@@ -80,7 +80,12 @@ class BpfMaps : public Datapath {
 public:
     struct Config {
         uint32_t max_flows = 65536;
-        uint32_t max_connections = 65536;
+        uint32_t max_connections = kDefaultConnections;
+        // Of arrays, which bounds the rows that CPUs have (CpuRows); 0:
+        // default_memory().
+        uint64_t memory = 0;
+        // By CPU number; empty: as this host has them now.
+        std::vector<bool> is_online{};
     };
 
     // Creates the maps and has the kernel verify the program once.  Needs
@@ -108,11 +113,13 @@ public:
 
     // An entry of the flow cache and the set where it belongs.
     struct CachePlace {
-        uint32_t set = 0;    // On each CPU.
+        uint32_t set = 0;    // In each row.
         uint32_t entry = 0;  // 0: none.
     };
+    // The CPUs that have it, of those that have run a program.
     std::vector<uint32_t> cpus_that_predict(const CachePlace &) const;
     uint32_t n_cpus() const { return sizes_.cpus; }
+    const CpuRows &rows() const { return rows_; }
     uint32_t cache_bits() const { return sizes_.cache_bits; }
     uint32_t n_slots() const { return sizes_.flows; }
 
@@ -140,9 +147,9 @@ public:
     // How many VLAN tags the programs look behind: OVS's vlan-limit, 1 or 2.
     void set_max_tags(uint32_t);
 
-    void set_deadline(uint64_t now_ns, uint64_t jiffies) {
-        flowxlate::set_deadline(arrays_.xf_cpus, now_ns, jiffies);
-    }
+    // The same for the programs of this process, which are told of their
+    // rows anew, too: nothing that a foreign writer puts there stays.
+    void set_deadline(uint64_t now_ns, uint64_t jiffies);
 
     // Takes the packets that programs have copied since the last time.  For
     // one thread at a time.
@@ -163,16 +170,19 @@ public:
 private:
     Failure open_any_port(const PortConstants &, int xsks_fd,
                           Skeleton *out) const;
-    void size_maps(xdp_offload_bpf *) const;
+    Failure lay_out(const Config &);
+    static void size_maps(xdp_offload_bpf *, const MapSizes &);
     template <typename S>
     void set_constants(S *, const PortConstants &) const;
     Failure map_arrays();
     template <typename Fn>
     uint64_t sum_of_misses(PortSlot, Fn counter) const;
     Failure create_grace_maps();
+    void give_rows();
 
     Skeleton template_;  // Never attached; owns the shared maps.
     MapSizes sizes_;
+    CpuRows rows_;
     std::array<uint64_t, XF_KEY_WORDS + 1> secret_{};
     std::vector<Mapping> mappings_;
     MappedArrays arrays_;

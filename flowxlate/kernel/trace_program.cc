@@ -76,7 +76,7 @@ bool TraceProgram::find_cpu(const BpfMaps &maps, uint32_t *cpu) const {
 Failure TraceProgram::read(const BpfMaps &maps, uint32_t cpu,
                            Outcome *o) const {
     const auto &m = skeleton_->maps;
-    const uint32_t row = cpu * XF_MAX_PORTS + index(slot_);
+    const uint32_t row = index(slot_);  // There is one row.
     xf_scratch scratch;
     xf_miss_row misses;
     if (bpf_map_lookup_elem(bpf_map__fd(m.xf_scratches), &cpu, &scratch)
@@ -93,15 +93,14 @@ Failure TraceProgram::read(const BpfMaps &maps, uint32_t cpu,
     }
 
     const size_t n_sets = size_t{1} << maps.cache_bits();
-    const size_t n_all = n_sets * maps.n_cpus();
     const Mapping cache(bpf_map__fd(m.xf_flow_cache),
-                        n_all * sizeof(xf_cache_set));
+                        n_sets * sizeof(xf_cache_set));
     if (!cache) {
         return cannot_read();
     }
-    auto mine = cache.as<xf_cache_set>(n_all).subspan(cpu * n_sets, n_sets);
+    auto sets = cache.as<xf_cache_set>(n_sets);
     for (size_t i = 0; i < n_sets; i++) {
-        const uint64_t newest = mine[i].ways[0];
+        const uint64_t newest = sets[i].ways[0];
         for (auto entry :
              {static_cast<uint32_t>(newest),
               static_cast<uint32_t>(newest >> XF_CACHE_WAY_BITS)}) {

@@ -155,6 +155,8 @@ void show_tables(const View &view, size_t memory_bytes, std::string *s) {
     append(s, "  buckets: %zu of %d entries\n", mem.buckets.size(),
            XF_BUCKET_ENTRIES);
     append(s, "  memory: %zu KiB shared by all ports\n", memory_bytes / 1024);
+    append(s, "  rows: %u for %u CPUs, of which %u share one\n",
+           mem.rows.n_rows(), mem.rows.n_cpus(), mem.rows.n_sharing());
 }
 
 void show_unexecuted(const View &view, std::string *s) {

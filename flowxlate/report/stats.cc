@@ -116,6 +116,8 @@ TableStats table_stats(const Core &core) REQUIRES(state_lock) {
     t.buckets = mem.buckets.size();
     t.rewrites = core.table->n_rewrites();
     t.memory_bytes = core.maps.memory_bytes();
+    t.rows = mem.rows.n_rows();
+    t.sharing_cpus = mem.rows.n_sharing();
     return t;
 }
 

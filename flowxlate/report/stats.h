@@ -65,6 +65,8 @@ struct TableStats {
     size_t buckets = 0;
     size_t rewrites = 0;
     size_t memory_bytes = 0;  // Shared by all ports.
+    // Of figures and predictions, and the CPUs that share one (CpuRows).
+    uint32_t rows = 0, sharing_cpus = 0;
 };
 
 struct Stats {

@@ -88,7 +88,9 @@ Json to_object(const TableStats &t) {
             {"buckets", t.buckets},
             {"bucket_entries", XF_BUCKET_ENTRIES},
             {"rewrites", t.rewrites},
-            {"memory_bytes", t.memory_bytes}};
+            {"memory_bytes", t.memory_bytes},
+            {"rows", t.rows},
+            {"sharing_cpus", t.sharing_cpus}};
 }
 
 Json to_object(const FlowReport &f) {

@@ -59,10 +59,10 @@ FlowStats &FlowStats::operator+=(const FlowStats &o) {
     return *this;
 }
 
-FlowTable::FlowTable(TableMemory memory)
+FlowTable::FlowTable(const TableMemory &memory)
     : mem_(memory),
       slot_mask_(slot_mask(memory.flows.size())),
-      n_cpus_(memory.cpus.size()),
+      n_rows_(memory.rows.n_rows()),
       flow_slots_(memory.flows.size() - 1),
       subtable_slots_(memory.subtables.size() - 1),
       subtables_(memory.subtables.size()),
@@ -237,9 +237,9 @@ FlowSlot FlowTable::fill_slot(SubtableSlot subtable, const xf_key &key,
                               const xf_action &action, RewriteSlot rewrite) {
     const FlowSlot slot = flow_slots_.take();
 
-    for (size_t cpu = 0; cpu < n_cpus_; cpu++) {
-        if (has_run(cpu)) {
-            mem_.stats[cpu * mem_.flows.size() + index(slot)] = {};
+    for (size_t row = 0; row < n_rows_; row++) {
+        if (has_run(row)) {
+            mem_.stats[row * mem_.flows.size() + index(slot)] = {};
         }
     }
     used_by_[index(slot)] = {subtable, rewrite};
@@ -405,17 +405,19 @@ bool FlowTable::quiesce() const {
     return true;
 }
 
-bool FlowTable::has_run(size_t cpu) const {
-    return peek(mem_.cpus[cpu].seq) != 0;
+bool FlowTable::has_run(size_t row) const {
+    return std::ranges::any_of(mem_.rows.cpus_of(row), [this](uint32_t cpu) {
+        return peek(mem_.cpus[cpu].seq) != 0;
+    });
 }
 
 FlowStats FlowTable::stats(FlowSlot slot) const {
     FlowStats sum;
-    for (size_t cpu = 0; cpu < n_cpus_; cpu++) {
-        if (!has_run(cpu)) {
+    for (size_t row = 0; row < n_rows_; row++) {
+        if (!has_run(row)) {
             continue;
         }
-        auto &s = mem_.stats[cpu * mem_.flows.size() + index(slot)];
+        auto &s = mem_.stats[row * mem_.flows.size() + index(slot)];
         sum += {peek(s.packets),
                 peek(s.bytes),
                 peek(s.used),

@@ -47,6 +47,7 @@
 #include "bpf/abi/counters.h"
 #include "bpf/abi/handover.h"
 #include "tables/buckets.h"
+#include "tables/cpu_rows.h"
 #include "tables/recirc.h"
 #include "tables/slot_pool.h"
 
@@ -57,14 +58,15 @@ namespace flowxlate {
 // its own; what it does read back (keys, contents of rewrites, buckets) may
 // then be wrong, and never leads out of bounds.
 struct TableMemory {
-    std::span<xf_bucket> buckets;                     // A power of 2 of them.
-    std::span<xf_flow> flows;                         // Slot 0 is not used.
-    std::span<xf_key_rest> key_rests;                 // By flow slot.
-    std::span<xf_subtable> subtables;                 // Slot 0 is not used.
-    std::span<xf_walk> walks;                         // By recirculation slot.
-    std::span<xf_rewrite> rewrites;                   // Slot 0 is not used.
-    std::span<xf_stats> stats;                        // [cpu][flow slot].
-    std::span<xf_cpu> cpus;                           // By CPU number.
+    std::span<xf_bucket> buckets;      // A power of 2 of them.
+    std::span<xf_flow> flows;          // Slot 0 is not used.
+    std::span<xf_key_rest> key_rests;  // By flow slot.
+    std::span<xf_subtable> subtables;  // Slot 0 is not used.
+    std::span<xf_walk> walks;          // By recirculation slot.
+    std::span<xf_rewrite> rewrites;    // Slot 0 is not used.
+    std::span<xf_stats> stats;         // [row][flow slot].
+    std::span<xf_cpu> cpus;            // By CPU number.
+    CpuRows rows;  // What each of them has been told of its row.
     std::array<uint64_t, XF_KEY_WORDS + 1> secret{};  // For xf_hash_word().
 };
 
@@ -109,7 +111,7 @@ struct Growth {
 class FlowTable {
 public:
     // 'memory' is zeroed and must outlive the table.
-    explicit FlowTable(TableMemory memory);
+    explicit FlowTable(const TableMemory &memory);
 
     // Publishes a flow that matches 'key' under 'mask' (the key is masked
     // already) and does what 'action' says.  Stores its slot in '*slot'.
@@ -210,9 +212,9 @@ private:
         SubtableSlot subtable;
         RewriteSlot rewrite;
     };
-    // Has the program ever run there?  If not, no counter of that CPU is used:
-    // machines may have many more possible CPUs than CPUs.
-    bool has_run(size_t cpu) const;
+    // Has the program ever run on a CPU of this row?  If not, no counter of
+    // it is used: a machine may have many CPUs that get no packets.
+    bool has_run(size_t row) const;
     static MaskId mask_id(xf_class cls, const xf_key &key, const xf_key &mask);
     Reject get_subtable(const MaskId &, SubtableSlot *, bool *is_new);
     void put_subtable(SubtableSlot);
@@ -229,7 +231,7 @@ private:
     TableMemory mem_;
     std::span<xf_ufid> names_;
     uint32_t slot_mask_;
-    size_t n_cpus_;
+    size_t n_rows_;
     size_t n_flows_ = 0;
     SlotPool<FlowSlot> flow_slots_;
     SlotPool<SubtableSlot> subtable_slots_;

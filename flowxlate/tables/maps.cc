@@ -17,7 +17,7 @@ constexpr MapScope kScopePORTS = MapScope::kPorts;
 }  // namespace
 
 MapSizes MapSizes::of(uint32_t max_flows, uint32_t max_connections,
-                      uint32_t n_cpus) {
+                      uint32_t n_cpus, uint32_t n_rows) {
     MapSizes s;
     s.cpus = n_cpus;
     s.flows = uint64_t{max_flows} + 1;
@@ -30,16 +30,31 @@ MapSizes MapSizes::of(uint32_t max_flows, uint32_t max_connections,
     s.groups = XF_MAX_GROUPS;
     s.tunnels = XF_MAX_TUNNELS;
     s.ports = XF_MAX_PORTS;
-    s.stats = s.flows * s.cpus;
-    s.misses = s.ports * s.cpus;
     // Two of the flow cache's entries per flow: with twice as many, the sets
     // that are asked for more than they hold get rare, but the cache is then
     // too large for a CPU's own.
     const int bits = static_cast<int>(std::bit_width(s.flows - 2)) - 1;
     s.cache_bits = std::max(kMinCacheBits, bits);
-    s.cache_sets = s.cpus << s.cache_bits;
     s.conns = 2 * (uint64_t{max_connections} + 1);
     s.conn_buckets = std::bit_ceil(s.conns / 4 + 1);
+    return s.with_rows(n_rows);
+}
+
+uint32_t MapSizes::max_rows(uint32_t max_flows, uint32_t n_cpus,
+                            uint64_t bytes) {
+    const MapSizes none = of(max_flows, kDefaultConnections, n_cpus, 0);
+    const uint64_t fixed = map_bytes(none);
+    const uint64_t row = map_bytes(none.with_rows(1)) - fixed;
+    const uint64_t n = bytes > fixed ? (bytes - fixed) / row : 0;
+    return static_cast<uint32_t>(std::clamp<uint64_t>(n, 1, n_cpus));
+}
+
+MapSizes MapSizes::with_rows(uint32_t n_rows) const {
+    MapSizes s = *this;
+    s.rows = n_rows;
+    s.stats = s.flows * s.rows;
+    s.misses = s.ports * s.rows;
+    s.cache_sets = s.rows << s.cache_bits;
     return s;
 }
 

@@ -16,6 +16,8 @@
 //   capture  of ours: a packet that hits, while nobody looks ("off") and while
 //   it
 //            is copied ("on"), of 64 and 1500 bytes
+//   rows     of ours: a CPU that shares its row with others, and so counts
+//            atomically, with one mask
 //   ct()     see conntrack_cost.h
 //   tunnels  see tunnel_cost.h
 //
@@ -61,6 +63,7 @@ private:
     void add_masks(int n);
     void add_class(const std::string &name, const FlowSpec &, const Frame &);
     void add_flows(uint32_t n);
+    void add_shared_row();
     void add_memory();
     int devmap() const { return devmap_owner_.tx_ports_fd(); }
 
@@ -129,6 +132,15 @@ void ProgramCost::add_capture(uint32_t frame_len) {
     cases_.add({"program_ns.capture.on." + len, "ns", sample});
 }
 
+// No other CPU uses it meanwhile: what atomic additions cost.
+void ProgramCost::add_shared_row() {
+    const BpfMaps::Config config{.is_online = std::vector<bool>(256)};
+    auto &ours = *ours_.emplace_back(
+        std::make_unique<Program>(XF_PORT_TX_NATIVE, nullptr, false, config));
+    ours.add(specs_of_masks(1).front());
+    cases_.add("ours_shared_row.1", ours.fd(), hit_packet(), XDP_REDIRECT);
+}
+
 void ProgramCost::add_masks(int n) {
     const auto specs = specs_of_masks(n);
     const std::string masks = "." + std::to_string(n);
@@ -184,6 +196,7 @@ void ProgramCost::run(Results *results) {
     for (int n : kMasks) {
         add_masks(n);
     }
+    add_shared_row();
     add_class("ipv4_udp", FlowSpec::ipv4().proto(IPPROTO_UDP).to(kOut),
               Packet().eth(0x0800).ipv4(IPPROTO_UDP).udp(1, 2).bytes());
     add_class("ipv6_tcp", FlowSpec::ipv6().proto(IPPROTO_TCP).to(kOut),

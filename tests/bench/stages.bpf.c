@@ -23,8 +23,7 @@ enum { ENTER, PARSE, HASH, FIND };
 static __always_inline int
 run_until(struct xdp_md *ctx, int stage)
 {
-    __u32 cpu = bpf_get_smp_processor_id();
-    struct xf_cpu *self = bpf_map_lookup_elem(&xf_cpus, &cpu);
+    struct xf_cpu *self = find_cpu(bpf_get_smp_processor_id());
     struct xf_packet packet = {0};
     int action;
 
@@ -39,7 +38,7 @@ run_until(struct xdp_md *ctx, int stage)
 
         KEEP(hash);
     }
-    if (stage >= FIND && !find_flow(&packet, cpu).flow)
+    if (stage >= FIND && !find_flow(&packet, self).flow)
         return XDP_ABORTED;
     action = bpf_redirect_map(&xf_tx_ports, OUT_PORT, XDP_PASS);
     self->seq++;
@@ -122,7 +121,7 @@ read_frame(const struct frame *f, const void *end, struct xf_packet *p)
 }
 
 static __always_inline __u32
-predicted_slot(const __u64 *w, __u32 cpu)
+predicted_slot(const __u64 *w, const struct xf_cpu *self)
 {
     __u64 hash = xf_hash_word(w[3] + w[0], xf_secret[3])
                  + xf_hash_word(w[5] + w[4], xf_secret[5])
@@ -131,7 +130,7 @@ predicted_slot(const __u64 *w, __u32 cpu)
     const struct xf_cache_set *set;
 
     hash = (hash ^ hash >> 32) * 0x9e3779b97f4a7c15ULL;
-    index = (cpu << xf_cache_bits) + (hash >> (64 - xf_cache_bits));
+    index = (self->row << xf_cache_bits) + (hash >> (64 - xf_cache_bits));
     signature = hash << xf_cache_bits >> 32;
     set = bpf_map_lookup_elem(&xf_flow_cache, &index);
     if (!set)
@@ -179,10 +178,11 @@ has_partial_sum(const struct xf_packet *p)
 }
 
 static __always_inline int
-send_on(const struct xf_packet *p, struct xf_flow *flow, __u32 cpu, __u32 slot)
+send_on(const struct xf_packet *p, struct xf_flow *flow, const struct xf_cpu *self,
+        __u32 slot)
 {
     __u32 len = p->frame_len, to = flow->action.to;
-    __u32 index = cpu * xf_n_slots + slot;
+    __u32 index = self->row * xf_n_slots + slot;
     struct xf_port *port = bpf_map_lookup_elem(&xf_ports, &to);
     struct xf_stats *stats = bpf_map_lookup_elem(&xf_stats, &index);
     int action;
@@ -218,11 +218,11 @@ int shortest(struct xdp_md *ctx)
     *p = (struct xf_packet){};
     if (!read_frame(f, end, p))
         return XDP_ABORTED;
-    slot = predicted_slot(p->key.word, cpu);
+    slot = predicted_slot(p->key.word, self);
     flow = verified_flow(p->key.word, slot);
     if (!flow || self->deadline)
         return XDP_ABORTED;
-    action = send_on(p, flow, cpu, slot);
+    action = send_on(p, flow, self, slot);
     self->seq++;
     return action;
 }

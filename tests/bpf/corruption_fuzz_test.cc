@@ -191,7 +191,7 @@ protected:
         }
         const uint32_t n_sets = 1U << p_.maps().cache_bits();
         const Part cache{maps.xf_flow_cache, {}};
-        for (uint32_t i = this_cpu_ * n_sets; i < (this_cpu_ + 1) * n_sets;
+        for (uint32_t i = this_row_ * n_sets; i < (this_row_ + 1) * n_sets;
              i++) {
             const auto set = cache.read(i);
             if (set != Frame(set.size())) {
@@ -199,7 +199,7 @@ protected:
             }
         }
         for (uint32_t i = 0; i < kFlows; i++) {
-            stats.push_back(this_cpu_ * p_.maps().n_slots() + i);
+            stats.push_back(this_row_ * p_.maps().n_slots() + i);
         }
         ASSERT_FALSE(buckets.empty() || sets.empty());
         parts_ = {
@@ -213,10 +213,10 @@ protected:
             {maps.xf_ports, first(6)},
             {maps.xf_settings, first(1)},
             {maps.xf_flow_cache, sets, false},
-            {maps.xf_guesses, {this_cpu_}, false},
+            {maps.xf_guesses, {this_row_}, false},
             {maps.xf_scratches, {this_cpu_}, false},
             {maps.xf_cpus, {this_cpu_}, false},
-            {maps.xf_misses, {this_cpu_ * XF_MAX_PORTS + index(kIn)}, false},
+            {maps.xf_misses, {this_row_ * XF_MAX_PORTS + index(kIn)}, false},
             {maps.xf_stats, stats, false}};
         for (auto &part : parts_) {
             part.note();
@@ -227,14 +227,15 @@ protected:
         corrupt(parts_[random() % parts_.size()], random);
     }
 
-    // Of this CPU, also if a sequence number of 0 says that it has not run.
+    // Of all rows, since the CPU's own may be said to be any, and also if a
+    // sequence number of 0 says that it has not run.
     std::vector<uint64_t> counters() const {
-        std::vector<uint64_t> n;
-        for (uint32_t slot = 0; slot < kFlows; slot++) {
-            n.push_back(p_.table()
-                            .memory()
-                            .stats[this_cpu_ * p_.maps().n_slots() + slot]
-                            .packets);
+        const size_t n_slots = p_.maps().n_slots();
+        std::vector<uint64_t> n(kFlows);
+        for (uint32_t row = 0; row < p_.maps().rows().n_rows(); row++) {
+            for (uint32_t slot = 0; slot < kFlows; slot++) {
+                n[slot] += p_.table().memory().stats[row * n_slots + slot].packets;
+            }
         }
         return n;
     }
@@ -350,7 +351,8 @@ protected:
     const OnCpu cpu_{0};  // Each CPU has a flow cache of its own.
     const uint32_t this_cpu_ = sched_getcpu();
     mutable Program p_;  // Unused flow slots are zero in a new one.
-    Fd devices_[3];      // By group.
+    const uint32_t this_row_ = p_.maps().rows().row_of(this_cpu_);
+    Fd devices_[3];  // By group.
     FlowSlot to_group_{};
     const std::vector<Frame> packets_ = {
         udp4().bytes(),

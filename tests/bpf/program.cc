@@ -226,9 +226,7 @@ FlowSpec &FlowSpec::set(size_t key_at, const Frame &value, const Frame &m) {
 // -- Program ----------------------------------------------------------------
 
 Program::Program(uint32_t tx_flag, const Program *takes_over_from,
-                 bool kernel_ct) {
-    BpfMaps::Config config;
-    config.max_flows = 65536;
+                 bool kernel_ct, const BpfMaps::Config &config) {
     must(maps_.create(config));
     table_ = std::make_unique<FlowTable>(maps_.tables());
 

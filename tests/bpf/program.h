@@ -92,7 +92,7 @@ public:
     // 'kernel_ct': as of PortConstants.
     explicit Program(uint32_t tx_flag = XF_PORT_TX_NATIVE,
                      const Program *takes_over_from = nullptr,
-                     bool kernel_ct = false);
+                     bool kernel_ct = false, const BpfMaps::Config & = {});
     virtual ~Program() = default;
 
     FlowSlot add(const FlowSpec &);

@@ -44,7 +44,7 @@ uint32_t as_xdp(int action) {
 
 void SkbShownDeleter::operator()(skb_shown_bpf *s) const { skb_shown_bpf::destroy(s); }
 
-SkbProgram::SkbProgram(bool kernel_ct) : Program(XF_PORT_TX_SKB, nullptr, kernel_ct) {
+SkbProgram::SkbProgram(bool kernel_ct, const BpfMaps::Config &config) : Program(XF_PORT_TX_SKB, nullptr, kernel_ct, config) {
     shown_.reset(skb_shown_bpf::open());
     if (maps().open_skb({kIn, XF_PORT_TX_SKB, kernel_ct}, &real_) || !shown_ || !is_lent(real_.get(), shown_.get())
         || skb_offload_bpf::load(real_.get()) || skb_shown_bpf::load(shown_.get())) {

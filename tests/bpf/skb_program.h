@@ -27,7 +27,7 @@ public:
         uint32_t gso_size = 0;  // It is several segments.
     };
 
-    explicit SkbProgram(bool kernel_ct = false);
+    explicit SkbProgram(bool kernel_ct = false, const BpfMaps::Config & = {});
 
     // Tells XDP's verdicts, for rows: passed on, dropped, redirected.
     Run run(const Frame &in, uint32_t queue = 0, uint32_t metadata = 0, bool *ok = nullptr) override;

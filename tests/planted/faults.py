@@ -174,7 +174,7 @@ GROUPS = [
               UNIT, 'Flows.NewFlowWithoutMemory'),
         Fault('a slot begins with an earlier flow\'s figures',
               'flowxlate/tables/flow_table.cc',
-              'mem_.stats[cpu * mem_.flows.size() + index(slot)] = {};', ';',
+              'mem_.stats[row * mem_.flows.size() + index(slot)] = {};', ';',
               UNIT, 'FlowTable.InsertStartsWithZeroStats'),
         Fault('a subtable that is removed ends the walk',
               'flowxlate/tables/flow_table.cc',
@@ -226,8 +226,36 @@ GROUPS = [
               SYSTEM, 'flags-and-used'),
         Fault('a flow is counted before it can be executed',
               'bpf/xdp_offload.bpf.c',
-              '    if (miss == XF_PARSED)\n        account(stats',
-              '    account(stats', BPF, 'Random.*:Output.*'),
+              '    if (miss == XF_PARSED)\n        account(self, stats',
+              '    account(self, stats', BPF, 'Random.*:Output.*'),
+        Fault('CPUs that share a row count as if it was their own',
+              'bpf/table/account.h',
+              '        __sync_fetch_and_add(&stats->packets, 1);\n',
+              '        stats->packets++;\n', BPF, 'Rows.*'),
+        Fault('the same, of bytes', 'bpf/table/account.h',
+              '        __sync_fetch_and_add(&stats->bytes, bytes);\n',
+              '        stats->bytes += bytes;\n', BPF, 'Rows.*'),
+        Fault('the same, of misses', 'bpf/table/account.h',
+              '        __sync_fetch_and_add(counter, n);\n',
+              '        *counter += n;\n', BPF, 'Rows.*'),
+        Fault('nobody is told that it shares a row', 'flowxlate/kernel/bpf_maps.cc',
+              '            .store(rows_.shares(i), std::memory_order_relaxed);\n',
+              '            .store(0, std::memory_order_relaxed);\n', BPF, 'Rows.*'),
+        Fault('a row that there is not is not noticed', 'bpf/maps.h',
+              '    return self->row < xf_n_rows;\n', '    (void)self;\n    return true;\n',
+              BPF, 'Rows.*'),
+        Fault('a row that two CPUs share is summed up twice',
+              'flowxlate/tables/flow_table.cc',
+              '    for (size_t row = 0; row < n_rows_; row++) {\n'
+              '        if (!has_run(row)) {\n            continue;\n        }\n',
+              '    for (size_t cpu = 0; cpu < mem_.cpus.size(); cpu++) {\n'
+              '        const size_t row = mem_.rows.row_of(cpu);\n'
+              '        if (!has_run(row)) {\n            continue;\n        }\n',
+              UNIT, 'FlowTable.StatsOfSharedRows'),
+        Fault('a row is not counted before the first of its CPUs has run',
+              'flowxlate/tables/flow_table.cc', 'mem_.rows.cpus_of(row),',
+              'mem_.rows.cpus_of(row).first(1),',
+              UNIT, 'FlowTable.StatsOfSharedRows'),
         Fault('a flow that lost its place is idle and stays',
               'flowxlate/engine/flows.cc', '    past_ += flow->past;\n', '',
               SYSTEM, 'idle-flow'),
@@ -689,9 +717,9 @@ GROUPS = [
               'if (st && key_matches(key, st, flow, slot))', 'if (st && key)',
               ORACLE, 'random'),
         Fault('a packet is 15 % dearer', 'bpf/xdp_offload.bpf.c',
-              '        struct xf_hit hit = find_flow(p, cpu);\n',
-              '        struct xf_hit hit = find_flow(p, cpu);\n\n'
-              '        barrier();\n        hit = find_flow(p, cpu);\n',
+              '        struct xf_hit hit = find_flow(p, self);\n',
+              '        struct xf_hit hit = find_flow(p, self);\n\n'
+              '        barrier();\n        hit = find_flow(p, self);\n',
               COST, 'Cost.IsNearTheShortestProgram'),
         Fault('a mask that is used is evicted', 'flowxlate/engine/eviction.cc',
               '        if (mask.is_put || mask.used > mask.used_before) {',
@@ -741,7 +769,6 @@ GROUPS = [
               '        core_.refusals.forget_old(std::chrono::steady_clock::'
               'now());\n', '', SYSTEM, 'explain-forget'),
         Fault('a trace counts like traffic', 'flowxlate/kernel/bpf_maps.cc',
-              '    bpf_map__set_max_entries(s->maps.xf_stats, n_slots());\n'
               '    bpf_map__set_map_flags(s->maps.xf_flow_cache, '
               'BPF_F_MMAPABLE);\n',
               '    (void)share(template_.get(), s.get(), MapScope::kPorts);\n',
@@ -755,7 +782,7 @@ GROUPS = [
               SYSTEM, 'top-rates'),
         Fault('searches count hits, too', 'bpf/table/lookup.h',
               '    hit = recall(&p->key, set, hash);\n',
-              '    count_search(cpu);\n'
+              '    count_search(self);\n'
               '    hit = recall(&p->key, set, hash);\n',
               SYSTEM, 'top-searches'),
         Fault('advice does not help', 'flowxlate/engine/wanted.cc',
@@ -835,8 +862,8 @@ GROUPS = [
               '    if (false) {', UNIT, 'Health.OfAPort'),
         Fault('a packet counts for each flow that it passes',
               'flowxlate/engine/flows.cc',
-              'flow->is_first = !rule->match.recirc_id && !uses.in->is_tunnel();',
-              'flow->is_first = true;', UNIT, 'Flows.PacketsCountOnce'),
+              'flow->enters = !rule->match.recirc_id;',
+              'flow->enters = true;', UNIT, 'Flows.PacketsCountOnce'),
         Fault('a refused port is listed after its end', 'flowxlate/report/status.cc',
               'if (!core.ask().has_port(port.dpif_type, port.name)) {',
               'if (false) {', SYSTEM, 'status-refused'),
@@ -881,9 +908,9 @@ GROUPS = [
     Group('Captures', [
         Fault('packets are copied as they leave', 'bpf/xdp_offload.bpf.c',
               '        capture_packet(ctx, cpu);\n'
-              '    action = run(ctx, &scratch->packet, cpu, self);\n',
+              '    action = run(ctx, scratch, cpu, self);\n',
               '        scratch->plan.n_stages = 0;\n'
-              '    action = run(ctx, &scratch->packet, cpu, self);\n'
+              '    action = run(ctx, scratch, cpu, self);\n'
               '    if (xf_capture_bytes)\n'
               '        capture_packet(ctx, cpu);\n',
               BPF, 'Capture.TellsOfEachPacket'),
@@ -1109,8 +1136,8 @@ GROUPS = [
               'bpf/act/decap.h', '| (slot & 0xffff);', '| xf_in_port;',
               BPF, 'Pop/TunnelTest.*'),
         Fault('the outer flow counts what is in the tunnel', 'bpf/run/tunnel.h',
-              'account(stats, scratch->outer.frame_len, 0);',
-              'account(stats, scratch->packet.frame_len, 0);',
+              'account(self, stats, scratch->outer.frame_len, 0);',
+              'account(self, stats, scratch->packet.frame_len, 0);',
               BPF, 'Pop/TunnelTest.*'),
         Fault('outer headers do not count for the MTU', 'bpf/act/output.h',
               'p->frame_len + growth(act) + lead;',

@@ -779,6 +779,32 @@ TEST(FlowTable, StatsOfCpusThatHaveNotRun) {
     EXPECT_EQ(t.table.stats(slot).packets, 0u);
 }
 
+// CPUs 0 and 2 have row 0, CPU 1 has row 1: each row counts once, and as soon
+// as any of its CPUs has run.
+TEST(FlowTable, StatsOfSharedRows) {
+    for (const size_t first : {0, 2}) {
+        SCOPED_TRACE(first);
+        Tables t(
+            {.flows = 2, .cpus = 3, .cpus_have_run = false, .max_rows = 2});
+        FlowSlot slot;
+        ASSERT_EQ(put(&t, {XF_CLASS_L2, 0, 1}, 1, &slot), "");
+        EXPECT_EQ(&t.stats(0, slot), &t.stats(2, slot));
+        t.mem().cpus[first].seq = 1;
+        t.stats(first, slot) = {5, 300, 7, 0x2};
+        EXPECT_EQ(t.table.stats(slot).packets, 5u);
+        t.mem().cpus[2 - first].seq = 1;
+        EXPECT_EQ(t.table.stats(slot).packets, 5u);
+        t.mem().cpus[1].seq = 1;
+        t.stats(1, slot) = {1, 60, 9, 0x10};
+        EXPECT_EQ(t.table.stats(slot).packets, 6u);
+        EXPECT_EQ(t.table.stats(slot).bytes, 360u);
+        t.table.remove(slot);
+        pass_grace(&t.table);
+        ASSERT_EQ(put(&t, {XF_CLASS_L2, 0, 2}, 1, &slot), "");
+        EXPECT_EQ(t.table.stats(slot).packets, 0u);
+    }
+}
+
 TEST(FlowTable, SlotsAreReusedOnlyAfterRelease) {
     Tables t({.flows = 2});
     const Megaflow a{XF_CLASS_L2, 0, 1}, b{XF_CLASS_L2, 0, 2};

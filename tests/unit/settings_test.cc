@@ -37,6 +37,12 @@ const Row kRows[] = {
     {"max-connections", "-1", false, {}},
     {"max-connections", "1e3", false, {}},
     {"max-connections", "", false, {}},
+    {"max-memory", "256", true,
+     [](auto &s) { return s.max_memory_mib == 256; }},
+    {"max-memory", "1048576", true,
+     [](auto &s) { return s.max_memory_mib == 1048576; }},
+    {"max-memory", "1048577", false, {}},
+    {"max-memory", "1G", false, {}},
     {"handover", "0", true, [](auto &s) { return s.handover.count() == 0; }},
     {"handover", "86400", true,
      [](auto &s) { return s.handover.count() == 86400; }},
@@ -61,7 +67,8 @@ bool has_defaults(const Settings &s) {
         && s.system_ports == d.system_ports && s.persist == d.persist
         && s.tap_tso == d.tap_tso && s.handover == d.handover
         && s.orphan_timeout == d.orphan_timeout
-        && s.max_connections == d.max_connections;
+        && s.max_connections == d.max_connections
+        && s.max_memory_mib == d.max_memory_mib;
 }
 
 TEST(Settings, Options) {

@@ -105,6 +105,8 @@ TEST(StatsJson, Schema) {
         {"/tables/bucket_entries", 15},
         {"/tables/rewrites", 0},
         {"/tables/memory_bytes", 0},
+        {"/tables/rows", 0},
+        {"/tables/sharing_cpus", 0},
         {"/since_start/executed/packets", UINT64_MAX},  // As it is.
         {"/since_start/executed/bytes", 1ULL << 53},
         {"/since_start/executed/dropped_packets", 1},

@@ -39,13 +39,14 @@ struct Sizes {
     size_t cpus = 2;
     uint64_t seed = 1;          // 0: a secret of zeros.
     bool cpus_have_run = true;  // The program, on all of them.
+    size_t max_rows = 64;       // Fewer than CPUs: some share.
 };
 
 class Tables {
 public:
     explicit Tables(const Sizes &sizes = {})
         : maps_(map_sizes(sizes)),
-          table(table_memory(maps_, make_secret(sizes.seed))) {
+          table(table_memory(maps_, rows_of(sizes), make_secret(sizes.seed))) {
         for (xf_cpu &cpu : maps_.xf_cpus) {
             cpu.seq = sizes.cpus_have_run ? 2 : 0;
         }
@@ -60,8 +61,11 @@ private:
         m.recircs = sizes.recircs;
         m.rewrites = sizes.rewrites;
         m.cpus = sizes.cpus;
-        m.stats = sizes.cpus * sizes.flows;
+        m.stats = rows_of(sizes).n_rows() * sizes.flows;
         return m;
+    }
+    static CpuRows rows_of(const Sizes &sizes) {
+        return CpuRows(std::vector<bool>(sizes.cpus, true), sizes.max_rows);
     }
     static std::array<uint64_t, XF_KEY_WORDS + 1> make_secret(uint64_t seed) {
         std::array<uint64_t, XF_KEY_WORDS + 1> secret{};
@@ -79,7 +83,8 @@ public:
 
     const TableMemory &mem() const { return table.memory(); }
     xf_stats &stats(size_t cpu, FlowSlot slot) {
-        return maps_.xf_stats[cpu * maps_.sizes.flows + index(slot)];
+        return maps_.xf_stats[mem().rows.row_of(cpu) * maps_.sizes.flows
+                              + index(slot)];
     }
 };
 

@@ -136,8 +136,8 @@ private:
     const bool in_kernel_datapath_;
     std::set<OdpPort> tunnels_;
     uint32_t n_put_ = 0;
-    HeapMaps maps_{MapSizes::of(Settings{}.max_flows, 1, 1)};
-    FlowTable table_{table_memory(maps_, secret())};
+    HeapMaps maps_{MapSizes::of(Settings{}.max_flows, 1, 1, 1)};
+    FlowTable table_{table_memory(maps_, CpuRows(1), secret())};
     Memory memory_;
     Changes changes_;
     Ports ports_{&memory_, true, &changes_};

@@ -16,8 +16,8 @@ OLDEST_KERNEL = (6, 1)
 RELEASES = {'3.1': 'userspace and kernel datapath', '3.5': 'userspace datapath',
             '4.0': 'userspace datapath'}
 TAGS_REMEDY = 'ethtool -K %s %s off'
-# docs/design.md: with the defaults.
-MEMORY_MIB, MEMORY_MIB_PER_CPU = 51, 2.9
+# docs/design.md, "Memory": with the defaults.
+MEMORY_MIB, MEMORY_MIB_PER_ROW, MAX_ROWS = 47, 2.9, 5
 
 
 class Finding(NamedTuple):
@@ -77,12 +77,22 @@ def kernel_config(release: str) -> Iterator[Finding]:
                 found[0], option, needed_by))
 
 
+def count_cpus(which: str) -> int:
+    """By a list such as "0-3,8"."""
+    n = 0
+    for part in read('/sys/devices/system/cpu/' + which).strip().split(','):
+        first_and_last = [int(number) for number in re.findall(r'\d+', part)] or [0]
+        n += first_and_last[-1] - first_and_last[0] + 1
+    return n
+
+
 def memory() -> Iterator[Finding]:
-    possible = read('/sys/devices/system/cpu/possible').strip()
-    n_cpus = 1 + max([int(n) for n in re.findall(r'\d+', possible)] or [1])
-    need = MEMORY_MIB + MEMORY_MIB_PER_CPU * max(0, n_cpus - 2)
+    n_online, n_possible = count_cpus('online'), count_cpus('possible')
+    rows = min(MAX_ROWS, n_online + (n_online < n_possible))
+    need = MEMORY_MIB + MEMORY_MIB_PER_ROW * rows
     m = re.search(r'^MemAvailable: *(\d+) kB', read('/proc/meminfo'), re.MULTILINE)
-    text = '%.0f MiB are needed (%d possible CPUs)' % (need, n_cpus)
+    text = '%.0f MiB are needed (%d of %d possible CPUs are online)' % (
+        need, n_online, n_possible)
     if m and int(m[1]) / 1024 < 2 * need:
         yield Finding('bad', 'memory', text + ', %d MiB are available' % (
             int(m[1]) // 1024), 'Set other_config:xdp-offload-max-flows lower.')
