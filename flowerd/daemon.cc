@@ -314,7 +314,7 @@ void Daemon::tick() {
 // -- Commands ---------------------------------------------------------------
 
 std::string Daemon::stats(bool json) {
-    nlohmann::ordered_json all;
+    nlohmann::ordered_json all{{"devices", nlohmann::ordered_json::array()}};
     Stats total = past_;
     for (auto &[ifindex, device] : devices_) {
         device->take_stats();

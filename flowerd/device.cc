@@ -122,9 +122,9 @@ void Device::follow(Surroundings surroundings) {
     apply(all);
 }
 
-void Device::put_missing(bool refused_too) {
+void Device::put_missing(bool try_all) {
     for (auto &[id, flow] : flows_) {
-        if (!flow.in_xdp && (refused_too || !flow.error)) {
+        if (!flow.in_xdp && (try_all || xdp_.wants(flow.ufid))) {
             flow.error = xdp_.put(flow.ufid, flow.rule);
             set_in_xdp(&flow, !flow.error);
         }

@@ -34,7 +34,7 @@ struct Verdict {
 
 class Device {
 public:
-    Device(std::string name, Ifindex ifindex, Xdp *xdp)
+    Device(std::string name, Ifindex ifindex, Flows *xdp)
         : name_(std::move(name)), ifindex_(ifindex), xdp_(*xdp) {}
 
     const std::string &name() const { return name_; }
@@ -54,9 +54,9 @@ public:
 
     // What filters are translated by has changed.
     void follow(Surroundings);
-    // Puts what should be in XDP and is not: what has lost its place, or also
-    // what the library has refused.
-    void put_missing(bool refused_too);
+    // Puts what should be in XDP and is not, if it is wanted there now;
+    // 'try_all': without asking.
+    void put_missing(bool try_all);
     // Adds up what flows have counted since the last time.
     void take_stats();
 
@@ -83,7 +83,7 @@ private:
 
     const std::string name_;
     const Ifindex ifindex_;
-    Xdp &xdp_;
+    Flows &xdp_;
     Surroundings surroundings_;
     FilterTable table_;
     Reject refused_;

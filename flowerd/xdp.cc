@@ -3,13 +3,10 @@
 
 #include <sys/eventfd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <cstdio>
-#include <cstdlib>
 #include <mutex>
 #include <set>
-#include <span>
 
 #include "flowxlate/base/resource.h"
 #include "flowxlate/front/flowxlate.h"
@@ -157,24 +154,15 @@ bool Xdp::take(const Ufid &ufid, Stats *stats) {
     return !error;
 }
 
+bool Xdp::wants(const Ufid &ufid) {
+    return ops().flow_wanted(self_, ufid.bytes.data());
+}
+
 int Xdp::event_fd() const { return registry().event.get(); }
 
 void Xdp::clear_event() {
     eventfd_t n;
     (void)eventfd_read(event_fd(), &n);
-}
-
-std::string Xdp::command(const std::string &name) {
-    const std::span commands(ops().commands, ops().n_commands);
-    const auto c = std::ranges::find_if(
-        commands, [&](const auto &command) { return name == command.name; });
-    if (c == commands.end()) {
-        return {};
-    }
-    const char *argv[] = {c->name, nullptr};
-    const std::unique_ptr<char, decltype(&std::free)> text(
-        c->run(self_, 1, argv), std::free);
-    return text ? text.get() : "";
 }
 
 }  // namespace flowerd

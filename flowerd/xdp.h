@@ -39,12 +39,30 @@ struct Stats {
     }
 };
 
-class Xdp {
+// Where flows are executed.  Xdp is the real place; unit tests have one of
+// their own.
+class Flows {
+public:
+    virtual ~Flows() = default;
+
+    // Adds a flow or replaces the one of this name.  Returns 0 or a positive
+    // errno value; then there is none.
+    virtual int put(const Ufid &, const Rule &) = 0;
+    // Removes it, and adds what it has counted since take().
+    virtual void del(const Ufid &, Stats *) = 0;
+    // Adds what the flow has counted since the last time.  Returns whether it
+    // is executed.
+    virtual bool take(const Ufid &, Stats *) = 0;
+    // Would one that is not executed be taken now?
+    virtual bool wants(const Ufid &) = 0;
+};
+
+class Xdp : public Flows {
 public:
     using Options = std::vector<std::pair<std::string, std::string>>;
 
     static Failure open(const Options &, std::unique_ptr<Xdp> *);
-    ~Xdp();
+    ~Xdp() override;
     Xdp(const Xdp &) = delete;
     Xdp &operator=(const Xdp &) = delete;
 
@@ -52,22 +70,15 @@ public:
     void remove_port(Ifindex);
     bool is_port(Ifindex ifindex) const { return ports_.contains(ifindex); }
 
-    // Adds a flow or replaces the one of this name.  Returns 0 or a positive
-    // errno value; then there is none.
-    int put(const Ufid &, const Rule &);
-    // Removes it, and adds what it has counted since take().
-    void del(const Ufid &, Stats *);
-    // Adds what the flow has counted since the last time.  Returns whether it
-    // is executed.
-    bool take(const Ufid &, Stats *);
+    int put(const Ufid &, const Rule &) override;
+    void del(const Ufid &, Stats *) override;
+    bool take(const Ufid &, Stats *) override;
+    bool wants(const Ufid &) override;
 
     // Becomes readable when flows have lost their place, or those that were
     // refused would be taken now.
     int event_fd() const;
     void clear_event();
-
-    // What a command of the library prints: "xdp-offload/show".
-    std::string command(const std::string &name);
 
 private:
     Xdp() = default;
