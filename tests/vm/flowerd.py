@@ -13,6 +13,7 @@ import argparse
 import collections
 import contextlib
 import ctypes
+import errno
 import json
 import os
 import random
@@ -264,11 +265,22 @@ class Network:
     def flush(self):
         self.tc('filter', 'del', 'dev', 'p1', 'ingress')
 
+    def send(self, frame):
+        """Again if the veth had no room, and dropped it."""
+        while True:
+            try:
+                self.sender.send(frame)
+                return
+            except OSError as e:
+                if e.errno != errno.ENOBUFS:
+                    raise
+                time.sleep(0.001)
+
     def exchange(self, frames):
         """What arrives of these at the other host."""
         with Listener(self.hosts[1]) as listener:
             for frame in frames:
-                self.sender.send(frame)
+                self.send(frame)
         return listener.frames
 
 
@@ -336,7 +348,7 @@ class Stream:
         n = 0
         while not self.done:
             self.sent[n] = time.monotonic()
-            self.network.sender.send(numbered(n))
+            self.network.send(numbered(n))
             n += 1
             time.sleep(0.001)
 
