@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which room of flowxlate/ and of bpf/ may include which, and who may speak to the
-kernel or know the hook.
+"""Which room of flowxlate/ and of bpf/, and which file of flowerd/, may include which,
+and who may speak to the kernel or know the hook.
 
     python3 tests/includes.py [TOP]
 
@@ -83,6 +83,30 @@ EXCEPTIONS = {
     ('base/types.h', 'bpf/abi/flow.h'): 'nearly all files that include it need both',
 }
 
+# The daemon of TC has files for rooms: each may include those that it lists, and of the
+# library what anybody has who links it; netlink's wrapper, too, but only one file.
+LIBRARY = ['flowxlate/base/types.h', 'flowxlate/base/netlink_attr.h',
+           'flowxlate/base/resource.h']
+DAEMON_FILES = {
+    'fields':  [],
+    'filter':  ['fields', 'action'],
+    'action':  ['fields', 'filter'],
+    'overlap': ['fields', 'filter'],
+    'rules':   ['fields', 'filter'],
+    'xdp':     ['filter', 'rules', 'flowxlate/front/flowxlate.h'],
+    'device':  ['filter', 'overlap', 'rules', 'xdp', 'bpf/abi/hash.h'],
+    'tc':      ['filter', 'flowxlate/kernel/netlink.h'],
+    'daemon':  ['filter', 'overlap', 'rules', 'xdp', 'device', 'tc'],
+    'control': [],
+    'main':    ['xdp', 'daemon', 'control'],
+}
+# What only one of them may say.
+DAEMON_ONLY = [
+    ('xdp', 'the library\'s C face', r'\bovs_offload_\w+'),
+    ('tc', 'netlink sockets', r'\bAF_NETLINK\b|\bput_tc_header\('),
+    ('daemon', 'JSON', r'#include <nlohmann/'),
+]
+
 # Lines that must be refused, by any of the rules: this test can fail.
 PLANTED = [
     ('base/types.h', '#include "tables/flow_table.h"'),
@@ -100,6 +124,14 @@ PLANTED = [
     ('engine/flows.cc', '#include "bpf/abi/packet.h"'),
     ('translate/match.cc', '#include "bpf/abi/conn.h"'),
     ('report/trace.cc', '#include "../tables/flow_table.h"'),
+    ('astray.cc', ''),
+]
+DAEMON_PLANTED = [
+    ('rules.cc', '#include "flowerd/overlap.h"'),
+    ('overlap.h', '#include "flowxlate/tables/flow_table.h"'),
+    ('device.cc', '#include "flowxlate/front/flowxlate.h"'),
+    ('device.cc', '    ovs_offload_flow flow;'),
+    ('daemon.cc', '    socket(AF_NETLINK, SOCK_RAW, 0);'),
     ('astray.cc', ''),
 ]
 PROGRAM_PLANTED = [
@@ -197,6 +229,31 @@ def broken_program_rules(path, text):
         yield 'bpf/%s: only a hook knows of %s' % (path, re.search(OF_A_HOOK, text)[0])
 
 
+def daemon_sources(top):
+    """The files of flowerd/, by their name."""
+    folder = os.path.join(top, 'flowerd')
+    for name in sorted(os.listdir(folder)):
+        if name.endswith(('.cc', '.h')):
+            with open(os.path.join(folder, name), encoding='utf-8') as f:
+                yield name, without_comments(f.read())
+
+
+def broken_daemon_rules(name, text):
+    """What a file of flowerd/ breaks."""
+    own = name.rsplit('.', 1)[0]
+    if own not in DAEMON_FILES:
+        yield 'flowerd/%s: is none of %s' % (name, ', '.join(DAEMON_FILES))
+        return
+    allowed = LIBRARY + [other if '/' in other else 'flowerd/%s.h' % other
+                         for other in [own] + DAEMON_FILES[own]]
+    for other in re.findall(r'^\s*#\s*include "(.*)"', text, re.MULTILINE):
+        if other not in allowed:
+            yield 'flowerd/%s: may not include "%s"' % (name, other)
+    for owner, what, pattern in DAEMON_ONLY:
+        if own != owner and re.search(pattern, text):
+            yield 'flowerd/%s: only %s knows %s' % (name, owner, what)
+
+
 def contract_faults(top):
     """The host's header includes nothing of ours."""
     with open(os.path.join(top, ABI), encoding='utf-8') as f:
@@ -219,6 +276,12 @@ def main():
     found = check(files) + list(contract_faults(top))
     for path, text in programs:
         found += broken_program_rules(path, text)
+    daemon = list(daemon_sources(top))
+    for name, text in daemon:
+        found += broken_daemon_rules(name, text)
+    for name, line in DAEMON_PLANTED:
+        if not list(broken_daemon_rules(name, line + '\n')):
+            found.append('not seen: %s in flowerd/%s' % (line, name))
     for path, line in PLANTED:
         if not list(broken_rules(path, line + '\n', set())):
             found.append('not seen: %s in %s' % (line, path))
@@ -227,10 +290,11 @@ def main():
             found.append('not seen: %s in bpf/%s' % (line, path))
     for fault in found:
         print(fault)
-    n_checked = len(files) + len(PLANTED) + len(programs) + len(PROGRAM_PLANTED)
+    n_checked = (len(files) + len(PLANTED) + len(programs) + len(PROGRAM_PLANTED)
+                 + len(daemon) + len(DAEMON_PLANTED))
     n_passed = max(0, n_checked - len(found))
     print('%d passed, %d failed, 0 skipped' % (n_passed, len(found)))
-    sys.exit(1 if found or not files or not programs else 0)
+    sys.exit(1 if found or not files or not programs or not daemon else 0)
 
 
 if __name__ == '__main__':

@@ -34,10 +34,10 @@ Attachment::Options Attachments::options_for(const Port &port) {
         .pins = &core_.pins};
 }
 
-// The kernel datapath gets from a device what XDP sees on some only.
+// The kernel's stack gets from a device what XDP sees on some only.
 Failure Attachments::attach(Port &port,
                             std::unique_ptr<Attachment> *attachment) {
-    if (port.in_kernel_datapath) {
+    if (port.is_the_kernels()) {
         if (auto why = core_.devices.why_unsuited(port.ifindex);
             !why.empty()) {
             return {EOPNOTSUPP, why};
@@ -71,7 +71,7 @@ void Attachments::log_mode(const Port &port) {
 }
 
 void Attachments::start(Port &port) {
-    if (port.in_kernel_datapath && !port.is_at_tc()) {
+    if (port.is_the_kernels() && !port.is_at_tc()) {
         put_tags_in_frame(port);
     }
     takeover_.keep_attached(port);

@@ -138,6 +138,10 @@ Reject Binder::find_ports(const Rule &rule, Binding *b) {
         b->in->was_wanted = true;
         return {"input", "vlan_tags_beside_the_frame", EOPNOTSUPP};
     }
+    if (b->in->of_tc && !b->in->comes_first()) {
+        b->in->was_wanted = true;
+        return {"input", "handled_before_ovs", EOPNOTSUPP};
+    }
     if (!b->in->in_kernel_datapath) {
         return {};
     }

@@ -69,7 +69,7 @@ void DeviceWatch::refresh(bool all, bool lost,
                           const std::vector<Devices::Changed> &changed,
                           const std::vector<Ifindex> &gone) {
     std::vector<Query> queries;
-    bool in_kernel_datapath = false;
+    bool any_is_the_kernels = false;
     {
         StateLock lock(core_);
         auto has_changed = [&](Ifindex ifindex, int netns_id) {
@@ -87,11 +87,11 @@ void DeviceWatch::refresh(bool all, bool lost,
             if (all || lost || news) {
                 queries.push_back(
                     {ifindex, port->question(), {news, was_away}});
-                in_kernel_datapath |= port->in_kernel_datapath;
+                any_is_the_kernels |= port->is_the_kernels();
             }
         }
     }
-    if (in_kernel_datapath) {
+    if (any_is_the_kernels) {
         core_.devices.look_at_entrances();
     }
     query(queries);

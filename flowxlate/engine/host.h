@@ -23,6 +23,9 @@ namespace flowxlate {
 // OVS's datapath types.
 constexpr const char *kUserspaceDatapath = "netdev";
 constexpr const char *kKernelDatapath = "system";
+// That of xdp-flowerd: the flows are TC's filters, which TC executes where XDP
+// does not.
+constexpr const char *kTcDatapath = "tc";
 
 class Host {
     static ovs_offload_host completed(const ovs_offload_host &);

@@ -46,7 +46,8 @@ uint32_t tunnel_kind(const ovs_offload_port &p) {
 // Empty if it is wanted.
 std::string PortOperations::why_unwanted(const ovs_offload_port &p) const {
     const bool is_system = !std::strcmp(p.netdev_type, "system");
-    const bool in_kernel = !std::strcmp(p.dpif_type, kKernelDatapath);
+    const bool in_kernel = !std::strcmp(p.dpif_type, kKernelDatapath)
+                        || !std::strcmp(p.dpif_type, kTcDatapath);
     if (p.ifindex > 0 && is_system && !in_kernel
         && !core_.settings.system_ports) {
         return "type system of the userspace datapath is served only with "
@@ -157,6 +158,7 @@ int PortOperations::add(const ovs_offload_port &p, Port **out) {
     port->type = p.netdev_type;
     port->ifindex = Ifindex{p.ifindex};
     port->in_kernel_datapath = !std::strcmp(p.dpif_type, kKernelDatapath);
+    port->of_tc = !std::strcmp(p.dpif_type, kTcDatapath);
     port->left_out = is_left_out(p) ? kUserLeavesOut : "";
     if (auto failed = equip(*port)) {
         core_.log(OVS_OFFLOAD_LOG_WARN,

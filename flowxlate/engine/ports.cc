@@ -40,7 +40,7 @@ bool Port::takes_frames_from(const Port &in) const {
 bool Port::shows_tags() const {
     // In the userspace datapath OVS itself sees no more than XDP does, or the
     // user has been told (xdp-offload-system-ports).
-    return !in_kernel_datapath || device.tags_in_frame;
+    return !is_the_kernels() || device.tags_in_frame;
 }
 
 std::string Port::state_in_words() const {
@@ -80,13 +80,14 @@ std::string Port::why_not_from_xdp() const {
 }
 
 Devices::Question Port::question() const {
-    return {.as_the_kernels = in_kernel_datapath,
+    return {.as_the_kernels = is_the_kernels(),
+            .before_tc = of_tc,
             .at_tc = is_at_tc(),
             .own = attachment ? attachment->own_program() : OwnProgram{}};
 }
 
 bool Port::comes_first() const {
-    return !in_kernel_datapath || device.entrance.others.empty();
+    return !is_the_kernels() || device.entrance.others.empty();
 }
 
 std::string Port::why_no_entry() const {
@@ -282,7 +283,7 @@ Ports::Effect Ports::apply(Port &port, DeviceState state, bool changed,
     publish(port, state);
     effect.no_output = old_flags & ~datapath_.port(port.slot).flags;
     const DeviceState old = std::exchange(port.device, std::move(state));
-    if (port.in_kernel_datapath) {
+    if (port.is_the_kernels()) {
         effect.flush = tell_kernel_datapath(port, old_flags, old);
     }
     log_state(port, now);

@@ -48,6 +48,7 @@ struct Port {
     uint32_t tunnel = XF_TUNNEL_NONE;  // The kind of a tunnel port, which has
                                        // flows, but no device.
     bool in_kernel_datapath = false;
+    bool of_tc = false;                 // TC has all of its flows too.
     std::string left_out;               // Why no flow enters or leaves there;
                                         // empty if flows may.
     bool was_wanted = false;            // Flows were refused for its state.
@@ -75,6 +76,9 @@ struct Port {
 
     bool is_tunnel() const { return tunnel != XF_TUNNEL_NONE; }
     bool is_left_out() const { return !left_out.empty(); }
+    // Does what XDP passes on go to the kernel's stack, which puts VLAN tags
+    // and frames together?
+    bool is_the_kernels() const { return in_kernel_datapath || of_tc; }
     // The command by which the user leaves it out.
     std::string command_to_leave_out() const {
         return "ovs-vsctl set Interface " + name + " " + kUserLeavesOut;

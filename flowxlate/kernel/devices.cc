@@ -622,7 +622,7 @@ Failure Devices::query(Ifindex ifindex, const Question &question,
     s.xdp_xmit = s.why_not.empty();
     if (question.as_the_kernels) {
         if (auto f = entrances_.query(ifindex, link.name, question.own,
-                                      &s.entrance)) {
+                                      question.before_tc, &s.entrance)) {
             return f;
         }
         s.entrance.keeps_mark = link.is_veth && link.peer_netns == kNoNetns;

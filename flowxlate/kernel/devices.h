@@ -70,6 +70,8 @@ public:
     // What is asked of a device.
     struct Question {
         bool as_the_kernels = false;  // As of a port of the kernel datapath.
+        bool before_tc = false;       // What TC does is no matter, nor is what
+                                      // comes after it.
         bool at_tc = false;           // Its program is at TC's ingress,
         OwnProgram own{};             // and this one.
     };

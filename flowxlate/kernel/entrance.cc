@@ -32,6 +32,7 @@ constexpr uint16_t kDevicePrefix = 2;
 // What is less old need not be asked again.
 constexpr auto kFresh = std::chrono::milliseconds(500);
 constexpr size_t kUfidCookie = OVS_OFFLOAD_UFID_LEN;
+constexpr const char *kHasTcx = "a BPF program (tcx, ingress) is on it";
 constexpr const char *kCannotTell =
     "cannot tell whether somebody handles frames before OVS: ";
 
@@ -352,10 +353,28 @@ Failure Entrances::find_tcx(Ifindex ifindex, const OwnProgram &program,
     return {};
 }
 
+// A VLAN device, and nftables, get what TC has let pass.
+Failure Entrances::query_before_tc(Ifindex ifindex, const OwnProgram &own,
+                                   Entrance *out) const {
+    bool has_tcx = false;
+    if (auto d = devices_.find(ifindex); d != devices_.end()) {
+        out->lower = d->second.lower;
+    }
+    if (auto f = find_tcx(ifindex, own, &has_tcx)) {
+        return f;
+    }
+    out->others = has_tcx ? kHasTcx : why_unknown_;
+    return {};
+}
+
 Failure Entrances::query(Ifindex ifindex, const std::string &name,
-                         const OwnProgram &own, Entrance *out) {
+                         const OwnProgram &own, bool before_tc,
+                         Entrance *out) {
     std::string filter;
     *out = {};
+    if (before_tc) {
+        return query_before_tc(ifindex, own, out);
+    }
     if (auto d = devices_.find(ifindex); d != devices_.end()) {
         out->vlans = d->second.vlans;
         out->lower = d->second.lower;
@@ -381,7 +400,7 @@ Failure Entrances::query(Ifindex ifindex, const std::string &name,
         out->others = "TC has a filter on it (" + filter
                     + ", ingress) that is not OVS's";
     } else if (has_tcx) {
-        out->others = "a BPF program (tcx, ingress) is on it";
+        out->others = kHasTcx;
     }
     return {};
 }

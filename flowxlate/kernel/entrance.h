@@ -75,10 +75,12 @@ public:
     void look();
 
     // Stores what is known of the device 'name', all but 'keeps_mark'.
+    // 'before_tc': of what comes before TC's filters alone.
     Failure query(Ifindex, const std::string &name, const OwnProgram &,
-                  Entrance *);
+                  bool before_tc, Entrance *);
 
 private:
+    Failure query_before_tc(Ifindex, const OwnProgram &, Entrance *) const;
     struct Device {
         std::vector<Entrance::Vlan> vlans;
         std::string lower;

@@ -73,11 +73,11 @@ protected:
         return ids.empty() ? 0 : ids[0];
     }
 
-    std::string others(const OwnProgram &own) {
+    std::string others(const OwnProgram &own, bool before_tc = false) {
         Entrances entrances;
         Entrance e;
         EXPECT_FALSE(entrances.open(kernel_));
-        EXPECT_FALSE(entrances.query(ifindex_, "p1", own, &e));
+        EXPECT_FALSE(entrances.query(ifindex_, "p1", own, before_tc, &e));
         return e.others;
     }
 
@@ -113,6 +113,8 @@ TEST_P(AttachAtTc, ComesAndGoes) {
         EXPECT_NE(program(), 0U);
         EXPECT_EQ(others(a->own_program()), "") << "ours is nobody else's";
         EXPECT_NE(others({}), "") << "it is to XDP";
+        EXPECT_EQ(others({}, true).empty(), !by_link_)
+            << "before TC there is only tcx";
         OwnProgram leaving = a->own_program();
         leaving.is_leaving = true;
         EXPECT_EQ(others(leaving), "") << "but not when it is about to go";

@@ -29,6 +29,7 @@ OURS = '/usr/lib/openvswitch-offload-xdp/ovs-vswitchd'
 STOCK = '/usr/lib/openvswitch-switch/ovs-vswitchd'
 PACKAGE = 'openvswitch-offload-xdp'
 ADVISE = 'openvswitch-offload-advise'
+FLOWERD = 'xdp-flowerd'
 # Of service.py, and systemd-analyze.
 TOOLS = ('ethtool', 'iproute2', 'iputils-ping', 'python3', 'systemd')
 # A container host as it was before, and what configures it.
@@ -74,7 +75,7 @@ def test_build(context):
     context.debs = sorted(d for d in glob.glob(builder.file('/build/*.deb'))
                           if 'dbgsym' not in d)
     names = [os.path.basename(d).split('_')[0] for d in context.debs]
-    expect(names == ['libflowxlate-dev', 'libflowxlate0', ADVISE, PACKAGE],
+    expect(names == ['libflowxlate-dev', 'libflowxlate0', ADVISE, PACKAGE, FLOWERD],
            'packages: %s', names)
 
 
@@ -256,7 +257,8 @@ def test_upgrade(context):
 def test_removal(context):
     """When the package is purged, Debian's ovs-vswitchd is back and nothing is left"""
     target = context.target
-    target.run('dpkg', '--purge', PACKAGE, ADVISE, 'libflowxlate-dev', 'libflowxlate0')
+    target.run('dpkg', '--purge', PACKAGE, ADVISE, FLOWERD, 'libflowxlate-dev',
+               'libflowxlate0')
     expect(chosen(target) == STOCK, 'ovs-vswitchd is %s', chosen(target))
     left = target.run('sh', '-c', 'find / -xdev \\( -path /src -o -path /proc '
                       '-o -path /sys -o -path "/*.deb" \\) -prune -o '

@@ -492,6 +492,36 @@ TEST(Flows, OfTheKernelDatapath) {
     EXPECT_FALSE(e.flows.put(Engine::ufid(1), &up_to_100, &mask));
 }
 
+// TC has the flows too, so what the kernel datapath refuses can be put; but
+// tags must be in the frame, and nobody may come before TC.
+TEST(Flows, OfTc) {
+    Engine e;
+    Port &in = *e.ports.find(kIn);
+    in.of_tc = true;
+    e.ports.find(kOut)->device.xdp_xmit = false;
+    const struct {
+        const char *name;
+        bool tags_in_frame;
+        const char *others;
+        const char *refused;
+    } kRows[] = {
+        {"as it should be", true, "", ""},
+        {"tags beside the frame", false, "",
+         "input/vlan_tags_beside_the_frame"},
+        {"a program before TC", true, "tcx", "input/handled_before_ovs"},
+    };
+    uint32_t id = 1;
+    for (const auto &row : kRows) {
+        SCOPED_TRACE(row.name);
+        in.device.tags_in_frame = row.tags_in_frame;
+        in.device.why_no_tags = row.tags_in_frame ? "" : "tags are beside it";
+        in.device.entrance.others = row.others;
+        const Reject r = e.put(id++, kOutput);
+        EXPECT_EQ(r ? r.name() : "", row.refused);
+        EXPECT_EQ(in.why_no_entry().empty(), !*row.refused);
+    }
+}
+
 // A flow puts packets into a tunnel, and leaves by another port.
 TEST(Flows, TunnelThatIsLeftOut) {
     Engine e;

@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "flowerd/action.h"
+
+#include <linux/if_ether.h>
+#include <linux/pkt_cls.h>
+#include <linux/tc_act/tc_gact.h>
+#include <linux/tc_act/tc_mirred.h>
+#include <linux/tc_act/tc_vlan.h>
+#include <netinet/in.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <map>
+#include <optional>
+#include <string_view>
+
+namespace flowerd {
+namespace {
+
+using flowxlate::AttrReader;
+using flowxlate::malformed;
+using flowxlate::read_exactly;
+
+constexpr uint16_t kMaxVlanId = 0xfff;
+constexpr uint8_t kMaxVlanPrio = 7;
+
+Reject unsupported(const char *what) { return {"action", what, EOPNOTSUPP}; }
+
+using Attrs = std::map<uint16_t, Bytes>;
+
+bool read_attrs(Bytes payload, Attrs *attrs) {
+    AttrReader reader(payload);
+    while (auto a = reader.next()) {
+        (*attrs)[a->type] = a->payload;
+    }
+    return !reader.malformed();
+}
+
+template <typename T>
+bool read(const Attrs &attrs, uint16_t type, T *value) {
+    const auto it = attrs.find(type);
+    return it != attrs.end() && read_exactly(it->second, value);
+}
+
+// Is there nothing but what is known?
+bool has_only(const Attrs &attrs, std::initializer_list<uint16_t> known) {
+    return std::ranges::all_of(attrs, [&](const auto &a) {
+        return std::ranges::find(known, a.first) != known.end();
+    });
+}
+
+// What one action does, and what TC does then (TC_ACT_*).
+struct Step {
+    std::optional<Action> does;
+    int then = TC_ACT_PIPE;
+};
+
+Reject read_gact(const Attrs &options, Step *step) {
+    tc_gact parms;
+    if (!read(options, TCA_GACT_PARMS, &parms)) {
+        return malformed("gact");
+    }
+    if (!has_only(options, {TCA_GACT_TM, TCA_GACT_PARMS, TCA_GACT_PAD})) {
+        return unsupported("gact_probability");
+    }
+    step->then = parms.action;
+    return {};
+}
+
+// A redirect ends the list: TC takes the packet away.
+Reject read_mirred(const Attrs &options, Step *step) {
+    tc_mirred parms;
+    if (!read(options, TCA_MIRRED_PARMS, &parms)) {
+        return malformed("mirred");
+    }
+    if (!has_only(options,
+                  {TCA_MIRRED_TM, TCA_MIRRED_PARMS, TCA_MIRRED_PAD})) {
+        return unsupported("mirred");
+    }
+    Action a;
+    a.ifindex = Ifindex{static_cast<int>(parms.ifindex)};
+    if (parms.eaction == TCA_EGRESS_REDIR && parms.action == TC_ACT_STOLEN) {
+        a.kind = Action::kRedirect;
+    } else if (parms.eaction == TCA_EGRESS_MIRROR) {
+        a.kind = Action::kMirror;
+    } else {
+        return unsupported(
+            parms.eaction == TCA_EGRESS_REDIR ? "mirred" : "mirred_ingress");
+    }
+    step->does = a;
+    step->then = parms.action;
+    return {};
+}
+
+Reject read_push(const Attrs &options, Action *a) {
+    a->kind = Action::kPushVlan;
+    a->tpid = htons(ETH_P_8021Q);
+    const bool has_id = read(options, TCA_VLAN_PUSH_VLAN_ID, &a->vlan_id);
+    (void)read(options, TCA_VLAN_PUSH_VLAN_PROTOCOL, &a->tpid);
+    (void)read(options, TCA_VLAN_PUSH_VLAN_PRIORITY, &a->vlan_prio);
+    return !has_id || a->vlan_id > kMaxVlanId || a->vlan_prio > kMaxVlanPrio
+             ? malformed("vlan")
+             : Reject{};
+}
+
+// TC keeps the "drop eligible" bit of a tag that it modifies, of which XDP
+// does not tell packets apart.
+Reject read_vlan(const Attrs &options, Step *step) {
+    tc_vlan parms;
+    if (!read(options, TCA_VLAN_PARMS, &parms)) {
+        return malformed("vlan");
+    }
+    Action a;
+    if (parms.v_action == TCA_VLAN_ACT_PUSH) {
+        if (auto r = read_push(options, &a)) {
+            return r;
+        }
+    } else if (parms.v_action == TCA_VLAN_ACT_POP) {
+        a.kind = Action::kPopVlan;
+    } else {
+        return unsupported(parms.v_action == TCA_VLAN_ACT_MODIFY
+                               ? "vlan_modify"
+                               : "vlan_eth");
+    }
+    if (!has_only(options, {TCA_VLAN_TM, TCA_VLAN_PARMS, TCA_VLAN_PUSH_VLAN_ID,
+                            TCA_VLAN_PUSH_VLAN_PROTOCOL, TCA_VLAN_PAD,
+                            TCA_VLAN_PUSH_VLAN_PRIORITY})) {
+        return unsupported("vlan");
+    }
+    step->does = a;
+    step->then = parms.action;
+    return {};
+}
+
+// Those without a function are refused by their names.
+struct Kind {
+    const char *name;
+    Reject (*read)(const Attrs &options, Step *);
+};
+constexpr Kind kKinds[] = {
+    {"gact", read_gact},     {"mirred", read_mirred}, {"vlan", read_vlan},
+    {"pedit", nullptr},      {"csum", nullptr},       {"ct", nullptr},
+    {"tunnel_key", nullptr}, {"skbedit", nullptr},    {"police", nullptr},
+    {"sample", nullptr},     {"bpf", nullptr},        {"mpls", nullptr},
+    {"nat", nullptr},        {"skbmod", nullptr},     {"connmark", nullptr},
+    {"ctinfo", nullptr},     {"gate", nullptr},       {"ife", nullptr},
+    {"simple", nullptr},
+};
+
+// What is said of an action besides what it does.
+constexpr uint16_t kHarmless[] = {
+    TCA_ACT_KIND,     TCA_ACT_OPTIONS,       TCA_ACT_INDEX,
+    TCA_ACT_STATS,    TCA_ACT_PAD,           TCA_ACT_COOKIE,
+    TCA_ACT_HW_STATS, TCA_ACT_USED_HW_STATS, TCA_ACT_IN_HW_COUNT,
+    TCA_ACT_FLAGS,
+};
+// TCA_ACT_FLAGS_SKIP_SW is not among them.
+constexpr uint32_t kHarmlessFlags =
+    TCA_ACT_FLAGS_NO_PERCPU_STATS | 1 << 1 /* TCA_ACT_FLAGS_SKIP_HW */;
+
+Reject check_flags(const Attrs &action) {
+    nla_bitfield32 flags{};
+    if (action.contains(TCA_ACT_FLAGS)
+        && !read(action, TCA_ACT_FLAGS, &flags)) {
+        return malformed("action_flags");
+    }
+    const bool is_known = std::ranges::all_of(action, [](const auto &a) {
+        return std::ranges::find(kHarmless, a.first) != std::end(kHarmless);
+    });
+    return !is_known || (flags.value & flags.selector & ~kHarmlessFlags)
+             ? unsupported("flags")
+             : Reject{};
+}
+
+Reject read_action(Bytes payload, Step *step) {
+    Attrs action, options;
+    if (!read_attrs(payload, &action) || !action.contains(TCA_ACT_KIND)
+        || !read_attrs(action[TCA_ACT_OPTIONS], &options)) {
+        return malformed("action");
+    }
+    const auto name = text(action[TCA_ACT_KIND]);
+    const auto kind = std::ranges::find_if(
+        kKinds, [&](const Kind &k) { return k.name == name; });
+    if (kind == std::end(kKinds)) {
+        return unsupported("unknown");
+    }
+    if (!kind->read) {
+        return unsupported(kind->name);
+    }
+    if (auto r = check_flags(action)) {
+        return r;
+    }
+    return kind->read(options, step);
+}
+
+// The verdict with which the list ends.
+Reject end_list(int then, std::vector<Action> *out) {
+    Action a;
+    switch (then) {
+        case TC_ACT_SHOT:
+            break;
+        case TC_ACT_OK:
+        case TC_ACT_PIPE:
+            a.kind = Action::kPass;
+            break;
+        default:
+            return unsupported(TC_ACT_EXT_CMP(then, TC_ACT_GOTO_CHAIN)
+                                   ? "goto_chain"
+                                   : "verdict");
+    }
+    out->push_back(a);
+    return {};
+}
+
+}  // namespace
+
+Reject decode_actions(Bytes list, std::vector<Action> *out) {
+    Attrs by_order;
+    if (!read_attrs(list, &by_order)) {
+        return malformed("actions");
+    }
+    for (const auto &[order, payload] : by_order) {
+        Step step;
+        if (auto r = read_action(payload, &step)) {
+            return r;
+        }
+        if (step.does) {
+            out->push_back(*step.does);
+        }
+        if (step.does && step.does->kind == Action::kRedirect) {
+            return {};
+        }
+        if (step.then != TC_ACT_PIPE) {
+            return end_list(step.then, out);
+        }
+    }
+    return end_list(TC_ACT_PIPE, out);
+}
+
+}  // namespace flowerd

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+// The commands of a running daemon, over a Unix socket: a line goes there, a
+// text comes back, and the connection ends.
+#ifndef FLOWERD_CONTROL_H
+#define FLOWERD_CONTROL_H
+
+#include <functional>
+#include <string>
+
+#include "flowxlate/base/resource.h"
+#include "flowxlate/base/types.h"
+
+namespace flowerd {
+
+using flowxlate::Failure;
+
+// The daemon's end.  Only its user may connect.
+class Control {
+public:
+    ~Control();
+
+    // Fails if a daemon serves that socket.
+    Failure open(const std::string &path);
+    int fd() const { return socket_.get(); }
+    // Answers whoever has connected; who sends nothing for a second gets none.
+    void serve(const std::function<std::string(const std::string &)> &answer);
+
+private:
+    std::string path_;
+    flowxlate::Fd socket_;
+};
+
+// Sends 'line' to the daemon that serves the socket.
+Failure ask(const std::string &path, const std::string &line,
+            std::string *reply);
+
+}  // namespace flowerd
+
+#endif

@@ -1,0 +1,373 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "flowerd/daemon.h"
+
+#include <linux/pkt_sched.h>
+#include <linux/rtnetlink.h>
+#include <net/if.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+namespace flowerd {
+namespace {
+
+constexpr int kResyncTries = 5;
+
+void log(const std::string &line) {
+    std::fprintf(stderr, "xdp-flowerd: %s\n", line.c_str());
+}
+
+// The header behind the netlink header, if it is all there.
+template <typename T>
+bool read_header(Bytes message, T *header) {
+    if (message.size() < NLMSG_HDRLEN + sizeof *header) {
+        return false;
+    }
+    std::memcpy(header, message.data() + NLMSG_HDRLEN, sizeof *header);
+    return true;
+}
+
+bool is_egress(const Filter &f) {
+    return f.parent == TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_EGRESS);
+}
+
+// Of ours, in the chain where packets begin.
+bool counts(const Filter &f) {
+    return f.chain == 0 && (f.has_options || f.kind != "flower");
+}
+
+}  // namespace
+
+Failure Daemon::open(const Settings &settings, std::unique_ptr<Daemon> *out) {
+    auto d = std::make_unique<Daemon>();
+    d->settings_ = settings;
+    if (auto f = d->tc_.open(settings.receive_buffer)) {
+        return f;
+    }
+    if (auto f = Xdp::open(settings.options, &d->xdp_)) {
+        return f;
+    }
+    d->look_for_devices();
+    d->resync_wanted();
+    *out = std::move(d);
+    return {};
+}
+
+Device *Daemon::find(Ifindex ifindex) {
+    const auto it = devices_.find(ifindex);
+    return it == devices_.end() ? nullptr : it->second.get();
+}
+
+// -- Devices ----------------------------------------------------------------
+
+void Daemon::look_for_devices() {
+    for (const std::string &name : settings_.devices) {
+        const Ifindex ifindex{static_cast<int>(if_nametoindex(name.c_str()))};
+        if (index(ifindex) && !find(ifindex)) {
+            add_device(name, ifindex);
+        }
+    }
+}
+
+void Daemon::add_device(const std::string &name, Ifindex ifindex) {
+    const bool is_known = std::ranges::any_of(
+        devices_, [&](const auto &d) { return d.second->name() == name; });
+    if (is_known) {
+        return;  // The kernel has yet to tell that it is gone.
+    }
+    const auto f = xdp_->add_port(ifindex, name);
+    if (std::exchange(troubles_[name], f.message) != f.message && f) {
+        log(f.message);
+    }
+    if (f) {
+        return;
+    }
+    devices_[ifindex] = std::make_unique<Device>(name, ifindex, xdp_.get());
+    to_resync_.insert(ifindex);
+    outputs_changed_ = true;
+}
+
+void Daemon::remove_device(Ifindex ifindex) {
+    Device *device = find(ifindex);
+    if (!device) {
+        return;
+    }
+    device->fill({}, {});
+    past_ += device->total();
+    log(device->name() + ": gone");
+    resync_all();  // TC no longer redirects there, and does not say so.
+    xdp_->remove_port(ifindex);
+    devices_.erase(ifindex);
+    to_resync_.erase(ifindex);
+    outputs_changed_ = true;
+}
+
+// XDP passes by what TC has at the egress of the device where packets leave.
+Reject Daemon::check_output(Ifindex ifindex) {
+    const Device *out = find(ifindex);
+    return !out ? Reject{"output", "not_ours", EOPNOTSUPP}
+         : out->has_egress_filters()
+             ? Reject{"output", "egress_filters", EOPNOTSUPP}
+             : Reject{};
+}
+
+void Daemon::update_outputs() {
+    outputs_changed_ = false;
+    for (auto &[ifindex, device] : devices_) {
+        device->follow({[this](Ifindex out) { return check_output(out); },
+                        settings_.trusts_no_address});
+    }
+}
+
+// -- Changes ----------------------------------------------------------------
+
+void Daemon::handle_filter(uint16_t type, Bytes message) {
+    Filter f;
+    if (decode_filter(message, &f) || f.is_shared) {
+        resync_all();
+        return;
+    }
+    Device *device = find(f.ifindex);
+    if (!device || to_resync_.contains(f.ifindex)) {
+        return;
+    }
+    const bool is_new = type == RTM_NEWTFILTER;
+    const bool tells_all =
+        f.kind == "flower" && !is_egress(f) && (is_new ? f.has_options : true);
+    if (f.chain != 0) {
+        return;
+    }
+    if (!tells_all) {
+        to_resync_.insert(f.ifindex);
+    } else if (is_new) {
+        device->put(std::move(f));
+    } else {
+        device->remove(f);
+    }
+}
+
+// The ingress, or clsact, of a device.
+void Daemon::handle_qdisc(Bytes message) {
+    tcmsg tcm;
+    if (read_header(message, &tcm) && tcm.tcm_parent == TC_H_INGRESS
+        && find(Ifindex{tcm.tcm_ifindex})) {
+        to_resync_.insert(Ifindex{tcm.tcm_ifindex});
+    }
+}
+
+void Daemon::handle_link(uint16_t type, Bytes message) {
+    ifinfomsg link;
+    if (!read_header(message, &link)) {
+        return;
+    }
+    if (type == RTM_DELLINK) {
+        gone_.insert(Ifindex{link.ifi_index});
+    }
+    links_changed_ = true;
+}
+
+// Not while a device's filters are read.
+void Daemon::follow_links() {
+    for (Ifindex ifindex : std::exchange(gone_, {})) {
+        remove_device(ifindex);
+    }
+    if (std::exchange(links_changed_, false)) {
+        look_for_devices();
+    }
+}
+
+void Daemon::handle(Bytes message) {
+    nlmsghdr nlh;
+    std::memcpy(&nlh, message.data(), sizeof nlh);
+    followed_.n_messages++;
+    look_again_ |= nlh.nlmsg_type != RTM_NEWLINK;
+    switch (nlh.nlmsg_type) {
+        case RTM_NEWTFILTER:
+        case RTM_DELTFILTER:
+            handle_filter(nlh.nlmsg_type, message);
+            break;
+        case RTM_NEWACTION:
+        case RTM_DELACTION:  // Filters that have it are not told of.
+            resync_all();
+            break;
+        case RTM_NEWQDISC:
+        case RTM_DELQDISC:
+            handle_qdisc(message);
+            break;
+        case RTM_NEWLINK:
+        case RTM_DELLINK:
+            handle_link(nlh.nlmsg_type, message);
+            break;
+    }
+}
+
+void Daemon::follow_tc() {
+    const auto start = Clock::now();
+    if (!tc_.read_events([this](Bytes message) { handle(message); })) {
+        followed_.n_lost++;
+        resync_all();
+        links_changed_ = true;
+    }
+    follow_links();
+    resync_wanted();
+    followed_.last = std::chrono::duration_cast<std::chrono::microseconds>(
+        Clock::now() - start);
+    followed_.longest = std::max(followed_.longest, followed_.last);
+}
+
+// -- Reading again ----------------------------------------------------------
+
+void Daemon::resync_all() {
+    for (const auto &[ifindex, device] : devices_) {
+        to_resync_.insert(ifindex);
+    }
+}
+
+// False: TC could not be asked.
+bool Daemon::read_filters(Device *device, std::vector<Filter> *filters,
+                          Reject *refused) {
+    std::vector<Filter> all, egress;
+    if (auto f = tc_.dump(device->ifindex(), false, &all)) {
+        log(device->name() + ": " + f.message);
+        return false;
+    }
+    bool has_clsact;
+    auto f = tc_.has_clsact(device->ifindex(), &has_clsact);
+    if (!f && has_clsact) {
+        f = tc_.dump(device->ifindex(), true, &egress);
+    }
+    if (f) {
+        log(device->name() + ": " + f.message);
+        return false;
+    }
+    for (Filter &filter : all) {
+        if (filter.is_shared) {
+            *refused = {"block", "shared", EOPNOTSUPP};
+        } else if (counts(filter)) {
+            filters->push_back(std::move(filter));
+        }
+    }
+    const bool has_egress = !egress.empty();
+    outputs_changed_ |= has_egress != device->has_egress_filters();
+    device->set_egress_filters(has_egress);
+    return true;
+}
+
+bool Daemon::resync(Device *device) {
+    followed_.n_resyncs++;
+    for (int i = 0; i < kResyncTries; i++) {
+        std::vector<Filter> filters;
+        Reject refused;
+        // What has come before is in the answer.
+        bool complete = tc_.read_events([this](Bytes m) { handle(m); });
+        look_again_ = false;
+        complete &= read_filters(device, &filters, &refused);
+        complete &= tc_.read_events([this](Bytes m) { handle(m); });
+        if (complete && !look_again_) {
+            device->fill(std::move(filters), refused);
+            return true;
+        }
+    }
+    log(device->name() + ": TC changes too fast to be read; trying again");
+    device->fill({}, {});
+    return false;
+}
+
+// Devices stay among 'to_resync_' while that is done, so that notifications
+// leave them alone.
+void Daemon::resync_wanted() {
+    const std::set<Ifindex> wanted = to_resync_;
+    for (Ifindex ifindex : wanted) {
+        Device *device = find(ifindex);
+        if (!device || resync(device)) {
+            to_resync_.erase(ifindex);
+        }
+    }
+    follow_links();
+    if (outputs_changed_) {
+        update_outputs();
+    }
+}
+
+void Daemon::follow_xdp() {
+    xdp_->clear_event();
+    for (auto &[ifindex, device] : devices_) {
+        device->take_stats();
+        device->put_missing(true);
+    }
+}
+
+void Daemon::tick() {
+    links_changed_ = true;
+    follow_links();
+    resync_wanted();
+    for (auto &[ifindex, device] : devices_) {
+        device->take_stats();
+        device->put_missing(false);
+    }
+}
+
+// -- Commands ---------------------------------------------------------------
+
+std::string Daemon::stats(bool json) {
+    nlohmann::ordered_json all{{"devices", nlohmann::ordered_json::array()}};
+    Stats total = past_;
+    for (auto &[ifindex, device] : devices_) {
+        device->take_stats();
+        total += device->total();
+        auto filters = nlohmann::ordered_json::array();
+        for (const auto &[id, f] : device->filters().all()) {
+            const Stats s = device->stats_of(id);
+            filters.push_back({{"pref", id.preference},
+                               {"handle", id.handle},
+                               {"in_xdp", device->verdict_of(id).in_xdp},
+                               {"packets", s.packets},
+                               {"bytes", s.bytes}});
+        }
+        all["devices"].push_back({{"name", device->name()},
+                                  {"filters_in_xdp", device->n_in_xdp()},
+                                  {"packets", device->total().packets},
+                                  {"bytes", device->total().bytes},
+                                  {"filters", std::move(filters)}});
+    }
+    all["packets"] = total.packets;
+    all["bytes"] = total.bytes;
+    all["tc"] = {{"messages", followed_.n_messages},
+                 {"losses", followed_.n_lost},
+                 {"resyncs", followed_.n_resyncs},
+                 {"last_us", followed_.last.count()},
+                 {"longest_us", followed_.longest.count()}};
+    if (json) {
+        return all.dump(1) + "\n";
+    }
+    std::string text;
+    for (const auto &[ifindex, device] : devices_) {
+        text += device->name() + ": " + std::to_string(device->n_in_xdp())
+              + " of " + std::to_string(device->filters().all().size())
+              + " filters in XDP, " + std::to_string(device->total().packets)
+              + " packets, " + std::to_string(device->total().bytes)
+              + " bytes\n";
+    }
+    return text;
+}
+
+std::string Daemon::explain(const std::string &name) {
+    std::string text;
+    for (const auto &[ifindex, device] : devices_) {
+        if (!name.empty() && name != device->name()) {
+            continue;
+        }
+        for (const auto &[id, f] : device->filters().all()) {
+            const Verdict v = device->verdict_of(id);
+            text += device->name() + " " + to_string(id) + " " + f.kind + ": "
+                  + (v.in_xdp ? "in XDP" : "in TC, " + v.why_not) + "\n";
+        }
+    }
+    return text;
+}
+
+}  // namespace flowerd

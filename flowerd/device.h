@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+// A device: its filters, and which of them are in XDP.
+//
+// What is in XDP follows from the filters alone: those that may run by their
+// order (overlap.h), can be translated (rules.h) and are taken by the library.
+// After each change, flows that are wrong now are removed before others are
+// put.  Meanwhile their packets go to TC, which has the new filters already;
+// so each packet is treated as the old filters say, or the new ones.
+//
+// What a filter's flow has counted stays with the filter when the flow loses
+// its place, and goes to 'past' when the filter goes.
+//
+// For one thread.
+#ifndef FLOWERD_DEVICE_H
+#define FLOWERD_DEVICE_H
+
+#include <functional>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "flowerd/overlap.h"
+#include "flowerd/rules.h"
+#include "flowerd/xdp.h"
+
+namespace flowerd {
+
+// What becomes of a filter.
+struct Verdict {
+    bool in_xdp = false;
+    std::string why_not;  // "order/overlap: pref 1 handle 0x1 comes first".
+};
+
+class Device {
+public:
+    Device(std::string name, Ifindex ifindex, Flows *xdp)
+        : name_(std::move(name)), ifindex_(ifindex), xdp_(*xdp) {}
+
+    const std::string &name() const { return name_; }
+    Ifindex ifindex() const { return ifindex_; }
+
+    // The filters are these.  'refused': why none of them may be in XDP, if so
+    // ("block/shared").
+    void fill(std::vector<Filter>, const Reject &refused);
+    // One has changed.  remove() takes what RTM_DELTFILTER has told of.
+    void put(Filter);
+    void remove(const Filter &);
+
+    // No packet may be sent there from XDP, or again: TC has filters at its
+    // egress.
+    bool has_egress_filters() const { return has_egress_filters_; }
+    void set_egress_filters(bool has) { has_egress_filters_ = has; }
+
+    // What filters are translated by has changed.
+    void follow(Surroundings);
+    // Puts what should be in XDP and is not, if it is wanted there now;
+    // 'try_all': without asking.
+    void put_missing(bool try_all);
+    // Adds up what flows have counted since the last time.
+    void take_stats();
+
+    Verdict verdict_of(const FilterId &);
+    Stats stats_of(const FilterId &) const;
+    Stats total() const;
+    size_t n_in_xdp() const { return n_in_xdp_; }
+    const FilterTable &filters() const { return table_; }
+
+private:
+    struct Flow {
+        Ufid ufid;
+        Rule rule;
+        bool in_xdp = false;  // Else the library has refused it, or let go.
+        int error = 0;        // That it has refused it with.
+    };
+
+    bool is_wanted(const FilterId &, Rule *, Reject *why) const;
+    void apply(const FilterTable::Touched &);
+    void put_flow(const FilterId &, Rule);
+    void drop_flow(const FilterId &);
+    Ufid ufid_of(const FilterId &) const;
+    void set_in_xdp(Flow *, bool);
+
+    const std::string name_;
+    const Ifindex ifindex_;
+    Flows &xdp_;
+    Surroundings surroundings_;
+    FilterTable table_;
+    Reject refused_;
+    bool has_egress_filters_ = false;
+    std::map<FilterId, Flow> flows_;
+    std::map<FilterId, Stats> stats_;
+    Stats past_;
+    size_t n_in_xdp_ = 0;
+};
+
+}  // namespace flowerd
+
+#endif

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a flower filter compares packets with: header fields as TC's flow
+// dissector finds them, of which those that a packet does not have are zero.
+//
+// The struct is plain words: masks, hashes and comparisons know no fields.
+// IPv4 and IPv6 addresses share their place, as in the kernel; which ones they
+// are, 'eth_type' says.
+#ifndef FLOWERD_FIELDS_H
+#define FLOWERD_FIELDS_H
+
+#include <linux/types.h>
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+namespace flowerd {
+
+constexpr size_t kFieldWords = 9;
+
+struct Fields {
+    union {
+        struct {
+            __be16 protocol;  // Of the preference: the outermost type, which
+                              // is that of a tag if there is one.
+            __be16 eth_type;  // Behind all tags.
+            uint8_t eth_dst[6];
+            uint8_t eth_src[6];
+            uint16_t vlan_id;  // Of the outermost tag, in host order.
+            __be16 vlan_eth_type;
+            uint8_t vlan_prio;
+            uint8_t ip_proto;
+            uint8_t ip_tos;
+            uint8_t ip_ttl;
+            __be16 tp_src, tp_dst;  // TCP, UDP and SCTP; not of fragments.
+            __be16 tcp_flags;
+            uint8_t icmp_type, icmp_code;  // Of ICMP and ICMPv6.
+            std::array<uint8_t, 16> src;   // IPv4: the first 4 bytes.
+            std::array<uint8_t, 16> dst;
+            __be32 flags;  // TCA_FLOWER_KEY_FLAGS_*: fragments.
+            __be32 pad;
+        };
+        uint64_t word[kFieldWords];
+    };
+
+    Fields() : word{} {}
+    bool operator==(const Fields &other) const {
+        for (size_t i = 0; i < kFieldWords; i++) {
+            if (word[i] != other.word[i]) {
+                return false;
+            }
+        }
+        return true;
+    }
+    Fields operator&(const Fields &other) const {
+        Fields both;
+        for (size_t i = 0; i < kFieldWords; i++) {
+            both.word[i] = word[i] & other.word[i];
+        }
+        return both;
+    }
+};
+static_assert(sizeof(Fields) == 8 * kFieldWords);
+
+struct FieldsHash {
+    size_t operator()(const Fields &f) const noexcept {
+        uint64_t hash = 0;
+        for (uint64_t word : f.word) {
+            hash = (hash ^ word) * 0x9e3779b97f4a7c15;
+            hash ^= hash >> 32;
+        }
+        return hash;
+    }
+};
+
+struct Match {
+    Fields key, mask;  // The key has no bits that the mask has not.
+
+    bool matches(const Fields &packet) const { return (packet & mask) == key; }
+    // Can one packet match both?
+    bool overlaps(const Match &other) const {
+        const Fields both = mask & other.mask;
+        return (key & both) == (other.key & both);
+    }
+};
+
+}  // namespace flowerd
+
+#endif

@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+// TC's walk over a device's filters, the slow and obvious way: preferences in
+// their order, in each one flower's masks in the order in which they were
+// first used, and in each mask the filter with the packet's masked key.
+//
+// It says what is true.  What xdp-flowerd makes of it is compared with this.
+#ifndef TESTS_UNIT_FLOWER_WALK_H
+#define TESTS_UNIT_FLOWER_WALK_H
+
+#include <algorithm>
+#include <map>
+#include <optional>
+#include <random>
+#include <vector>
+
+#include "flowerd/overlap.h"
+
+namespace flowerd::unit {
+
+class FlowerWalk {
+public:
+    // False: the kernel would refuse it, as there is one with that mask and
+    // key, or the mask of the filter that it replaces is another one, or the
+    // preference has another protocol.
+    bool put(const Filter &f) {
+        Preference &p = preferences_[f.id.preference];
+        const auto old = filters_.find(f.id);
+        const bool fits = p.filters.empty()
+                       || (same_protocol(p, f)
+                           && (old == filters_.end()
+                               || old->second.match.mask == f.match.mask));
+        const bool is_taken =
+            std::ranges::any_of(p.filters, [&](const FilterId &id) {
+                const Filter &other = filters_[id];
+                return id != f.id && other.match.key == f.match.key
+                    && other.match.mask == f.match.mask;
+            });
+        if (!fits || is_taken) {
+            return false;
+        }
+        remove_id(f.id, &p, false);
+        if (std::ranges::find(p.masks, f.match.mask) == p.masks.end()) {
+            p.masks.push_back(f.match.mask);
+        }
+        p.filters.push_back(f.id);
+        filters_[f.id] = f;
+        return true;
+    }
+
+    void remove(const FilterId &id) {
+        const auto p = preferences_.find(id.preference);
+        if (p != preferences_.end()) {
+            remove_id(id, &p->second, true);
+            if (p->second.filters.empty()) {
+                preferences_.erase(p);
+            }
+        }
+    }
+
+    // What may decide about the packet: the first filter that matches, which
+    // an opaque one of its protocol does.
+    const Filter *first(const Fields &packet) const {
+        for (const auto &[preference, p] : preferences_) {
+            for (const Fields &mask : p.masks) {
+                if (const Filter *f = find(p, mask, packet)) {
+                    return f;
+                }
+            }
+        }
+        return nullptr;
+    }
+
+    const std::map<FilterId, Filter> &all() const { return filters_; }
+
+private:
+    struct Preference {
+        std::vector<Fields> masks;
+        std::vector<FilterId> filters;
+    };
+
+    bool same_protocol(const Preference &p, const Filter &f) const {
+        const Match &m = filters_.at(p.filters[0]).match;
+        return m.key.protocol == f.match.key.protocol
+            && m.mask.protocol == f.match.mask.protocol;
+    }
+
+    const Filter *find(const Preference &p, const Fields &mask,
+                       const Fields &packet) const {
+        for (const FilterId &id : p.filters) {
+            const Filter &f = filters_.at(id);
+            if (f.match.mask == mask && f.in_software
+                && f.match.matches(packet)) {
+                return &f;
+            }
+        }
+        return nullptr;
+    }
+
+    void remove_id(const FilterId &id, Preference *p, bool with_mask) {
+        const auto f = filters_.find(id);
+        if (f == filters_.end()) {
+            return;
+        }
+        const Fields mask = f->second.match.mask;
+        filters_.erase(f);
+        std::erase(p->filters, id);
+        const bool is_used =
+            std::ranges::any_of(p->filters, [&](const FilterId &other) {
+                return filters_.at(other).match.mask == mask;
+            });
+        if (with_mask && !is_used) {
+            std::erase(p->masks, mask);
+        }
+    }
+
+    std::map<uint16_t, Preference> preferences_;
+    std::map<FilterId, Filter> filters_;
+};
+
+// Filters and packets that overlap often: few values, of few fields.  With few
+// handles most filters have a mask of their own; with many, few masks have
+// many filters each.
+class FlowerDraw {
+public:
+    FlowerDraw(uint64_t seed, uint32_t n_handles, bool few_masks)
+        : random_(seed), n_handles_(n_handles), few_masks_(few_masks) {}
+
+    uint32_t below(uint32_t n) {
+        return std::uniform_int_distribution<uint32_t>(0, n - 1)(random_);
+    }
+    bool one_in(uint32_t n) { return below(n) == 0; }
+
+    FilterId id() {
+        return {static_cast<uint16_t>(1 + below(4)), 1 + below(n_handles_)};
+    }
+
+    Filter filter() {
+        Filter f;
+        f.id = id();
+        f.kind = "flower";
+        f.has_options = true;
+        f.in_software = !one_in(12);
+        f.match = match();
+        if (one_in(few_masks_ ? 400 : 10)) {
+            make_opaque(&f);
+        } else if (!f.in_software) {
+            f.why_not = {"flags", "skip_sw", EOPNOTSUPP};
+        } else if (one_in(6)) {
+            f.why_not = {"action", "ct", EOPNOTSUPP};
+        }
+        f.actions.resize(1);
+        return f;
+    }
+
+    // One that the filter, if there is one, matches.
+    Fields packet(const Filter *f) {
+        Fields p = values();
+        if (f) {
+            for (size_t i = 0; i < kFieldWords; i++) {
+                p.word[i] = (p.word[i] & ~f->match.mask.word[i])
+                          | f->match.key.word[i];
+            }
+        }
+        return p;
+    }
+
+private:
+    Fields values() {
+        static constexpr __be16 kTypes[] = {0x0008, 0xdd86};  // IPv4, IPv6.
+        Fields v;
+        v.protocol = v.eth_type = kTypes[below(2)];
+        v.ip_proto = one_in(2) ? 6 : 17;
+        v.src[0] = below(256);
+        v.dst[0] = below(256);
+        v.tp_dst = below(4);
+        return v;
+    }
+
+    Match match() {
+        static constexpr uint8_t kPrefixes[] = {0, 0x80, 0xc0, 0xf0, 0xff};
+        Match m;
+        m.mask.protocol = one_in(few_masks_ ? 400 : 8) ? 0 : 0xffff;
+        m.mask.eth_type = 0xffff;
+        m.mask.ip_proto = one_in(2) ? 0xff : 0;
+        m.mask.src[0] = few_masks_ ? 0xff : kPrefixes[below(5)];
+        m.mask.dst[0] = few_masks_ && !one_in(8) ? 0xff : kPrefixes[below(5)];
+        m.mask.tp_dst = m.mask.ip_proto && one_in(2) ? 0xffff : 0;
+        m.key = values() & m.mask;
+        return m;
+    }
+
+    static void make_opaque(Filter *f) {
+        Match any;
+        any.key.protocol = f->match.key.protocol;
+        any.mask.protocol = f->match.mask.protocol;
+        f->match = any;
+        f->is_opaque = true;
+        f->in_software = true;
+        f->why_not = {"key", "ct", EOPNOTSUPP};
+    }
+
+    std::mt19937_64 random_;
+    const uint32_t n_handles_;
+    const bool few_masks_;
+};
+
+}  // namespace flowerd::unit
+
+#endif

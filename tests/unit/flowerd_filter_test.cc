@@ -1,0 +1,491 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the kernel tells of TC's filters, decoded: messages that came of tc's
+// commands (flower_messages.txt), and others, attribute by attribute.
+#include "flowerd/filter.h"
+
+#include <gtest/gtest.h>
+#include <linux/if_ether.h>
+#include <linux/pkt_cls.h>
+#include <linux/pkt_sched.h>
+#include <linux/rtnetlink.h>
+#include <linux/tc_act/tc_gact.h>
+#include <linux/tc_act/tc_mirred.h>
+#include <linux/tc_act/tc_vlan.h>
+#include <netinet/in.h>
+
+#include <fstream>
+#include <functional>
+#include <map>
+#include <string>
+
+#include "tests/unit/attrs.h"
+
+namespace flowerd::unit {
+namespace {
+
+using flowxlate::unit::AttrList;
+using flowxlate::unit::ByteVector;
+using flowxlate::unit::from_hex;
+using flowxlate::unit::to_hex;
+
+// -- Filters in words -------------------------------------------------------
+
+struct Member {
+    const char *name;
+    size_t at, size;
+};
+#define MEMBER(NAME) \
+    { #NAME, offsetof(Fields, NAME), sizeof(Fields::NAME) }
+constexpr Member kMembers[] = {
+    MEMBER(protocol),  MEMBER(eth_type),  MEMBER(eth_dst),
+    MEMBER(eth_src),   MEMBER(vlan_id),   MEMBER(vlan_eth_type),
+    MEMBER(vlan_prio), MEMBER(ip_proto),  MEMBER(ip_tos),
+    MEMBER(ip_ttl),    MEMBER(src),       MEMBER(dst),
+    MEMBER(tp_src),    MEMBER(tp_dst),    MEMBER(tcp_flags),
+    MEMBER(icmp_type), MEMBER(icmp_code), MEMBER(flags),
+};
+
+std::string hex_of(const Fields &f, const Member &m, size_t n) {
+    return to_hex({reinterpret_cast<const std::byte *>(&f) + m.at, n});
+}
+
+// "protocol=0800/ffff ..."; of addresses, IPv4's part if no more is matched.
+std::string to_string(const Match &match) {
+    std::string s;
+    for (const Member &m : kMembers) {
+        const std::string mask = hex_of(match.mask, m, m.size);
+        const auto last = mask.find_last_not_of('0');
+        if (last == std::string::npos) {
+            continue;
+        }
+        const size_t n = m.size == 16 && last < 8 ? 4 : m.size;
+        s += std::string(s.empty() ? "" : " ") + m.name + "="
+           + hex_of(match.key, m, n) + "/" + mask.substr(0, 2 * n);
+    }
+    return s;
+}
+
+std::string to_string(const Action &a) {
+    switch (a.kind) {
+        case Action::kDrop:
+            return "drop";
+        case Action::kPass:
+            return "pass";
+        case Action::kRedirect:
+            return "redirect " + std::to_string(index(a.ifindex));
+        case Action::kMirror:
+            return "mirror " + std::to_string(index(a.ifindex));
+        case Action::kPushVlan:
+            return "push " + std::to_string(ntohs(a.tpid)) + " "
+                 + std::to_string(a.vlan_id) + " "
+                 + std::to_string(a.vlan_prio);
+        case Action::kPopVlan:
+            return "pop";
+    }
+    return "?";
+}
+
+std::string to_string(const Filter &f) {
+    std::string s = flowerd::to_string(f.id) + ": " + to_string(f.match) + ":";
+    for (const Action &a : f.actions) {
+        s += " " + to_string(a);
+    }
+    return s + (f.is_opaque ? " opaque" : "")
+         + (f.why_not ? " " + f.why_not.name() : "");
+}
+
+// -- Messages of the kernel's -----------------------------------------------
+
+// By command.
+std::map<std::string, ByteVector> read_messages() {
+    std::map<std::string, ByteVector> messages;
+    std::ifstream file(SOURCE_DIR "/tests/unit/flower_messages.txt");
+    std::string command;
+    for (std::string line; std::getline(file, line);) {
+        if (line.starts_with("$ ")) {
+            command = line.substr(2);
+        } else if (!line.starts_with("#") && !command.empty()) {
+            const ByteVector more = from_hex(line);
+            auto &message = messages[command];
+            message.insert(message.end(), more.begin(), more.end());
+        }
+    }
+    return messages;
+}
+
+struct Told {
+    std::string command;  // Behind "tc filter".
+    const char *filter;
+};
+
+const Told kTold[] = {
+    {"add dev p1 ingress pref 10 protocol ip flower dst_ip 10.0.0.2 action "
+     "mirred egress redirect dev p2",
+     "pref 10 handle 0x1: protocol=0800/ffff eth_type=0800/ffff "
+     "dst=0a000002/ffffffff: redirect 3"},
+    {"add dev p1 ingress pref 11 protocol ip flower ip_proto tcp dst_port 80 "
+     "src_port 1000/0xff00 tcp_flags 2/2 action drop",
+     "pref 11 handle 0x1: protocol=0800/ffff eth_type=0800/ffff "
+     "ip_proto=06/ff tp_src=0300/ff00 tp_dst=0050/ffff tcp_flags=0002/0002: "
+     "drop"},
+    {"add dev p1 ingress pref 12 protocol 802.1Q flower vlan_id 5 vlan_prio 3 "
+     "vlan_ethtype ip ip_proto udp dst_port 53 action vlan pop pipe action "
+     "mirred egress redirect dev p2",
+     "pref 12 handle 0x1: protocol=8100/ffff eth_type=0800/ffff "
+     "vlan_id=0500/ff0f vlan_eth_type=0800/ffff vlan_prio=03/07 "
+     "ip_proto=11/ff tp_dst=0035/ffff: pop redirect 3"},
+    {"add dev p1 ingress pref 13 protocol ipv6 flower src_ip fc00::/64 "
+     "ip_proto icmpv6 type 128 code 0 action ok",
+     "pref 13 handle 0x1: protocol=86dd/ffff eth_type=86dd/ffff "
+     "ip_proto=3a/ff src=fc000000000000000000000000000000/"
+     "ffffffffffffffff0000000000000000 icmp_type=80/ff icmp_code=00/ff: "
+     "pass"},
+    {"add dev p1 ingress pref 14 protocol ip flower skip_hw ip_flags nofrag "
+     "ip_tos 4 ip_ttl 64 dst_mac 02:00:00:00:00:02 action vlan push id 7 "
+     "priority 2 protocol 802.1ad pipe action mirred egress mirror dev p2 "
+     "pipe action drop",
+     "pref 14 handle 0x1: protocol=0800/ffff eth_type=0800/ffff "
+     "eth_dst=020000000002/ffffffffffff ip_tos=04/ff ip_ttl=40/ff "
+     "flags=00000000/00000001: push 34984 7 2 mirror 3 drop"},
+    {"add dev p1 ingress pref 15 protocol ip flower dst_ip 0.0.0.0/0 action "
+     "drop",
+     "pref 15 handle 0x1: protocol=0800/ffff eth_type=0800/ffff: drop"},
+    {"add dev p1 ingress pref 16 protocol ip flower ip_proto tcp dst_port "
+     "10-20 action drop",
+     "pref 16 handle 0x1: protocol=0800/ffff: opaque key/port_range"},
+    {"add dev p1 ingress pref 17 protocol all u32 match u32 0 0 action ok",
+     "pref 17 handle 0x80000800: : opaque kind/not_flower"},
+    {"add dev p1 ingress pref 18 protocol ip flower ct_state +trk action "
+     "drop",
+     "pref 18 handle 0x1: protocol=0800/ffff: opaque key/ct"},
+    {"add dev p1 ingress pref 19 protocol ip flower action goto chain 5",
+     "pref 19 handle 0x1: protocol=0800/ffff eth_type=0800/ffff: "
+     "action/goto_chain"},
+    {"add dev p1 ingress pref 21 protocol ip flower action pedit ex munge ip "
+     "ttl set 5 pipe action csum ip pipe action mirred egress redirect dev p2",
+     "pref 21 handle 0x1: protocol=0800/ffff eth_type=0800/ffff: "
+     "action/pedit"},
+    {"del dev p1 ingress pref 10 handle 1 protocol ip flower",
+     "pref 10 handle 0x1: protocol=0800/ffff eth_type=0800/ffff "
+     "dst=0a000002/ffffffff: drop"},
+    {"del dev p1 ingress pref 12 protocol 802.1Q",
+     "pref 12 handle 0x0: protocol=8100/ffff:"},
+};
+
+TEST(FlowerdFilter, OfTheKernel) {
+    const auto messages = read_messages();
+    for (const Told &row : kTold) {
+        SCOPED_TRACE(row.command);
+        const auto message = messages.find("tc filter " + row.command);
+        ASSERT_NE(message, messages.end());
+        Filter f;
+        ASSERT_FALSE(decode_filter(message->second, &f));
+        EXPECT_EQ(to_string(f), row.filter);
+        EXPECT_EQ(index(f.ifindex), 2);
+        EXPECT_EQ(f.parent, TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS));
+        EXPECT_EQ(f.has_options, f.id.handle != 0);
+        EXPECT_TRUE(f.in_software);
+    }
+}
+
+TEST(FlowerdFilter, OfAnotherChain) {
+    Filter f;
+    ASSERT_FALSE(decode_filter(
+        read_messages().at("tc filter add dev p1 ingress pref 22 protocol ip "
+                           "chain 3 flower action drop"),
+        &f));
+    EXPECT_EQ(f.chain, 3U);
+}
+
+// What is cut off is never taken for a filter that says less.
+TEST(FlowerdFilter, CutOff) {
+    for (const auto &[command, message] : read_messages()) {
+        for (size_t n = 0; n < message.size(); n++) {
+            Filter f;
+            EXPECT_TRUE(decode_filter(Bytes(message).first(n), &f))
+                << command << ", " << n << " bytes";
+        }
+    }
+}
+
+// -- Messages by hand -------------------------------------------------------
+
+struct Header {
+    nlmsghdr nlh;
+    tcmsg tcm;
+};
+
+ByteVector message_of(const std::function<void(AttrList &)> &options,
+                      int ifindex = 2, uint16_t protocol = ETH_P_IP) {
+    AttrList attrs;
+    attrs.put_hex(TCA_KIND, "666c6f77657200");
+    attrs.put<uint32_t>(TCA_CHAIN, 0);
+    attrs.nest(TCA_OPTIONS, options);
+    Header h{};
+    h.nlh.nlmsg_len = sizeof h + attrs.bytes().size();
+    h.nlh.nlmsg_type = RTM_NEWTFILTER;
+    h.tcm.tcm_ifindex = ifindex;
+    h.tcm.tcm_handle = 1;
+    h.tcm.tcm_info = TC_H_MAKE(1 << 16, htons(protocol));
+    const Bytes header = flowxlate::unit::bytes_of(h);
+    ByteVector m(header.begin(), header.end());
+    m.insert(m.end(), attrs.bytes().begin(), attrs.bytes().end());
+    return m;
+}
+
+// An action with its options.
+void put_action(
+    AttrList &list, uint16_t order, std::string_view kind_in_hex,
+    const std::function<void(AttrList &)> &options,
+    const std::function<void(AttrList &)> &more = [](auto &) {}) {
+    list.nest(order, [&](AttrList &action) {
+        action.put_hex(TCA_ACT_KIND, kind_in_hex);
+        action.nest(TCA_ACT_OPTIONS, options);
+        more(action);
+    });
+}
+
+constexpr const char *kGact = "6761637400", *kMirred = "6d697272656400",
+                     *kVlanAction = "766c616e00";
+
+void put_gact(
+    AttrList &list, uint16_t order, int verdict,
+    const std::function<void(AttrList &)> &more = [](auto &) {}) {
+    put_action(
+        list, order, kGact,
+        [&](AttrList &o) {
+            tc_gact parms{};
+            parms.action = verdict;
+            o.put(TCA_GACT_PARMS, parms);
+        },
+        more);
+}
+
+void put_mirred(AttrList &list, uint16_t order, int what, int verdict) {
+    put_action(list, order, kMirred, [&](AttrList &o) {
+        tc_mirred parms{};
+        parms.eaction = what;
+        parms.action = verdict;
+        parms.ifindex = 3;
+        o.put(TCA_MIRRED_PARMS, parms);
+    });
+}
+
+void put_vlan(
+    AttrList &list, uint16_t order, int what,
+    const std::function<void(AttrList &)> &more = [](auto &) {}) {
+    put_action(list, order, kVlanAction, [&](AttrList &o) {
+        tc_vlan parms{};
+        parms.action = TC_ACT_PIPE;
+        parms.v_action = what;
+        o.put(TCA_VLAN_PARMS, parms);
+        more(o);
+    });
+}
+
+struct Actions {
+    const char *name;
+    std::function<void(AttrList &)> list;
+    const char *decoded;
+};
+
+const Actions kActions[] = {
+    {"none", [](AttrList &) {}, " pass"},
+    {"drop", [](AttrList &l) { put_gact(l, 1, TC_ACT_SHOT); }, " drop"},
+    {"ok", [](AttrList &l) { put_gact(l, 1, TC_ACT_OK); }, " pass"},
+    {"pipe, and nothing", [](AttrList &l) { put_gact(l, 1, TC_ACT_PIPE); },
+     " pass"},
+    {"pipe, and drop",
+     [](AttrList &l) {
+         put_gact(l, 1, TC_ACT_PIPE);
+         put_gact(l, 2, TC_ACT_SHOT);
+     },
+     " drop"},
+    {"ok ends the list",
+     [](AttrList &l) {
+         put_gact(l, 1, TC_ACT_OK);
+         put_gact(l, 2, TC_ACT_SHOT);
+     },
+     " pass"},
+    {"continue", [](AttrList &l) { put_gact(l, 1, TC_ACT_UNSPEC); },
+     " action/verdict"},
+    {"reclassify", [](AttrList &l) { put_gact(l, 1, TC_ACT_RECLASSIFY); },
+     " action/verdict"},
+    {"jump", [](AttrList &l) { put_gact(l, 1, TC_ACT_JUMP | 1); },
+     " action/verdict"},
+    {"drop, at random",
+     [](AttrList &l) {
+         put_action(l, 1, kGact, [](AttrList &o) {
+             o.put(TCA_GACT_PARMS, tc_gact{0, 0, TC_ACT_SHOT, 0, 0});
+             o.put(TCA_GACT_PROB, tc_gact_p{});
+         });
+     },
+     " action/gact_probability"},
+    {"drop, in hardware",
+     [](AttrList &l) {
+         put_gact(l, 1, TC_ACT_SHOT, [](AttrList &a) {
+             a.put(TCA_ACT_FLAGS, nla_bitfield32{4, 4});
+         });
+     },
+     " action/flags"},
+    {"drop, without counters for each CPU",
+     [](AttrList &l) {
+         put_gact(l, 1, TC_ACT_SHOT, [](AttrList &a) {
+             a.put(TCA_ACT_FLAGS, nla_bitfield32{1, 1});
+         });
+     },
+     " drop"},
+    {"redirect",
+     [](AttrList &l) { put_mirred(l, 1, TCA_EGRESS_REDIR, TC_ACT_STOLEN); },
+     " redirect 3"},
+    {"redirect, and go on",
+     [](AttrList &l) { put_mirred(l, 1, TCA_EGRESS_REDIR, TC_ACT_PIPE); },
+     " action/mirred"},
+    {"redirect to the ingress",
+     [](AttrList &l) { put_mirred(l, 1, TCA_INGRESS_REDIR, TC_ACT_STOLEN); },
+     " action/mirred_ingress"},
+    {"mirror, and pass",
+     [](AttrList &l) { put_mirred(l, 1, TCA_EGRESS_MIRROR, TC_ACT_PIPE); },
+     " mirror 3 pass"},
+    {"pop, and redirect",
+     [](AttrList &l) {
+         put_vlan(l, 1, TCA_VLAN_ACT_POP);
+         put_mirred(l, 2, TCA_EGRESS_REDIR, TC_ACT_STOLEN);
+     },
+     " pop redirect 3"},
+    {"push, and drop",
+     [](AttrList &l) {
+         put_vlan(l, 1, TCA_VLAN_ACT_PUSH, [](AttrList &o) {
+             o.put<uint16_t>(TCA_VLAN_PUSH_VLAN_ID, 7);
+         });
+         put_gact(l, 2, TC_ACT_SHOT);
+     },
+     " push 33024 7 0 drop"},
+    {"push without an id",
+     [](AttrList &l) { put_vlan(l, 1, TCA_VLAN_ACT_PUSH); },
+     " malformed/vlan"},
+    {"modify",
+     [](AttrList &l) {
+         put_vlan(l, 1, TCA_VLAN_ACT_MODIFY, [](AttrList &o) {
+             o.put<uint16_t>(TCA_VLAN_PUSH_VLAN_ID, 7);
+         });
+     },
+     " action/vlan_modify"},
+    {"push of a MAC header",
+     [](AttrList &l) { put_vlan(l, 1, TCA_VLAN_ACT_PUSH_ETH); },
+     " action/vlan_eth"},
+    {"skbedit",
+     [](AttrList &l) { put_action(l, 1, "736b6265646974", [](auto &) {}); },
+     " action/skbedit"},
+    {"an action that is not known",
+     [](AttrList &l) { put_action(l, 1, "6e6577", [](auto &) {}); },
+     " action/unknown"},
+};
+
+TEST(FlowerdFilter, Actions) {
+    for (const Actions &row : kActions) {
+        SCOPED_TRACE(row.name);
+        Filter f;
+        ASSERT_FALSE(decode_filter(
+            message_of([&](AttrList &o) { o.nest(TCA_FLOWER_ACT, row.list); }),
+            &f));
+        const std::string s = to_string(f);
+        // What was there before the reason is no matter.
+        EXPECT_TRUE(s.ends_with(row.decoded)) << s;
+        EXPECT_FALSE(f.is_opaque);
+    }
+}
+
+struct Options {
+    const char *name;
+    std::function<void(AttrList &)> put;
+    const char *decoded;
+    bool in_software = true;
+};
+
+// Each attribute that is not known makes the filter opaque.
+const Options kOptions[] = {
+    {"skip_sw", [](AttrList &o) { o.put<uint32_t>(TCA_FLOWER_FLAGS, 2); },
+     ": pass flags/skip_sw", false},
+    {"skip_hw", [](AttrList &o) { o.put<uint32_t>(TCA_FLOWER_FLAGS, 9); },
+     ": pass"},
+    {"a flag that is not known",
+     [](AttrList &o) { o.put<uint32_t>(TCA_FLOWER_FLAGS, 0x100); },
+     ": opaque flags/unknown"},
+    {"that and skip_sw",
+     [](AttrList &o) { o.put<uint32_t>(TCA_FLOWER_FLAGS, 0x102); },
+     ": pass flags/unknown", false},
+    {"an attribute that is not known",
+     [](AttrList &o) { o.put<uint32_t>(TCA_FLOWER_MAX + 1, 0); },
+     ": opaque key/unknown"},
+    {"the device where packets enter",
+     [](AttrList &o) { o.put_hex(TCA_FLOWER_INDEV, "703100"); },
+     ": opaque key/indev"},
+    {"a tunnel",
+     [](AttrList &o) { o.put<uint32_t>(TCA_FLOWER_KEY_ENC_KEY_ID, 1); },
+     ": opaque key/tunnel"},
+    {"number of tags",
+     [](AttrList &o) { o.put<uint8_t>(TCA_FLOWER_KEY_NUM_OF_VLANS, 1); },
+     ": opaque key/num_of_vlans"},
+    {"a second tag",
+     [](AttrList &o) { o.put<uint16_t>(TCA_FLOWER_KEY_CVLAN_ID, 1); },
+     ": opaque key/cvlan"},
+    {"ARP", [](AttrList &o) { o.put<uint8_t>(TCA_FLOWER_KEY_ARP_OP, 1); },
+     ": opaque key/arp"},
+    {"ports without a protocol",
+     [](AttrList &o) { o.put<uint16_t>(TCA_FLOWER_KEY_TCP_DST, 1); },
+     ": opaque key/without_protocol"},
+    {"an address without a type",
+     [](AttrList &o) { o.put<uint32_t>(TCA_FLOWER_KEY_IPV4_DST, 1); },
+     ": opaque key/without_protocol"},
+    {"a tag in a preference without",
+     [](AttrList &o) { o.put<uint16_t>(TCA_FLOWER_KEY_VLAN_ID, 1); },
+     ": opaque key/without_protocol"},
+    {"fragments of a newer kernel",
+     [](AttrList &o) {
+         o.put<uint32_t>(TCA_FLOWER_KEY_FLAGS, htonl(4));
+         o.put<uint32_t>(TCA_FLOWER_KEY_FLAGS_MASK, htonl(4));
+     },
+     ": opaque key/flags"},
+    {"a type of three bytes",
+     [](AttrList &o) { o.put_hex(TCA_FLOWER_KEY_ETH_TYPE, "080000"); },
+     ": opaque malformed/key"},
+    {"a mask without a key",
+     [](AttrList &o) {
+         o.put_hex(TCA_FLOWER_KEY_ETH_DST_MASK, "ffffffffffff");
+     },
+     ": opaque malformed/key"},
+};
+
+TEST(FlowerdFilter, Options) {
+    for (const Options &row : kOptions) {
+        SCOPED_TRACE(row.name);
+        Filter f;
+        ASSERT_FALSE(decode_filter(message_of(row.put), &f));
+        EXPECT_EQ(to_string(f),
+                  std::string("pref 1 handle 0x1: protocol=0800/ffff")
+                      + row.decoded);
+        EXPECT_EQ(f.in_software, row.in_software);
+    }
+}
+
+TEST(FlowerdFilter, OfSharedBlocks) {
+    Filter f;
+    ASSERT_FALSE(
+        decode_filter(message_of([](AttrList &) {},
+                                 static_cast<int>(TCM_IFINDEX_MAGIC_BLOCK)),
+                      &f));
+    EXPECT_TRUE(f.is_shared);
+    ASSERT_FALSE(decode_filter(message_of([](AttrList &) {}), &f));
+    EXPECT_FALSE(f.is_shared);
+}
+
+TEST(FlowerdFilter, OfAllProtocols) {
+    Filter f;
+    ASSERT_FALSE(
+        decode_filter(message_of([](AttrList &) {}, 2, ETH_P_ALL), &f));
+    EXPECT_EQ(to_string(f), "pref 1 handle 0x1: : pass");
+}
+
+}  // namespace
+}  // namespace flowerd::unit

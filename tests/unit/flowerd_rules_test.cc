@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: Apache-2.0
+// From filters to the attributes that the library takes: the match that it
+// makes of them, and what it does.  tests/bpf/flowerd_test.cc runs packets
+// through them.
+#include "flowerd/rules.h"
+
+#include <arpa/inet.h>
+#include <gtest/gtest.h>
+#include <linux/if_ether.h>
+
+#include <functional>
+#include <string>
+
+#include "flowxlate/translate/actions.h"
+#include "flowxlate/translate/match.h"
+
+namespace flowerd::unit {
+namespace {
+
+constexpr Ifindex kIn{2}, kOut{3}, kOther{4}, kNotOurs{5};
+constexpr Ifindex kWithEgressFilters{6};
+
+Surroundings surroundings() {
+    return {[](Ifindex out) {
+                return out == kNotOurs
+                         ? Reject{"output", "not_ours", EOPNOTSUPP}
+                     : out == kWithEgressFilters
+                         ? Reject{"output", "egress_filters", EOPNOTSUPP}
+                         : Reject{};
+            },
+            false};
+}
+
+Action output(Action::Kind kind, Ifindex to) {
+    Action a;
+    a.kind = kind;
+    a.ifindex = to;
+    return a;
+}
+Action redirect(Ifindex to = kOut) { return output(Action::kRedirect, to); }
+Action mirror(Ifindex to) { return output(Action::kMirror, to); }
+Action simple(Action::Kind kind) { return output(kind, {}); }
+Action push(uint16_t tpid, uint16_t id, uint8_t prio) {
+    Action a = simple(Action::kPushVlan);
+    a.tpid = htons(tpid);
+    a.vlan_id = id;
+    a.vlan_prio = prio;
+    return a;
+}
+
+// To 10.0.0.0/8, or fc00::/8, in packets with this tag, or none.
+Filter filter(uint16_t type, uint16_t tpid, std::vector<Action> actions) {
+    Filter f;
+    f.ifindex = kIn;
+    f.id = {10, 1};
+    f.kind = "flower";
+    f.has_options = true;
+    Fields &key = f.match.key, &mask = f.match.mask;
+    key.eth_type = htons(type);
+    key.protocol = tpid ? htons(tpid) : key.eth_type;
+    mask.eth_type = mask.protocol = 0xffff;
+    if (tpid) {
+        key.vlan_eth_type = key.eth_type;
+        mask.vlan_eth_type = 0xffff;
+        key.vlan_id = 5;
+        mask.vlan_id = 0xfff;
+    }
+    if (type != ETH_P_ARP) {
+        key.dst[0] = type == ETH_P_IP ? 10 : 0xfc;
+        mask.dst[0] = 0xff;
+    }
+    f.actions = std::move(actions);
+    return f;
+}
+
+// Edits a filter of IPv4.
+struct Row {
+    const char *name;
+    std::function<void(Filter *)> edit;
+    const char *refused;  // "": it is not.
+};
+
+const Row kRows[] = {
+    {"as it is", [](Filter *) {}, ""},
+    {"drop", [](Filter *f) { f->actions = {simple(Action::kDrop)}; }, ""},
+    {"pass", [](Filter *f) { f->actions = {simple(Action::kPass)}; },
+     "action/pass"},
+    {"to a device that is none of ours",
+     [](Filter *f) { f->actions = {redirect(kNotOurs)}; }, "output/not_ours"},
+    {"to a device with filters at its egress",
+     [](Filter *f) { f->actions = {redirect(kWithEgressFilters)}; },
+     "output/egress_filters"},
+    {"to where it came from", [](Filter *f) { f->actions = {redirect(kIn)}; },
+     "output/same_device"},
+    {"to two devices",
+     [](Filter *f) {
+         f->actions = {mirror(kOther), redirect()};
+     },
+     ""},
+    {"to one device twice",
+     [](Filter *f) {
+         f->actions = {mirror(kOut), redirect()};
+     },
+     "output/twice"},
+    {"to a device, and drop",
+     [](Filter *f) {
+         f->actions = {mirror(kOut), simple(Action::kDrop)};
+     },
+     ""},
+    {"to a device, and up the stack",
+     [](Filter *f) {
+         f->actions = {mirror(kOut), simple(Action::kPass)};
+     },
+     "action/pass"},
+    {"to one device without a tag and to the other with one",
+     [](Filter *f) {
+         f->actions = {mirror(kOther), push(ETH_P_8021Q, 7, 1), redirect()};
+     },
+     "action/after_mirror"},
+    {"a tag of no known kind",
+     [](Filter *f) {
+         f->actions = {push(0x9100, 7, 1), redirect()};
+     },
+     "action/vlan_protocol"},
+    {"any type",
+     [](Filter *f) { f->match.key.protocol = f->match.mask.protocol = 0; },
+     "key/any_eth_type"},
+    {"any type behind the tag",
+     [](Filter *f) {
+         f->match.key.protocol = htons(ETH_P_8021Q);
+         f->match.key.eth_type = f->match.mask.eth_type = 0;
+     },
+     "key/any_eth_type"},
+    {"one type in the preference, another in the filter",
+     [](Filter *f) { f->match.key.protocol = htons(ETH_P_IPV6); },
+     "key/two_eth_types"},
+    {"a type that has others inside",
+     [](Filter *f) {
+         f->match.key.protocol = f->match.key.eth_type = htons(0x8864);
+     },
+     "key/eth_type"},
+    {"fragments",
+     [](Filter *f) { f->match.key.flags = f->match.mask.flags = htonl(1); },
+     "key/fragments"},
+    {"no fragments", [](Filter *f) { f->match.mask.flags = htonl(1); }, ""},
+    {"no address",
+     [](Filter *f) { f->match.key.dst = f->match.mask.dst = {}; },
+     "key/no_address"},
+    {"what the filter itself says",
+     [](Filter *f) {
+         f->why_not = {"action", "ct", EOPNOTSUPP};
+     },
+     "action/ct"},
+};
+
+TEST(FlowerdRules, Refused) {
+    for (const Row &row : kRows) {
+        SCOPED_TRACE(row.name);
+        Filter f = filter(ETH_P_IP, 0, {redirect()});
+        row.edit(&f);
+        Rule rule;
+        const Reject r = translate(f, surroundings(), &rule);
+        EXPECT_EQ(r ? r.name() : "", row.refused);
+    }
+}
+
+TEST(FlowerdRules, NoAddressIsTrusted) {
+    Filter f = filter(ETH_P_IP, 0, {redirect()});
+    f.match.key.dst = f.match.mask.dst = {};
+    Surroundings s = surroundings();
+    s.trusts_no_address = true;
+    Rule rule;
+    EXPECT_FALSE(translate(f, s, &rule));
+}
+
+struct Taken {
+    flowxlate::Match match;
+    flowxlate::Actions actions;
+};
+
+// As the library takes it.
+Taken take(const Filter &f) {
+    Rule rule;
+    Taken t;
+    EXPECT_FALSE(translate(f, surroundings(), &rule));
+    const Reject m = flowxlate::decode_match(rule.key, rule.mask, &t.match);
+    EXPECT_FALSE(m) << m.name();
+    const Reject a =
+        flowxlate::decode_actions(rule.actions, t.match, &t.actions);
+    EXPECT_FALSE(a) << a.name();
+    return t;
+}
+
+TEST(FlowerdRules, ExactPresence) {
+    const struct {
+        const char *name;
+        uint16_t type, tpid;
+        bool has_ports;
+        uint16_t tci, tci_mask, tci2_mask;
+        uint8_t frag_mask;
+    } kPresence[] = {
+        {"no tag", ETH_P_IP, 0, false, 0, 0xffff, 0, XF_FRAG_LATER},
+        {"no tag, IPv6", ETH_P_IPV6, 0, false, 0, 0xffff, 0, XF_FRAG_LATER},
+        {"no tag, ARP", ETH_P_ARP, 0, false, 0, 0xffff, 0, 0},
+        {"a tag, and no second one", ETH_P_IP, ETH_P_8021Q, false, 0x1005,
+         0x1fff, 0xffff, XF_FRAG_LATER},
+        {"ports, of no fragment", ETH_P_IP, 0, true, 0, 0xffff, 0, 0xff},
+        {"ports in IPv6, of no fragment", ETH_P_IPV6, ETH_P_8021AD, true,
+         0x1005, 0x1fff, 0xffff, 0xff},
+    };
+    for (const auto &row : kPresence) {
+        SCOPED_TRACE(row.name);
+        Filter f = filter(row.type, row.tpid, {redirect()});
+        if (row.has_ports) {
+            f.match.key.ip_proto = IPPROTO_UDP;
+            f.match.mask.ip_proto = 0xff;
+            f.match.key.tp_dst = htons(53);
+            f.match.mask.tp_dst = 0xffff;
+        }
+        const auto &[key, mask] =
+            std::pair(take(f).match.key, take(f).match.mask);
+        EXPECT_EQ(mask.eth_type, 0xffff);
+        EXPECT_EQ(key.eth_type, htons(row.type));
+        EXPECT_EQ(ntohs(key.vlan_tci), row.tci);
+        EXPECT_EQ(ntohs(mask.vlan_tci), row.tci_mask);
+        EXPECT_EQ(ntohs(mask.vlan2_tci), row.tci2_mask);
+        EXPECT_EQ(key.vlan2_tci, 0);
+        EXPECT_EQ(mask.nw_frag, row.frag_mask);
+        EXPECT_EQ(key.nw_frag, XF_FRAG_NONE);
+        EXPECT_EQ(ntohs(key.tp_dst), row.has_ports ? 53 : 0);
+        EXPECT_EQ(mask.tp_dst, row.has_ports ? 0xffff : 0);
+        EXPECT_EQ(mask.tp_src, 0);
+    }
+}
+
+TEST(FlowerdRules, Actions) {
+    const struct {
+        const char *name;
+        uint16_t tpid;
+        std::vector<Action> actions;
+        xf_verdict verdict;
+        unsigned n_pop, n_push, n_out;
+    } kLists[] = {
+        {"drop", 0, {simple(Action::kDrop)}, XF_DROP, 0, 0, 0},
+        {"redirect", 0, {redirect()}, XF_OUTPUT, 0, 0, 1},
+        {"a copy", 0, {mirror(kOther), redirect()}, XF_GROUP, 0, 0, 2},
+        {"pop",
+         ETH_P_8021Q,
+         {simple(Action::kPopVlan), redirect()},
+         XF_OUTPUT,
+         1,
+         0,
+         1},
+        {"pop of no tag",
+         0,
+         {simple(Action::kPopVlan), redirect()},
+         XF_OUTPUT,
+         0,
+         0,
+         1},
+        {"push", 0, {push(ETH_P_8021Q, 7, 3), redirect()}, XF_OUTPUT, 0, 1, 1},
+        {"another tag",
+         ETH_P_8021Q,
+         {simple(Action::kPopVlan), push(ETH_P_8021AD, 7, 3), redirect()},
+         XF_OUTPUT,
+         1,
+         1,
+         1},
+    };
+    for (const auto &row : kLists) {
+        SCOPED_TRACE(row.name);
+        const Taken t = take(filter(ETH_P_IP, row.tpid, row.actions));
+        EXPECT_EQ(t.actions.verdict, row.verdict);
+        EXPECT_EQ(t.actions.n_pop, row.n_pop);
+        EXPECT_EQ(t.actions.push.size(), row.n_push);
+        EXPECT_EQ(t.actions.out_ports.size(), row.n_out);
+        if (row.n_push) {
+            EXPECT_EQ(ntohs(t.actions.push[0].tci), 0x6007);
+        }
+    }
+}
+
+}  // namespace
+}  // namespace flowerd::unit

@@ -1,0 +1,702 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""xdp-flowerd with the kernel's own TC: what is executed in XDP is what TC does.
+
+    sudo ./tests/vm/run python3 tests/vm/flowerd.py --build build/release
+
+  host 1, eth0 -veth- p1   switch   p2 -veth- eth0, host 2
+
+Each in a network namespace of its own; the switch's has the filters.  Frames carry
+numbers, so that each one's way is known.  Needs root, tc and a kernel with flower.
+"""
+import argparse
+import collections
+import contextlib
+import ctypes
+import errno
+import json
+import os
+import random
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+
+MODULES = ('veth', 'sch_ingress', 'cls_flower', 'cls_u32', 'cls_matchall', 'act_gact',
+           'act_mirred', 'act_vlan')
+PORT = 4000                     # Of numbered frames.
+ETH_P_ALL = 3
+SOL_PACKET, PACKET_AUXDATA = 263, 8
+SO_RCVBUFFORCE = 33
+TP_STATUS_VLAN_VALID, TP_STATUS_VLAN_TPID_VALID = 0x10, 0x40
+START_LIMIT = 60                # Seconds, in an emulated machine.
+SETTLE_LIMIT = 20
+QUIET = 0.5                     # Seconds without a frame: none is on its way.
+ROUNDS = 12                     # Of random filters.
+
+
+class Failed(Exception):
+    pass
+
+
+def expect(condition, message, *args):
+    if not condition:
+        raise Failed(message % args if args else message)
+
+
+def run(*command, check=True):
+    done = subprocess.run(command, text=True, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, check=False)
+    if check and done.returncode:
+        raise Failed('%s: %s' % (' '.join(command), done.stdout))
+    return done.stdout
+
+
+def wait_for(what, condition, limit=SETTLE_LIMIT):
+    deadline = time.monotonic() + limit
+    while not condition():
+        expect(time.monotonic() < deadline, 'in vain: %s', what)
+        time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def inside(namespace):
+    """This thread is in a network namespace."""
+    with open('/proc/thread-self/ns/net') as old, \
+            open('/run/netns/' + namespace) as new:
+        setns(new.fileno())
+        try:
+            yield
+        finally:
+            setns(old.fileno())
+
+
+def setns(fd):
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.setns(fd, 0):
+        raise OSError(ctypes.get_errno(), 'setns')
+
+
+def packet_socket(namespace):
+    with inside(namespace):
+        s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+        s.setsockopt(SOL_PACKET, PACKET_AUXDATA, 1)
+        s.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 16 << 20)
+        s.bind(('eth0', ETH_P_ALL))
+    return s
+
+
+def receive(s):
+    """A frame that has come from another host, with its tag; None: of our own."""
+    data, ancillary, _, address = s.recvmsg(65536, 256)
+    if address[2] == socket.PACKET_OUTGOING:
+        return None
+    for _, kind, aux in ancillary:
+        if kind == PACKET_AUXDATA:
+            status, _, _, _, _, tci, tpid = struct.unpack('IIIHHHH', aux[:20])
+            if status & TP_STATUS_VLAN_VALID:
+                tpid = tpid if status & TP_STATUS_VLAN_TPID_VALID else 0x8100
+                data = data[:12] + struct.pack('!HH', tpid, tci) + data[12:]
+    return data
+
+
+class Listener:
+    """Collects what arrives, with times."""
+
+    def __init__(self, namespace):
+        self.frames = []
+        self.socket = packet_socket(namespace)
+        self.socket.settimeout(0.1)
+        self.last = time.monotonic()
+        self.done = False
+        self.thread = threading.Thread(target=self.collect)
+        self.thread.start()
+
+    def collect(self):
+        while not self.done or time.monotonic() < self.last + QUIET:
+            try:
+                frame = receive(self.socket)
+            except TimeoutError:
+                continue
+            if frame:
+                self.last = time.monotonic()
+                self.frames.append(frame)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.done = True
+        self.last = time.monotonic()
+        self.thread.join()
+        self.socket.close()
+
+
+# -- Frames -------------------------------------------------------------------
+
+def checksum(data):
+    total = sum(struct.unpack('!%dH' % (len(data) // 2), data))
+    while total >> 16:
+        total = (total & 0xffff) + (total >> 16)
+    return ~total & 0xffff
+
+
+def ethernet(tags, kind, payload):
+    head = bytes.fromhex('020000000002020000000001')
+    for tpid, tci in tags:
+        head += struct.pack('!HH', tpid, tci)
+    return (head + struct.pack('!H', kind) + payload).ljust(60, b'\0')
+
+
+def ipv4(proto, payload, dst=2, fragment=0, options=b'', ttl=64):
+    header = struct.pack('!BBHHHBBH4B4B', 0x45 + len(options) // 4, 0,
+                         20 + len(options) + len(payload), 1, fragment, ttl, proto, 0,
+                         10, 0, 0, 1, 10, 0, 0, dst) + options
+    return header[:10] + struct.pack('!H', checksum(header)) + header[12:] + payload
+
+
+def ipv6(proto, payload, dst=2):
+    return struct.pack('!IHBB16s16s', 0x60000000, len(payload), proto, 64,
+                       bytes.fromhex('fc' + '00' * 14 + '01'),
+                       bytes.fromhex('fc' + '00' * 14 + '%02x' % dst)) + payload
+
+
+def udp(dst_port, data):
+    return struct.pack('!HHHH', 1000, dst_port, 8 + len(data), 0) + data
+
+
+def numbered(n):
+    return ethernet([], 0x0800, ipv4(17, udp(PORT, struct.pack('!I', n) + bytes(26))))
+
+
+def numbers(frames):
+    """Of those that arrived."""
+    return [struct.unpack('!I', f[42:46])[0] for f in frames
+            if f[12:14] == b'\x08\x00' and f[36:38] == struct.pack('!H', PORT)]
+
+
+def random_frame(draw):
+    tags = draw.choice([[], [], [(0x8100, 5)], [(0x8100, 0x6006)], [(0x88a8, 5)],
+                        [(0x8100, 5), (0x8100, 6)], [(0x8100, 0)]])
+    proto = draw.choice([1, 6, 17, 17])
+    port = draw.choice([0, 53, 80])
+    data = bytes(draw.getrandbits(8) for _ in range(20))
+    if proto == 17:
+        l4 = udp(port, data)
+    elif proto == 6:
+        l4 = struct.pack('!HHIIHHHH', 1000, port, 1, 1,
+                         0x5000 | draw.choice([2, 0x10, 0x12]), 99, 0, 0) + data
+    else:
+        l4 = struct.pack('!BBHI', draw.choice([0, 8]), 0, 0, 1) + data
+    dst = draw.choice([2, 2, 3])
+    kind = draw.choice([0x0800, 0x0800, 0x0800, 0x86dd, 0x0806])
+    if kind == 0x0806:
+        return ethernet(tags, kind, bytes.fromhex(
+            '0001080006040001020000000001' + '0a000001' + '000000000000' + '0a000002'))
+    if kind == 0x86dd:
+        return ethernet(tags, kind, ipv6(58 if proto == 1 else proto, l4, dst))
+    fragment = draw.choice([0] * 6 + [0x2000, 3, 0x2003])
+    options = draw.choice([b''] * 6 + [b'\x01\x01\x01\x01'])
+    return ethernet(tags, kind, ipv4(proto, l4, dst, fragment, options,
+                                     draw.choice([63, 64])))
+
+
+# -- The network --------------------------------------------------------------
+
+class Network:
+    """Two hosts and a switch between them."""
+
+    def __init__(self, name):
+        self.switch = name + '-sw'
+        self.hosts = [name + '-h1', name + '-h2']
+
+    def __enter__(self):
+        try:
+            self.make()
+        except BaseException:
+            self.remove()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        self.sender.close()
+        self.remove()
+
+    def remove(self):
+        for namespace in (self.switch, *self.hosts):
+            run('ip', 'netns', 'del', namespace, check=False)
+
+    def make(self):
+        for namespace in (self.switch, *self.hosts):
+            run('ip', 'netns', 'add', namespace)
+        for namespace in (self.switch, *self.hosts):
+            run('ip', 'netns', 'exec', namespace, 'sysctl', '-qw',
+                'net.ipv6.conf.default.disable_ipv6=1')
+        for n in (1, 2):
+            self.plug(n)
+        self.sender = packet_socket(self.hosts[0])
+
+    def plug(self, n):
+        """Connects a host."""
+        host, port = self.hosts[n - 1], 'p%d' % n
+        run('ip', '-n', self.switch, 'link', 'add', port, 'type', 'veth', 'peer',
+            'name', 'eth0', 'netns', host)
+        run('ip', '-n', host, 'link', 'set', 'eth0', 'address', '02:00:00:00:00:0%d' % n)
+        run('ip', 'netns', 'exec', host, 'ethtool', '-K', 'eth0', 'gro', 'on',
+            'txvlan', 'off')
+        run('ip', '-n', host, 'link', 'set', 'eth0', 'up')
+        run('ip', '-n', self.switch, 'link', 'set', port, 'up')
+        self.tc('qdisc', 'add', 'dev', port, 'clsact')
+
+    def tc(self, *args):
+        return run('ip', 'netns', 'exec', self.switch, 'tc', *args)
+
+    def batch(self, lines):
+        subprocess.run(['ip', 'netns', 'exec', self.switch, 'tc', '-batch', '-'],
+                       input='\n'.join(lines) + '\n', text=True, check=True)
+
+    def filter(self, what, preference, rest=''):
+        self.tc('filter', what, 'dev', 'p1', 'ingress', 'pref', str(preference),
+                *rest.split())
+
+    def flush(self):
+        self.tc('filter', 'del', 'dev', 'p1', 'ingress')
+
+    def send(self, frame):
+        """Again if the veth had no room, and dropped it."""
+        while True:
+            try:
+                self.sender.send(frame)
+                return
+            except OSError as e:
+                if e.errno != errno.ENOBUFS:
+                    raise
+                time.sleep(0.001)
+
+    def exchange(self, frames):
+        """What arrives of these at the other host."""
+        with Listener(self.hosts[1]) as listener:
+            for frame in frames:
+                self.send(frame)
+        return listener.frames
+
+
+class Daemon:
+    def __init__(self, network, build, *args):
+        self.network = network
+        self.program = build + '/flowerd/xdp-flowerd'
+        self.control = '/run/%s.sock' % network.switch
+        self.args = ('--control', self.control, *args, 'p1', 'p2')
+        self.process = None
+
+    def start(self):
+        self.process = subprocess.Popen(
+            ['ip', 'netns', 'exec', self.network.switch, self.program, 'run',
+             *self.args], stderr=subprocess.PIPE, text=True)
+        lines = []
+        for line in self.process.stderr:
+            lines.append(line)
+            if 'following TC' in line:
+                break
+        else:
+            raise Failed('no daemon: ' + ''.join(lines))
+        threading.Thread(target=self.process.stderr.read, daemon=True).start()
+
+    def stop(self, how=signal.SIGTERM):
+        self.process.send_signal(how)
+        return self.process.wait(START_LIMIT)
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.stop()
+
+    def ask(self, *args):
+        return run(self.program, *args, '--control', self.control)
+
+    def stats(self):
+        return json.loads(self.ask('stats', '--json'))
+
+    def filters(self, device='p1'):
+        """By (pref, handle)."""
+        return {(f['pref'], f['handle']): f for d in self.stats()['devices']
+                if d['name'] == device for f in d['filters']}
+
+    def wait_for(self, *in_xdp):
+        """Until these, as (pref, handle), and no others are in XDP."""
+        wait_for('in XDP: %s; it is\n%s' % (in_xdp, self.ask('explain')),
+                 lambda: sorted(k for k, f in self.filters().items() if f['in_xdp'])
+                 == sorted(in_xdp))
+
+
+class Stream:
+    """Numbered frames, one each millisecond or so, until the end."""
+
+    def __init__(self, network):
+        self.network, self.sent, self.done = network, {}, False
+        self.listener = Listener(network.hosts[1])
+        self.thread = threading.Thread(target=self.send)
+        self.thread.start()
+
+    def send(self):
+        n = 0
+        while not self.done:
+            self.sent[n] = time.monotonic()
+            self.network.send(numbered(n))
+            n += 1
+            time.sleep(0.001)
+
+    def __enter__(self):
+        time.sleep(0.3)
+        return self
+
+    def __exit__(self, *_):
+        self.done = True
+        self.thread.join()
+        self.listener.__exit__()
+        self.arrived = numbers(self.listener.frames)
+
+    def expect_all(self):
+        expect(self.arrived == list(range(len(self.sent))), '%d of %d arrived: %s',
+               len(self.arrived), len(self.sent),
+               sorted(set(self.sent) - set(self.arrived))[:10])
+
+
+# -- The tests ----------------------------------------------------------------
+
+TO_HOST_2 = ('protocol ip flower dst_ip 10.0.0.2 action mirred egress redirect dev p2')
+DROP_PORT = ('protocol ip flower dst_ip 10.0.0.2 ip_proto udp dst_port %d action drop'
+             % PORT)
+
+
+def test_exact(network, daemon, note):
+    """Packets that XDP has executed are counted, and TC has seen none of them"""
+    network.filter('add', 10, TO_HOST_2)
+    daemon.wait_for((10, 1))
+    sent = [numbered(n) for n in range(1000)]
+    expect(numbers(network.exchange(sent)) == list(range(1000)), 'not all came')
+    counted = daemon.filters()[10, 1]
+    expect((counted['packets'], counted['bytes']) == (1000, 1000 * len(sent[0])),
+           'counted %s', counted)
+    seen = json.loads(network.tc('-s', '-j', 'filter', 'show', 'dev', 'p1', 'ingress'))
+    stats = [f['options']['actions'][0]['stats']['packets'] for f in seen
+             if 'options' in f and f['options'].get('actions')]
+    expect(stats == [0], 'TC has counted %s', stats)
+    note('1000 of 1000 packets')
+
+
+def test_overlap(network, daemon, note):
+    """An earlier filter that is added under traffic wins, and ends with its deletion"""
+    network.filter('add', 10, TO_HOST_2)
+    daemon.wait_for((10, 1))
+    with Stream(network) as stream:
+        network.filter('add', 5, DROP_PORT)
+        added = time.monotonic()
+        daemon.wait_for((5, 1))
+        time.sleep(0.3)
+        network.filter('del', 5, 'handle 1 protocol ip flower')
+        deleted = time.monotonic()
+        daemon.wait_for((10, 1))
+        time.sleep(0.3)
+    arrived = set(stream.arrived)
+    lost = [n for n in stream.sent if n not in arrived]
+    expect(stream.arrived == sorted(arrived), 'out of order, or twice')
+    expect(lost and lost == list(range(lost[0], lost[-1] + 1)),
+           'some were dropped, and some not: %s', lost)
+    note('%d dropped; the last packet that was treated by the old filters was sent '
+         '%+.1f ms after tc had added the filter, and %+.1f ms after it had deleted it',
+         len(lost), 1000 * (stream.sent[lost[0] - 1] - added),
+         1000 * (stream.sent[lost[-1]] - deleted))
+    note('; the daemon took up to %.1f ms for a change',
+         daemon.stats()['tc']['longest_us'] / 1000)
+    late = max(stream.sent[lost[0] - 1] - added, stream.sent[lost[-1]] - deleted)
+    expect(late < 1, 'the old filters were executed for %.2f s', late)
+
+
+def test_replace(network, daemon, note):
+    """A filter that is replaced changes what is done with its packets"""
+    network.filter('add', 10, 'handle 1 ' + TO_HOST_2)
+    daemon.wait_for((10, 1))
+    with Stream(network) as stream:
+        network.filter('replace', 10, 'handle 1 ' + TO_HOST_2.replace(
+            'mirred egress redirect dev p2', 'drop'))
+        time.sleep(0.4)
+        network.filter('replace', 10, 'handle 1 ' + TO_HOST_2)
+        time.sleep(0.4)
+    lost = sorted(set(stream.sent) - set(stream.arrived))
+    expect(lost and lost == list(range(lost[0], lost[-1] + 1)), 'lost: %s', lost)
+    expect(0 in stream.arrived and len(stream.sent) - 1 in stream.arrived, 'no change')
+    note('%d of %d dropped, one after the other', len(lost), len(stream.sent))
+
+
+def test_moves(network, daemon, note):
+    """No packet is lost while its filter leaves XDP and comes back"""
+    network.filter('add', 10, TO_HOST_2)
+    daemon.wait_for((10, 1))
+    with Stream(network) as stream:
+        for _ in range(3):
+            network.filter('add', 5, 'protocol ip u32 match u32 1 0xffffffff at 0')
+            daemon.wait_for()
+            network.filter('del', 5)
+            daemon.wait_for((10, 1))
+    stream.expect_all()
+    executed = daemon.filters()[10, 1]['packets']
+    expect(0 < executed < len(stream.sent), 'executed: %d', executed)
+    note('%d of %d packets in XDP, none lost', executed, len(stream.sent))
+
+
+def test_shared(network, daemon, note):
+    """What is not followed is left to TC, with a reason"""
+    network.filter('add', 10, TO_HOST_2)
+    network.filter('add', 11, 'protocol ip flower dst_ip 10.0.0.3 action goto chain 1')
+    network.filter('add', 12, 'protocol ip flower dst_ip 10.0.0.4/32 skip_hw action ok')
+    network.filter('add', 13, 'protocol ip flower dst_ip 0.0.0.0/0 action drop')
+    network.filter('add', 14, 'protocol ip chain 1 flower action drop')
+    daemon.wait_for((10, 1))
+    text = daemon.ask('explain', 'p1')
+    for line in ('pref 11 handle 0x1 flower: in TC, action/goto_chain',
+                 'pref 12 handle 0x1 flower: in TC, action/pass',
+                 'pref 13 handle 0x1 flower: in TC, key/no_address'):
+        expect(line in text, '%s is not in\n%s', line, text)
+    expect('pref 14' not in text, 'another chain: %s', text)
+    network.tc('filter', 'add', 'dev', 'p2', 'egress', 'pref', '1', 'protocol', 'all',
+               'matchall', 'action', 'ok')
+    daemon.wait_for()
+    expect('output/egress_filters' in daemon.ask('explain', 'p1'), 'no reason')
+    network.tc('filter', 'del', 'dev', 'p2', 'egress')
+    daemon.wait_for((10, 1))
+    network.tc('qdisc', 'del', 'dev', 'p1', 'clsact')
+    daemon.wait_for()
+    network.tc('qdisc', 'add', 'dev', 'p1', 'ingress_block', '7', 'clsact')
+    network.tc('filter', 'add', 'block', '7', 'pref', '10', *TO_HOST_2.split())
+    time.sleep(0.5)
+    daemon.wait_for()
+    network.tc('qdisc', 'del', 'dev', 'p1', 'clsact')
+    network.tc('qdisc', 'add', 'dev', 'p1', 'clsact')
+    network.filter('add', 10, TO_HOST_2)
+    daemon.wait_for((10, 1))
+    note('chains, blocks, egress filters')
+
+
+def test_actions(network, daemon, note):
+    """An action that is changed by its index is followed"""
+    network.tc('actions', 'add', 'action', 'drop', 'index', '77')
+    network.filter('add', 10, 'protocol ip flower dst_ip 10.0.0.2 action gact index 77')
+    daemon.wait_for((10, 1))
+    network.tc('actions', 'change', 'action', 'ok', 'index', '77')
+    daemon.wait_for()
+    network.tc('actions', 'change', 'action', 'drop', 'index', '77')
+    daemon.wait_for((10, 1))
+    network.flush()
+    network.tc('actions', 'del', 'action', 'gact', 'index', '77')
+    note('')
+
+
+def test_devices(network, daemon, note):
+    """A device that goes and comes back takes its filters along"""
+    network.filter('add', 10, TO_HOST_2)
+    daemon.wait_for((10, 1))
+    run('ip', '-n', network.switch, 'link', 'del', 'p2')
+    daemon.wait_for()
+    expect('in XDP' not in daemon.ask('explain', 'p1'), daemon.ask('explain'))
+    network.plug(2)
+    network.filter('replace', 10, 'handle 1 ' + TO_HOST_2)
+    daemon.wait_for((10, 1))
+    sent = [numbered(n) for n in range(100)]
+    expect(numbers(network.exchange(sent)) == list(range(100)), 'not all came')
+    expect(daemon.filters()[10, 1]['packets'] == 100, 'not all in XDP')
+    note('')
+
+
+def test_lost(network, daemon, note):
+    """What notifications did not tell is read again"""
+    daemon.process.send_signal(signal.SIGSTOP)
+    n = 300
+    network.batch(['filter add dev p1 ingress pref 10 protocol ip flower '
+                   'dst_ip 10.1.%d.%d action drop' % (i // 256, i % 256)
+                   for i in range(n)])
+    network.batch(['filter del dev p1 ingress pref 10 handle %d protocol ip flower' % i
+                   for i in range(1, n, 2)])
+    daemon.process.send_signal(signal.SIGCONT)
+    daemon.wait_for(*((10, i) for i in range(2, n + 1, 2)))
+    expect(daemon.stats()['tc']['losses'], 'nothing was lost')
+    note('%d filters', n // 2)
+
+
+def test_restart(network, daemon, note):
+    """When the daemon ends or is killed TC goes on, and the next one goes on with that"""
+    network.filter('add', 10, TO_HOST_2)
+    daemon.wait_for((10, 1))
+    lost = {}
+    for how in (signal.SIGTERM, signal.SIGKILL):
+        with Stream(network) as stream:
+            daemon.stop(how)
+            time.sleep(0.3)
+            daemon.start()
+            daemon.wait_for((10, 1))
+            time.sleep(0.3)
+        lost[how.name] = len(stream.sent) - len(stream.arrived)
+        expect(stream.arrived == sorted(set(stream.arrived)), 'out of order, or twice')
+        expect(daemon.filters()[10, 1]['packets'], 'not executed again')
+    # What is in the device's ring when the kernel takes the program off, or puts it on.
+    expect(max(lost.values()) <= 20, 'lost: %s', lost)
+    note('lost: %s', ', '.join('%d at %s' % (n, how) for how, n in lost.items()))
+
+
+def random_filter(draw):
+    """A line for "tc -batch", without the device."""
+    preference = draw.randrange(1, 12)
+    tag = draw.choice(['', '', '802.1Q', '802.1ad'])
+    kind = draw.choice(['ip', 'ip', 'ip', 'ip', 'ipv6', 'ipv6', 'arp'])
+    words = ['pref %d protocol %s' % (preference, tag or kind)]
+    if draw.random() < 0.03:
+        words.append('u32 match u32 0 0')
+    else:
+        words.append('flower')
+        if tag and draw.random() < 0.5:
+            words.append('vlan_id %d' % draw.choice([0, 5, 6]))
+        if tag:
+            words.append('vlan_ethtype ' + kind)
+        if kind != 'arp':
+            words += random_ip(draw, kind)
+    words.append(draw.choice([
+        'action drop', 'action ok', 'action mirred egress redirect dev p2',
+        'action mirred egress redirect dev p2',
+        'action vlan pop pipe action mirred egress redirect dev p2',
+        'action vlan push id 9 priority 3 pipe action mirred egress redirect dev p2',
+        'action mirred egress mirror dev p2 pipe action drop']))
+    return ' '.join(words)
+
+
+def random_ip(draw, kind):
+    words = []
+    address = {'ip': '10.0.0.%d', 'ipv6': 'fc00::%d'}[kind] % draw.choice([2, 3])
+    if draw.random() < 0.9:
+        words.append('dst_ip %s/%d' % (
+            address, draw.choice([8, 31 if kind == 'ip' else 127,
+                                  32 if kind == 'ip' else 128])))
+    if draw.random() < 0.3:
+        words.append('ip_ttl %d' % draw.choice([63, 64]))
+    if kind == 'ip' and draw.random() < 0.2:
+        words.append('ip_flags ' + draw.choice(['frag', 'nofrag', 'firstfrag']))
+    proto = draw.choice(['', 'tcp', 'udp', 'icmp' if kind == 'ip' else 'icmpv6'])
+    if proto:
+        words.append('ip_proto ' + proto)
+    if proto in ('tcp', 'udp') and draw.random() < 0.6:
+        words.append('dst_port %s' % draw.choice(['0', '53', '80', '80/0xfff0']))
+    if proto == 'tcp' and draw.random() < 0.3:
+        words.append('tcp_flags 0x2/0x2')
+    if proto.startswith('icmp') and draw.random() < 0.5:
+        words.append('type %d' % draw.choice([0, 8]))
+    return words
+
+
+def test_random(network, daemon, note, other):
+    """Random filters and frames: the same arrives as without the daemon"""
+    seed = int(os.environ.get('TEST_SEED') or random.getrandbits(32))
+    draw = random.Random(seed)
+    arrived = executed = 0
+    for i in range(ROUNDS):
+        lines = [random_filter(draw) for _ in range(10)]
+        for net in (network, other):
+            net.flush()
+            for line in lines:          # Some are refused: both refuse the same.
+                run('ip', 'netns', 'exec', net.switch, 'tc', 'filter', 'add', 'dev', 'p1',
+                    'ingress', *line.split(), check=False)
+        time.sleep(0.5)
+        before = daemon.stats()['packets']
+        frames = [random_frame(draw) for _ in range(150)]
+        ours, theirs = (collections.Counter(net.exchange(frames))
+                        for net in (network, other))
+        expect(ours == theirs, 'TEST_SEED=%d, round %d: %s\nof %s\n%s', seed, i,
+               [(n, f.hex()) for f, n in (ours - theirs).items()]
+               + [(-n, f.hex()) for f, n in (theirs - ours).items()],
+               '\n'.join(lines), daemon.ask('explain', 'p1'))
+        arrived += sum(ours.values())
+        executed += daemon.stats()['packets'] - before
+    network.flush()
+    expect(arrived > 100 and executed > 100, 'only %d and %d', arrived, executed)
+    note('seed %d; %d frames, %d executed in XDP, %d arrived', seed, ROUNDS * 150,
+         executed, arrived)
+
+
+def test_many(network, daemon, note):
+    """A table of 10,000 filters"""
+    n = 10000
+    start = time.monotonic()
+    network.batch(['filter add dev p1 ingress pref 10 protocol ip flower '
+                   'dst_ip 10.%d.%d.%d ip_proto udp dst_port %d action drop'
+                   % (1 + i % 20, i // 256, i % 256, PORT) for i in range(n)])
+    added = time.monotonic()
+
+    def in_xdp():
+        return sum(d['filters_in_xdp'] for d in daemon.stats()['devices'])
+
+    wait_for('all in XDP', lambda: in_xdp() == n, 120)
+    followed = time.monotonic()
+    note('%.1f s for tc to add them, %.2f s more until all were in XDP; ',
+         added - start, followed - added)
+    start = time.monotonic()
+    network.filter('add', 9, 'protocol ip u32 match u32 0 0 action ok')
+    wait_for('none in XDP', lambda: in_xdp() == 0, 120)
+    note('%.2f s until an earlier filter had them all leave', time.monotonic() - start)
+
+
+TESTS = (test_exact, test_overlap, test_replace, test_moves, test_shared, test_actions,
+         test_devices, test_random, test_restart, test_lost, test_many)
+
+
+def run_test(test, options):
+    notes = []
+
+    def note(text, *args):
+        notes.append(text % args if args else text)
+
+    more_options = ['--receive-buffer', '4096'] if test is test_lost else []
+    with contextlib.ExitStack() as stack:
+        name = 'fd%d' % os.getpid()
+        network = stack.enter_context(Network(name))
+        more = ([stack.enter_context(Network(name + 'x'))]
+                if test is test_random else [])
+        daemon = stack.enter_context(Daemon(network, options.build, *more_options))
+        test(network, daemon, note, *more)
+        if daemon.process.poll() is None:
+            expect(daemon.stop() == 0, 'the daemon did not end well')
+    return ''.join(notes)
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--build', default='build/release')
+    parser.add_argument('--only', default='', help='tests with this in their name')
+    args = parser.parse_args()
+    for module in MODULES:
+        run('modprobe', module, check=False)
+    failed = passed = 0
+    for test in TESTS:
+        if args.only not in test.__name__:
+            continue
+        start = time.monotonic()
+        name = test.__name__.removeprefix('test_')
+        try:
+            text = run_test(test, args)
+            passed += 1
+            print('ok %s (%.1f s): %s; %s' % (name, time.monotonic() - start,
+                                              test.__doc__, text), flush=True)
+        except Exception as e:          # Of whatever kind, the next test is run.
+            failed += 1
+            print('FAILED %s (%.1f s): %s: %s' % (
+                name, time.monotonic() - start, test.__doc__, e), flush=True)
+    print('%d passed, %d failed, 0 skipped' % (passed, failed))
+    sys.exit(1 if failed or not passed else 0)
+
+
+if __name__ == '__main__':
+    main()
