@@ -126,7 +126,7 @@ def test_marks(context):
     """A match on pkt_mark is right whoever sets the mark: TC, or the sender.
     """
     need('act_skbedit', 'cls_matchall')
-    with kernel_lab(context) as lab:
+    with kernel_lab(context, hook='xdp') as lab:
         a, b = lab.hosts
         lab.ovs.ofctl('add-flow', 'br0', 'priority=9,pkt_mark=5,actions=drop')
         with Stream(a, b, pps=20) as stream:
@@ -181,7 +181,7 @@ def send_marked(lab, receiver, frame, mark):
 def test_ingress_hooks(context):
     """What TC, BPF or nftables drop on a port before OVS stays dropped."""
     need('cls_matchall', 'cls_u32', 'act_gact', 'nf_tables')
-    with kernel_lab(context) as lab:
+    with kernel_lab(context, hook='xdp') as lab:
         a, b = lab.hosts
         hooks = [('TC', ['tc', 'filter', 'add', 'dev', a.port, 'ingress',
                          'protocol', 'all', 'prio', '99', 'u32', 'match',
@@ -285,7 +285,7 @@ def test_link_protocols(context):
 
 def test_move_port(context):
     """A port goes to another bridge in one transaction, with flows in TC."""
-    with kernel_lab(context) as lab:
+    with kernel_lab(context, hook='xdp') as lab:
         a, b = lab.hosts
         plain = lab.add_host(gro=False)
         introduce(lab.hosts)
