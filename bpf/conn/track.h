@@ -18,12 +18,19 @@
 #include <linux/openvswitch.h>
 
 #include "bpf/conn/find.h"
-#include "bpf/conn/kernel.h"
 #include "bpf/conn/segment.h"
 #include "bpf/conn/tcp.h"
 #include "bpf/hook/hook.h"
 #include "bpf/maps.h"
 #include "bpf/packet/parse.h"
+
+/* What may ask the kernel's connection tracker is a program of its own, as it does not load
+ * where the kernel has no BTF. */
+#ifdef XF_KERNEL_CT
+#include "bpf/conn/kernel.h"
+#else
+#define track_by_kernel(CTX, P, PLAN, CT) XF_MISS_CT_UNKNOWN
+#endif
 
 #define XF_CS_NAT (OVS_CS_F_SRC_NAT | OVS_CS_F_DST_NAT)
 

@@ -33,7 +33,9 @@
 #include <linux/if_packet.h>
 #include <linux/pkt_cls.h>
 
+#ifdef XF_KERNEL_CT
 #include "bpf/hook/conntrack.h"
+#endif
 #include "bpf/maps.h"
 
 typedef struct __sk_buff xf_ctx;
@@ -55,6 +57,7 @@ struct {
     __uint(value_size, sizeof(__u32));
 } xf_skb_ports SEC(".maps");
 
+#ifdef XF_KERNEL_CT
 extern struct nf_conn *bpf_skb_ct_lookup(struct __sk_buff *, struct bpf_sock_tuple *,
                                          __u32, struct bpf_ct_opts *, __u32) __ksym __weak;
 
@@ -66,6 +69,7 @@ hook_ct_lookup(xf_ctx *ctx, struct bpf_sock_tuple *tuple, __u32 len,
 {
     return bpf_skb_ct_lookup(ctx, tuple, len, opts, sizeof *opts);
 }
+#endif
 
 /* More than all headers that are read of a packet that parses. */
 #define XF_HOOK_HEADERS 128

@@ -9,7 +9,9 @@
 #ifndef XF_HOOK_XDP_H
 #define XF_HOOK_XDP_H 1
 
+#ifdef XF_KERNEL_CT
 #include "bpf/hook/conntrack.h"
+#endif
 #include "bpf/maps.h"
 
 /* What a program of this hook is called with.  Global functions have to name that
@@ -52,6 +54,7 @@ struct {
     __uint(value_size, sizeof(__u32));
 } xsks_map SEC(".maps");
 
+#ifdef XF_KERNEL_CT
 extern struct nf_conn *bpf_xdp_ct_lookup(struct xdp_md *, struct bpf_sock_tuple *, __u32,
                                          struct bpf_ct_opts *, __u32) __ksym __weak;
 
@@ -63,6 +66,7 @@ hook_ct_lookup(xf_ctx *ctx, struct bpf_sock_tuple *tuple, __u32 len,
 {
     return bpf_xdp_ct_lookup(ctx, tuple, len, opts, sizeof *opts);
 }
+#endif
 
 /* Macros, since clang allots registers otherwise to functions, though they are
  * inlined too: push_tunnel() would be an instruction longer. */

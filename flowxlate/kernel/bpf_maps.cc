@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <iterator>
 #include <new>
@@ -17,8 +18,10 @@
 
 #include "bpf/abi/counters.h"
 #include "kernel/cpus.h"
+#include "skb_kernel.skel.h"
 #include "skb_offload.skel.h"
 #include "tables/crc32c_zeros.h"
+#include "xdp_kernel.skel.h"
 #include "xdp_offload.skel.h"
 
 namespace flowxlate {
@@ -118,15 +121,43 @@ int append_copy(void *copies, void *data, size_t size) noexcept {
     return 0;
 }
 
+// The code that a skeleton is opened with: of one of two objects that differ
+// in what ct() asks, and in nothing that a skeleton knows.
+const void *code_of(const xdp_offload_bpf *, bool kernel_ct, size_t *size) {
+    return kernel_ct ? xdp_kernel_bpf::elf_bytes(size)
+                     : xdp_offload_bpf::elf_bytes(size);
+}
+const void *code_of(const skb_offload_bpf *, bool kernel_ct, size_t *size) {
+    return kernel_ct ? skb_kernel_bpf::elf_bytes(size)
+                     : skb_offload_bpf::elf_bytes(size);
+}
+int create(xdp_offload_bpf *s) { return xdp_offload_bpf__create_skeleton(s); }
+int create(skb_offload_bpf *s) { return skb_offload_bpf__create_skeleton(s); }
+
+// As a skeleton's open(), but for the code.
+template <typename S>
+Failure open_code(bool kernel_ct, std::unique_ptr<S, SkeletonDeleter> *out) {
+    std::unique_ptr<S, SkeletonDeleter> s(
+        static_cast<S *>(std::calloc(1, sizeof(S))));
+    if (!s || create(s.get())) {
+        return failure(ENOMEM, "cannot open the program");
+    }
+    s->skeleton->data =
+        const_cast<void *>(code_of(s.get(), kernel_ct, &s->skeleton->data_sz));
+    if (int error = bpf_object__open_skeleton(s->skeleton, nullptr)) {
+        return failure(error, "cannot open the program");
+    }
+    *out = std::move(s);
+    return {};
+}
+
 // Opens a skeleton whose program 'xf_sample' will not be loaded: only a port
 // that is taken over needs it.
-Failure open_skeleton(Skeleton *out) {
-    Skeleton s(xdp_offload_bpf::open());
-    if (!s) {
-        return failure(errno, "cannot open the XDP program");
+Failure open_skeleton(bool kernel_ct, Skeleton *out) {
+    if (auto f = open_code(kernel_ct, out)) {
+        return f;
     }
-    bpf_program__set_autoload(s->progs.xf_sample, false);
-    *out = std::move(s);
+    bpf_program__set_autoload((*out)->progs.xf_sample, false);
     return {};
 }
 
@@ -172,7 +203,7 @@ Failure BpfMaps::create(const Config &config) {
         return failure(errno, "cannot draw random numbers");
     }
 
-    if (auto f = open_skeleton(&template_)) {
+    if (auto f = open_skeleton(false, &template_)) {
         return f;
     }
     size_maps(template_.get(), sizes_);
@@ -333,7 +364,7 @@ Failure BpfMaps::open_capture(const PortConstants &port, int xsks_fd,
 Failure BpfMaps::open_any_port(const PortConstants &port, int xsks_fd,
                                Skeleton *out) const {
     Skeleton s;
-    if (auto f = open_skeleton(&s)) {
+    if (auto f = open_skeleton(port.kernel_ct, &s)) {
         return f;
     }
     if (auto f = share(template_.get(), s.get(), MapScope::kTrace)) {
@@ -353,9 +384,9 @@ Failure BpfMaps::open_any_port(const PortConstants &port, int xsks_fd,
 }
 
 Failure BpfMaps::open_skb(const PortConstants &port, SkbSkeleton *out) const {
-    SkbSkeleton s(skb_offload_bpf::open());
-    if (!s) {
-        return failure(errno, "cannot open the program for sk_buffs");
+    SkbSkeleton s;
+    if (auto f = open_code(port.kernel_ct, &s)) {
+        return f;
     }
     if (auto f = share_arrays(template_.get(), s.get())) {
         return f;
@@ -373,7 +404,7 @@ Failure BpfMaps::open_skb(const PortConstants &port, SkbSkeleton *out) const {
 // runs.
 Failure BpfMaps::open_trace(const PortConstants &port, Skeleton *out) const {
     Skeleton s;
-    if (auto f = open_skeleton(&s)) {
+    if (auto f = open_skeleton(port.kernel_ct, &s)) {
         return f;
     }
     size_maps(s.get(), sizes_.with_rows(1));

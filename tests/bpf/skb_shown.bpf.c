@@ -5,6 +5,7 @@
  * Before, the outermost tag goes beside the frame, as the kernel has it do before TC's
  * ingress, unless the test says that it stays.  After, a tag that is beside the frame goes
  * into it. */
+#define XF_KERNEL_CT 1
 #include "bpf/hook/skb.h"
 
 #include "bpf/run/skb.h"
