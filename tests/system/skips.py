@@ -64,6 +64,8 @@ def is_no_guest():
 # Tests by name, where they are skipped, and how that is found out.
 TABLE = (
     ('kernel-*', 'the kernel has no modules', has_no_modules),
+    ('kernel-ct*', 'the kernel has no connections by zone for programs',
+     lambda: kernel_version() < (6, 11)),
     ('coexist-*', 'the kernel has no freplace programs', has_no_freplace),
     ('coexist-cannot-join', 'programs can join the dispatcher', can_join),
     ('coexist-afxdp', 'programs cannot join the dispatcher',
