@@ -550,7 +550,8 @@ plugin_system_flow_put(struct netdev *netdev, struct system_port *port,
                  || put_in_tc(netdev, port, match, actions, actions_len, ufid,
                               tc_put))) {
         error = put_twin(port, match, actions, actions_len, ufid);
-        return (error && order == TC_AFTER
+        /* What recirculates comes back to TC from TC only. */
+        return (error && order == TC_AFTER && !match->flow.recirc_id
                 ? put_in_tc(netdev, port, match, actions, actions_len, ufid,
                             tc_put)
                 : EOPNOTSUPP);      /* The kernel has it in any case. */

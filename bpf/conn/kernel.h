@@ -8,7 +8,8 @@
  * connection that is confirmed and assured, and whose state the packet does not change.
  * Everything else is a miss, and openvswitch.ko has the same flow.
  *
- * Nothing is written to a connection.  Its time-out is refreshed by openvswitch.ko,
+ * Nothing is written to a connection but the time-out of established TCP
+ * (keep_established()).  Others are refreshed by openvswitch.ko,
  * which gets a packet each time that a sixteenth of the time-out has passed
  * (is_refreshed()): so whatever the kernel keeps for a connection it goes on keeping.
  *
@@ -58,6 +59,8 @@ read_translation(struct xf_kernel_conn *to, const struct nf_conn *conn,
     to->nat_state = 0;
     if (!src && !dst)
         return;
+    to->to_src = is_reply ? dst : src;
+    to->to_dst = is_reply ? src : dst;
     if (is_reply) {
         barrier_var(conn);           /* Or clang computes the tuple's offset, and the
                                       * verifier refuses that (all kernels). */
@@ -71,7 +74,8 @@ read_translation(struct xf_kernel_conn *to, const struct nf_conn *conn,
     }
 }
 
-/* Reads the connection's label.  False: somebody looks into its packets. */
+/* Reads the connection's label.  False: somebody looks into its packets, or it has
+ * time-outs of its own. */
 static __always_inline bool
 read_extensions(struct xf_kernel_conn *to, const struct nf_conn *conn)
 {
@@ -87,6 +91,11 @@ read_extensions(struct xf_kernel_conn *to, const struct nf_conn *conn)
     i = bpf_core_enum_value(enum nf_ct_ext_id, NF_CT_EXT_HELPER);
     if (i >= sizeof offset || offset[i])
         return false;
+    if (bpf_core_enum_value_exists(enum nf_ct_ext_id, NF_CT_EXT_TIMEOUT)) {
+        i = bpf_core_enum_value(enum nf_ct_ext_id, NF_CT_EXT_TIMEOUT);
+        if (i >= sizeof offset || offset[i])
+            return false;
+    }
     if (!bpf_core_enum_value_exists(enum nf_ct_ext_id, NF_CT_EXT_LABELS))
         return true;
     i = bpf_core_enum_value(enum nf_ct_ext_id, NF_CT_EXT_LABELS);
@@ -174,6 +183,16 @@ read_connection(struct xf_kernel_conn *to, const struct nf_conn *conn, __u8 prot
     return is_refreshed(conn) ? XF_PARSED : XF_MISS_CT_REFRESH;
 }
 
+/* The kernel has seen data of which it sees no acknowledgement, as that is executed here,
+ * so from then on it takes the connection for one that waits for its peer (300 s,
+ * TCP_CONNTRACK_UNACK).  A packet without data says that it does not. */
+static __always_inline void
+keep_established(struct nf_conn *conn, const struct xf_segment *s)
+{
+    if (s->end == s->seq && !xf_is_trace)
+        bpf_ct_change_timeout(conn, xf_tcp_timeout_ms);
+}
+
 static __always_inline void
 make_tuple(struct bpf_sock_tuple *to, const struct xf_key *key, __u32 cls)
 {
@@ -211,6 +230,8 @@ ask_kernel(xf_ctx *ctx, struct xf_plan *plan, __u32 cls, __u16 zone)
     if (!conn)
         return XF_MISS_CT_UNKNOWN;
     miss = read_connection(&plan->kernel_conn, conn, plan->key.nw_proto, opts.dir);
+    if (miss == XF_PARSED && plan->key.nw_proto == IPPROTO_TCP)
+        keep_established(conn, &plan->segment);
     bpf_ct_release(conn);
     return miss;
 }
@@ -219,17 +240,24 @@ ask_kernel(xf_ctx *ctx, struct xf_plan *plan, __u32 cls, __u16 zone)
 static __always_inline void
 translate_by_kernel(struct xf_key *key, const struct xf_kernel_conn *conn, __u32 cls)
 {
-    if (cls == XF_CLASS_IPV4) {
+    bool is_ipv4 = cls == XF_CLASS_IPV4;
+
+    if (conn->to_src && is_ipv4) {
         key->ipv4_src = conn->src[0];
-        key->ipv4_dst = conn->dst[0];
-    } else {
+    } else if (conn->to_src) {
         key->word[5] = conn->src[0] | (__u64)conn->src[1] << 32;
         key->word[6] = conn->src[2] | (__u64)conn->src[3] << 32;
+    }
+    if (conn->to_dst && is_ipv4) {
+        key->ipv4_dst = conn->dst[0];
+    } else if (conn->to_dst) {
         key->word[7] = conn->dst[0] | (__u64)conn->dst[1] << 32;
         key->word[8] = conn->dst[2] | (__u64)conn->dst[3] << 32;
     }
-    key->tp_src = conn->tp_src;
-    key->tp_dst = conn->tp_dst;
+    if (conn->to_src)
+        key->tp_src = conn->tp_src;
+    if (conn->to_dst)
+        key->tp_dst = conn->tp_dst;
 }
 
 /* May a packet with these flags pass without the kernel having seen it? */

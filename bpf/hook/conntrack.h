@@ -58,7 +58,8 @@ struct nf_ct_ext {
 } __attribute__((preserve_access_index));
 enum nf_ct_ext_id {
     NF_CT_EXT_HELPER = 0,
-    NF_CT_EXT_LABELS = 7,            /* The kernel's configuration decides. */
+    NF_CT_EXT_TIMEOUT = 6,           /* The kernel's configuration decides. */
+    NF_CT_EXT_LABELS = 7,
 };
 struct nf_conn {
     __u32 timeout;
@@ -70,6 +71,7 @@ struct nf_conn {
     union nf_conntrack_proto proto;
 } __attribute__((preserve_access_index));
 
+extern int bpf_ct_change_timeout(struct nf_conn *, __u32) __ksym __weak;
 extern void bpf_ct_release(struct nf_conn *) __ksym __weak;
 
 #endif /* conntrack.h */

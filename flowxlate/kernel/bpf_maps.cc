@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
 #include <iterator>
 #include <new>
 #include <utility>
@@ -119,6 +120,19 @@ int append_copy(void *copies, void *data, size_t size) noexcept {
         return -ENOMEM;
     }
     return 0;
+}
+
+// nf_conntrack's time-out of established connections, in this namespace.
+uint32_t tcp_timeout_ms() {
+    constexpr uint64_t kDefault = 432000;  // 5 days, nf_conntrack_proto_tcp.c
+    std::ifstream file(
+        "/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_established");
+    uint64_t seconds = 0;
+    if (!(file >> seconds)) {
+        seconds = kDefault;
+    }
+    return static_cast<uint32_t>(
+        std::min<uint64_t>(seconds * 1000, UINT32_MAX));
 }
 
 // The code that a skeleton is opened with: of one of two objects that differ
@@ -248,6 +262,7 @@ void BpfMaps::set_constants(S *s, const PortConstants &port) const {
     s->rodata->xf_in_port = index(port.slot);
     s->rodata->xf_tx_flag = port.tx_flag;
     s->rodata->xf_kernel_ct = port.kernel_ct;
+    s->rodata->xf_tcp_timeout_ms = port.kernel_ct ? tcp_timeout_ms() : 0;
     s->rodata->xf_bucket_mask = sizes_.buckets - 1;
     s->rodata->xf_n_slots = n_slots();
     s->rodata->xf_n_rows = rows_.n_rows();

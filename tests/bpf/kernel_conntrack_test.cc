@@ -293,6 +293,23 @@ TEST_F(KernelCt, TimeoutsAreRefreshed) {
     });
 }
 
+// Of data and acknowledgements the kernel sees few, and would end the connection after 300 s.
+TEST_F(KernelCt, AcknowledgementsKeepTcpEstablished) {
+    Segment ack = tcp();
+    ack.payload = 0;
+    at_each_hook_of_home([&](Program &p) {
+        make("-p tcp -s 10.0.0.1 -d 10.0.0.2 --sport 1000 --dport 80 -t 300 --state ESTABLISHED -w 1" + std::string(kAssured));
+        for (auto &flow : look(kEst)) {
+            p.add(flow);
+        }
+        EXPECT_EQ(run(p, tcp().frame()).verdict, uint32_t{XDP_REDIRECT});
+        home().ns.sh("conntrack -L -p tcp | grep -qE 'tcp +6 (29[0-9]|300) '");
+        EXPECT_EQ(run(p, ack.frame()).verdict, uint32_t{XDP_REDIRECT});
+        home().ns.sh("conntrack -L -p tcp | grep -qE 'tcp +6 (43199[0-9]|432000) '");
+        home().ns.sh("conntrack -F");
+    });
+}
+
 // More connections than ways in a set take turns, and none waits for ever.
 TEST_F(KernelCt, SetsThatAreFull) {
     constexpr int kConns = 64;
