@@ -25,6 +25,7 @@
 #include <linux/openvswitch.h>
 
 #include "bpf/conn/segment.h"
+#include "bpf/conn/step.h"
 #include "bpf/conn/tcp.h"
 #include "bpf/hook/hook.h"
 #include "bpf/maps.h"
@@ -271,17 +272,6 @@ may_change_state(const struct xf_key *key)
                || has_invalid_flags(flags));
 }
 
-/* Does the connection have the mark and label that the step would give it? */
-static __always_inline bool
-kernel_keeps(const struct xf_ct_step *ct, const struct xf_kernel_conn *conn)
-{
-    return (!(ct->flags & XF_CT_MARK)
-            || ((conn->mark ^ ct->mark) & ct->mark_mask) == 0)
-           && (!(ct->flags & XF_CT_LABEL)
-               || (((conn->label[0] ^ ct->label[0]) & ct->label_mask[0])
-                   | ((conn->label[1] ^ ct->label[1]) & ct->label_mask[1])) == 0);
-}
-
 /* One ct() of the kernel datapath.  Returns XF_PARSED or an enum xf_miss.
  *
  * A connection that is known is not looked for again in the same zone, whatever the
@@ -311,10 +301,10 @@ track_by_kernel(xf_ctx *ctx, const struct xf_packet *p, struct xf_plan *plan,
         key->word[XF_LABEL_WORD] = conn->label[0];
         key->word[XF_LABEL_WORD + 1] = conn->label[1];
     }
-    if (!kernel_keeps(ct, conn))
+    if (!changes_nothing(ct, conn->mark, conn->label[0], conn->label[1]))
         return XF_MISS_CT_CHANGE;
     if (ct->flags & XF_CT_NAT && conn->nat_state
-        && !(key->ct_state & (OVS_CS_F_SRC_NAT | OVS_CS_F_DST_NAT))) {
+        && !(key->ct_state & XF_CS_NAT)) {
         key->ct_state |= conn->nat_state;
         translate_by_kernel(key, conn, p->cls);
         plan->sets = 1;

@@ -19,6 +19,7 @@
 
 #include "bpf/conn/find.h"
 #include "bpf/conn/segment.h"
+#include "bpf/conn/step.h"
 #include "bpf/conn/tcp.h"
 #include "bpf/hook/hook.h"
 #include "bpf/maps.h"
@@ -31,8 +32,6 @@
 #else
 #define track_by_kernel(CTX, P, PLAN, CT) XF_MISS_CT_UNKNOWN
 #endif
-
-#define XF_CS_NAT (OVS_CS_F_SRC_NAT | OVS_CS_F_DST_NAT)
 
 static __always_inline __u32
 ct_settings(void)
@@ -164,18 +163,6 @@ track_unknown(struct xf_plan *plan, __u32 cls, const struct xf_ct_step *ct)
     key->word[XF_LABEL_WORD] = key->word[XF_LABEL_WORD + 1] = 0;
     plan->conn = 0;
     return XF_PARSED;
-}
-
-/* Does the connection have the mark and label that the step would give it? */
-static __always_inline bool
-changes_nothing(const struct xf_ct_step *ct, __u32 mark, __u64 label0,
-                __u64 label1)
-{
-    return (!(ct->flags & XF_CT_MARK)
-            || ((mark ^ ct->mark) & ct->mark_mask) == 0)
-           && (!(ct->flags & XF_CT_LABEL)
-               || (((label0 ^ ct->label[0]) & ct->label_mask[0])
-                   | ((label1 ^ ct->label[1]) & ct->label_mask[1])) == 0);
 }
 
 /* Translates addresses and ports of the plan's key. */
