@@ -528,6 +528,27 @@ keep_homeless(struct system_port *port, const ovs_u128 *ufid,
     return f != NULL;
 }
 
+/* Gives a flow that is to be a twin to TC, or the plugin has its part.  Returns 0 if
+ * TC has it; else the kernel must have it in any case. */
+static int
+place_twin(struct netdev *netdev, struct system_port *port,
+           const struct match *match, struct nlattr *actions,
+           size_t actions_len, const ovs_u128 *ufid,
+           struct plugin_tc_put *tc_put, int order)
+{
+    if (order == TC_BEFORE
+        && !put_in_tc(netdev, port, match, actions, actions_len, ufid,
+                      tc_put)) {
+        return 0;
+    }
+    /* What recirculates comes back to TC from TC only. */
+    return (put_twin(port, match, actions, actions_len, ufid)
+            && order == TC_AFTER && !match->flow.recirc_id
+            ? put_in_tc(netdev, port, match, actions, actions_len, ufid,
+                        tc_put)
+            : EOPNOTSUPP);
+}
+
 int
 plugin_system_flow_put(struct netdev *netdev, struct system_port *port,
                        const struct match *match, struct nlattr *actions,
@@ -546,18 +567,9 @@ plugin_system_flow_put(struct netdev *netdev, struct system_port *port,
         add_past(ufid, &past);      /* It lived in TC alone until now. */
         twin = false;
     }
-    if (twin && (order != TC_BEFORE
-                 || put_in_tc(netdev, port, match, actions, actions_len, ufid,
-                              tc_put))) {
-        error = put_twin(port, match, actions, actions_len, ufid);
-        /* What recirculates comes back to TC from TC only. */
-        return (error && order == TC_AFTER && !match->flow.recirc_id
-                ? put_in_tc(netdev, port, match, actions, actions_len, ufid,
-                            tc_put)
-                : EOPNOTSUPP);      /* The kernel has it in any case. */
-    }
     if (twin) {
-        return 0;                   /* TC has it. */
+        return place_twin(netdev, port, match, actions, actions_len, ufid,
+                          tc_put, order);
     }
     if (order != TC_BEFORE) {
         error = put_in_plugin(port, match, actions, actions_len, ufid);
