@@ -142,10 +142,6 @@ constexpr Unknown kUnknown[] = {
 
 using Attrs = std::array<std::optional<Bytes>, TCA_FLOWER_MAX + 1>;
 
-Reject unsupported(const char *group, const char *what) {
-    return {group, what, EOPNOTSUPP};
-}
-
 bool is_no_key(uint16_t type) {
     return type == TCA_FLOWER_CLASSID || type == TCA_FLOWER_ACT
         || type == TCA_FLOWER_FLAGS || type == TCA_FLOWER_IN_HW_COUNT;

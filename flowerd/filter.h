@@ -19,6 +19,7 @@
 
 #include <linux/netlink.h>
 
+#include <cerrno>
 #include <compare>
 #include <cstdint>
 #include <string>
@@ -35,6 +36,10 @@ using flowxlate::Bytes;
 using flowxlate::Ifindex;
 using flowxlate::index;
 using flowxlate::Reject;
+
+inline Reject unsupported(const char *group, const char *what) {
+    return {group, what, EOPNOTSUPP};
+}
 
 struct Action {
     enum Kind { kDrop, kPass, kRedirect, kMirror, kPushVlan, kPopVlan };

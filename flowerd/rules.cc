@@ -18,10 +18,6 @@ constexpr uint8_t kSctp = 132, kIcmpv6 = 58;
 constexpr uint16_t kTagPresent = 0x1000;  // OVS's bit of a TCI.
 constexpr unsigned kPrioShift = 13;
 
-Reject unsupported(const char *group, const char *what) {
-    return {group, what, EOPNOTSUPP};
-}
-
 // A list of netlink attributes.
 class Attributes {
 public:

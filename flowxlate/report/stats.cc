@@ -54,6 +54,12 @@ std::optional<CountsByErrno> by_errno(const Losses &losses, bool to_ovs) {
 
 int64_t now_ms() { return to_ms(std::chrono::steady_clock::now()); }
 
+// Of what flows have counted: the packets that have entered.
+void count_once(FlowStats *executed, const Growth &entered) {
+    executed->packets = entered.packets;
+    executed->bytes = entered.bytes;
+}
+
 PortStats stats_of(const Core &core, const Port &port, const View::Sum &sum)
     REQUIRES(state_lock) {
     const auto &device = port.device;
@@ -68,9 +74,7 @@ PortStats stats_of(const Core &core, const Port &port, const View::Sum &sum)
     s.executed = port.past;
     s.executed += sum.stats;
     s.hits = s.executed.packets;
-    const Growth entered = sum.entered_since_start(port);
-    s.executed.packets = entered.packets;
-    s.executed.bytes = entered.bytes;
+    count_once(&s.executed, sum.entered_since_start(port));
     s.why_no_enter = port.why_no_entry();
     s.enters = s.why_no_enter.empty();
     s.left_out = port.is_left_out();
@@ -162,9 +166,7 @@ std::string Report::stats() {
         for (auto &sum : sums) {
             s.executed += sum.stats;
         }
-        const Growth entered = from_.core.flows->entered();
-        s.executed.packets = entered.packets;
-        s.executed.bytes = entered.bytes;
+        count_once(&s.executed, from_.core.flows->entered());
         s.placed = from_.core.flows->n_placed();
         s.evicted_masks = from_.evictor.n_masks();
         s.evicted_flows = from_.evictor.n_flows();
