@@ -23,19 +23,12 @@
 namespace flowxlate::test {
 namespace {
 
-using oracle::Address;
-using oracle::Segment;
 using oracle::Tuple;
 
-constexpr uint8_t kFin = 1, kSyn = 2, kRst = 4, kPsh = 8, kAck = 16, kUrg = 32;
 constexpr uint8_t kTcp = IPPROTO_TCP, kUdp = IPPROTO_UDP, kIcmp = IPPROTO_ICMP;
 constexpr int64_t kLong = 1000'000;
 
 // -- Connections ------------------------------------------------------------
-
-Address host(bool v6, uint8_t n) {
-    return v6 ? Address{0xfc, 0, 0, 0, 0, 0, 0, n, 0, 0, 0, 0, 0, 0, 0, n} : Address{10, 0, 0, n};
-}
 
 // Of host 1, port 1000, to host 2, port 80, in zone 1; both directions are
 // established, and TCP windows are wide open.
@@ -143,14 +136,10 @@ Conn ping_6() { return Conn(kIcmpv6, true); }
 
 // -- Packets ----------------------------------------------------------------
 
-Segment with_flags(Segment s, uint8_t flags) { return s.flags = flags, s; }
 Segment empty(Segment s) { return s.flags = 0, s.payload = 0, s; }
 Segment between(Segment s, Tuple tuple) { return s.tuple = tuple, s; }
 Segment on_ports(Segment s, uint16_t src, uint16_t dst) { return s.tuple.sport = src, s.tuple.dport = dst, s; }
 Segment of_type(Segment s, uint8_t type, uint8_t code = 0) { return s.icmp_type = type, s.icmp_code = code, s; }
-// What arrives as 's' with another source, or another destination.
-Segment from(Segment s, uint8_t n, uint16_t port) { return s.tuple.src = host(s.v6, n), s.tuple.sport = port, s; }
-Segment to(Segment s, uint8_t n, uint16_t port) { return s.tuple.dst = host(s.v6, n), s.tuple.dport = port, s; }
 
 Frame poke(Frame f, size_t at, uint8_t value) { return f[at] = value, f; }
 Frame without_udp_sum(Frame f, bool v6 = false) { return poke(poke(f, v6 ? 60 : 40, 0), v6 ? 61 : 41, 0); }
@@ -278,13 +267,7 @@ class CtTest : public testing::TestWithParam<CtRow> {};
 
 TEST_P(CtTest, Row) { Bench(GetParam()).check(); }
 
-std::string ct_row_name(const testing::TestParamInfo<CtRow> &info) {
-    std::string s;
-    for (const char *c = info.param.name; *c; c++) {
-        s += std::isalnum(static_cast<unsigned char>(*c)) ? *c : '_';
-    }
-    return s;
-}
+std::string ct_row_name(const testing::TestParamInfo<CtRow> &info) { return as_test_name(info.param.name); }
 
 // ct() of what is known, in both directions.
 std::vector<CtRow> look_rows() {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Flows with ct(), and what comes behind it, for rows of tables.
+// Flows with ct(), what comes behind it, and their packets, for rows of tables.
 #ifndef TESTS_BPF_CT_FLOWS_H
 #define TESTS_BPF_CT_FLOWS_H
 
@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "program.h"
+#include "tests/oracle/ct_packets.h"
 
 namespace flowxlate::test {
 
@@ -19,6 +20,24 @@ constexpr uint16_t kTrk = OVS_CS_F_TRACKED, kNew = kTrk | OVS_CS_F_NEW,
                    kEst = kTrk | OVS_CS_F_ESTABLISHED,
                    kRpl = kEst | OVS_CS_F_REPLY_DIR, kSrc = OVS_CS_F_SRC_NAT,
                    kDst = OVS_CS_F_DST_NAT;
+
+constexpr uint8_t kFin = 1, kSyn = 2, kRst = 4, kPsh = 8, kAck = 16, kUrg = 32;
+
+using oracle::Address;
+using oracle::Segment;
+
+// -- Packets ----------------------------------------------------------------
+
+inline Address host(bool v6, uint8_t n) {
+    return v6 ? Address{0xfc, 0, 0, 0, 0, 0, 0, n, 0, 0, 0, 0, 0, 0, 0, n} : Address{10, 0, 0, n};
+}
+
+inline Segment with_flags(Segment s, uint8_t flags) { return s.flags = flags, s; }
+// What arrives as 's' with another source, or another destination.
+inline Segment from(Segment s, uint8_t n, uint16_t port) { return s.tuple.src = host(s.v6, n), s.tuple.sport = port, s; }
+inline Segment to(Segment s, uint8_t n, uint16_t port) { return s.tuple.dst = host(s.v6, n), s.tuple.dport = port, s; }
+
+// -- Flows ------------------------------------------------------------------
 
 inline xf_ct_step ct(uint16_t zone, uint16_t flags = 0) {
     xf_ct_step step{};

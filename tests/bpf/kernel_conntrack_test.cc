@@ -15,20 +15,13 @@
 #include "namespace.h"
 #include "row.h"
 #include "skb_program.h"
-#include "tests/oracle/ct_packets.h"
 
 namespace flowxlate::test {
 namespace {
 
-using oracle::Address;
-using oracle::Segment;
-
-constexpr uint8_t kAck = 16, kFin = 1, kSyn = 2, kRst = 4, kUrg = 32;
 constexpr const char *kAssured = " -u SEEN_REPLY,ASSURED";
 
 // -- Packets ----------------------------------------------------------------
-
-Address host(bool v6, uint8_t n) { return v6 ? Address{0xfc, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, n} : Address{10, 0, 0, n}; }
 
 // From host 1, port 1000, to host 2, port 80.
 Segment packet(uint8_t proto, bool v6 = false) {
@@ -45,9 +38,6 @@ Segment packet(uint8_t proto, bool v6 = false) {
 Segment tcp() { return packet(IPPROTO_TCP); }
 Segment udp() { return packet(IPPROTO_UDP); }
 Segment back(Segment s) { return s.tuple = s.tuple.reversed(), s; }
-Segment with(Segment s, uint8_t flags) { return s.flags = flags, s; }
-Segment from(Segment s, uint8_t n, uint16_t port) { return s.tuple.src = host(s.v6, n), s.tuple.sport = port, s; }
-Segment to(Segment s, uint8_t n, uint16_t port) { return s.tuple.dst = host(s.v6, n), s.tuple.dport = port, s; }
 
 // -- Connections ------------------------------------------------------------
 
@@ -57,7 +47,7 @@ std::string of_tcp(const std::string &more = {}, const char *state = "ESTABLISHE
 }
 std::string of_udp(const std::string &more = {}) { return "-p udp -s 10.0.0.1 -d 10.0.0.2 --sport 1000 --dport 80 -t 1000 -w 1 " + more; }
 std::string of_tcp6(const std::string &more = {}) {
-    return "-p tcp -s fc00::1 -d fc00::2 --sport 1000 --dport 80 -t 1000 --state ESTABLISHED -w 1 " + more;
+    return "-p tcp -s fc00:0:0:1::1 -d fc00:0:0:2::2 --sport 1000 --dport 80 -t 1000 --state ESTABLISHED -w 1 " + more;
 }
 
 // -- Rows -------------------------------------------------------------------
@@ -92,10 +82,10 @@ std::vector<KernelCtRow> look_rows() {
         {"without an answer", look(kEst), {of_udp()}, udp(), XF_MISS_CT_STATE},
         {"TCP that is opened", look(kEst), {of_tcp(yes, "SYN_RECV")}, tcp(), XF_MISS_CT_STATE},
         {"TCP that is closed", look(kEst), {of_tcp(yes, "FIN_WAIT")}, tcp(), XF_MISS_CT_STATE},
-        {"SYN", look(kEst), {of_tcp(yes)}, with(tcp(), kSyn), XF_MISS_CT_STATE},
-        {"FIN", look(kEst), {of_tcp(yes)}, with(tcp(), kAck | kFin), XF_MISS_CT_STATE},
-        {"RST", look(kEst), {of_tcp(yes)}, with(tcp(), kRst), XF_MISS_CT_STATE},
-        {"flags that are invalid", look(kEst), {of_tcp(yes)}, with(tcp(), kUrg), XF_MISS_CT_STATE},
+        {"SYN", look(kEst), {of_tcp(yes)}, with_flags(tcp(), kSyn), XF_MISS_CT_STATE},
+        {"FIN", look(kEst), {of_tcp(yes)}, with_flags(tcp(), kAck | kFin), XF_MISS_CT_STATE},
+        {"RST", look(kEst), {of_tcp(yes)}, with_flags(tcp(), kRst), XF_MISS_CT_STATE},
+        {"flags that are invalid", look(kEst), {of_tcp(yes)}, with_flags(tcp(), kUrg), XF_MISS_CT_STATE},
         {"ICMP", look(kEst), {of_tcp(yes)}, packet(IPPROTO_ICMP), XF_MISS_CT_PACKET},
         {"another state", look(kRpl), {of_tcp(yes)}, tcp(), XF_MISS_RECIRC},
         {"new", look(kNew), {}, tcp(), XF_MISS_CT_UNKNOWN},
@@ -114,7 +104,7 @@ std::vector<KernelCtRow> nat_rows() {
         {"UDP source", look_nat(kEst | kSrc), {of_udp(src)}, udp(), kNone, from(udp(), 9, 5000)},
         {"UDP destination, back", look_nat(kRpl | kSrc), {of_udp(dst)}, back(to(udp(), 8, 8080)), kNone, back(udp())},
         {"source and destination", look_nat(kEst | kSrc | kDst), {of_tcp(src + " -g 10.0.0.8:8080")}, tcp(), kNone, to(there, 8, 8080)},
-        {"IPv6 source", look_nat(kEst | kSrc, true), {of_tcp6(yes + " -n [fc00::9]:5000")}, packet(IPPROTO_TCP, true), kNone, from(packet(IPPROTO_TCP, true), 9, 5000)},
+        {"IPv6 source", look_nat(kEst | kSrc, true), {of_tcp6(yes + " -n [fc00:0:0:9::9]:5000")}, packet(IPPROTO_TCP, true), kNone, from(packet(IPPROTO_TCP, true), 9, 5000)},
         {"not asked for", look(kEst), {of_tcp(src)}, tcp()},
         {"none to be done", look_nat(kEst), {of_tcp(yes)}, tcp()},
         {"asked for twice", {first({nat(1), nat(1)}), then(1, kEst | kSrc)}, {of_tcp(src)}, tcp(), kNone, there},
@@ -236,13 +226,7 @@ TEST_P(KernelCtRows, Row) {
     });
 }
 
-std::string kernel_ct_row_name(const testing::TestParamInfo<KernelCtRow> &info) {
-    std::string name;
-    for (const char *c = info.param.name; *c; c++) {
-        name += std::isalnum(static_cast<unsigned char>(*c)) ? *c : '_';
-    }
-    return name;
-}
+std::string kernel_ct_row_name(const testing::TestParamInfo<KernelCtRow> &info) { return as_test_name(info.param.name); }
 
 INSTANTIATE_TEST_SUITE_P(Look, KernelCtRows, testing::ValuesIn(look_rows()), kernel_ct_row_name);
 INSTANTIATE_TEST_SUITE_P(Nat, KernelCtRows, testing::ValuesIn(nat_rows()), kernel_ct_row_name);

@@ -35,13 +35,15 @@ Row missing(const char *name, const std::vector<FlowSpec> &flows,
 
 void PrintTo(const Row &row, std::ostream *os) { *os << row.name; }
 
-std::string row_name(const testing::TestParamInfo<Row> &info) {
+std::string as_test_name(const char *name) {
     std::string s;
-    for (const char *c = info.param.name; *c; c++) {
+    for (const char *c = name; *c; c++) {
         s += std::isalnum(static_cast<unsigned char>(*c)) ? *c : '_';
     }
     return s;
 }
+
+std::string row_name(const testing::TestParamInfo<Row> &info) { return as_test_name(info.param.name); }
 
 Program &program() {
     static Program p;

@@ -56,6 +56,8 @@ Row missing(const char *name, const std::vector<FlowSpec> &flows,
 // Prints a row's name where the test fails.
 void PrintTo(const Row &row, std::ostream *os);  // NOLINT: gtest's name
 std::string row_name(const testing::TestParamInfo<Row> &info);
+// A row's name in the letters that GoogleTest takes.
+std::string as_test_name(const char *name);
 
 // Of all rows in native mode.
 Program &program();
