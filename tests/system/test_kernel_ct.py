@@ -5,6 +5,7 @@ Run in emulated machines, as those of test_kernel_datapath.py; from Linux 6.11 o
 of connections are twins, in the kernel and with us: each packet meets one of the two, and
 figures are the sum.
 """
+import contextlib
 import re
 import socket
 import time
@@ -77,23 +78,27 @@ class Chat:
         return answered
 
 
-def ct_lab(context, **options):
-    return kernel_lab(context, **options)
+@contextlib.contextmanager
+def ct_lab(context, rules, **options):
+    """A lab of two hosts with these rules: (lab, a, b)."""
+    with kernel_lab(context, **options) as lab:
+        introduce(lab.hosts)
+        line = re.search(r'kernel: .*', lab.ovs.appctl('xdp-offload/show'))[0]
+        if 'connections by zone' in line.split('missing:')[-1] and 'missing:' in line:
+            raise Skipped('this kernel cannot be asked for connections by zone')
+        a, b = lab.hosts
+        names = {'a': lab.ovs.of_port(a.port), 'b': lab.ovs.of_port(b.port), 'mac': a.mac,
+                 'ip': b.ip4}
+        lab.ovs.ofctl('del-flows', 'br0')
+        for rule in rules:
+            lab.ovs.ofctl('add-flow', 'br0', rule.format(**names))
+        yield lab, a, b
 
 
-def put_rules(lab, rules):
-    a, b = lab.hosts[:2]
-    names = {'a': lab.ovs.of_port(a.port), 'b': lab.ovs.of_port(b.port), 'mac': a.mac,
-             'ip': b.ip4}
-    lab.ovs.ofctl('del-flows', 'br0')
-    for rule in rules:
-        lab.ovs.ofctl('add-flow', 'br0', rule.format(**names))
-
-
-def needs_kernel_ct(lab):
-    line = re.search(r'kernel: .*', lab.ovs.appctl('xdp-offload/show'))[0]
-    if 'connections by zone' in line.split('missing:')[-1] and 'missing:' in line:
-        raise Skipped('this kernel cannot be asked for connections by zone')
+def knows_gateway(host, mac):
+    """The host takes the gateway for a neighbour with that MAC address."""
+    host.run('ip', 'neigh', 'replace', GATEWAY, 'lladdr', mac, 'dev', 'eth0')
+    host.run('ip', 'route', 'replace', GATEWAY + '/32', 'dev', 'eth0')
 
 
 def flows_of(lab, src):
@@ -142,67 +147,53 @@ def warm_up(lab, src, dst):
     wait_for('flows of both directions with us', ours, SLOW)
 
 
-def check_firewall(context, lab):
-    a, b = lab.hosts[:2]
-    needs_kernel_ct(lab)
-    put_rules(lab, FIREWALL)
-    warm_up(lab, a, b)
-    context.show('$ ovs-appctl dpctl/dump-flows -m type=xdp\n' + lab.ovs.flows('xdp', raw=True))
+@contextlib.contextmanager
+def all_executed(context, lab, what):
+    """What both hosts send meanwhile must be executed by us, mostly."""
     before = settled(lab)
-    expect(tcp_transfer(a, b, BULK, timeout=SLOW), 'TCP')
+    yield
     after = settled(lab)
-    expect_executed(context, before, after, a, 'TCP')
-    expect_executed(context, before, after, b, 'its answers')
-    expect(not tcp_transfer(b, a, 1 << 16, timeout=3), 'b has opened a connection')
+    for host, name in zip(lab.hosts, (what, 'its answers')):
+        expect_executed(context, before, after, host, name)
+
+
+def check_firewall(context, **options):
+    with ct_lab(context, FIREWALL, **options) as (lab, a, b):
+        warm_up(lab, a, b)
+        context.show('$ ovs-appctl dpctl/dump-flows -m type=xdp\n'
+                     + lab.ovs.flows('xdp', raw=True))
+        with all_executed(context, lab, 'TCP'):
+            expect(tcp_transfer(a, b, BULK, timeout=SLOW), 'TCP')
+        expect(not tcp_transfer(b, a, 1 << 16, timeout=3), 'b has opened a connection')
 
 
 def test_firewall(context):
     """A stateful firewall in front of nf_conntrack: established TCP is executed, counted once.
     """
-    with ct_lab(context) as lab:
-        introduce(lab.hosts)
-        check_firewall(context, lab)
+    check_firewall(context)
 
 
 def test_firewall_tc(context):
     """The same at TC's ingress, where containers keep their segments."""
-    with ct_lab(context, config=['xdp-offload-hook=tc']) as lab:
-        introduce(lab.hosts)
-        check_firewall(context, lab)
+    check_firewall(context, config=['xdp-offload-hook=tc'])
 
 
 def test_nat(context):
     """Translated connections are executed, both ways."""
-    with ct_lab(context) as lab:
-        a, b = lab.hosts[:2]
-        introduce(lab.hosts)
-        needs_kernel_ct(lab)
-        put_rules(lab, NAT)
-        b.run('ip', 'neigh', 'replace', GATEWAY, 'lladdr', a.mac, 'dev', 'eth0')
-        b.run('ip', 'route', 'replace', GATEWAY + '/32', 'dev', 'eth0')
+    with ct_lab(context, NAT) as (lab, a, b):
+        knows_gateway(b, a.mac)
         warm_up(lab, a, b)
-        before = settled(lab)
-        expect(tcp_transfer(a, b, BULK, timeout=SLOW), 'TCP')
-        after = settled(lab)
-        expect_executed(context, before, after, a, 'TCP')
-        expect_executed(context, before, after, b, 'its answers')
+        with all_executed(context, lab, 'TCP'):
+            expect(tcp_transfer(a, b, BULK, timeout=SLOW), 'TCP')
 
 
 def test_load_balancer(context):
     """A translated destination: our state of a packet is openvswitch.ko's."""
-    with ct_lab(context) as lab:
-        a, b = lab.hosts[:2]
-        introduce(lab.hosts)
-        needs_kernel_ct(lab)
-        put_rules(lab, BALANCER)
-        a.run('ip', 'neigh', 'replace', GATEWAY, 'lladdr', b.mac, 'dev', 'eth0')
-        a.run('ip', 'route', 'replace', GATEWAY + '/32', 'dev', 'eth0')
+    with ct_lab(context, BALANCER) as (lab, a, b):
+        knows_gateway(a, b.mac)
         expect(tcp_transfer(a, b, 1 << 18, timeout=SLOW, ip=GATEWAY), 'TCP')
-        before = settled(lab)
-        expect(tcp_transfer(a, b, BULK, timeout=SLOW, ip=GATEWAY), 'TCP')
-        after = settled(lab)
-        expect_executed(context, before, after, a, 'TCP')
-        expect_executed(context, before, after, b, 'its answers')
+        with all_executed(context, lab, 'TCP'):
+            expect(tcp_transfer(a, b, BULK, timeout=SLOW, ip=GATEWAY), 'TCP')
         rules = lab.ovs.ofctl('dump-flows', 'br0', 'table=1')
         used = [r for r in rules.splitlines() if 'n_packets' in r and 'n_packets=0,' not in r]
         context.note('%d rules used', len(used))
@@ -211,32 +202,21 @@ def test_load_balancer(context):
 
 def test_udp(context):
     """UDP is executed when nf_conntrack has assured it, longer than its time-out."""
-    with ct_lab(context) as lab:
-        a, b = lab.hosts[:2]
-        introduce(lab.hosts)
-        needs_kernel_ct(lab)
-        put_rules(lab, FIREWALL)
-        timeout = ('sysctl', '-qw', 'net.netfilter.nf_conntrack_udp_timeout_stream=%d' % TIMEOUT)
+    with ct_lab(context, FIREWALL) as (lab, a, b):
         with in_netns(lab.switch):
-            run(*timeout)
+            run('sysctl', '-qw',
+                'net.netfilter.nf_conntrack_udp_timeout_stream=%d' % TIMEOUT)
         chat = Chat(a, b)
         chat.exchange(150, 0.03)        # Assured, after two seconds.
-        before = settled(lab)
-        begin = time.monotonic()
-        while time.monotonic() < begin + 1.5 * TIMEOUT:
-            expect(chat.exchange(100, 0.02) == 100, 'UDP is lost')
-        after = settled(lab)
-        expect_executed(context, before, after, a, 'UDP')
-        expect_executed(context, before, after, b, 'its answers')
+        with all_executed(context, lab, 'UDP'):
+            begin = time.monotonic()
+            while time.monotonic() < begin + 1.5 * TIMEOUT:
+                expect(chat.exchange(100, 0.02) == 100, 'UDP is lost')
 
 
 def test_deleted(context):
     """Connections that are deleted, and rules that change, hold for the next packet."""
-    with ct_lab(context) as lab:
-        a, b = lab.hosts[:2]
-        introduce(lab.hosts)
-        needs_kernel_ct(lab)
-        put_rules(lab, FIREWALL)
+    with ct_lab(context, FIREWALL) as (lab, a, b):
         warm_up(lab, a, b)
         lab.ovs.appctl('dpctl/flush-conntrack', 'zone=%d' % ZONE)
         expect(tcp_transfer(a, b, 1 << 20, timeout=SLOW), 'TCP after a flush')
