@@ -12,7 +12,6 @@ numbers, so that each one's way is known.  Needs root, tc and a kernel with flow
 import argparse
 import collections
 import contextlib
-import ctypes
 import errno
 import json
 import os
@@ -24,6 +23,11 @@ import subprocess
 import sys
 import threading
 import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, '..', 'system'))
+from lab import checksum, in_netns, run, wait_for  # noqa: E402
+from suite import Failed, expect  # noqa: E402
 
 MODULES = ('veth', 'sch_ingress', 'cls_flower', 'cls_u32', 'cls_matchall', 'act_gact',
            'act_mirred', 'act_vlan')
@@ -38,50 +42,8 @@ QUIET = 0.5                     # Seconds without a frame: none is on its way.
 ROUNDS = 12                     # Of random filters.
 
 
-class Failed(Exception):
-    pass
-
-
-def expect(condition, message, *args):
-    if not condition:
-        raise Failed(message % args if args else message)
-
-
-def run(*command, check=True):
-    done = subprocess.run(command, text=True, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, check=False)
-    if check and done.returncode:
-        raise Failed('%s: %s' % (' '.join(command), done.stdout))
-    return done.stdout
-
-
-def wait_for(what, condition, limit=SETTLE_LIMIT):
-    deadline = time.monotonic() + limit
-    while not condition():
-        expect(time.monotonic() < deadline, 'in vain: %s', what)
-        time.sleep(0.02)
-
-
-@contextlib.contextmanager
-def inside(namespace):
-    """This thread is in a network namespace."""
-    with open('/proc/thread-self/ns/net') as old, \
-            open('/run/netns/' + namespace) as new:
-        setns(new.fileno())
-        try:
-            yield
-        finally:
-            setns(old.fileno())
-
-
-def setns(fd):
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.setns(fd, 0):
-        raise OSError(ctypes.get_errno(), 'setns')
-
-
 def packet_socket(namespace):
-    with inside(namespace):
+    with in_netns(namespace):
         s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
         s.setsockopt(SOL_PACKET, PACKET_AUXDATA, 1)
         s.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 16 << 20)
@@ -136,13 +98,6 @@ class Listener:
 
 
 # -- Frames -------------------------------------------------------------------
-
-def checksum(data):
-    total = sum(struct.unpack('!%dH' % (len(data) // 2), data))
-    while total >> 16:
-        total = (total & 0xffff) + (total >> 16)
-    return ~total & 0xffff
-
 
 def ethernet(tags, kind, payload):
     head = bytes.fromhex('020000000002020000000001')
@@ -332,7 +287,7 @@ class Daemon:
         """Until these, as (pref, handle), and no others are in XDP."""
         wait_for('in XDP: %s; it is\n%s' % (in_xdp, self.ask('explain')),
                  lambda: sorted(k for k, f in self.filters().items() if f['in_xdp'])
-                 == sorted(in_xdp))
+                 == sorted(in_xdp), SETTLE_LIMIT)
 
 
 class Stream:
