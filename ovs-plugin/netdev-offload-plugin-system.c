@@ -79,7 +79,6 @@ struct system_flow {
     struct system_port *port;       /* NULL after the port has been closed. */
     ovs_u128 ufid;
     bool in_tc;
-    bool twin;                      /* Also in the kernel; not 'in_tc'. */
     struct minimatch match;
     struct nlattr *actions;         /* One attribute around them all. */
 
@@ -90,6 +89,13 @@ struct system_flow {
     long long int created;
     unsigned int n_missed;          /* See netdev_offload_plugin_flow_missed(). */
     long long int last_missed;
+
+    /* Of a twin, which is also in the kernel, and not 'in_tc'. */
+    bool twin;
+    bool barred;                    /* Not for the plugin until it is put. */
+    bool in_kernel;                 /* The kernel has told of it. */
+    uint64_t version;               /* Of its contents, and of 'barred'. */
+    struct dpif_flow_stats kernels; /* What the kernel told last. */
 };
 
 /* A ufid that is not offered to the plugin for some time. */
@@ -111,6 +117,7 @@ static struct hmap matches OVS_GUARDED_BY(mutex) = HMAP_INITIALIZER(&matches);
 static struct hmap avoided OVS_GUARDED_BY(mutex) = HMAP_INITIALIZER(&avoided);
 static struct ovs_list avoided_by_age OVS_GUARDED_BY(mutex)
     = OVS_LIST_INITIALIZER(&avoided_by_age);
+static uint64_t last_version OVS_GUARDED_BY(mutex) = 0;
 
 static void
 stats_add(struct dpif_flow_stats *sum, const struct dpif_flow_stats *s)
@@ -268,6 +275,8 @@ drop_contents(struct system_flow *f)
         }
         f->in_tc = true;
         f->twin = false;
+        f->barred = false;
+        f->version = ++last_version;
     }
 }
 
@@ -292,6 +301,17 @@ set_contents(struct system_flow *f, struct system_port *port,
     }
     f->created = time_msec();
     f->n_missed = 0;
+    f->version = ++last_version;
+}
+
+/* Takes twin 'f' off the plugin until it is put again. */
+static void
+bar(struct system_flow *f)
+    OVS_REQUIRES(mutex)
+{
+    evict(f);
+    f->barred = true;
+    f->version = ++last_version;
 }
 
 static void
@@ -473,25 +493,36 @@ is_twin(const ovs_u128 *ufid, const struct match *match,
 }
 
 /* Offers a flow to the plugin that the kernel gets, too.  Returns 0 or why the
- * plugin has not taken it. */
+ * plugin has not taken it.  The record comes first: who offers an older version
+ * of the flow at the same time (offer_twin_again()) sees it. */
 static int
 put_twin(struct system_port *port, const struct match *match,
          const struct nlattr *actions, size_t actions_len,
          const ovs_u128 *ufid)
 {
-    int error = offer(match, actions, actions_len, ufid, true);
     struct system_flow *f;
+    bool known;
+    int error;
 
     ovs_mutex_lock(&mutex);
-    f = error ? find_flow(ufid) : get_flow(ufid);
-    if (f) {
-        if (error && !f->in_tc) {
+    known = find_flow(ufid) != NULL;
+    f = get_flow(ufid);
+    set_contents(f, port, match, actions, actions_len);
+    f->twin = true;
+    ovs_mutex_unlock(&mutex);
+
+    error = offer(match, actions, actions_len, ufid, true);
+    if (error) {
+        ovs_mutex_lock(&mutex);
+        f = find_flow(ufid);
+        if (f && !f->in_tc) {
             evict(f);               /* As it was before it was modified. */
         }
-        set_contents(f, port, match, actions, actions_len);
-        f->twin = true;
+        if (f && !known) {
+            free_flow(f);
+        }
+        ovs_mutex_unlock(&mutex);
     }
-    ovs_mutex_unlock(&mutex);
     return error;
 }
 
@@ -568,8 +599,9 @@ plugin_system_flow_put(struct netdev *netdev, struct system_port *port,
         twin = false;
     }
     if (twin) {
-        return place_twin(netdev, port, match, actions, actions_len, ufid,
-                          tc_put, order);
+        error = place_twin(netdev, port, match, actions, actions_len, ufid,
+                           tc_put, order);
+        goto out;
     }
     if (order != TC_BEFORE) {
         error = put_in_plugin(port, match, actions, actions_len, ufid);
@@ -593,6 +625,7 @@ plugin_system_flow_put(struct netdev *netdev, struct system_port *port,
         netdev_offload_plugin_flows_moved();
         error = 0;
     }
+out:
     if (!error && stats) {
         ovs_mutex_lock(&mutex);
         f = find_flow(ufid);
@@ -672,7 +705,11 @@ plugin_system_flow_flush(struct netdev *netdev, struct system_port *port)
 
     ovs_mutex_lock(&mutex);
     LIST_FOR_EACH (f, port_node, &port->flows) {
-        evict(f);
+        if (f->twin) {
+            bar(f);                 /* Who dumps the kernel's just now waits. */
+        } else {
+            evict(f);
+        }
     }
     ovs_mutex_unlock(&mutex);
     netdev_offload_plugin_flows_moved();
@@ -768,36 +805,34 @@ plugin_system_flow_dump_destroy(struct system_dump *dump)
 static void
 offer_twin_again(const ovs_u128 *ufid)
 {
+    struct dpif_flow_stats nobodys;
     struct nlattr *actions = NULL;
     struct system_flow *f;
     struct match match;
+    uint64_t version = 0;
 
     ovs_mutex_lock(&mutex);
     f = find_flow(ufid);
-    if (f && f->twin && f->port) {
+    if (f && f->twin && f->port && !f->barred) {
         minimatch_expand(&f->match, &match);
         actions = xmemdup(f->actions, f->actions->nla_len);
+        version = f->version;
     }
     ovs_mutex_unlock(&mutex);
-    if (!actions || offer(&match, nl_attr_get(actions),
-                          nl_attr_get_size(actions), ufid, true)) {
-        free(actions);
+    if (!actions) {
         return;
     }
-    ovs_mutex_lock(&mutex);
-    f = find_flow(ufid);
-    if (!f || !f->twin || f->actions->nla_len != actions->nla_len
-        || memcmp(f->actions, actions, actions->nla_len)) {
-        /* Modified or deleted meanwhile. */
-        struct dpif_flow_stats remaining;
-
-        if (f && !f->in_tc) {
-            evict(f);
-        } else {
-            netdev_offload_plugin_del(ufid, &remaining);
+    if (!offer(&match, nl_attr_get(actions), nl_attr_get_size(actions), ufid,
+               true)) {
+        ovs_mutex_lock(&mutex);
+        f = find_flow(ufid);
+        if (!f) {
+            netdev_offload_plugin_del(ufid, &nobodys);
+        } else if (f->version != version) {
+            evict(f);               /* Put, barred or in TC meanwhile. */
         }
+        ovs_mutex_unlock(&mutex);
     }
-    ovs_mutex_unlock(&mutex);
     free(actions);
 }
 
@@ -815,9 +850,9 @@ add_twin(const ovs_u128 *ufid, struct dpif_flow_stats *stats,
     twin = f && f->twin;
     if (twin) {
         live = collect(f);
-        if (stats) {
-            stats_add(stats, &f->stats);
-        }
+        f->in_kernel = true;
+        f->kernels = *stats;
+        stats_add(stats, &f->stats);
         if (attrs) {
             netdev_offload_plugin_fill_attrs(live, attrs);
         }
@@ -828,63 +863,83 @@ add_twin(const ovs_u128 *ufid, struct dpif_flow_stats *stats,
     }
 }
 
-/* The kernel's flow is gone, with 'stats': so goes the plugin's. */
+/* The kernel has done 'put'. */
 static void
-forget_twin(struct system_flow *f, struct dpif_flow_stats *stats)
-    OVS_REQUIRES(mutex)
+twin_put(const struct dpif_flow_put *put)
 {
-    evict(f);
-    if (stats) {
-        stats_add(stats, &f->stats);
+    struct system_flow *f;
+
+    ovs_mutex_lock(&mutex);
+    f = find_flow(put->ufid);
+    if (f && f->twin) {
+        f->in_kernel = true;
+        if (put->stats) {
+            f->kernels = *put->stats;
+            collect(f);
+            stats_add(put->stats, &f->stats);
+        }
+        if (put->actions_len != nl_attr_get_size(f->actions)
+            || memcmp(put->actions, nl_attr_get(f->actions),
+                      put->actions_len)) {
+            bar(f);                 /* It was not put here. */
+        }
     }
-    free_flow(f);
+    ovs_mutex_unlock(&mutex);
 }
 
+/* The kernel has refused to put flow 'ufid': so does the plugin.  If the kernel
+ * has had it, what it has counted is asked for later. */
 static void
-forget_twin_by_ufid(const ovs_u128 *ufid, struct dpif_flow_stats *stats)
+twin_not_put(const ovs_u128 *ufid)
 {
     struct system_flow *f;
 
     ovs_mutex_lock(&mutex);
     f = find_flow(ufid);
     if (f && f->twin) {
-        forget_twin(f, stats);
-    }
-    ovs_mutex_unlock(&mutex);
-}
-
-/* The same for who has no ufid, an operator mostly. */
-static void
-forget_twin_by_key(const struct nlattr *key, size_t key_len,
-                   struct dpif_flow_stats *stats)
-{
-    struct system_flow *f;
-    struct flow flow;
-
-    if (odp_flow_key_to_flow(key, key_len, &flow, NULL)) {
-        return;
-    }
-    ovs_mutex_lock(&mutex);
-    HMAP_FOR_EACH_SAFE (f, ufid_node, &flows) {
-        if (f->twin && minimatch_matches_flow(&f->match, &flow)) {
-            forget_twin(f, stats);
+        bar(f);
+        if (!f->in_kernel) {
+            free_flow(f);
         }
     }
     ovs_mutex_unlock(&mutex);
 }
 
+/* The kernel has deleted a flow: so does the plugin.  If it had gone from the
+ * kernel already, it has counted there what was told of it last. */
 static void
-twin_operated(const struct dpif_op *op)
+twin_deleted(struct dpif_op *op)
+{
+    struct dpif_flow_del *del = &op->flow_del;
+    struct system_flow *f;
+
+    ovs_mutex_lock(&mutex);
+    f = find_flow(del->ufid);
+    if (f && f->twin) {
+        evict(f);
+        if (op->error == ENOENT) {
+            op->error = 0;
+            if (del->stats) {
+                *del->stats = f->kernels;
+            }
+        }
+        if (del->stats) {
+            stats_add(del->stats, &f->stats);
+        }
+        free_flow(f);
+    }
+    ovs_mutex_unlock(&mutex);
+}
+
+static void
+twin_operated(struct dpif_op *op)
 {
     switch (op->type) {
     case DPIF_OP_FLOW_PUT:
-        if (!op->flow_put.ufid) {
-            break;
-        }
-        if (op->error) {
-            forget_twin_by_ufid(op->flow_put.ufid, NULL);
-        } else if (op->flow_put.stats) {
-            add_twin(op->flow_put.ufid, op->flow_put.stats, NULL);
+        if (op->flow_put.ufid && op->error) {
+            twin_not_put(op->flow_put.ufid);
+        } else if (op->flow_put.ufid) {
+            twin_put(&op->flow_put);
         }
         break;
 
@@ -896,11 +951,9 @@ twin_operated(const struct dpif_op *op)
         break;
 
     case DPIF_OP_FLOW_DEL:
+        /* Without a ufid the kernel deletes no flow that has one. */
         if (op->flow_del.ufid) {
-            forget_twin_by_ufid(op->flow_del.ufid, op->flow_del.stats);
-        } else {
-            forget_twin_by_key(op->flow_del.key, op->flow_del.key_len,
-                               op->flow_del.stats);
+            twin_deleted(op);
         }
         break;
 

@@ -145,6 +145,9 @@ struct xf_group {
 #define XF_CT_COMMIT 0x8             /* ct(commit). */
 #define XF_CT_MARK 0x10              /* 'mark' is to be the connection's. */
 #define XF_CT_LABEL 0x20             /* So is 'label'. */
+#define XF_CT_NEW_NAT 0x40           /* ct(nat(src)) or ct(nat(dst)): how a new
+                                      * connection is translated. */
+#define XF_CT_TIMEOUT 0x80           /* ct(timeout). */
 
 /* A ct() or ct_clear among the actions of a flow; 'flags' of 0 ends the list. */
 struct xf_ct_step {

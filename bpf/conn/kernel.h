@@ -272,10 +272,30 @@ may_change_state(const struct xf_key *key)
                || has_invalid_flags(flags));
 }
 
+/* What ct(nat) does to the packet.  Of a connection that is not translated,
+ * openvswitch.ko nevertheless says in the packet's state that it is, if the action has
+ * a translation for new ones (nf_ct_nat()).  Returns XF_PARSED or an enum xf_miss. */
+static __always_inline int
+translate_as_kernel(struct xf_plan *plan, __u32 cls, const struct xf_ct_step *ct)
+{
+    struct xf_kernel_conn *conn = &plan->kernel_conn;
+    struct xf_key *key = &plan->key;
+
+    if (!(ct->flags & XF_CT_NAT) || key->ct_state & XF_CS_NAT)
+        return XF_PARSED;
+    if (!conn->nat_state)
+        return ct->flags & XF_CT_NEW_NAT ? XF_MISS_CT_STATE : XF_PARSED;
+    key->ct_state |= conn->nat_state;
+    translate_by_kernel(key, conn, cls);
+    plan->sets = 1;
+    return XF_PARSED;
+}
+
 /* One ct() of the kernel datapath.  Returns XF_PARSED or an enum xf_miss.
  *
  * A connection that is known is not looked for again in the same zone, whatever the
- * packet looks like now (skb_nfct_cached()). */
+ * packet looks like now (skb_nfct_cached()).  But ct(timeout) looks for it again,
+ * as connections that are executed here have no time-outs of their own. */
 static __always_inline int
 track_by_kernel(xf_ctx *ctx, const struct xf_packet *p, struct xf_plan *plan,
                 const struct xf_ct_step *ct)
@@ -300,16 +320,12 @@ track_by_kernel(xf_ctx *ctx, const struct xf_packet *p, struct xf_plan *plan,
         key->word[4] = conn->state | (__u64)ct->zone << 16 | (__u64)conn->mark << 32;
         key->word[XF_LABEL_WORD] = conn->label[0];
         key->word[XF_LABEL_WORD + 1] = conn->label[1];
+    } else if (ct->flags & XF_CT_TIMEOUT) {
+        return XF_MISS_CT_STATE;
     }
     if (!changes_nothing(ct, conn->mark, conn->label[0], conn->label[1]))
         return XF_MISS_CT_CHANGE;
-    if (ct->flags & XF_CT_NAT && conn->nat_state
-        && !(key->ct_state & XF_CS_NAT)) {
-        key->ct_state |= conn->nat_state;
-        translate_by_kernel(key, conn, p->cls);
-        plan->sets = 1;
-    }
-    return XF_PARSED;
+    return translate_as_kernel(plan, p->cls, ct);
 }
 
 #endif /* kernel.h */

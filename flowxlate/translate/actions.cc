@@ -382,9 +382,12 @@ private:
                     break;
                 case OVS_CT_ATTR_NAT:
                     step->flags |= XF_CT_NAT;
+                    good = read_nat(a->payload, step);
+                    break;
+                case OVS_CT_ATTR_TIMEOUT:
+                    step->flags |= XF_CT_TIMEOUT;
                     break;
                 case OVS_CT_ATTR_EVENTMASK:
-                case OVS_CT_ATTR_TIMEOUT:
                     break;
                 case OVS_CT_ATTR_HELPER:
                     return unsupported_action("ct_alg");
@@ -398,6 +401,16 @@ private:
             }
         }
         return reader.malformed() ? malformed("ct") : Reject{};
+    }
+
+    static bool read_nat(Bytes payload, xf_ct_step *step) {
+        AttrReader reader(payload);
+        while (auto a = reader.next()) {
+            if (a->type == OVS_NAT_ATTR_SRC || a->type == OVS_NAT_ATTR_DST) {
+                step->flags |= XF_CT_NEW_NAT;
+            }
+        }
+        return !reader.malformed();
     }
 
     static bool read_mark(Bytes payload, xf_ct_step *step) {

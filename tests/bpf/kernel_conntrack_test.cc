@@ -95,6 +95,7 @@ std::vector<KernelCtRow> look_rows() {
 std::vector<KernelCtRow> nat_rows() {
     const std::string yes = kAssured, src = yes + " -n 10.0.0.9:5000", dst = yes + " -g 10.0.0.8:8080";
     const Segment there = from(tcp(), 9, 5000), at = to(tcp(), 8, 8080);
+    const xf_ct_step new_nat = ct(1, XF_CT_NAT | XF_CT_NEW_NAT);
     return {
         {"source", look_nat(kEst | kSrc), {of_tcp(src)}, tcp(), kNone, there},
         {"source, back", look_nat(kRpl | kDst), {of_tcp(src)}, back(there), kNone, back(tcp())},
@@ -107,6 +108,10 @@ std::vector<KernelCtRow> nat_rows() {
         {"IPv6 source", look_nat(kEst | kSrc, true), {of_tcp6(yes + " -n [fc00:0:0:9::9]:5000")}, packet(IPPROTO_TCP, true), kNone, from(packet(IPPROTO_TCP, true), 9, 5000)},
         {"not asked for", look(kEst), {of_tcp(src)}, tcp()},
         {"none to be done", look_nat(kEst), {of_tcp(yes)}, tcp()},
+        // openvswitch.ko says +snat or +dnat all the same.
+        {"none, one for new ones", {first({new_nat}), then(1, kEst)}, {of_tcp(yes)}, tcp(), XF_MISS_CT_STATE},
+        {"source, one for new ones", {first({new_nat}), then(1, kEst | kSrc)}, {of_tcp(src)}, tcp(), kNone, there},
+        {"done, then one for new ones", {first({nat(1), new_nat}), then(1, kEst | kSrc)}, {of_tcp(src)}, tcp(), kNone, there},
         {"asked for twice", {first({nat(1), nat(1)}), then(1, kEst | kSrc)}, {of_tcp(src)}, tcp(), kNone, there},
         {"found, then asked for", {first({ct(1), nat(1)}), then(1, kEst | kSrc)}, {of_tcp(src)}, tcp(), kNone, there},
         {"asked for by the next flow", {on(first({ct(1)}), 1), doing(on(then(1, kEst), 2), {nat(1)}), then(2, kEst | kSrc)}, {of_tcp(src)}, tcp(), kNone, there},
@@ -128,6 +133,9 @@ std::vector<KernelCtRow> step_rows() {
         {"no bit of a label", asked(labelling(commit(1), 0, 1), 0xf5), {of_tcp(marked)}, tcp()},
         {"two zones", {first({ct(1), ct(2)}), then(1, kEst, 2, 2)}, {of_tcp(marked), second}, tcp()},
         {"back to the first zone", {first({ct(1), ct(2), ct(1)}), then(1, kEst, 1, 0xf5)}, {of_tcp(marked), second}, tcp()},
+        {"time-outs of its own", asked(ct(1, XF_CT_TIMEOUT), 0xf5), {of_tcp(marked)}, tcp()},
+        {"known, then time-outs of its own", {first({ct(1), ct(1, XF_CT_TIMEOUT)}), then(1, kEst, 1, 0xf5)}, {of_tcp(marked)}, tcp(), XF_MISS_CT_STATE},
+        {"time-outs in another zone", {first({ct(1), ct(2, XF_CT_TIMEOUT)}), then(1, kEst, 2, 2)}, {of_tcp(marked), second}, tcp()},
         {"forgotten", {first({ct(1), cleared()}), then(1, 0, 0)}, {of_tcp(marked)}, tcp()},
         {"forgotten, then found again", {first({ct(1), cleared(ct(1))}), then(1, kEst, 1, 0xf5)}, {of_tcp(marked)}, tcp()},
     };

@@ -522,7 +522,7 @@ private:
                 return true;
             case OVS_CT_ATTR_NAT:
                 step->flags |= XF_CT_NAT;
-                return true;
+                return add_nat(step, a.payload);
             case OVS_CT_ATTR_ZONE:
                 return read_exactly(a.payload, &step->zone);
             case OVS_CT_ATTR_MARK:
@@ -539,9 +539,20 @@ private:
                     && !(step->label[0] & ~step->label_mask[0])
                     && !(step->label[1] & ~step->label_mask[1]);
             default:
+                step->flags |= a.type == OVS_CT_ATTR_TIMEOUT ? XF_CT_TIMEOUT : 0;
                 return a.type == OVS_CT_ATTR_TIMEOUT
                     || a.type == OVS_CT_ATTR_EVENTMASK;
         }
+    }
+
+    static bool add_nat(xf_ct_step *step, Bytes payload) {
+        AttrReader reader(payload);
+        while (const auto a = reader.next()) {
+            const bool is_given =
+                a->type == OVS_NAT_ATTR_SRC || a->type == OVS_NAT_ATTR_DST;
+            step->flags |= is_given ? XF_CT_NEW_NAT : 0;
+        }
+        return !reader.malformed();
     }
 
     // Without a mask, all but the IP protocol and the fragment type.

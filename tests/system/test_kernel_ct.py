@@ -227,6 +227,27 @@ def test_deleted(context):
             for f in lab.ovs.flows('xdp')), SLOW)
 
 
+def test_behind(context):
+    """Flows that somebody else deletes in the kernel keep what was counted, here and there.
+    """
+    with ct_lab(context, FIREWALL) as (lab, a, b):
+        warm_up(lab, a, b)
+        before = settled(lab)
+        expect(tcp_transfer(a, b, BULK, timeout=SLOW), 'TCP')
+        settled(lab)                    # All has been dumped.
+        with in_netns(lab.switch):
+            run(lab.ovs.tool('ovs-dpctl'), 'del-flows', 'ovs-system')
+        expect(tcp_transfer(a, b, 1 << 18, timeout=SLOW), 'TCP without the kernel\'s flows')
+        lab.ovs.appctl('revalidator/purge')
+        after = settled(lab)
+        for host in lab.hosts:
+            sent, openflow = (tuple(x - y for x, y in zip(after[host.port][k],
+                                                          before[host.port][k]))
+                              for k in ('sent', 'openflow'))
+            context.note('%s: sent %s, counted %s', host.port, sent, openflow)
+            expect(openflow == sent, '%s: sent %s, OpenFlow has %s', host.port, sent, openflow)
+
+
 TESTS = [
     ('kernel-ct', test_firewall),
     ('kernel-ct-tc', test_firewall_tc),
@@ -234,4 +255,5 @@ TESTS = [
     ('kernel-ct-balancer', test_load_balancer),
     ('kernel-ct-udp', test_udp),
     ('kernel-ct-deleted', test_deleted),
+    ('kernel-ct-behind', test_behind),
 ]

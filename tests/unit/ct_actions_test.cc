@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// In which order ct(), ct_clear and sets of addresses and ports happen.
+// In which order ct(), ct_clear and sets of addresses and ports happen, and what of
+// a ct() is read.
 #include <gtest/gtest.h>
 
 #include <linux/openvswitch.h>
+
+#include <functional>
 
 #include "attrs.h"
 #include "flowxlate/translate/actions.h"
@@ -110,6 +113,44 @@ TEST(CtActions, Order) {
         Actions a;
         const Reject r = decode_actions(row.list.bytes(), match, &a);
         EXPECT_EQ(r ? r.name() : order(a), row.expected) << row.what;
+    }
+}
+
+TEST(CtActions, Flags) {
+    constexpr uint16_t kCt = XF_CT_TRACK, kNat = XF_CT_TRACK | XF_CT_NAT;
+    const auto nat = [](uint16_t type) {
+        return [type](AttrList &ct) {
+            ct.nest(OVS_CT_ATTR_NAT,
+                    [type](AttrList &inner) { inner.put_bytes(type, {}); });
+        };
+    };
+    const struct {
+        const char *what;
+        std::function<void(AttrList &)> fill;
+        uint16_t flags;
+    } rows[] = {
+        {"ct", [](AttrList &) {}, kCt},
+        {"commit",
+         [](AttrList &ct) { ct.put_bytes(OVS_CT_ATTR_COMMIT, {}); },
+         kCt | XF_CT_COMMIT},
+        {"timeout",
+         [](AttrList &ct) { ct.put(OVS_CT_ATTR_TIMEOUT, uint32_t{0}); },
+         kCt | XF_CT_TIMEOUT},
+        {"nat", [](AttrList &ct) { ct.put_bytes(OVS_CT_ATTR_NAT, {}); }, kNat},
+        {"nat(src)", nat(OVS_NAT_ATTR_SRC), kNat | XF_CT_NEW_NAT},
+        {"nat(dst)", nat(OVS_NAT_ATTR_DST), kNat | XF_CT_NEW_NAT},
+        {"nat(random)", nat(OVS_NAT_ATTR_PROTO_RANDOM), kNat},
+    };
+    Match match;
+    match.cls = XF_CLASS_IPV4;
+    for (auto &row : rows) {
+        List list;
+        list.nest(OVS_ACTION_ATTR_CT, row.fill);
+        list.recirc();
+        Actions a;
+        const Reject r = decode_actions(list.bytes(), match, &a);
+        EXPECT_FALSE(r) << row.what << ": " << r.name();
+        EXPECT_EQ(a.rewrite.ct[0].flags, row.flags) << row.what;
     }
 }
 
