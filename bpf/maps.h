@@ -55,6 +55,7 @@ const volatile __u32 xf_capture_bytes = 0;  /* Copied of each packet; 0 = no
 const volatile __u32 xf_conn_bucket_mask = 0; /* xf_bucket_mask of connections; also
                                              * for xf_refreshes. */
 const volatile __u32 xf_conn_mask = 0;      /* Their xf_slot_mask. */
+const volatile __u32 xf_kernel_datapath = 0; /* OVS has the port in that. */
 const volatile __u32 xf_kernel_ct = 0;      /* ct() asks the kernel, as in its own
                                              * datapath. */
 const volatile __u32 xf_tcp_timeout_ms = 0; /* Of nf_conntrack, established. */

@@ -11,4 +11,10 @@ int xf_skb(struct __sk_buff *ctx)
     return handle_skb(ctx);
 }
 
+SEC("tc")
+int xf_sample(struct __sk_buff *ctx)
+{
+    return sample_skb(ctx);
+}
+
 char _license[] SEC("license") = "GPL";

@@ -17,6 +17,7 @@
 #include "bpf/run/deadline.h"
 #include "bpf/run/handover.h"
 #include "bpf/run/pipeline.h"
+#include "bpf/run/sample.h"
 #include "bpf/run/tunnel.h"
 #include "bpf/table/account.h"
 #include "bpf/table/lookup.h"

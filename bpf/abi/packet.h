@@ -79,9 +79,11 @@ struct xf_plan {
     __u16 tunnel;                    /* As in struct xf_rewrite. */
     __u32 guess;                     /* Subtable that the next flow may be of. */
     __u32 conn;                      /* Index of the connection that the packet
-                                      * is known to be of; 0 = look for it. */
+                                      * is known to be of; 0 = look for it.  Of the
+                                      * kernel's: 1 or 0. */
     __u32 lead;                      /* Bytes of the tunnel's headers but for a VLAN
                                       * tag. */
+    __u32 padding;                   /* Bytes behind the IP packet that are cut off. */
     __u32 n_cts;
     __u32 ct[XF_MAX_CTS];            /* Indexes of those that it has used. */
     struct xf_segment segment;

@@ -116,8 +116,10 @@ read_outer(xf_ctx *ctx, const struct xf_packet *p, __u32 kind,
     if (!udp->check)
         return XF_PARSED;
     o->key[XF_OUTER_ID] |= (__u64)XF_TUNNEL_CSUM << XF_OUTER_FLAGS_SHIFT;
+    /* The kernel vouches for it.  But in generic XDP it completes the sum later, where
+     * the outer headers were. */
     if (is_partial(p))
-        return XF_PARSED;            /* The kernel vouches for it. */
+        return xf_tx_flag == XF_PORT_TX_GENERIC ? XF_MISS_TUNNEL_CHECKSUM : XF_PARSED;
     o->sum = (__u64)pseudo_header_sum(p, &p->key) + load32(udp)
              + load32((void *)udp + 4) + load32(header) + load32(header + 4)
              + (__u32)o->key[XF_OUTER_OPTION]

@@ -15,7 +15,7 @@ begin_plan(struct xf_plan *plan, const struct xf_packet *p)
 {
     plan->key = p->key;
     plan->act = (struct xf_action){};
-    plan->conn = plan->n_cts = plan->sets = plan->tunnel = 0;
+    plan->conn = plan->n_cts = plan->sets = plan->tunnel = plan->padding = 0;
     plan->segment.now_ms = 0;
 }
 
@@ -96,11 +96,14 @@ plan_tags(struct xf_plan *plan, const struct xf_packet *p,
     return XF_PARSED;
 }
 
-/* What check_pkt_len counts of a packet as it came: not what is behind its IP
- * packet. */
+/* What check_pkt_len counts of a packet as it came: not what is behind its IP packet,
+ * as dp-netdev, or all of it that a ct() has left, as openvswitch.ko
+ * (execute_check_pkt_len()). */
 static __always_inline int
-unpadded_len(const struct xf_packet *p)
+counted_len(const struct xf_plan *plan, const struct xf_packet *p)
 {
+    if (xf_kernel_datapath)
+        return p->frame_len - plan->padding;
     return p->l4_off ? p->l4_off + p->l4_len : p->frame_len;
 }
 

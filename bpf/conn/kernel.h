@@ -14,8 +14,9 @@
  * (is_refreshed()): so whatever the kernel keeps for a connection it goes on keeping.
  *
  * Deviations: checksums are not verified; TCP's windows are not followed (connections of
- * openvswitch.ko are liberal, ovs_ct_execute()); and nf_conntrack's own counters have
- * only what it sees.
+ * openvswitch.ko are liberal, ovs_ct_execute()), so that an RST is not what nf_conntrack
+ * expects, and it has to be told to pass it on (kernel/conntrack_rst.h in flowxlate); and
+ * nf_conntrack's own counters have only what it sees.
  */
 #ifndef XF_CONN_KERNEL_H
 #define XF_CONN_KERNEL_H 1
@@ -291,11 +292,25 @@ translate_as_kernel(struct xf_plan *plan, __u32 cls, const struct xf_ct_step *ct
     return XF_PARSED;
 }
 
+/* Cuts off what is behind the IP packet (nf_ct_skb_network_trim()), or it is a miss. */
+static __always_inline int
+plan_trim(xf_ctx *ctx, const struct xf_packet *p, struct xf_plan *plan)
+{
+    __u32 len = p->l4_off + p->l4_len, there = frame_len(ctx);
+
+    if (len > there || (len < there && !XF_HOOK_CUTS))
+        return XF_MISS_CT_PACKET;
+    plan->padding = there - len;
+    return XF_PARSED;
+}
+
 /* One ct() of the kernel datapath.  Returns XF_PARSED or an enum xf_miss.
  *
- * A connection that is known is not looked for again in the same zone, whatever the
- * packet looks like now (skb_nfct_cached()).  But ct(timeout) looks for it again,
- * as connections that are executed here have no time-outs of their own. */
+ * A connection that is known is not looked for again in the same zone, even if the packet
+ * has been translated since (skb_nfct_cached()).  But openvswitch.ko looks for it again
+ * after a set of an address or a port, by which the packet has lost it (ovs_ct_clear() in
+ * set_ip_addr() and others); and for ct(timeout), as connections that are executed here
+ * have no time-outs of their own.  These are misses. */
 static __always_inline int
 track_by_kernel(xf_ctx *ctx, const struct xf_packet *p, struct xf_plan *plan,
                 const struct xf_ct_step *ct)
@@ -312,6 +327,9 @@ track_by_kernel(xf_ctx *ctx, const struct xf_packet *p, struct xf_plan *plan,
         miss = read_segment(ctx, p, &plan->segment);
         if (miss != XF_PARSED)
             return miss;
+        miss = plan_trim(ctx, p, plan);
+        if (miss != XF_PARSED)
+            return miss;
     }
     if (!key->ct_state || key->ct_zone != ct->zone) {
         miss = ask_kernel(ctx, plan, p->cls, ct->zone);
@@ -320,7 +338,8 @@ track_by_kernel(xf_ctx *ctx, const struct xf_packet *p, struct xf_plan *plan,
         key->word[4] = conn->state | (__u64)ct->zone << 16 | (__u64)conn->mark << 32;
         key->word[XF_LABEL_WORD] = conn->label[0];
         key->word[XF_LABEL_WORD + 1] = conn->label[1];
-    } else if (ct->flags & XF_CT_TIMEOUT) {
+        plan->conn = 1;
+    } else if (!plan->conn || ct->flags & XF_CT_TIMEOUT) {
         return XF_MISS_CT_STATE;
     }
     if (!changes_nothing(ct, conn->mark, conn->label[0], conn->label[1]))

@@ -93,6 +93,9 @@ hook_executes(const struct xf_rewrite *rewrite, __u32 verdict)
            && verdict != XF_GROUP && verdict != XF_POP;
 }
 
+/* May bytes be cut off the end?  Not of what may be many segments. */
+#define XF_HOOK_CUTS 0
+
 /* Is there a tag beside the frame?  Stores what it is. */
 static __always_inline bool
 tag_beside(const xf_ctx *ctx, struct xf_tag *tag)
@@ -157,6 +160,26 @@ static __always_inline long
 load_bytes(xf_ctx *ctx, __u32 off, void *to, __u32 len)
 {
     return bpf_skb_load_bytes(ctx, off, to, len);
+}
+
+/* The shortest frame that is copied: Ethernet's header and a tag.  A shorter one has
+ * nothing to match. */
+#define XF_HOOK_MIN_FRAME 18
+#define XF_HOOK_ADDRESSES 12
+
+/* Copies the first 'len' bytes, at least XF_HOOK_MIN_FRAME, of the frame as it was sent,
+ * with the tag that is beside it. */
+static __always_inline long
+load_frame(xf_ctx *ctx, __u8 *to, __u32 len)
+{
+    struct xf_tag tag;
+
+    if (!tag_beside(ctx, &tag))
+        return load_bytes(ctx, 0, to, len);
+    *(struct xf_tag *)(to + XF_HOOK_ADDRESSES) = tag;
+    return load_bytes(ctx, 0, to, XF_HOOK_ADDRESSES)
+           || load_bytes(ctx, XF_HOOK_ADDRESSES, to + XF_HOOK_ADDRESSES + sizeof tag,
+                         len - XF_HOOK_ADDRESSES - sizeof tag);
 }
 
 /* Writes bytes for which a checksum of the packet makes up, or that are Ethernet's. */

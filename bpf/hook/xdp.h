@@ -87,6 +87,9 @@ hook_executes(const struct xf_rewrite *rewrite, __u32 verdict)
     return true;
 }
 
+/* May bytes be cut off the end? */
+#define XF_HOOK_CUTS 1
+
 /* Is there a VLAN tag beside the frame?  Where one may be, no flow enters. */
 static __always_inline bool
 tag_beside(const xf_ctx *ctx, struct xf_tag *tag)
@@ -100,6 +103,16 @@ static __always_inline long
 load_bytes(xf_ctx *ctx, __u32 off, void *to, __u32 len)
 {
     return bpf_xdp_load_bytes(ctx, off, to, len);
+}
+
+/* The shortest frame that a program gets: its Ethernet header. */
+#define XF_HOOK_MIN_FRAME 14
+
+/* Copies the first 'len' bytes of the frame as it was sent. */
+static __always_inline long
+load_frame(xf_ctx *ctx, __u8 *to, __u32 len)
+{
+    return load_bytes(ctx, 0, to, len);
 }
 
 static __always_inline long

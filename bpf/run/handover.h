@@ -4,13 +4,10 @@
 #ifndef XF_RUN_HANDOVER_H
 #define XF_RUN_HANDOVER_H 1
 
-#include <linux/if_ether.h>
-
 #include "bpf/abi/handover.h"
 #include "bpf/hook/hook.h"
 #include "bpf/maps.h"
 #include "bpf/run/resolve.h"
-#include "bpf/run/tunnel.h"
 #include "bpf/table/lookup.h"
 
 /* The programs of the next process, on this port, while this one's flows go on
@@ -49,7 +46,7 @@ copy_packet(xf_ctx *ctx, const struct xf_packet *p)
     /* Both bounds of 'len' itself, each by a comparison of its own, or Linux 6.1
      * does not see them: "invalid access to memory, mem_size=264 off=8 size=0". */
     barrier_var(len);
-    if (len < ETH_HLEN)
+    if (len < XF_HOOK_MIN_FRAME)
         return;
     barrier_var(len);
     if (len > XF_COPY_BYTES)
@@ -60,7 +57,7 @@ copy_packet(xf_ctx *ctx, const struct xf_packet *p)
     copy->hash = cache_hash(p);
     copy->in_port = xf_in_port;
     copy->frame_len = p->frame_len;
-    if (!load_bytes(ctx, 0, copy->data, len))
+    if (!load_frame(ctx, copy->data, len))
         bpf_ringbuf_submit(copy, 0);
     else
         bpf_ringbuf_discard(copy, 0);
@@ -80,46 +77,6 @@ is_known_behind(xf_ctx *ctx, struct xf_scratch *scratch,
         return false;
     account_stages(plan, p, self);
     return true;
-}
-
-/* The same for what is in the tunnel that the flow in 'slot' takes it out of.  The
- * packet is as it came then. */
-static __always_inline bool
-is_known_in_tunnel(xf_ctx *ctx, struct xf_scratch *scratch,
-                   const struct xf_cpu *self, __u32 slot)
-{
-    struct xf_stats *stats = find_stats(self, slot);
-    int inner = open_tunnel(ctx, scratch, self, slot);
-    bool known;
-
-    if (inner < 0)
-        return false;
-    known = is_known_behind(ctx, scratch, self, inner);
-    leave_tunnel(ctx, scratch);
-    if (known && stats)
-        account(self, stats, scratch->outer.frame_len, 0);
-    return known;
-}
-
-/* Is there a flow for the packet, and for all that follows? */
-static __always_inline bool
-is_known(xf_ctx *ctx, struct xf_scratch *scratch, const struct xf_cpu *self)
-{
-    struct xf_packet *p = &scratch->packet;
-    struct xf_hit hit;
-    int miss;
-
-    *p = (struct xf_packet){};
-    miss = parse_packet(ctx, p);
-    barrier();                       /* As in run(). */
-    if (miss != XF_PARSED)
-        return false;
-    hit = find_flow(p, self);
-    if (!hit.flow)
-        return false;
-    if (hit.flow->action.verdict == XF_POP)
-        return is_known_in_tunnel(ctx, scratch, self, hit.slot);
-    return is_known_behind(ctx, scratch, self, hit.slot);
 }
 
 #endif /* handover.h */

@@ -58,12 +58,15 @@ choose_group(const struct xf_packet *p, const struct xf_plan *plan,
     return *action == XF_HOOK_REDIRECT ? XF_PARSED : XF_MISS_TX_PORT;
 }
 
-/* Cuts off what is longer than the plan says. */
+/* Cuts off the padding, and what is longer, as the plan says. */
 static __always_inline int
-truncate(xf_ctx *ctx, __u32 max_len)
+truncate(xf_ctx *ctx, const struct xf_plan *plan)
 {
-    __u32 len = frame_len(ctx);
+    __u32 max_len = plan->max_len, len;
 
+    if (xf_kernel_ct && plan->padding && move_end(ctx, -(int)plan->padding))
+        return XF_MISS_INTERNAL;     /* Not reached: its IP packet stays. */
+    len = frame_len(ctx);
     if (max_len && len > max_len
         && move_end(ctx, (int)max_len - (int)len))
         return XF_MISS_INTERNAL;     /* Not reached: it is an Ethernet frame. */
@@ -102,7 +105,7 @@ output_plan(xf_ctx *ctx, const struct xf_packet *p,
                          room);
     if (miss != XF_PARSED)
         return miss;
-    return room ? push_tunnel(ctx, p, plan) : truncate(ctx, plan->max_len);
+    return room ? push_tunnel(ctx, p, plan) : truncate(ctx, plan);
 }
 
 /* Executes the flow in 'slot' and those that follow it, as run_plan() says.  A global

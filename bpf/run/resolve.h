@@ -54,7 +54,7 @@ plan_action(xf_ctx *ctx, struct xf_plan *plan,
     if (act->verdict == XF_POP)
         return XF_MISS_TUNNEL_HEADER; /* A tunnel in a tunnel. */
     if (rewrite->max_in
-        && unpadded_len(p) + growth(&plan->act) > rewrite->max_in)
+        && counted_len(plan, p) + growth(&plan->act) > rewrite->max_in)
         return XF_MISS_PACKET_LENGTH;
     if (rewrite->n_ct_first)
         miss = plan_connections(ctx, p, plan, rewrite, 0, rewrite->n_ct_first);
@@ -93,7 +93,7 @@ resolve(xf_ctx *ctx, const struct xf_packet *p, struct xf_plan *plan,
         if (!flow)
             return XF_MISS_INTERNAL;
         plan->stage[i].slot = slot;
-        plan->stage[i].bytes = p->frame_len + growth(&plan->act);
+        plan->stage[i].bytes = p->frame_len + growth(&plan->act) - plan->padding;
         plan->n_stages = i + 1;
         miss = plan_action(ctx, plan, p, &flow->action);
         if (miss != XF_PARSED)

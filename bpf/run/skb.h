@@ -2,8 +2,7 @@
 /* The story of an sk_buff: parse, look up, resolve, act, account.
  *
  * The same tables and the same flows as in XDP.  What is not executed here is said in
- * hook_executes(); nor are packets handed over to a next process's program, or copied for
- * who looks at the port.
+ * hook_executes(); nor are packets copied for who looks at the port.
  *
  * A packet counts once, with all its bytes, however many segments it is: so does
  * openvswitch.ko.
@@ -17,6 +16,7 @@
 #include "bpf/maps.h"
 #include "bpf/packet/parse.h"
 #include "bpf/run/deadline.h"
+#include "bpf/run/handover.h"
 #include "bpf/run/resolve.h"
 #include "bpf/table/account.h"
 #include "bpf/table/lookup.h"
@@ -38,6 +38,14 @@ parse_skb(xf_ctx *ctx, struct xf_packet *p)
     return miss;
 }
 
+/* May fragments be made of it, of which openvswitch.ko takes it for the first already
+ * (key_extract(), SKB_GSO_UDP)?  UDP that is to be datagrams looks the same. */
+static __always_inline bool
+is_unmade_fragments(const xf_ctx *ctx, const struct xf_packet *p)
+{
+    return gso_size(ctx) && p->l4_proto == IPPROTO_UDP;
+}
+
 /* Executes the flow in 'slot' and those that follow it, as run_plan() says.  A global
  * function, as resolve(). */
 __noinline int
@@ -47,7 +55,8 @@ run_flows(xf_ctx *ctx, struct xf_scratch *scratch, const struct xf_cpu *self,
     return run_plan(ctx, scratch, self, slot, output_skb);
 }
 
-/* Returns a XF_HOOK_*, or -1 - an enum xf_miss with the packet unchanged. */
+/* Returns a XF_HOOK_*, or -1 - an enum xf_miss with the packet unchanged.  With a sample
+ * it does not return, as in XDP. */
 static __always_inline int
 run_skb(xf_ctx *ctx, struct xf_scratch *scratch, const struct xf_cpu *self)
 {
@@ -55,11 +64,15 @@ run_skb(xf_ctx *ctx, struct xf_scratch *scratch, const struct xf_cpu *self)
     int miss = parse_skb(ctx, p);
     struct xf_hit hit;
 
+    if (miss == XF_PARSED && is_unmade_fragments(ctx, p))
+        miss = XF_MISS_TX_LENGTH;
     if (miss != XF_PARSED)
         return -1 - miss;
     if (is_orphaned(self) || !is_at_home(ctx))
         return -1 - XF_MISS_NO_FLOW;
     hit = find_flow(p, self);
+    if (hit.flow && xf_is_sampled(self->seq))
+        bpf_tail_call(ctx, &xf_next, XF_NEXT_SAMPLE);
     return hit.flow ? run_flows(ctx, scratch, self, hit.slot) : -1 - XF_MISS_NO_FLOW;
 }
 
@@ -82,6 +95,43 @@ handle_skb(xf_ctx *ctx)
     if (action >= 0)
         return action;
     count_miss(self, -1 - action);
+    bpf_tail_call(ctx, &xf_next, XF_NEXT_MISS); /* Returns if there is none. */
+    return XF_HOOK_PASS;
+}
+
+/* Is there a flow for the packet, and for all that follows?  Its device is not asked
+ * for: this process's program is on none yet. */
+static __always_inline bool
+is_known_skb(xf_ctx *ctx, struct xf_scratch *scratch, const struct xf_cpu *self)
+{
+    struct xf_packet *p = &scratch->packet;
+    struct xf_hit hit;
+
+    if (parse_skb(ctx, p) != XF_PARSED)
+        return false;
+    hit = find_flow(p, self);
+    return hit.flow && is_known_behind(ctx, scratch, self, hit.slot);
+}
+
+/* What xf_sample() of xdp_offload.bpf.c does. */
+static __always_inline int
+sample_skb(xf_ctx *ctx)
+{
+    __u32 cpu = bpf_get_smp_processor_id();
+    struct xf_cpu *self = find_cpu(cpu);
+    struct xf_scratch *scratch = bpf_map_lookup_elem(&xf_scratches, &cpu);
+    bool known;
+
+    if (self && scratch && has_row(self)) {
+        self->seq++;
+        barrier();
+        known = is_known_skb(ctx, scratch, self);
+        barrier();
+        self->seq++;
+        if (!known)
+            copy_packet(ctx, &scratch->packet);
+    }
+    bpf_tail_call(ctx, &xf_takeover, XF_NEXT_OLD);
     return XF_HOOK_PASS;
 }
 

@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "kernel/conntrack_rst.h"
+
 namespace flowxlate {
 
 bool is_afxdp(std::string_view type) {
@@ -24,14 +26,32 @@ bool Attachments::wants_tc(const Port &port) const {
 
 Attachment::Options Attachments::options_for(const Port &port) {
     StateLock lock(core_);
-    return {
-        .allow_generic = core_.settings.allow_generic,
-        .is_afxdp = is_afxdp(port.type),
-        .only_join = false,
-        .at_tc = wants_tc(port),
-        .has_tcx = core_.kernel.has_tcx(),
-        .kernel_ct = port.in_kernel_datapath && core_.kernel.has_ct_zones(),
-        .pins = &core_.pins};
+    return {.allow_generic = core_.settings.allow_generic,
+            .is_afxdp = is_afxdp(port.type),
+            .only_join = false,
+            .at_tc = wants_tc(port),
+            .has_tcx = core_.kernel.has_tcx(),
+            .in_kernel_datapath = port.in_kernel_datapath,
+            .kernel_ct = port.in_kernel_datapath && core_.kernel_ct,
+            .pins = &core_.pins};
+}
+
+void Attachments::prepare_kernel_ct() {
+    bool changed;
+    const auto f = let_old_rst_pass(&changed);
+    core_.kernel_ct = !f;
+    if (changed) {
+        core_.log(OVS_OFFLOAD_LOG_INFO,
+                  "set net.netfilter.nf_conntrack_tcp_ignore_invalid_rst=1, "
+                  "since nf_conntrack does not see all packets of "
+                  "connections whose ct() is executed here");
+    }
+    if (f && !has_complained_.exchange(true)) {
+        core_.log(OVS_OFFLOAD_LOG_WARN,
+                  "flows with ct() stay in openvswitch.ko: " + f.message
+                      + "; what to do: set it with sysctl in the network "
+                        "namespace of ovs-vswitchd, then restart that");
+    }
 }
 
 // The kernel's stack gets from a device what XDP sees on some only.
@@ -46,6 +66,10 @@ Failure Attachments::attach(Port &port,
         const bool is = core_.devices.is_containers(port.ifindex);
         StateLock lock(core_);
         port.device.is_containers = is;
+    }
+    if (port.in_kernel_datapath && core_.kernel.has_ct_zones()
+        && !core_.kernel_ct) {
+        prepare_kernel_ct();
     }
     if (auto f = core_.maps.set_tx_port(port.slot, port.ifindex)) {
         return f;

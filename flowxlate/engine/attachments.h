@@ -7,6 +7,7 @@
 #ifndef FLOWXLATE_ATTACHMENTS_H
 #define FLOWXLATE_ATTACHMENTS_H
 
+#include <atomic>
 #include <memory>
 #include <string_view>
 #include <utility>
@@ -54,10 +55,12 @@ public:
     }
 
 private:
+    void prepare_kernel_ct();
     void restore_one(Ifindex) REQUIRES(worker_role);
 
     Core &core_;
     Takeover &takeover_;
+    std::atomic<bool> has_complained_ = false;  // Of nf_conntrack.
     HookWishes wishes_ GUARDED_BY(state_lock);
     bool watches_filters_ GUARDED_BY(worker_role) = false;
 };

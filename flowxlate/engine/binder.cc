@@ -74,6 +74,38 @@ Reject check_hook(const Rule &rule, AttachMode in) {
              : Reject{};
 }
 
+static size_t n_tags_at_output(const Rule &rule) {
+    const Actions &a = rule.actions;
+    return rule.match.n_tags + a.push.size() - a.n_pop;
+}
+
+// A flow that has no twin exists nowhere else, so XDP must be sure to execute
+// it.  It is not where the next flow of a recirculated packet may be refused.
+// And the kernel's hash differs from the one that is known here.
+Reject check_kernel_rule(const Rule &rule) {
+    if (rule.match.mask.dp_hash) {
+        return {"match", "dp_hash", EOPNOTSUPP};
+    }
+    if (rule.actions.verdict == XF_HASH_RECIRC) {
+        return {"action", "hash", EOPNOTSUPP};
+    }
+    if (rule.match.recirc_id && !rule.has_twin) {
+        return {"match", "recirc_id", EOPNOTSUPP};
+    }
+    if (rule.actions.recirc_id && !rule.has_twin) {
+        return {"action", "recirc", EOPNOTSUPP};
+    }
+    if (rule.actions.rewrite.max_in && !rule.has_twin) {
+        return {"action", "check_pkt_len", EOPNOTSUPP};
+    }
+    // openvswitch.ko does not count the outermost tag, which is beside its
+    // sk_buff.
+    if (rule.actions.rewrite.max_len && n_tags_at_output(rule)) {
+        return {"action", "trunc", EOPNOTSUPP};
+    }
+    return {};
+}
+
 Reject Binder::bind(Rule *rule, Binding *b) {
     if (auto r = find_ports(*rule, b)) {
         return r;
@@ -170,24 +202,9 @@ Reject Binder::check_left_out(const Binding &b) const {
     return leaves_there ? Reject{"output", "left_out", EOPNOTSUPP} : Reject{};
 }
 
-// A flow that has no twin exists nowhere else, so XDP must be sure to execute
-// it.  It is not where the next flow of a recirculated packet may be refused.
-// And the kernel's hash differs from the one that is known here.
 Reject Binder::check_kernel_datapath(const Rule &rule, const Binding &b) {
-    if (rule.match.mask.dp_hash) {
-        return {"match", "dp_hash", EOPNOTSUPP};
-    }
-    if (rule.actions.verdict == XF_HASH_RECIRC) {
-        return {"action", "hash", EOPNOTSUPP};
-    }
-    if (rule.match.recirc_id && !rule.has_twin) {
-        return {"match", "recirc_id", EOPNOTSUPP};
-    }
-    if (rule.actions.recirc_id && !rule.has_twin) {
-        return {"action", "recirc", EOPNOTSUPP};
-    }
-    if (rule.actions.rewrite.max_in && !rule.has_twin) {
-        return {"action", "check_pkt_len", EOPNOTSUPP};
+    if (auto r = check_kernel_rule(rule)) {
+        return r;
     }
     for (auto slot : b.out) {
         Port &out = *ports_.at(slot);

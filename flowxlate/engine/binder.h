@@ -74,6 +74,9 @@ bool needs_connections(const Rule &);
 // for its connections.
 Reject check_kernel_tracking(const Rule &, bool kernel_ct);
 
+// What is not executed as the kernel datapath would, at any hook.
+Reject check_kernel_rule(const Rule &);
+
 // What the hook where its packets enter does not execute.
 Reject check_hook(const Rule &, AttachMode in);
 

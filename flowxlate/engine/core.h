@@ -26,6 +26,7 @@
 #define FLOWXLATE_CORE_H
 
 #include <array>
+#include <atomic>
 #include <chrono>
 #include <functional>
 #include <memory>
@@ -113,6 +114,9 @@ struct Core {
     std::unique_ptr<Reclaimer> reclaimer GUARDED_BY(state_lock);
     Refusals refusals GUARDED_BY(state_lock);
     RefusalCounts refused GUARDED_BY(state_lock);
+
+    // ct() of the kernel datapath may be executed (conntrack_rst.h).
+    std::atomic<bool> kernel_ct = false;
 
     Fd wake_fd;  // The worker waits for it.
 

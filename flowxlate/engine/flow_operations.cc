@@ -77,7 +77,7 @@ Reject FlowOperations::translate(const ovs_offload_flow &flow, Rule *w) {
 Reject FlowOperations::check_connections(const ovs_offload_flow &flow,
                                          const Rule &rule) const {
     if (flow.dpif_type != std::string_view(kUserspaceDatapath)) {
-        return check_kernel_tracking(rule, core_.kernel.has_ct_zones());
+        return check_kernel_tracking(rule, core_.kernel_ct);
     }
     return !needs_connections(rule) || core_.connections->is_open()
              ? Reject{}

@@ -143,6 +143,21 @@ bool is_left_behind(const Pinned &pinned, Ifindex attaching) {
         && place == place_of(pinned.ifindex);
 }
 
+// Loads the program that sees samples, too, if there is a 'next' to take them
+// from.
+template <typename S>
+Failure share_next(const Fd &next, S *skeleton) {
+    if (!next) {
+        return {};
+    }
+    bpf_program__set_autoload(skeleton->progs.xf_sample, true);
+    if (int error =
+            bpf_map__reuse_fd(skeleton->maps.xf_takeover, next.get())) {
+        return failure(error, "cannot share the BPF maps");
+    }
+    return {};
+}
+
 uint32_t xdp_flags(AttachMode mode) {
     return mode == AttachMode::kGeneric ? XDP_FLAGS_SKB_MODE
                                         : XDP_FLAGS_DRV_MODE;
@@ -153,7 +168,7 @@ uint32_t xdp_flags(AttachMode mode) {
 Failure Attachment::attach(const BpfMaps &maps, PortSlot slot, Ifindex ifindex,
                            const Options &options,
                            std::unique_ptr<Attachment> *out) {
-    std::unique_ptr<Attachment> a(new Attachment(ifindex, options.kernel_ct));
+    std::unique_ptr<Attachment> a(new Attachment(ifindex, options));
     remove_pins([&](const Pinned &p) { return is_left_behind(p, ifindex); });
 
     Fd sockets;
@@ -171,7 +186,7 @@ Failure Attachment::attach(const BpfMaps &maps, PortSlot slot, Ifindex ifindex,
             (void)bpf_link_detach(left->link.get());
             options.pins->forget(ifindex);
             sockets = std::move(left->program.maps[kSocketMapName]);
-            a.reset(new Attachment(ifindex, options.kernel_ct));
+            a.reset(new Attachment(ifindex, options));
         }
     }
     // An earlier process's; without pins it may be this one's.
@@ -201,9 +216,13 @@ Failure Attachment::attach_xdp(const BpfMaps &maps, PortSlot slot,
              : attach_alone(maps, slot, options, sockets);
 }
 
+// Shares 'next_', as load_next() does.
 Failure Attachment::load_skb(const BpfMaps &maps, PortSlot slot) {
     mode_ = AttachMode::kTc;
     if (auto f = maps.open_skb(constants(slot), &at_tc_)) {
+        return f;
+    }
+    if (auto f = share_next(next_, at_tc_.get())) {
         return f;
     }
     if (int error = skb_offload_bpf::load(at_tc_.get())) {
@@ -250,7 +269,8 @@ OwnProgram Attachment::own_program() const {
 // which is given ours as its successor.
 Failure Attachment::take_over(const BpfMaps &maps, PortSlot slot,
                               LinkedProgram &old, const Options &options) {
-    if (auto f = options.at_tc ? load_skb(maps, slot)
+    next_ = std::move(old.maps[kNextMapName]);
+    if (auto f = options.at_tc ? take_over_skb(maps, slot)
                                : take_over_xdp(maps, slot, old, options)) {
         return f;
     }
@@ -279,11 +299,19 @@ Failure Attachment::take_over_xdp(const BpfMaps &maps, PortSlot slot,
     const Fd none;
     const Fd &sockets = options.is_afxdp ? old.maps[kSocketMapName] : none;
     has_sockets_ = static_cast<bool>(sockets);
-    next_ = std::move(old.maps[kNextMapName]);
     auto f = load_next(maps, slot, sockets.get());
     if (f && next_) {
         next_ = {};  // The kernel may let none of them call the other.
         f = load_next(maps, slot, sockets.get());
+    }
+    return f;
+}
+
+Failure Attachment::take_over_skb(const BpfMaps &maps, PortSlot slot) {
+    auto f = load_skb(maps, slot);
+    if (f && next_) {
+        next_ = {};  // As in XDP.
+        f = load_skb(maps, slot);
     }
     return f;
 }
@@ -300,12 +328,8 @@ Failure Attachment::load_next(const BpfMaps &maps, PortSlot slot,
     if (auto f = maps.open_port(constants(slot), sockets_fd, &skeleton_)) {
         return f;
     }
-    if (next_) {
-        bpf_program__set_autoload(skeleton_->progs.xf_sample, true);
-        if (int error =
-                bpf_map__reuse_fd(skeleton_->maps.xf_takeover, next_.get())) {
-            return failure(error, "cannot share the BPF maps");
-        }
+    if (auto f = share_next(next_, skeleton_.get())) {
+        return f;
     }
     if (int error = xdp_offload_bpf::load(skeleton_.get())) {
         return failure(error, "cannot load the XDP program");
@@ -319,10 +343,10 @@ Failure Attachment::load_next(const BpfMaps &maps, PortSlot slot,
 // (fd_array_map_clear(), Linux 6.18).  So no sample comes to a program that
 // could not give it back.
 Failure Attachment::become_next() {
-    const int main = bpf_program__fd(skeleton_->progs.xsk_def_prog);
-    const int sample = bpf_program__fd(skeleton_->progs.xf_sample);
+    const int sample = bpf_program__fd(at_tc_ ? at_tc_->progs.xf_sample
+                                              : skeleton_->progs.xf_sample);
     const std::pair<uint32_t, int> calls[] = {{XF_NEXT_OLD, old_.get()},
-                                              {XF_NEXT_MISS, main},
+                                              {XF_NEXT_MISS, prog_fd()},
                                               {XF_NEXT_SAMPLE, sample}};
     for (auto [key, prog_fd] : calls) {
         if (bpf_map_update_elem(next_.get(), &key, &prog_fd, BPF_ANY)) {
@@ -335,8 +359,7 @@ Failure Attachment::become_next() {
 }
 
 Failure Attachment::begin_sampling() {
-    // At TC's ingress a program hands nothing over, and goes on by itself.
-    if (!taking_over_ || sampling_ || at_tc_) {
+    if (!taking_over_ || sampling_) {
         return {};
     }
     // It may not have the map, or be so different that the kernel lets none

@@ -57,9 +57,10 @@ public:
         bool only_join = false;  // Do nothing unless there is a dispatcher.
         bool at_tc = false;      // At TC's ingress, not in XDP,
         bool has_tcx = false;    // by a link.
-        bool kernel_ct = false;  // PortConstants::kernel_ct.
-        Pins *pins = nullptr;    // Where an earlier process may have left
-                                 // its link; outlives the attachment.
+        bool in_kernel_datapath = false;  // As of PortConstants.
+        bool kernel_ct = false;
+        Pins *pins = nullptr;  // Where an earlier process may have left
+                               // its link; outlives the attachment.
     };
 
     // Loads and attaches a program for the port.  EBUSY: the device is taken;
@@ -107,7 +108,7 @@ public:
     // XF_PORT_TX_* that the ports need to which it sends.
     uint32_t tx_flag() const;
     PortConstants constants(PortSlot slot) const {
-        return {slot, tx_flag(), kernel_ct_};
+        return {slot, tx_flag(), in_kernel_datapath_, kernel_ct_};
     }
     bool in_dispatcher() const { return program_ != nullptr; }
     // Others may take such a filter off; put_back() puts it there again.
@@ -125,8 +126,10 @@ public:
     bool is_on_a_device() const;
 
 private:
-    Attachment(Ifindex ifindex, bool kernel_ct)
-        : ifindex_(ifindex), kernel_ct_(kernel_ct) {}
+    Attachment(Ifindex ifindex, const Options &options)
+        : ifindex_(ifindex),
+          in_kernel_datapath_(options.in_kernel_datapath),
+          kernel_ct_(options.kernel_ct) {}
     int prog_fd() const;  // Ours.
     Failure attach_xdp(const BpfMaps &, PortSlot, const Options &,
                        const Fd &sockets);
@@ -136,6 +139,7 @@ private:
                       const Options &);
     Failure take_over_xdp(const BpfMaps &, PortSlot, LinkedProgram &,
                           const Options &);
+    Failure take_over_skb(const BpfMaps &, PortSlot);
     Failure load_next(const BpfMaps &, PortSlot, int sockets_fd);
     Failure become_next();
     Failure join_dispatcher(const BpfMaps &, PortSlot, xdp_multiprog *,
@@ -149,7 +153,7 @@ private:
                           const std::function<int()> &make_room = {});
 
     const Ifindex ifindex_;
-    const bool kernel_ct_;
+    const bool in_kernel_datapath_, kernel_ct_;
     AttachMode mode_ = AttachMode::kNative;
     Skeleton skeleton_;  // Of XDP,
     SkbSkeleton at_tc_;  // or of TC's ingress.

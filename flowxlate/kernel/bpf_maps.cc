@@ -66,9 +66,11 @@ Failure share(xdp_offload_bpf *from, xdp_offload_bpf *to, MapScope scope) {
     return {};
 }
 
-// The same for the program of the other hook, which has the arrays alone.
+// The same for the program of the other hook, which has the arrays and the
+// copies alone.
 Failure share_arrays(xdp_offload_bpf *from, skb_offload_bpf *to) {
-    int error = 0;
+    int error = bpf_map__reuse_fd(to->maps.xf_copies,
+                                  bpf_map__fd(from->maps.xf_copies));
 #define XF_MAP(NAME, VALUE, ENTRIES, WRITER, SCOPE, ACCESS) \
     error = error ? error                                   \
                   : bpf_map__reuse_fd(to->maps.NAME,        \
@@ -167,7 +169,8 @@ Failure open_code(bool kernel_ct, std::unique_ptr<S, SkeletonDeleter> *out) {
 
 // Opens a skeleton whose program 'xf_sample' will not be loaded: only a port
 // that is taken over needs it.
-Failure open_skeleton(bool kernel_ct, Skeleton *out) {
+template <typename S>
+Failure open_skeleton(bool kernel_ct, S *out) {
     if (auto f = open_code(kernel_ct, out)) {
         return f;
     }
@@ -261,6 +264,7 @@ void BpfMaps::set_constants(S *s, const PortConstants &port) const {
                 sizeof kCrc32cZeros);
     s->rodata->xf_in_port = index(port.slot);
     s->rodata->xf_tx_flag = port.tx_flag;
+    s->rodata->xf_kernel_datapath = port.in_kernel_datapath;
     s->rodata->xf_kernel_ct = port.kernel_ct;
     s->rodata->xf_tcp_timeout_ms = port.kernel_ct ? tcp_timeout_ms() : 0;
     s->rodata->xf_bucket_mask = sizes_.buckets - 1;
@@ -400,7 +404,7 @@ Failure BpfMaps::open_any_port(const PortConstants &port, int xsks_fd,
 
 Failure BpfMaps::open_skb(const PortConstants &port, SkbSkeleton *out) const {
     SkbSkeleton s;
-    if (auto f = open_code(port.kernel_ct, &s)) {
+    if (auto f = open_skeleton(port.kernel_ct, &s)) {
         return f;
     }
     if (auto f = share_arrays(template_.get(), s.get())) {

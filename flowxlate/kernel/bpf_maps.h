@@ -73,6 +73,7 @@ void set_deadline(std::span<xf_cpu> cpus, uint64_t now_ns, uint64_t jiffies);
 struct PortConstants {
     PortSlot slot{};
     uint32_t tx_flag = XF_PORT_TX_NATIVE;  // XF_PORT_TX_* that it sends with.
+    bool in_kernel_datapath = false;
     bool kernel_ct = false;  // ct() asks the kernel's connection tracker.
 };
 

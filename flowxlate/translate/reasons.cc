@@ -168,7 +168,9 @@ constexpr Row kRows[] = {
      "Have fewer ports in a flood or mirror, and no max_len for one of "
      "several."},
     {"action/trunc",
-     "The flow truncates packets otherwise than for one output.", kNothing},
+     "The flow truncates packets otherwise than for one output, or, in the "
+     "kernel datapath, such that have a VLAN tag.",
+     kNothing},
     {"action/unknown_action", "The flow has an action unknown to XDP.",
      "Look for a newer version of the plugin."},
     {"action/userspace",

@@ -2,12 +2,12 @@
 // A program and its successor on the same port, and a program that is left
 // alone (flowxlate/engine/handover.h).
 #include <bpf/bpf.h>
-#include <bpf/libbpf.h>
 
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <chrono>
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -16,7 +16,7 @@
 #include "on_cpu.h"
 #include "packet.h"
 #include "program.h"
-#include "xdp_offload.skel.h"
+#include "skb_program.h"
 
 namespace flowxlate::test {
 namespace {
@@ -49,17 +49,38 @@ const Frame kUdp = udp_frame(1000, 18);
 
 FlowSpec udp_flow() { return FlowSpec::ipv4().proto(IPPROTO_UDP); }
 
-void set_successor(Program &old, Program &successor) {
-    const int next = bpf_map__fd(old.skeleton().maps.xf_next);
-    const auto &s = successor.skeleton();
+void set_successor(const Program &old, const Program &successor) {
+    const int next = old.calls().next;
+    const auto theirs = successor.calls();
     const std::pair<uint32_t, int> calls[] = {
-        {XF_NEXT_SAMPLE, bpf_program__fd(s.progs.xf_sample)},
-        {XF_NEXT_MISS, successor.fd()},
-        {XF_NEXT_OLD, old.fd()}};
+        {XF_NEXT_SAMPLE, theirs.sample},
+        {XF_NEXT_MISS, theirs.main},
+        {XF_NEXT_OLD, old.calls().main}};
     for (auto [i, fd] : calls) {
         ASSERT_EQ(bpf_map_update_elem(next, &i, &fd, BPF_ANY), 0);
     }
 }
+
+// The programs of two processes at one hook.
+struct Pair {
+    std::unique_ptr<Program> old, young;
+};
+
+Pair pair_in_xdp() {
+    auto old = std::make_unique<Program>();
+    auto young = std::make_unique<Program>(XF_PORT_TX_NATIVE, old.get());
+    return {std::move(old), std::move(young)};
+}
+
+Pair pair_at_skb() {
+    auto old = std::make_unique<SkbProgram>();
+    auto young = std::make_unique<SkbProgram>(false, BpfMaps::Config{}, old.get());
+    return {std::move(old), std::move(young)};
+}
+
+class Successor : public testing::TestWithParam<Pair (*)()> {};
+INSTANTIATE_TEST_SUITE_P(Hook, Successor, testing::Values(pair_in_xdp, pair_at_skb),
+                         [](const auto &info) { return info.index ? "Skb" : "Xdp"; });
 
 // How many of kRuns packets each of the two has counted as executed, or let
 // pass, and how many were copied.
@@ -112,13 +133,13 @@ const Row kRows[] = {
      1},
 };
 
-TEST(Successor, GetsSamplesAndMisses) {
+TEST_P(Successor, GetsSamplesAndMisses) {
     const OnCpu pinned(0);
     ASSERT_GT(kSamples, 0u);
     for (const Row &row : kRows) {
         SCOPED_TRACE(row.name);
-        Program old;
-        Program young(XF_PORT_TX_NATIVE, &old);
+        const Pair pair = GetParam()();
+        Program &old = *pair.old, &young = *pair.young;
         FlowSlot old_slot{}, new_slot{};
         if (row.old_flow) {
             old_slot = old.add(udp_flow().drop());
@@ -149,7 +170,7 @@ TEST(Successor, GetsSamplesAndMisses) {
 }
 
 // What the successor would do is not done, however different it is.
-TEST(Successor, DecidesNothingYet) {
+TEST_P(Successor, DecidesNothingYet) {
     struct {
         const char *name;
         std::vector<FlowSpec> flows;  // Of the successor.
@@ -170,8 +191,8 @@ TEST(Successor, DecidesNothingYet) {
     const OnCpu pinned(0);
     for (const auto &row : rows) {
         SCOPED_TRACE(row.name);
-        Program old;
-        Program young(XF_PORT_TX_NATIVE, &old);
+        const Pair pair = GetParam()();
+        Program &old = *pair.old, &young = *pair.young;
         const FlowSlot slot = old.add(udp_flow().to(kOut));
         std::vector<FlowSlot> learned;
         for (const FlowSpec &flow : row.flows) {
@@ -194,13 +215,13 @@ TEST(Successor, DecidesNothingYet) {
 }
 
 // Copies are of the packet as it came, so far as they go.
-TEST(Successor, GetsCopies) {
+TEST_P(Successor, GetsCopies) {
     const OnCpu pinned(0);
     for (const size_t payload : {0, 18, 214, 215, 1400}) {
         SCOPED_TRACE(payload);
         const Frame frame = udp_frame(1000, payload);
-        Program old;
-        Program young(XF_PORT_TX_NATIVE, &old);
+        const Pair pair = GetParam()();
+        Program &old = *pair.old, &young = *pair.young;
         old.add(udp_flow().drop());
         set_successor(old, young);
         for (uint64_t i = 0; i < kRuns; i++) {
@@ -219,11 +240,32 @@ TEST(Successor, GetsCopies) {
     }
 }
 
-// Samples that nobody reads: packets are executed all the same.
-TEST(Successor, IsFull) {
+// A copy has the tag that is beside the frame.
+TEST_P(Successor, GetsCopiesWithTags) {
     const OnCpu pinned(0);
-    Program old;
-    Program young(XF_PORT_TX_NATIVE, &old);
+    for (const size_t payload : {18, 214, 1400}) {
+        SCOPED_TRACE(payload);
+        const Frame frame =
+            Packet().eth(0x8100).vlan(0xa005, 0x0800).ipv4(IPPROTO_UDP).udp(1000, 53).payload(payload).bytes();
+        const Pair pair = GetParam()();
+        pair.old->add(udp_flow().tag(0x8100, 5).drop());
+        set_successor(*pair.old, *pair.young);
+        for (uint64_t i = 0; i < kRuns; i++) {
+            ASSERT_EQ(pair.old->run(frame).verdict, uint32_t{XDP_DROP});
+        }
+        const auto copies = pair.young->maps().take_copies();
+        ASSERT_EQ(copies.size(), kSamples);
+        const size_t n = std::min(frame.size(), sizeof copies[0].data);
+        EXPECT_EQ(copies[0].frame_len, frame.size());
+        EXPECT_EQ(Frame(copies[0].data, copies[0].data + n), Frame(frame.begin(), frame.begin() + n));
+    }
+}
+
+// Samples that nobody reads: packets are executed all the same.
+TEST_P(Successor, IsFull) {
+    const OnCpu pinned(0);
+    const Pair pair = GetParam()();
+    Program &old = *pair.old, &young = *pair.young;
     const FlowSlot slot = old.add(udp_flow().drop());
     set_successor(old, young);
     constexpr uint64_t kMany = 2000 * XF_SAMPLE_EVERY;
@@ -237,12 +279,12 @@ TEST(Successor, IsFull) {
 }
 
 // Senders who take turns are all met, as often as they should.
-TEST(Successor, MeetsAllSenders) {
+TEST_P(Successor, MeetsAllSenders) {
     const OnCpu pinned(0);
     for (const size_t n : {2, 3, 5, 8, 13, 55, 61, 64}) {
         SCOPED_TRACE(n);
-        Program old;
-        Program young(XF_PORT_TX_NATIVE, &old);
+        const Pair pair = GetParam()();
+        Program &old = *pair.old, &young = *pair.young;
         set_successor(old, young);
         std::vector<FlowSlot> slots;
         std::vector<Frame> frames;
@@ -266,10 +308,10 @@ TEST(Successor, MeetsAllSenders) {
 
 // What the kernel takes away when the successor's process ends, in the order
 // in which it does: no sample is lost.
-TEST(Successor, Goes) {
+TEST_P(Successor, Goes) {
     const OnCpu pinned(0);
-    Program old;
-    Program young(XF_PORT_TX_NATIVE, &old);
+    const Pair pair = GetParam()();
+    Program &old = *pair.old, &young = *pair.young;
     const FlowSlot slot = old.add(udp_flow().drop());
     set_successor(old, young);
     const auto run_all = [&] {
@@ -278,7 +320,7 @@ TEST(Successor, Goes) {
         }
     };
     run_all();
-    const int next = bpf_map__fd(old.skeleton().maps.xf_next);
+    const int next = old.calls().next;
     for (uint32_t i : {XF_NEXT_SAMPLE, XF_NEXT_MISS, XF_NEXT_OLD}) {
         ASSERT_EQ(bpf_map_delete_elem(next, &i), 0);
         run_all();

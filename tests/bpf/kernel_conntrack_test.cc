@@ -120,6 +120,10 @@ std::vector<KernelCtRow> nat_rows() {
     };
 }
 
+// Asks for the connection once more when it has set what it sets.
+FlowSpec changed(FlowSpec f) { return doing(on(f, 2), {ct(1)}); }
+FlowSpec setting_port(FlowSpec f) { return f.set(AT(tp_dst), {0x1f, 0x90}, {0xff, 0xff}); }
+
 std::vector<KernelCtRow> step_rows() {
     const std::string yes = kAssured, marked = yes + " -m 0xf5";
     const std::string second = "-p tcp -s 10.0.0.1 -d 10.0.0.2 --sport 1000 --dport 80 -t 1000 --state ESTABLISHED -w 2" + yes + " -m 2";
@@ -136,6 +140,11 @@ std::vector<KernelCtRow> step_rows() {
         {"time-outs of its own", asked(ct(1, XF_CT_TIMEOUT), 0xf5), {of_tcp(marked)}, tcp()},
         {"known, then time-outs of its own", {first({ct(1), ct(1, XF_CT_TIMEOUT)}), then(1, kEst, 1, 0xf5)}, {of_tcp(marked)}, tcp(), XF_MISS_CT_STATE},
         {"time-outs in another zone", {first({ct(1), ct(2, XF_CT_TIMEOUT)}), then(1, kEst, 2, 2)}, {of_tcp(marked), second}, tcp()},
+        // openvswitch.ko looks for the connection of what is set then.
+        {"known, then another source", {on(first({ct(1)}), 1), changed(setting_source(then(1, kEst, 1, 0xf5), 9)), then(2, kEst, 1, 0xf5)}, {of_tcp(marked)}, tcp(), XF_MISS_CT_STATE},
+        {"known, then another port", {on(first({ct(1)}), 1), changed(setting_port(then(1, kEst, 1, 0xf5))), then(2, kEst, 1, 0xf5)}, {of_tcp(marked)}, tcp(), XF_MISS_CT_STATE},
+        {"known, then another port and NAT", {on(first({ct(1)}), 1), doing(on(setting_port(then(1, kEst, 1, 0xf5)), 2), {nat(1)}), then(2, kEst | kSrc, 1, 0xf5)}, {of_tcp(marked + " -n 10.0.0.9:5000")}, tcp(), XF_MISS_CT_STATE},
+        {"known, then another TTL", {on(first({ct(1)}), 1), changed(setting_ttl(then(1, kEst, 1, 0xf5))), then(2, kEst, 1, 0xf5)}, {of_tcp(marked)}, tcp()},
         {"forgotten", {first({ct(1), cleared()}), then(1, 0, 0)}, {of_tcp(marked)}, tcp()},
         {"forgotten, then found again", {first({ct(1), cleared(ct(1))}), then(1, kEst, 1, 0xf5)}, {of_tcp(marked)}, tcp()},
     };
@@ -232,6 +241,60 @@ TEST_P(KernelCtRows, Row) {
         }
         EXPECT_GE(p.total_misses(), before);
     });
+}
+
+// openvswitch.ko's ct() takes off what is behind the IP packet.
+TEST_F(KernelCt, PaddingIsCutOff) {
+    constexpr size_t kPadding = 8;
+    const Frame whole = tcp().frame();
+    Frame padded = whole;
+    padded.resize(whole.size() + kPadding, 0x55);
+    make(of_tcp(kAssured));
+    at_each_hook_of_home([&](Program &p) {
+        const bool is_cut = p.hook() == std::string("xdp");
+        const FlowSlot before = p.add(first({ct(1)})), behind = p.add(then(1, kEst));
+        const auto out = run(p, padded);
+        EXPECT_EQ(out.verdict, is_cut ? uint32_t{XDP_REDIRECT} : uint32_t{XDP_PASS});
+        EXPECT_EQ(hex(out.out), hex(is_cut ? whole : padded));
+        EXPECT_EQ(p.table().stats(before).bytes, is_cut ? padded.size() : 0);
+        EXPECT_EQ(p.table().stats(behind).bytes, is_cut ? whole.size() : 0);
+        EXPECT_EQ(p.misses(XF_MISS_CT_PACKET), is_cut ? 0U : 1U);
+    });
+}
+
+// openvswitch.ko's check_pkt_len counts what is behind the IP packet, unless a ct() has
+// taken it off.
+TEST_F(KernelCt, PaddingCountsForPacketLength) {
+    const Frame whole = tcp().frame();
+    Frame padded = whole;
+    padded.resize(whole.size() + 8, 0x55);
+    const auto length = static_cast<uint16_t>(whole.size());
+    struct {
+        const char *name;
+        std::vector<FlowSpec> flows;
+        Frame in;
+        bool is_hit;
+    } const rows[] = {
+        {"no padding", {FlowSpec::ipv4().up_to(length).drop()}, whole, true},
+        {"padding", {FlowSpec::ipv4().up_to(length).drop()}, padded, false},
+        {"padding, not longer", {FlowSpec::ipv4().up_to(static_cast<uint16_t>(length + 8)).drop()}, padded, true},
+        {"padding that ct() takes off", {first({ct(1)}), then(1, kEst).up_to(length).drop()}, padded, true},
+    };
+    make(of_tcp(kAssured));
+    Program &p = *home().xdp;
+    for (auto &row : rows) {
+        SCOPED_TRACE(row.name);
+        p.remove_all();
+        for (auto &flow : row.flows) {
+            p.add(flow);
+        }
+        home().ns.in([&] {
+            const uint64_t before = p.misses(XF_MISS_PACKET_LENGTH);
+            EXPECT_EQ(run(p, row.in).verdict, row.is_hit ? uint32_t{XDP_DROP} : uint32_t{XDP_PASS});
+            EXPECT_EQ(p.misses(XF_MISS_PACKET_LENGTH) - before, row.is_hit ? 0U : 1U);
+        });
+    }
+    p.remove_all();
 }
 
 std::string kernel_ct_row_name(const testing::TestParamInfo<KernelCtRow> &info) { return as_test_name(info.param.name); }

@@ -242,7 +242,7 @@ Program::Program(uint32_t tx_flag, const Program *takes_over_from,
         must(maps_.set_tx_port(slot, lo));
     }
 
-    must(maps_.open_port({kIn, tx_flag, kernel_ct}, -1, &skeleton_));
+    must(maps_.open_port({kIn, tx_flag, kernel_ct, kernel_ct}, -1, &skeleton_));
     if (takes_over_from) {
         bpf_program__set_autoload(skeleton_->progs.xf_sample, true);
         const int next =
@@ -254,6 +254,11 @@ Program::Program(uint32_t tx_flag, const Program *takes_over_from,
     if (xdp_offload_bpf::load(skeleton_.get())) {
         throw std::runtime_error("the program does not load");
     }
+}
+
+Program::Calls Program::calls() const {
+    return {bpf_map__fd(skeleton_->maps.xf_next), fd(),
+            bpf_program__fd(skeleton_->progs.xf_sample)};
 }
 
 FlowSlot Program::add(const FlowSpec &spec) {

@@ -113,6 +113,11 @@ public:
     uint64_t total_misses() const;
     const xdp_offload_bpf &skeleton() const { return *skeleton_; }
     int fd() const;
+    // For a program that takes over from this one, or that it takes over from.
+    struct Calls {
+        int next, main, sample;  // Its 'xf_next' and its programs.
+    };
+    virtual Calls calls() const;
     int socket_map_fd() const;
     int tx_ports_fd() const;
 

@@ -18,6 +18,7 @@ namespace {
 // Has 'to' the maps and constants of 'from', which is made of the same code?
 bool is_lent(skb_offload_bpf *from, skb_shown_bpf *to) {
     int error = bpf_map__reuse_fd(to->maps.xf_skb_ports, bpf_map__fd(from->maps.xf_skb_ports));
+    error |= bpf_map__reuse_fd(to->maps.xf_next, bpf_map__fd(from->maps.xf_next));
 #define XF_MAP(NAME, VALUE, ENTRIES, WRITER, SCOPE, ACCESS) \
     error |= bpf_map__reuse_fd(to->maps.NAME, bpf_map__fd(from->maps.NAME));
 #include "bpf/abi/maps.def"
@@ -44,13 +45,28 @@ uint32_t as_xdp(int action) {
 
 void SkbShownDeleter::operator()(skb_shown_bpf *s) const { skb_shown_bpf::destroy(s); }
 
-SkbProgram::SkbProgram(bool kernel_ct, const BpfMaps::Config &config) : Program(XF_PORT_TX_SKB, nullptr, kernel_ct, config) {
+SkbProgram::SkbProgram(bool kernel_ct, const BpfMaps::Config &config, const SkbProgram *takes_over_from)
+    : Program(XF_PORT_TX_SKB, nullptr, kernel_ct, config) {
     shown_.reset(skb_shown_bpf::open());
-    if (maps().open_skb({kIn, XF_PORT_TX_SKB, kernel_ct}, &real_) || !shown_ || !is_lent(real_.get(), shown_.get())
-        || skb_offload_bpf::load(real_.get()) || skb_shown_bpf::load(shown_.get())) {
+    if (maps().open_skb({kIn, XF_PORT_TX_SKB, kernel_ct, kernel_ct}, &real_)) {
+        throw std::runtime_error("the program for sk_buffs cannot be opened");
+    }
+    if (takes_over_from) {
+        take_over(*takes_over_from);
+    }
+    if (skb_offload_bpf::load(real_.get()) || !shown_ || !is_lent(real_.get(), shown_.get()) || skb_shown_bpf::load(shown_.get())) {
         throw std::runtime_error("the program for sk_buffs does not load");
     }
 }
+
+void SkbProgram::take_over(const SkbProgram &old) {
+    bpf_program__set_autoload(real_->progs.xf_sample, true);
+    if (bpf_map__reuse_fd(real_->maps.xf_takeover, old.calls().next)) {
+        throw std::runtime_error("cannot share xf_next");
+    }
+}
+
+Program::Calls SkbProgram::calls() const { return {bpf_map__fd(real_->maps.xf_next), skb_fd(), bpf_program__fd(real_->progs.xf_sample)}; }
 
 int SkbProgram::skb_fd() const { return bpf_program__fd(real_->progs.xf_skb); }
 

@@ -27,19 +27,23 @@ public:
         uint32_t gso_size = 0;  // It is several segments.
     };
 
-    explicit SkbProgram(bool kernel_ct = false, const BpfMaps::Config & = {});
+    explicit SkbProgram(bool kernel_ct = false, const BpfMaps::Config & = {},
+                        const SkbProgram *takes_over_from = nullptr);
 
     // Tells XDP's verdicts, for rows: passed on, dropped, redirected.
     Run run(const Frame &in, uint32_t queue = 0, uint32_t metadata = 0, bool *ok = nullptr) override;
     Run run_with(const Frame &in, const Beside &);
     bool completes() const override { return false; }
     const char *hook() const override { return "skb"; }
+    Calls calls() const override;
 
     // The program as it is installed.
     int skb_fd() const;
     uint32_t verified() const;
 
 private:
+    void take_over(const SkbProgram &);
+
     SkbSkeleton real_;
     std::unique_ptr<skb_shown_bpf, SkbShownDeleter> shown_;
 };

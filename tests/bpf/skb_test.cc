@@ -45,6 +45,8 @@ const GsoRow kGsoRows[] = {
     {"segments of TCP over IPv6, as long as can be", narrow6(), long_tcp6(), 26, kNone},
     {"segments of TCP over IPv6, too long", narrow6(), long_tcp6(), 27, XF_MISS_TX_LENGTH},
     {"segments of UDP, which may carry packets", narrow4(), long_udp4(), 10, XF_MISS_TX_LENGTH},
+    // openvswitch.ko takes it for the first fragment, if that is what is made of it.
+    {"UDP that is dropped", FlowSpec::ipv4().drop(), long_udp4(), 10, XF_MISS_TX_LENGTH},
     {"tagged, as long as can be", narrow4(), tagged_tcp4(), 46, kNone},
     {"tagged, too long", narrow4(), tagged_tcp4(), 47, XF_MISS_TX_LENGTH},
     {"pushed, as long as can be", narrow4().push(9), long_tcp4(), 46, kNone},

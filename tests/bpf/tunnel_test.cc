@@ -372,5 +372,29 @@ TEST(Tunnel, FromOneToAnother) {
     p.remove_all();
 }
 
+// The kernel would complete the outer checksum when the outer headers are off.
+TEST(Generic, PartialOuterChecksumIsAMiss) {
+    struct {
+        const char *name;
+        Packet packet;
+        uint64_t misses;
+    } const rows[] = {
+        {"whole", geneve4(udp4()), 0},
+        {"partial outside", geneve4(udp4()).partial(), 1},
+    };
+    for (auto &row : rows) {
+        SCOPED_TRACE(row.name);
+        Program p(XF_PORT_TX_GENERIC);
+        for (auto &flow : kGeneveFlows) {
+            p.add(flow);
+        }
+        const Frame in = row.packet.bytes();
+        const auto run = p.run(in);
+        EXPECT_EQ(run.verdict, row.misses ? XDP_PASS : XDP_REDIRECT);
+        EXPECT_EQ(hex(run.out), hex(row.misses ? in : udp4().bytes()));
+        EXPECT_EQ(p.misses(XF_MISS_TUNNEL_CHECKSUM), row.misses);
+    }
+}
+
 }  // namespace
 }  // namespace flowxlate::test

@@ -539,7 +539,8 @@ private:
                     && !(step->label[0] & ~step->label_mask[0])
                     && !(step->label[1] & ~step->label_mask[1]);
             default:
-                step->flags |= a.type == OVS_CT_ATTR_TIMEOUT ? XF_CT_TIMEOUT : 0;
+                step->flags |=
+                    a.type == OVS_CT_ATTR_TIMEOUT ? XF_CT_TIMEOUT : 0;
                 return a.type == OVS_CT_ATTR_TIMEOUT
                     || a.type == OVS_CT_ATTR_EVENTMASK;
         }

@@ -8,14 +8,17 @@ figures are the sum.
 import contextlib
 import re
 import socket
+import struct
 import time
 
-from lab import in_netns, run, settled_counters, tcp_transfer, wait_for
+from lab import (checksum, in_netns, receive_frame, run, settled_counters, tcp_transfer,
+                 wait_for)
 from suite import Skipped, expect, introduce
 from test_kernel_datapath import SLOW, kernel_lab
 
 BULK = 8 << 20
 ZONE = 5
+SYN, RST, ACK = 2, 4, 16
 FEW = 20
 TIMEOUT = 16                    # Seconds, of UDP.
 
@@ -248,6 +251,68 @@ def test_behind(context):
             expect(openflow == sent, '%s: sent %s, OpenFlow has %s', host.port, sent, openflow)
 
 
+def segment(src, dst, flags, seq, ack, payload=b'', options=b''):
+    """A frame of TCP from one Impostor to another."""
+    addresses = socket.inet_aton(src.ip4) + socket.inet_aton(dst.ip4)
+    tcp = struct.pack('!HHIIHHHH', src.tcp_port, dst.tcp_port, seq % 2**32, ack % 2**32,
+                      (20 + len(options)) << 10 | flags, 65535, 0, 0) + options + payload
+    pseudo = addresses + struct.pack('!BBH', 0, 6, len(tcp))
+    tcp = tcp[:16] + struct.pack('!H', checksum(pseudo + tcp)) + tcp[18:]
+    ip = struct.pack('!BBHHHBBH', 0x45, 0, 20 + len(tcp), 0, 0, 64, 6, 0)
+    ip = ip[:10] + struct.pack('!H', checksum(ip + addresses)) + addresses
+    return bytes.fromhex((dst.mac + src.mac).replace(':', '')) + b'\x08\x00' + ip + tcp
+
+
+class Impostor:
+    """A TCP that no host's stack knows of, behind the host's port."""
+
+    def __init__(self, stack, host, ip4, tcp_port):
+        self.mac, self.ip4, self.tcp_port = host.mac, ip4, tcp_port
+        self.socket = stack.enter_context(contextlib.closing(host.raw_socket()))
+
+    def arrives(self, frame, timeout=SLOW):
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            with contextlib.suppress(OSError):
+                if receive_frame(self.socket, 1)[0][:len(frame)] == frame:
+                    return True
+        return False
+
+
+def test_reset(context):
+    """A reset comes through when more has passed than nf_conntrack's memory spans.
+
+    nf_conntrack has seen an acknowledgement of long ago, which is later than the reset,
+    modulo 2^32."""
+    step = 900 << 20
+    with ct_lab(context, FIREWALL) as (lab, a, b), contextlib.ExitStack() as stack:
+        client = Impostor(stack, a, '10.0.0.201', 1000)
+        server = Impostor(stack, b, '10.0.0.202', 80)
+
+        def send(src, dst, *what, **more):
+            frame = segment(src, dst, *what, **more)
+            src.socket.send(frame)
+            expect(dst.arrives(frame), '%s has lost %s', src.ip4, what)
+
+        scale = b'\x03\x03\x0e\x01'    # Windows of up to 1 GiB.
+        at, back = 1000, 5000
+        send(client, server, SYN, at, 0, options=scale)
+        send(server, client, SYN | ACK, back, at + 1, options=scale)
+        at, back = at + 1, back + 1
+        send(client, server, ACK, at, back)
+        before = settled(lab)
+        # Until the flows are ours, then further than half of the numbers.
+        for i in range(24):
+            send(server, client, ACK, back, at, payload=b'x' * 10)
+            back += 10 if i < 20 else step
+            send(client, server, ACK, at, back)
+            time.sleep(0.2)
+        after = settled(lab)
+        passed = after[b.port]['passed'] - before[b.port]['passed']
+        expect(passed < 22, 'all of it has gone to openvswitch.ko')
+        send(server, client, RST, back, 0)
+
+
 TESTS = [
     ('kernel-ct', test_firewall),
     ('kernel-ct-tc', test_firewall_tc),
@@ -256,4 +321,5 @@ TESTS = [
     ('kernel-ct-udp', test_udp),
     ('kernel-ct-deleted', test_deleted),
     ('kernel-ct-behind', test_behind),
+    ('kernel-ct-reset', test_reset),
 ]

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// In which order ct(), ct_clear and sets of addresses and ports happen, and what of
-// a ct() is read.
+// In which order ct(), ct_clear and sets of addresses and ports happen, and
+// what of a ct() is read.
 #include <gtest/gtest.h>
 
 #include <linux/openvswitch.h>
@@ -130,8 +130,7 @@ TEST(CtActions, Flags) {
         uint16_t flags;
     } rows[] = {
         {"ct", [](AttrList &) {}, kCt},
-        {"commit",
-         [](AttrList &ct) { ct.put_bytes(OVS_CT_ATTR_COMMIT, {}); },
+        {"commit", [](AttrList &ct) { ct.put_bytes(OVS_CT_ATTR_COMMIT, {}); },
          kCt | XF_CT_COMMIT},
         {"timeout",
          [](AttrList &ct) { ct.put(OVS_CT_ATTR_TIMEOUT, uint32_t{0}); },

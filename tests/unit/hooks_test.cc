@@ -128,6 +128,35 @@ TEST(Binder, RefusesWhatTheHookDoesNot) {
     }
 }
 
+Rule truncating(unsigned n_tags, unsigned n_pop, size_t n_push) {
+    Rule rule = with(&xf_rewrite::max_len);
+    rule.match.n_tags = n_tags;
+    rule.actions.n_pop = n_pop;
+    rule.actions.push.resize(n_push);
+    return rule;
+}
+
+// openvswitch.ko cuts a packet without counting its outermost tag.
+TEST(Binder, TruncatesForTheKernelWithoutTags) {
+    const struct {
+        const char *name;
+        Rule rule;
+        const char *refused;
+    } rows[] = {
+        {"without a tag", truncating(0, 0, 0), ""},
+        {"with a tag", truncating(1, 0, 0), "action/trunc"},
+        {"with a tag that is taken off", truncating(1, 1, 0), ""},
+        {"with two tags, of which one is taken off", truncating(2, 1, 0),
+         "action/trunc"},
+        {"with a new tag", truncating(0, 0, 1), "action/trunc"},
+        {"with another tag", truncating(1, 1, 1), "action/trunc"},
+    };
+    for (auto &row : rows) {
+        const auto r = check_kernel_rule(row.rule);
+        EXPECT_EQ(r ? r.name() : "", row.refused) << row.name;
+    }
+}
+
 // ct() of the kernel datapath.
 TEST(Binder, TracksForTheKernel) {
     const struct {
