@@ -455,11 +455,13 @@ put_in_tc(struct netdev *netdev, struct system_port *port,
     return error;
 }
 
-/* May the flow have packets that only the kernel can execute? */
+/* May the flow have packets that only the kernel can execute?  One that matches what
+ * ct() has found is refused otherwise. */
 static bool
 needs_twin(const struct match *match, const struct nlattr *actions,
            size_t actions_len)
 {
+    const struct flow *masks = &match->wc.masks;
     const struct nlattr *a;
     size_t left;
 
@@ -474,7 +476,9 @@ needs_twin(const struct match *match, const struct nlattr *actions,
             break;
         }
     }
-    return match->flow.recirc_id != 0;
+    return (match->flow.recirc_id
+            || masks->ct_state || masks->ct_zone || masks->ct_mark
+            || !ovs_u128_is_zero(masks->ct_label));
 }
 
 /* Is flow 'ufid' to be a twin?  One that is known is what it was. */

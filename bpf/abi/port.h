@@ -19,6 +19,7 @@
 #define XF_PORT_TX_NATIVE 0x1        /* Takes frames from native XDP now. */
 #define XF_PORT_TX_GENERIC 0x2       /* Takes packets from generic XDP now. */
 #define XF_PORT_TX_SKB 0x4           /* Takes sk_buffs now. */
+#define XF_PORT_TX_SUMS 0x8          /* The device makes checksums of what it sends. */
 
 /* A port as the program sees it, when a flow outputs to it. */
 struct xf_port {

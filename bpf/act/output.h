@@ -32,6 +32,10 @@ check_output(const struct xf_packet *p, const struct xf_action *act,
         return XF_MISS_TX_PORT;
     if (act->n_pop > p->n_tags || act->n_push > XF_MAX_TAGS)
         return XF_MISS_INTERNAL;     /* The flow does not fit its match. */
+    /* generic_xdp_tx() asks nobody else to complete them. */
+    if (xf_tx_flag == XF_PORT_TX_GENERIC && !(port->flags & XF_PORT_TX_SUMS)
+        && is_partial(p))
+        return XF_MISS_TX_CHECKSUM;
     if (max_len && len > max_len)
         len = max_len;
     return len > port->max_frame + (n_tags ? XF_TAG_LEN : 0)

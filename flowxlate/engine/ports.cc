@@ -220,7 +220,8 @@ void Ports::publish(const Port &port, const DeviceState &state) {
     const bool takes = state.up && !port.is_left_out();
     std::atomic_ref(shared.flags)
         .store((takes && state.xdp_xmit ? XF_PORT_TX_NATIVE : 0)
-                   | (takes ? XF_PORT_TX_GENERIC | XF_PORT_TX_SKB : 0),
+                   | (takes ? XF_PORT_TX_GENERIC | XF_PORT_TX_SKB : 0)
+                   | (state.makes_sums ? XF_PORT_TX_SUMS : 0),
                std::memory_order_release);
 }
 

@@ -78,6 +78,13 @@ bool ask_ethtool(const Fd &socket, const std::string &name, uint32_t command,
     return socket && !ioctl(socket.get(), SIOCETHTOOL, &ifr);
 }
 
+// For IPv4 or for all: drivers for IPv4 alone are of the past.
+bool makes_sums(const std::string &name) {
+    ethtool_value on{};
+    return ask_ethtool(open_ioctl_socket(), name, ETHTOOL_GTXCSUM, &on)
+        && on.data;
+}
+
 uint64_t read_tx_dropped(const nlattr *a) {
     constexpr size_t kOffset = offsetof(rtnl_link_stats64, tx_dropped);
     uint64_t n = 0;
@@ -603,6 +610,7 @@ Failure Devices::query(Ifindex ifindex, const Question &question,
     s.max_frame = link.mtu + ETH_HLEN;
     s.is_tap = link.is_tap;
     s.is_nic = link.kind.empty();
+    s.makes_sums = makes_sums(link.name);
     s.peer = link.peer;
     s.peer_netns = link.peer_netns;
     s.is_containers = link.is_containers();

@@ -170,7 +170,7 @@ TEST(Tap, PassesOnWhatMayBeSegments) {
 
 TEST(Generic, NeedsLessOfTheOutputPortAndLeavesChecksumsAlone) {
     Program p(XF_PORT_TX_GENERIC);
-    p.maps().port(kOut).flags = XF_PORT_TX_GENERIC;
+    p.maps().port(kOut).flags = XF_PORT_TX_GENERIC | XF_PORT_TX_SUMS;
     const auto slot = p.add(FlowSpec::ipv4().to(kOut));
     const Frame partial = udp4().partial().bytes();
 
@@ -182,6 +182,30 @@ TEST(Generic, NeedsLessOfTheOutputPortAndLeavesChecksumsAlone) {
     p.maps().port(kOut).flags = XF_PORT_TX_NATIVE;
     EXPECT_EQ(p.run(partial).verdict, XDP_PASS);
     EXPECT_EQ(p.misses(XF_MISS_TX_PORT), 1U);
+}
+
+// Nobody would complete it behind the program.
+TEST(Generic, PartialChecksumNeedsADeviceThatMakesIt) {
+    struct {
+        const char *name;
+        bool makes_sums, is_partial, is_hit;
+    } const rows[] = {
+        {"whole", true, false, true},
+        {"partial", true, true, true},
+        {"whole, a device that makes none", false, false, true},
+        {"partial, a device that makes none", false, true, false},
+    };
+    Program p(XF_PORT_TX_GENERIC);
+    p.add(FlowSpec::ipv4().to(kOut));
+    for (auto &row : rows) {
+        SCOPED_TRACE(row.name);
+        p.maps().port(kOut).flags = XF_PORT_TX_GENERIC | (row.makes_sums ? XF_PORT_TX_SUMS : 0);
+        const Frame in = (row.is_partial ? udp4().partial() : udp4()).bytes();
+        const auto run = p.run(in);
+        EXPECT_EQ(run.verdict, row.is_hit ? XDP_REDIRECT : XDP_PASS);
+        EXPECT_EQ(hex(run.out), hex(in));
+        EXPECT_EQ(p.misses(XF_MISS_TX_CHECKSUM), row.is_hit ? 0U : 1U);
+    }
 }
 
 // -- Ports that change while flows point at them ----------------------------

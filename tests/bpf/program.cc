@@ -232,7 +232,7 @@ Program::Program(uint32_t tx_flag, const Program *takes_over_from,
 
     const Ifindex lo{static_cast<int>(lo_ifindex_)};
     for (auto slot : {kIn, kOut, kUnmapped}) {
-        maps_.port(slot) = {XF_PORT_TX_NATIVE | XF_PORT_TX_GENERIC | XF_PORT_TX_SKB, kMtuFrame, 0, 0, 0, 0, {}, {}};
+        maps_.port(slot) = {XF_PORT_TX_NATIVE | XF_PORT_TX_GENERIC | XF_PORT_TX_SKB | XF_PORT_TX_SUMS, kMtuFrame, 0, 0, 0, 0, {}, {}};
     }
     maps_.port(kDown) = {0, kMtuFrame, 0, 0, 0, 0, {}, {}};
     maps_.port(kGeneve) = {0, 0, 0, XF_TUNNEL_GENEVE, 0, 0, {}, {}};

@@ -217,6 +217,21 @@ def test_udp(context):
                 expect(chat.exchange(100, 0.02) == 100, 'UDP is lost')
 
 
+UNTRACKED = ('table=0,priority=9,arp,in_port={a},actions={b}',
+             'table=0,priority=9,arp,in_port={b},actions={a}',
+             'table=0,priority=8,ct_state=-trk,udp,in_port={a},actions={b}',
+             'table=0,priority=8,ct_state=-trk,udp,in_port={b},actions={a}')
+
+
+def test_untracked(context):
+    """A flow that matches that nobody has tracked its packets is executed."""
+    with ct_lab(context, UNTRACKED) as (lab, a, b):
+        chat = Chat(a, b)
+        chat.exchange(20, 0.1)
+        with all_executed(context, lab, 'UDP'):
+            expect(chat.exchange(200, 0.01) == 200, 'UDP is lost')
+
+
 def test_deleted(context):
     """Connections that are deleted, and rules that change, hold for the next packet."""
     with ct_lab(context, FIREWALL) as (lab, a, b):
@@ -319,6 +334,7 @@ TESTS = [
     ('kernel-ct-nat', test_nat),
     ('kernel-ct-balancer', test_load_balancer),
     ('kernel-ct-udp', test_udp),
+    ('kernel-ct-untracked', test_untracked),
     ('kernel-ct-deleted', test_deleted),
     ('kernel-ct-behind', test_behind),
     ('kernel-ct-reset', test_reset),
