@@ -57,7 +57,7 @@ run_skb(xf_ctx *ctx, struct xf_scratch *scratch, const struct xf_cpu *self)
 
     if (miss != XF_PARSED)
         return -1 - miss;
-    if (is_orphaned(self) || !is_at_home(ctx))
+    if (is_orphaned(self) || !is_at_home(ctx, p))
         return -1 - XF_MISS_NO_FLOW;
     hit = find_flow(p, self);
     return hit.flow ? run_flows(ctx, scratch, self, hit.slot) : -1 - XF_MISS_NO_FLOW;
@@ -81,7 +81,7 @@ handle_skb(xf_ctx *ctx)
     self->seq++;
     if (action >= 0)
         return action;
-    count_miss(self, -1 - action);
+    count_miss(self, in_port(&scratch->packet), -1 - action);
     return XF_HOOK_PASS;
 }
 
