@@ -146,6 +146,18 @@ bool is_left_behind(const Pinned &pinned, Ifindex attaching) {
         && place == place_of(pinned.ifindex);
 }
 
+// ERANGE is what veth says of its peer's MTU.
+Failure why_not_linked(int error) {
+    if (error == ERANGE) {
+        return {
+            error,
+            "the MTU, for a veth that of its peer, is too large for native "
+            "XDP, where a frame has to fit into a page (some 3,500 bytes); "
+            "a smaller one helps, or other_config:xdp-offload-generic=true"};
+    }
+    return failure(error, "cannot attach the XDP program");
+}
+
 uint32_t xdp_flags(AttachMode mode) {
     return mode == AttachMode::kGeneric ? XDP_FLAGS_SKB_MODE
                                         : XDP_FLAGS_DRV_MODE;
@@ -525,7 +537,8 @@ Failure Attachment::attach_alone(const BpfMaps &maps, PortSlot slot,
         has_sockets_ = options.is_afxdp && old_sockets;
         const int sockets_fd = has_sockets_ ? old_sockets.get() : -1;
         auto f = load_and_link(maps, slot, sockets_fd);
-        if (f.error == EOPNOTSUPP && (options.allow_generic || has_sockets_)) {
+        const bool may_be_generic = options.allow_generic || has_sockets_;
+        if ((f.error == EOPNOTSUPP || f.error == ERANGE) && may_be_generic) {
             mode_ = AttachMode::kGeneric;
             f = load_and_link(maps, slot, sockets_fd);
         }
@@ -617,8 +630,7 @@ Failure Attachment::load_and_link(const BpfMaps &maps, PortSlot slot,
     }
     LIBBPF_OPTS(bpf_link_create_opts, opts, .flags = xdp_flags(mode_));
     link_fd_ = Fd(bpf_link_create(prog_fd(), index(ifindex_), BPF_XDP, &opts));
-    return link_fd_ ? Failure{}
-                    : failure(errno, "cannot attach the XDP program");
+    return link_fd_ ? Failure{} : why_not_linked(errno);
 }
 
 Failure Attachment::persist(const Pins &pins) {
