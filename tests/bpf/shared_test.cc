@@ -198,6 +198,28 @@ TEST_P(SharedProgramTest, APacketIsOfThePortOfItsDevice) {
     });
 }
 
+// Whatever is in the table of devices, a packet is of a port that there may be.
+TEST_P(SharedProgramTest, AForeignWriterDoesNotLeadOut) {
+    in_namespace([&] {
+        Engine e;
+        e.start();
+        e.drop_from(kOne);
+        std::shared_ptr<SharedProgram> shared;
+        PortProgram one;
+        ASSERT_FALSE(e.programs.find(kind(), -1, &shared));
+        ASSERT_FALSE(shared->load_port(e.maps, Engine::device("p1"), &one));
+        const auto ifindex = static_cast<uint32_t>(index(Engine::device("p1")));
+        const uint32_t set = ifindex % XF_IN_PORT_SETS;
+        for (uint64_t slot : {uint64_t{0}, uint64_t{XF_MAX_PORTS}, uint64_t{XF_MAX_PORTS} + 7, uint64_t{UINT32_MAX}}) {
+            SCOPED_TRACE(slot);
+            const xf_in_port_set ways = {{slot << XF_IN_PORT_SHIFT | ifindex, 0, 0, 0}};
+            ASSERT_EQ(bpf_map_update_elem(e.maps.fd_of("xf_in_ports"), &set, &ways, BPF_ANY), 0);
+            EXPECT_EQ(run(one.fd(), at_tc_, "p1"), pass());
+            EXPECT_EQ(e.maps.misses(kOne, XF_MISS_NO_FLOW) + e.maps.misses(kTwo, XF_MISS_NO_FLOW), 0U) << "counted as another port's";
+        }
+    });
+}
+
 TEST_P(SharedProgramTest, IsLoadedOnce) {
     in_namespace([&] {
         Engine e;

@@ -1,19 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ports that share a program: those of type system, however many there are."""
+import contextlib
 import subprocess
 import time
 
 from lab import ping, wait_for
 from suite import expect, programs_of, wait_offloaded
-from test_persistence import both_ways, kept_lab, replace_process
+from test_persistence import both_ways, check_nothing_lost, end, kept_lab, replace_process
 
 SYSTEM = ['xdp-offload-system-ports=true']
 # As many as ports there may be: docs/performance.md has a thousand.
 MANY = 250
+MANY_KEPT = 500
 MS_EACH = 10                    # What a port may take, with OVS's own share.
-# Of some 10,000 packets in three restarts of ports of type system; without sharing
-# it was 1 to 21.  None with AF_XDP, nor in the kernel datapath (kept-ways, kernel-kept).
-MAY_LOSE = 40
 
 
 def make_veths(lab, n):
@@ -51,11 +50,21 @@ def test_many(context):
         context.note('%d ports, %.1f ms each', MANY, took * 1000 / MANY)
 
 
+@contextlib.contextmanager
+def established(lab, a, b):
+    """Streams of flows that are in XDP already."""
+    with both_ways(a, b, 100):
+        wait_offloaded(lab, a, b)
+        wait_offloaded(lab, b, a)
+    with both_ways(a, b, 200) as streams:
+        yield streams
+
+
 def test_kept(context):
     """What a killed ovs-vswitchd leaves of them goes on, and is taken over."""
     with kept_lab(context, hosts=3, kind='system', config=SYSTEM) as lab:
         a, b, _ = lab.hosts
-        with both_ways(a, b) as streams:
+        with established(lab, a, b) as streams:
             for how in ('SIGKILL', 'SIGTERM', 'SIGKILL'):
                 wait_offloaded(lab, a, b)
                 wait_offloaded(lab, b, a)
@@ -65,8 +74,7 @@ def test_kept(context):
             wait_for('the earlier programs to go', lambda: len(lab.pins('shared')) == 1, 30)
             wait_offloaded(lab, a, b)
         context.note('%s; %s', *streams)
-        for stream in streams:
-            expect(stream.lost <= MAY_LOSE and not stream.duplicates, '%s', stream)
+        check_nothing_lost(streams)
         programs = programs_of(lab)
         expect(len(programs) == 3 and len(lab.pins()) == 3, 'programs')
         process = lab.ovs.processes.pop('ovs-vswitchd')
@@ -75,7 +83,30 @@ def test_kept(context):
         expect(not lab.pins() + lab.pins('shared'), 'pins: %s, %s', lab.pins(), lab.pins('shared'))
 
 
+def test_many_kept(context):
+    """A restart with many ports loses no more than one with two."""
+    with kept_lab(context, kind='system', config=SYSTEM) as lab:
+        a, b = lab.hosts
+        names = make_veths(lab, MANY_KEPT)
+        vsctl_for_each(lab, ['add-port', 'br0'], names)
+        with established(lab, a, b) as streams:
+            for how in ('SIGKILL', 'SIGTERM'):
+                wait_offloaded(lab, a, b)
+                wait_offloaded(lab, b, a)
+                before = programs_of(lab)
+                end(lab, how)
+                expect(programs_of(lab) == before, 'programs do not stay')
+                begin = time.monotonic()
+                lab.ovs.start_vswitchd()
+                wait_for('the new process to take over', lambda: not before & programs_of(lab), 60)
+                context.note('%s: taken over after %.1f s', how, time.monotonic() - begin)
+            wait_offloaded(lab, a, b)
+        context.note('%s; %s', *streams)
+        check_nothing_lost(streams)
+
+
 TESTS = [
     ('shared-many', test_many),
     ('shared-kept', test_kept),
+    ('shared-many-kept', test_many_kept),
 ]
