@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* The arrays and constants that programs of all hooks have.
  *
- * User space creates most maps once and lends them to the program of each port.
- * 'xsks_map', 'xf_next' and 'xf_takeover' are each port's own, and so are the maps of
- * a capture where a port is captured.  Their real sizes are
- * set at load time, before the first program is loaded.
+ * User space creates most maps once and lends them to all programs.  'xsks_map',
+ * 'xf_next' and 'xf_takeover' are each program's own, which is that of one port or that
+ * of several, and so are the maps of a capture where a port is captured.  Their real
+ * sizes are set at load time, before the first program is loaded.
  *
  * This is below all else: a parser has settings, and a hook has ports.
  */
@@ -42,7 +42,8 @@
 #undef XF_MAP
 
 /* Set at load time and constant from then on, so the JIT sees immediates. */
-const volatile __u32 xf_in_port = 0;        /* Slot of this port. */
+const volatile __u32 xf_in_port = 0;        /* Slot of this port; 0 = the program is
+                                             * that of all ports in 'xf_in_ports'. */
 const volatile __u32 xf_tx_flag = XF_PORT_TX_NATIVE; /* XF_PORT_TX_* that a
                                              * target of this port needs. */
 const volatile __u32 xf_bucket_mask = 0;    /* Number of buckets - 1. */
@@ -65,11 +66,38 @@ const volatile __u64 xf_secret[XF_KEY_WORDS + 1] = {0};
 /* What 2^k zero bytes make of a CRC32c: by k, then by its half-bytes. */
 const volatile __u32 xf_crc32c_zeros[XF_MAX_FRAME_BITS][8][16] = {0};
 
-/* The port that this program is of. */
-static __always_inline struct xf_port *
-own_port(void)
+/* The slot of the port whose device has this index, if the program is that of several
+ * ports; 0 = none. */
+static __always_inline __u32
+port_of_device(__u32 ifindex)
 {
-    __u32 slot = xf_in_port;
+    __u32 set = ifindex & (XF_IN_PORT_SETS - 1);
+    const volatile struct xf_in_port_set *ports;
+
+    ports = bpf_map_lookup_elem(&xf_in_ports, &set);
+    if (!ports)
+        return 0;                    /* Not reached; for the verifier. */
+    for (int i = 0; i < XF_IN_PORT_WAYS; i++) {
+        __u64 way = ports->ways[i];
+
+        if ((__u32)way == ifindex)
+            return way >> XF_IN_PORT_SHIFT & (XF_MAX_PORTS - 1);
+    }
+    return 0;
+}
+
+/* The slot of the port where the packet has entered. */
+static __always_inline __u32
+in_port(const struct xf_packet *p)
+{
+    return xf_in_port ? xf_in_port : p->in_port;
+}
+
+/* That port. */
+static __always_inline struct xf_port *
+own_port(const struct xf_packet *p)
+{
+    __u32 slot = in_port(p);
 
     return bpf_map_lookup_elem(&xf_ports, &slot);
 }

@@ -131,7 +131,7 @@ int xsk_def_prog(struct xdp_md *ctx)
     self->seq++;
     if (action >= 0)
         return action;
-    count_miss(self, -1 - action);
+    count_miss(self, in_port(&scratch->packet), -1 - action);
     bpf_tail_call(ctx, &xf_next, XF_NEXT_MISS); /* Returns if there is none. */
     return take_miss_path(ctx, &scratch->packet);
 }

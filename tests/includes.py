@@ -78,6 +78,7 @@ EXCEPTIONS = {
     ('engine/core.h', 'kernel/devices.h'): 'the same',
     ('engine/core.h', 'kernel/features.h'): 'the same',
     ('engine/core.h', 'kernel/pins.h'): 'the same',
+    ('engine/core.h', 'kernel/shared_program.h'): 'the same',
     ('report/trace.cc', 'kernel/trace_program.h'): 'it runs a program',
     ('engine/takeover.cc', 'kernel/ingress_filter.h'):
         'filters that an earlier process has left belong to no attachment',

@@ -26,6 +26,11 @@
 #define XF_NEXT_OLD 3                /* Gets the samples back. */
 #define XF_N_NEXT 4
 
+/* Where a port's own program finds the one that it shares with others: index of
+ * 'xf_shared' (bpf/xdp_port.bpf.c), which generations agree on, too. */
+#define XF_SHARED_MAIN 0
+#define XF_N_SHARED 1
+
 /* Is the packet a sample for which the CPU's 'seq' is this number?  It is another
  * one for each packet.  Samples are spread as by chance (with the finalizer of
  * MurmurHash3), so that senders who take turns are all met. */

@@ -36,6 +36,9 @@ struct xf_packet {
     __u32 udp_differs;               /* UDP's own length is another than 'l4_len':
                                       * what it does not count is not summed
                                       * (RFC 9868). */
+    __u32 in_port;                   /* The slot of the port where it has entered, if
+                                      * the program is that of several. */
+    __u32 pad0;
 };
 
 /* What connection tracking needs of a packet beside its key (bpf/conn/track.h). */

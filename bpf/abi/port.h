@@ -36,6 +36,16 @@ struct xf_port {
     __u64 pad[3];
 };
 
+/* The ports of devices, by the lowest bits of their indexes, which are consecutive
+ * mostly; a port that finds no room has a program of its own.  An entry is one word,
+ * read and written as a whole: the device's index, and above it the port's slot. */
+#define XF_IN_PORT_SETS 4096
+#define XF_IN_PORT_WAYS 4
+#define XF_IN_PORT_SHIFT 32
+struct xf_in_port_set {
+    __u64 ways[XF_IN_PORT_WAYS];     /* 0 = none. */
+};
+
 /* A packet from a tap may be several segments, which the kernel splits later, when
  * it makes their checksums, too; XDP cannot tell it from a whole packet.  But none of
  * these is as short as this, one segment for the smallest path MTU that Linux takes
@@ -57,5 +67,6 @@ struct xf_settings {
 
 XF_ASSERT(sizeof(struct xf_settings) == 8);
 XF_ASSERT(sizeof(struct xf_port) == 64);
+XF_ASSERT(sizeof(struct xf_in_port_set) == 32);
 
 #endif /* port.h */

@@ -104,7 +104,7 @@ change_packet(xf_ctx *ctx, const struct xf_packet *p,
 static __always_inline bool
 may_be_segments(const struct xf_packet *p)
 {
-    const struct xf_port *port = own_port();
+    const struct xf_port *port = own_port(p);
     __u32 max = port ? port->max_partial : 0;
 
     return max && p->l4_len > max;

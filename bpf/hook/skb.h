@@ -77,6 +77,13 @@ hook_ct_lookup(xf_ctx *ctx, struct bpf_sock_tuple *tuple, __u32 len,
 #define frame_begin(CTX) ((void *)(long)(CTX)->data)
 #define frame_end(CTX) ((void *)(long)(CTX)->data_end)
 
+/* The device where the packet has entered. */
+static __always_inline __u32
+ingress_device(const xf_ctx *ctx)
+{
+    return ctx->ifindex;
+}
+
 /* Without a tag that is beside it. */
 static __always_inline __u32
 frame_len(const xf_ctx *ctx)
@@ -119,9 +126,9 @@ device_of(__u32 slot)
 /* Is the program on its port's device yet, and that in the namespace of the others?  A
  * link goes along with a device that is moved, to where numbers are other devices'. */
 static __always_inline bool
-is_at_home(const xf_ctx *ctx)
+is_at_home(const xf_ctx *ctx, const struct xf_packet *p)
 {
-    return device_of(xf_in_port) == ctx->ifindex;
+    return device_of(in_port(p)) == ctx->ifindex;
 }
 
 /* Has the stack itself sent it, to who listens on the device?  OVS does not take it. */

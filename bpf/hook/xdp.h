@@ -73,6 +73,13 @@ hook_ct_lookup(xf_ctx *ctx, struct bpf_sock_tuple *tuple, __u32 len,
 #define frame_begin(CTX) ((void *)(long)(CTX)->data)
 #define frame_end(CTX) ((void *)(long)(CTX)->data_end)
 
+/* The device where the packet has entered. */
+static __always_inline __u32
+ingress_device(const xf_ctx *ctx)
+{
+    return ctx->ingress_ifindex;
+}
+
 static __always_inline __u32
 frame_len(const xf_ctx *ctx)
 {

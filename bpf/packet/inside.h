@@ -382,7 +382,7 @@ may_be_partial_inside(const struct xf_packet *p)
 
     if (!is_carrier(p))
         return false;
-    port = own_port();
+    port = own_port(p);
     return port && port->is_no_nic;
 }
 

@@ -338,6 +338,8 @@ parse_packet(xf_ctx *ctx, struct xf_packet *p)
     struct xf_tag beside;
     __u64 source_and_type, tpids = 0;
 
+    if (!xf_in_port)
+        p->in_port = port_of_device(ingress_device(ctx));
     p->frame_len = frame_len(ctx);
     if (l3 > end)
         return XF_MISS_TRUNCATED;
@@ -365,7 +367,7 @@ parse_packet(xf_ctx *ctx, struct xf_packet *p)
         return XF_MISS_TRUNCATED;
     if (bpf_ntohs(type) < XF_ETH_P_MIN)
         return XF_MISS_ETHERTYPE;
-    p->key.word[0] = xf_in_port | (__u64)type << 32 | (__u64)tci << 48;
+    p->key.word[0] = in_port(p) | (__u64)type << 32 | (__u64)tci << 48;
     p->key.word[3] = tpids << XF_TPIDS_SHIFT;
     p->key.word[XF_INNER_WORD] = tci2;
 

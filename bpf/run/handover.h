@@ -55,7 +55,7 @@ copy_packet(xf_ctx *ctx, const struct xf_packet *p)
     if (!copy)
         return;
     copy->hash = cache_hash(p);
-    copy->in_port = xf_in_port;
+    copy->in_port = in_port(p);
     copy->frame_len = p->frame_len;
     if (!load_frame(ctx, copy->data, len))
         bpf_ringbuf_submit(copy, 0);

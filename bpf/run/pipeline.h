@@ -28,7 +28,7 @@ check_group(const struct xf_packet *p, const struct xf_plan *plan,
         __u32 slot = group->port[i];
         const struct xf_port *port = bpf_map_lookup_elem(&xf_ports, &slot);
 
-        if (slot == xf_in_port && !group->keep_ingress)
+        if (slot == in_port(p) && !group->keep_ingress)
             continue;
         if (!port)
             return XF_MISS_INTERNAL;

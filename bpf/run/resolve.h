@@ -106,7 +106,7 @@ resolve(xf_ctx *ctx, const struct xf_packet *p, struct xf_plan *plan,
         note_way(plan, slot);
         slot = predict_next(plan, self);
         if (!slot)
-            slot = learn_next(plan, self, search(&plan->key, p->cls, plan->guess, self));
+            slot = learn_next(plan, self, search(&plan->key, p->cls, plan->guess, self, in_port(p)));
         if (!slot)
             return XF_MISS_RECIRC;
     }

@@ -68,7 +68,7 @@ run_skb(xf_ctx *ctx, struct xf_scratch *scratch, const struct xf_cpu *self)
         miss = XF_MISS_TX_LENGTH;
     if (miss != XF_PARSED)
         return -1 - miss;
-    if (is_orphaned(self) || !is_at_home(ctx))
+    if (is_orphaned(self) || !is_at_home(ctx, p))
         return -1 - XF_MISS_NO_FLOW;
     hit = find_flow(p, self);
     if (hit.flow && xf_is_sampled(self->seq))
@@ -94,7 +94,7 @@ handle_skb(xf_ctx *ctx)
     self->seq++;
     if (action >= 0)
         return action;
-    count_miss(self, -1 - action);
+    count_miss(self, in_port(&scratch->packet), -1 - action);
     bpf_tail_call(ctx, &xf_next, XF_NEXT_MISS); /* Returns if there is none. */
     return XF_HOOK_PASS;
 }

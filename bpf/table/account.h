@@ -49,28 +49,28 @@ account(const struct xf_cpu *self, struct xf_stats *stats, __u32 bytes,
         stats->tcp_flags |= flags;
 }
 
-/* This port's counters of what is not a plain hit. */
+/* The port's counters of what is not a plain hit. */
 static __always_inline struct xf_miss_row *
-find_misses(const struct xf_cpu *self)
+find_misses(const struct xf_cpu *self, __u32 in_port)
 {
-    __u32 index = self->row * XF_MAX_PORTS + xf_in_port;
+    __u32 index = self->row * XF_MAX_PORTS + in_port;
 
     return bpf_map_lookup_elem(&xf_misses, &index);
 }
 
 static __always_inline void
-count_search(const struct xf_cpu *self)
+count_search(const struct xf_cpu *self, __u32 in_port)
 {
-    struct xf_miss_row *row = find_misses(self);
+    struct xf_miss_row *row = find_misses(self, in_port);
 
     if (row)
         add(self, &row->searches, 1);
 }
 
 static __always_inline void
-count_miss(const struct xf_cpu *self, int reason)
+count_miss(const struct xf_cpu *self, __u32 in_port, int reason)
 {
-    struct xf_miss_row *row = find_misses(self);
+    struct xf_miss_row *row = find_misses(self, in_port);
 
     if (row && reason >= 0 && reason < XF_N_MISSES)
         add(self, &row->count[reason], 1);

@@ -198,10 +198,11 @@ walk_step(__u32 step, struct xf_walk_state *state)
 }
 
 /* Returns the slot of the flow that 'key' of class 'cls' matches, 0 = none.
- * Tries the guessed subtable, if there is one, then the others in turn. */
+ * Tries the guessed subtable, if there is one, then the others in turn.  The packet
+ * has entered through 'in_port'. */
 __noinline __u32
 search(const struct xf_key *key, __u32 cls, __u32 guess,
-       const struct xf_cpu *self)
+       const struct xf_cpu *self, __u32 in_port)
 {
     struct xf_walk_state state = { .key = key, .tried = guess };
     const struct xf_walk *walk;
@@ -209,7 +210,7 @@ search(const struct xf_key *key, __u32 cls, __u32 guess,
 
     if (!key || !self)
         return 0;
-    count_search(self);
+    count_search(self, in_port);
     if (guess)
         state.slot = search_subtable(key, guess);
     if (state.slot)
@@ -347,7 +348,7 @@ find_flow(const struct xf_packet *p, const struct xf_cpu *self)
     if (!guesses)
         return hit;
     guess = &guesses->subtable[hash >> (64 - XF_GUESS_BITS)];
-    hit.slot = search(&p->key, p->cls, *guess, self);
+    hit.slot = search(&p->key, p->cls, *guess, self, in_port(p));
     hit.flow = bpf_map_lookup_elem(&xf_flows, &hit.slot);
     if (!hit.slot || !hit.flow)
         return (struct xf_hit){};

@@ -33,6 +33,7 @@ Attachment::Options Attachments::options_for(const Port &port) {
             .has_tcx = core_.kernel.has_tcx(),
             .in_kernel_datapath = port.in_kernel_datapath,
             .kernel_ct = port.in_kernel_datapath && core_.kernel_ct,
+            .programs = is_afxdp(port.type) ? nullptr : &core_.programs,
             .pins = &core_.pins};
 }
 

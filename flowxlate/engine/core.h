@@ -53,6 +53,7 @@
 #include "kernel/devices.h"
 #include "kernel/features.h"
 #include "kernel/pins.h"
+#include "kernel/shared_program.h"
 #include "tables/conn_table.h"
 #include "tables/flow_table.h"
 
@@ -99,6 +100,7 @@ struct Core {
     KernelFeatures kernel;  // Constant once everything is set up.
     Devices devices;
     BpfMaps maps;
+    SharedPrograms programs{maps};
     Pins pins;
 
     Clock clock GUARDED_BY(state_lock);

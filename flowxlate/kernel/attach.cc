@@ -18,6 +18,7 @@
 #include "kernel/ingress_filter.h"
 #include "kernel/loaded.h"
 #include "kernel/tcx.h"
+#include "kernel/xdp_query.h"
 #include "skb_offload.skel.h"
 #include "xdp_offload.skel.h"
 
@@ -30,8 +31,6 @@ constexpr const char *kDispatcherName = "xdp_dispatcher";
 // prog" and "-link", up to 10 of them: its protocol.org).
 constexpr const char *kPinDirectory = "/sys/fs/bpf/xdp";
 constexpr int kMaxDispatched = 10;
-// In our programs: what a program hands packets over to.
-constexpr const char *kNextMapName = "xf_next";
 
 struct MultiprogCloser {
     void operator()(xdp_multiprog *mp) const { xdp_multiprog__close(mp); }
@@ -40,6 +39,10 @@ using Multiprog = std::unique_ptr<xdp_multiprog, MultiprogCloser>;
 
 // What is on the device; null if nothing is.
 Multiprog what_is_attached(Ifindex ifindex) {
+    XdpOnDevice xdp;
+    if (!query_xdp(ifindex, &xdp) && xdp.mode == XDP_ATTACHED_NONE) {
+        return nullptr;  // libxdp would look at all devices.
+    }
     auto *mp = xdp_multiprog__get_from_ifindex(index(ifindex));
     return Multiprog(libxdp_get_error(mp) ? nullptr : mp);
 }
@@ -130,9 +133,9 @@ bool is_left_behind(const Pinned &pinned, Ifindex attaching) {
     if (exists && pinned.ifindex != attaching) {
         return false;
     }
-    LIBBPF_OPTS(bpf_xdp_query_opts, query);
+    XdpOnDevice query;
     if (exists
-        && (bpf_xdp_query(index(attaching), 0, &query)
+        && (query_xdp(attaching, &query)
             || query.prog_id == pinned.dispatcher_id)) {
         return false;
     }
@@ -143,19 +146,16 @@ bool is_left_behind(const Pinned &pinned, Ifindex attaching) {
         && place == place_of(pinned.ifindex);
 }
 
-// Loads the program that sees samples, too, if there is a 'next' to take them
-// from.
-template <typename S>
-Failure share_next(const Fd &next, S *skeleton) {
-    if (!next) {
-        return {};
+// ERANGE is what veth says of its peer's MTU.
+Failure why_not_linked(int error) {
+    if (error == ERANGE) {
+        return {
+            error,
+            "the MTU, for a veth that of its peer, is too large for native "
+            "XDP, where a frame has to fit into a page (some 3,500 bytes); "
+            "a smaller one helps, or other_config:xdp-offload-generic=true"};
     }
-    bpf_program__set_autoload(skeleton->progs.xf_sample, true);
-    if (int error =
-            bpf_map__reuse_fd(skeleton->maps.xf_takeover, next.get())) {
-        return failure(error, "cannot share the BPF maps");
-    }
-    return {};
+    return failure(error, "cannot attach the XDP program");
 }
 
 uint32_t xdp_flags(AttachMode mode) {
@@ -175,7 +175,8 @@ Failure Attachment::attach(const BpfMaps &maps, PortSlot slot, Ifindex ifindex,
     if (options.pins && !options.only_join) {
         if (auto left = options.pins->take(ifindex)) {
             if (left->program.is_at_tc == options.at_tc
-                && !a->take_over(maps, slot, left->program, options)) {
+                && !a->take_over(maps, slot, left->program, options)
+                && (!a->shared_ || !a->shared_->keep(*options.pins))) {
                 a->link_fd_ = std::move(left->link);
                 a->pins_ = options.pins;
                 *out = std::move(a);
@@ -185,7 +186,10 @@ Failure Attachment::attach(const BpfMaps &maps, PortSlot slot, Ifindex ifindex,
             // which needs the sockets that libxdp has put into its map.
             (void)bpf_link_detach(left->link.get());
             options.pins->forget(ifindex);
-            sockets = std::move(left->program.maps[kSocketMapName]);
+            if (left->program.earlier) {
+                sockets =
+                    std::move(left->program.earlier->maps[kSocketMapName]);
+            }
             a.reset(new Attachment(ifindex, options));
         }
     }
@@ -216,13 +220,48 @@ Failure Attachment::attach_xdp(const BpfMaps &maps, PortSlot slot,
              : attach_alone(maps, slot, options, sockets);
 }
 
-// Shares 'next_', as load_next() does.
-Failure Attachment::load_skb(const BpfMaps &maps, PortSlot slot) {
+// Loads what calls a program that ports share.
+Failure Attachment::share(const BpfMaps &maps) {
+    SharedKind kind{tx_flag(), in_kernel_datapath_, kernel_ct_};
+    const int next = next_fd();
+    if (next >= 0) {
+        kind.next_id = map_id(old_->maps[kNextMapName]);
+    }
+    if (auto f = programs_->find(kind, next, &shared_)) {
+        return f;
+    }
+    return shared_->load_port(maps, ifindex_, &small_);
+}
+
+// Loads a program of XDP that takes over from the old one, if that is there.
+Failure Attachment::load(const BpfMaps &maps, PortSlot slot, int sockets_fd) {
+    if (programs_ && maps.knows_port(slot, ifindex_)) {
+        return share(maps);
+    }
+    if (auto f = maps.open_port(constants(slot), sockets_fd, &skeleton_)) {
+        return f;
+    }
+    if (auto f = share_next(next_fd(), skeleton_.get())) {
+        return f;
+    }
+    if (int error = xdp_offload_bpf::load(skeleton_.get())) {
+        return failure(error, "cannot load the XDP program");
+    }
+    return {};
+}
+
+// A filter outlives its process without being kept (ingress_filter.h), which
+// the array by which ports share a program would not.
+Failure Attachment::load_skb(const BpfMaps &maps, PortSlot slot,
+                             const Options &options) {
     mode_ = AttachMode::kTc;
+    if (programs_ && options.has_tcx && maps.knows_port(slot, ifindex_)) {
+        return share(maps);
+    }
     if (auto f = maps.open_skb(constants(slot), &at_tc_)) {
         return f;
     }
-    if (auto f = share_next(next_, at_tc_.get())) {
+    if (auto f = share_next(next_fd(), at_tc_.get())) {
         return f;
     }
     if (int error = skb_offload_bpf::load(at_tc_.get())) {
@@ -233,7 +272,7 @@ Failure Attachment::load_skb(const BpfMaps &maps, PortSlot slot) {
 
 Failure Attachment::attach_at_tc(const BpfMaps &maps, PortSlot slot,
                                  const Options &options) {
-    if (auto f = load_skb(maps, slot)) {
+    if (auto f = load_skb(maps, slot, options)) {
         return f;
     }
     if (options.has_tcx) {
@@ -251,14 +290,15 @@ Failure Attachment::attach_at_tc(const BpfMaps &maps, PortSlot slot,
 Failure Attachment::put_back() { return put_filter(ifindex_, prog_fd()); }
 
 int Attachment::prog_fd() const {
-    return at_tc_ ? bpf_program__fd(at_tc_->progs.xf_skb)
+    return small_ ? small_.fd()
+         : at_tc_ ? bpf_program__fd(at_tc_->progs.xf_skb)
                   : bpf_program__fd(skeleton_->progs.xsk_def_prog);
 }
 
 OwnProgram Attachment::own_program() const {
     bpf_link_info info{};
     uint32_t len = sizeof info;
-    if (!at_tc_ || is_filter_
+    if (mode_ != AttachMode::kTc || is_filter_
         || bpf_obj_get_info_by_fd(link_fd_.get(), &info, &len)) {
         return {.is_filter = is_filter_};
     }
@@ -269,27 +309,27 @@ OwnProgram Attachment::own_program() const {
 // which is given ours as its successor.
 Failure Attachment::take_over(const BpfMaps &maps, PortSlot slot,
                               LinkedProgram &old, const Options &options) {
-    next_ = std::move(old.maps[kNextMapName]);
-    if (auto f = options.at_tc ? take_over_skb(maps, slot)
-                               : take_over_xdp(maps, slot, old, options)) {
+    if (!old.earlier) {
+        return {ENOENT, "what it calls is gone"};
+    }
+    old_ = std::move(old.earlier);
+    hands_over_ = static_cast<bool>(old_->maps[kNextMapName]);
+    if (auto f = options.at_tc ? take_over_skb(maps, slot, options)
+                               : take_over_xdp(maps, slot, options)) {
+        old.earlier = std::move(old_);
         return f;
     }
-    if (const int fd = cpus_fd(old.maps, &n_old_cpus_); fd >= 0) {
-        old_cpus_ = Mapping(fd, n_old_cpus_ * sizeof(xf_cpu));
-    }
-    old_connections_ = find_connections(old.maps);
-    old_ = std::move(old.prog);
     taking_over_ = true;
     return {};
 }
 
 Failure Attachment::take_over_xdp(const BpfMaps &maps, PortSlot slot,
-                                  LinkedProgram &old, const Options &options) {
-    LIBBPF_OPTS(bpf_xdp_query_opts, query);
-    if (int error = bpf_xdp_query(index(ifindex_), 0, &query)) {
+                                  const Options &options) {
+    XdpOnDevice query;
+    if (int error = query_xdp(ifindex_, &query)) {
         return failure(error, "cannot ask for the device's XDP program");
     }
-    const bool generic = query.attach_mode == XDP_ATTACHED_SKB;
+    const bool generic = query.mode == XDP_ATTACHED_SKB;
     // netdev-afxdp chooses the mode of its devices.
     if (generic && !options.allow_generic && !options.is_afxdp) {
         return {EOPNOTSUPP, "generic mode is not wanted any more"};
@@ -297,64 +337,64 @@ Failure Attachment::take_over_xdp(const BpfMaps &maps, PortSlot slot,
     mode_ = generic ? AttachMode::kGeneric : AttachMode::kNative;
     // libxdp has put the new sockets into the old program's map.
     const Fd none;
-    const Fd &sockets = options.is_afxdp ? old.maps[kSocketMapName] : none;
+    const Fd &sockets = options.is_afxdp ? old_->maps[kSocketMapName] : none;
     has_sockets_ = static_cast<bool>(sockets);
-    auto f = load_next(maps, slot, sockets.get());
-    if (f && next_) {
-        next_ = {};  // The kernel may let none of them call the other.
-        f = load_next(maps, slot, sockets.get());
+    auto f = load(maps, slot, sockets.get());
+    if (f && hands_over_) {
+        // The kernel may let none of them call the other.
+        hands_over_ = false;
+        f = load(maps, slot, sockets.get());
     }
     return f;
 }
 
-Failure Attachment::take_over_skb(const BpfMaps &maps, PortSlot slot) {
-    auto f = load_skb(maps, slot);
-    if (f && next_) {
-        next_ = {};  // As in XDP.
-        f = load_skb(maps, slot);
+Failure Attachment::take_over_skb(const BpfMaps &maps, PortSlot slot,
+                                  const Options &options) {
+    auto f = load_skb(maps, slot, options);
+    if (f && hands_over_) {
+        hands_over_ = false;  // As in XDP.
+        f = load_skb(maps, slot, options);
     }
     return f;
 }
 
 void Attachment::tend_old(uint64_t now_ns, uint64_t jiffies) {
-    if (taking_over_ && old_cpus_) {
-        set_deadline(old_cpus_.as<xf_cpu>(n_old_cpus_), now_ns, jiffies);
+    if (taking_over_) {
+        set_deadline(old_->cpus, now_ns, jiffies);
     }
 }
 
-// Loads a program that shares 'next_', if that is there.
-Failure Attachment::load_next(const BpfMaps &maps, PortSlot slot,
-                              int sockets_fd) {
-    if (auto f = maps.open_port(constants(slot), sockets_fd, &skeleton_)) {
-        return f;
-    }
-    if (auto f = share_next(next_, skeleton_.get())) {
-        return f;
-    }
-    if (int error = xdp_offload_bpf::load(skeleton_.get())) {
-        return failure(error, "cannot load the XDP program");
-    }
-    return {};
+// The old program's 'xf_next', if it is to hand packets over; or -1.
+int Attachment::next_fd() const {
+    return hands_over_ ? old_->maps[kNextMapName].get() : -1;
 }
 
 // Puts our programs where the old one looks for them, and it where they look
 // for it.  The way back comes first, and when this process ends the kernel
 // takes it away last: from one array, in the order of its indexes
 // (fd_array_map_clear(), Linux 6.18).  So no sample comes to a program that
-// could not give it back.
+// could not give it back.  Ports that share the old one share ours.
 Failure Attachment::become_next() {
-    const int sample = bpf_program__fd(at_tc_ ? at_tc_->progs.xf_sample
-                                              : skeleton_->progs.xf_sample);
-    const std::pair<uint32_t, int> calls[] = {{XF_NEXT_OLD, old_.get()},
-                                              {XF_NEXT_MISS, prog_fd()},
+    const int main = shared_ ? shared_->main_fd() : prog_fd();
+    const int sample = shared_ ? shared_->sample_fd()
+                     : at_tc_  ? bpf_program__fd(at_tc_->progs.xf_sample)
+                               : bpf_program__fd(skeleton_->progs.xf_sample);
+    if (old_->successor_fd >= 0) {
+        return old_->successor_fd == main
+                 ? Failure{}
+                 : Failure{EBUSY, "another program takes its packets"};
+    }
+    const std::pair<uint32_t, int> calls[] = {{XF_NEXT_OLD, old_->prog.get()},
+                                              {XF_NEXT_MISS, main},
                                               {XF_NEXT_SAMPLE, sample}};
     for (auto [key, prog_fd] : calls) {
-        if (bpf_map_update_elem(next_.get(), &key, &prog_fd, BPF_ANY)) {
+        if (bpf_map_update_elem(next_fd(), &key, &prog_fd, BPF_ANY)) {
             return failure(errno,
                            "cannot take packets from the program of the "
                            "earlier ovs-vswitchd");
         }
     }
+    old_->successor_fd = main;
     return {};
 }
 
@@ -364,7 +404,7 @@ Failure Attachment::begin_sampling() {
     }
     // It may not have the map, or be so different that the kernel lets none
     // of them call the other.
-    if (!next_ || become_next()) {
+    if (!hands_over_ || become_next()) {
         return finish_take_over();
     }
     sampling_ = true;
@@ -383,20 +423,21 @@ Failure Attachment::finish_take_over() {
                        "ovs-vswitchd");
     }
     taking_over_ = false;
-    for (uint32_t i = 0; next_ && i < XF_N_NEXT; i++) {
-        (void)bpf_map_delete_elem(next_.get(), &i);  // It may not be there.
+    if (std::exchange(old_->successor_fd, -1) >= 0) {
+        const int next = old_->maps[kNextMapName].get();
+        for (uint32_t i = 0; i < XF_N_NEXT; i++) {
+            (void)bpf_map_delete_elem(next, &i);
+        }
     }
-    next_ = {};
+    hands_over_ = false;
     old_ = {};
-    old_cpus_ = {};
-    old_connections_ = {};
     return {};
 }
 
 Failure Attachment::begin_capture(const BpfMaps &maps, PortSlot slot,
                                   const CaptureSizes &sizes,
                                   std::shared_ptr<const FlowNames> names) {
-    if (at_tc_) {
+    if (mode_ == AttachMode::kTc) {
         return {EOPNOTSUPP,
                 "its program is at TC's ingress, where tcpdump hears each "
                 "packet before it: tcpdump -i DEVICE"};
@@ -413,7 +454,8 @@ Failure Attachment::begin_capture(const BpfMaps &maps, PortSlot slot,
                 "try again in some seconds"};
     }
     std::unique_ptr<Capture> capture;
-    const int sockets_fd = bpf_map__fd(skeleton_->maps.xsks_map);
+    const int sockets_fd =
+        skeleton_ ? bpf_map__fd(skeleton_->maps.xsks_map) : -1;
     if (auto f = Capture::load(maps, constants(slot), sockets_fd, sizes,
                                std::move(names), &capture)) {
         return f;
@@ -496,15 +538,16 @@ Failure Attachment::join_dispatcher(const BpfMaps &maps, PortSlot slot,
 Failure Attachment::attach_alone(const BpfMaps &maps, PortSlot slot,
                                  const Options &options,
                                  const Fd &old_sockets) {
-    LIBBPF_OPTS(bpf_xdp_query_opts, query);
-    if (int error = bpf_xdp_query(index(ifindex_), 0, &query)) {
+    XdpOnDevice query;
+    if (int error = query_xdp(ifindex_, &query)) {
         return failure(error, "cannot ask for the device's XDP program");
     }
-    if (query.attach_mode == XDP_ATTACHED_NONE) {
+    if (query.mode == XDP_ATTACHED_NONE) {
         has_sockets_ = options.is_afxdp && old_sockets;
         const int sockets_fd = has_sockets_ ? old_sockets.get() : -1;
         auto f = load_and_link(maps, slot, sockets_fd);
-        if (f.error == EOPNOTSUPP && (options.allow_generic || has_sockets_)) {
+        const bool may_be_generic = options.allow_generic || has_sockets_;
+        if ((f.error == EOPNOTSUPP || f.error == ERANGE) && may_be_generic) {
             mode_ = AttachMode::kGeneric;
             f = load_and_link(maps, slot, sockets_fd);
         }
@@ -539,8 +582,8 @@ Failure Attachment::attach_alone(const BpfMaps &maps, PortSlot slot,
                            : "it does not share the device through libxdp's "
                              "dispatcher")};
     }
-    mode_ = query.attach_mode == XDP_ATTACHED_SKB ? AttachMode::kGeneric
-                                                  : AttachMode::kNative;
+    mode_ = query.mode == XDP_ATTACHED_SKB ? AttachMode::kGeneric
+                                           : AttachMode::kNative;
     return take_place_of(maps, slot, present.get(), sockets);
 }
 
@@ -588,28 +631,29 @@ Failure Attachment::take_place_of(const BpfMaps &maps, PortSlot slot,
 Failure Attachment::load_and_link(const BpfMaps &maps, PortSlot slot,
                                   int sockets_fd,
                                   const std::function<int()> &make_room) {
-    if (auto f = maps.open_port(constants(slot), sockets_fd, &skeleton_)) {
+    if (auto f = load(maps, slot, sockets_fd)) {
         return f;
-    }
-    if (int error = xdp_offload_bpf::load(skeleton_.get())) {
-        return failure(error, "cannot load the XDP program");
     }
     if (int error = make_room ? make_room() : 0) {
         return failure(error, "cannot detach libxdp's AF_XDP program");
     }
     LIBBPF_OPTS(bpf_link_create_opts, opts, .flags = xdp_flags(mode_));
     link_fd_ = Fd(bpf_link_create(prog_fd(), index(ifindex_), BPF_XDP, &opts));
-    return link_fd_ ? Failure{}
-                    : failure(errno, "cannot attach the XDP program");
+    return link_fd_ ? Failure{} : why_not_linked(errno);
 }
 
 Failure Attachment::persist(const Pins &pins) {
     if (program_ || is_filter_ || pins_ || !pins.usable()) {
         return {};
     }
+    if (auto f = shared_ ? shared_->keep(pins) : Failure{}) {
+        return f;
+    }
     auto f = pins.keep(link_fd_, ifindex_);
     if (!f) {
         pins_ = &pins;
+    } else if (shared_) {
+        shared_->forget(pins);
     }
     return f;
 }
@@ -617,6 +661,9 @@ Failure Attachment::persist(const Pins &pins) {
 void Attachment::do_not_persist() {
     if (auto *pins = std::exchange(pins_, nullptr)) {
         pins->forget(ifindex_);
+        if (shared_) {
+            shared_->forget(*pins);
+        }
     }
 }
 
@@ -657,8 +704,8 @@ bool Attachment::is_attached() {
         // A dispatcher never changes: who joins or leaves replaces it.  Ask
         // libxdp only then, as each of its answers costs file descriptors that
         // it never closes (libxdp before 1.4.1).
-        LIBBPF_OPTS(bpf_xdp_query_opts, query);
-        if (bpf_xdp_query(index(ifindex_), 0, &query)) {
+        XdpOnDevice query;
+        if (query_xdp(ifindex_, &query)) {
             return false;
         }
         if (query.prog_id != dispatcher_id_
@@ -676,7 +723,7 @@ bool Attachment::is_attached() {
         return false;
     }
     LinkedProgram linked;
-    linked.is_at_tc = static_cast<bool>(at_tc_);
+    linked.is_at_tc = mode_ == AttachMode::kTc;
     linked.ifindex = Ifindex{static_cast<int>(info.xdp.ifindex)};
     linked.prog_id = info.prog_id;
     return is_on(linked, ifindex_);

@@ -41,6 +41,7 @@
 #include "kernel/entrance.h"
 #include "kernel/loaded.h"
 #include "kernel/pins.h"
+#include "kernel/shared_program.h"
 
 struct xdp_multiprog;
 struct xdp_program;
@@ -59,6 +60,8 @@ public:
         bool has_tcx = false;    // by a link.
         bool in_kernel_datapath = false;  // As of PortConstants.
         bool kernel_ct = false;
+        // Those that ports share; null: the port's is its own.
+        SharedPrograms *programs = nullptr;
         Pins *pins = nullptr;  // Where an earlier process may have left
                                // its link; outlives the attachment.
     };
@@ -82,7 +85,7 @@ public:
     // The connections that the earlier process's program executes by; null if
     // there is none, or its are not as ours are.
     const ConnMaps *old_connections() const {
-        return old_connections_ ? &*old_connections_ : nullptr;
+        return old_ && old_->connections ? &*old_->connections : nullptr;
     }
 
     // Says to the earlier process's program, if that is there still, that
@@ -129,18 +132,20 @@ private:
     Attachment(Ifindex ifindex, const Options &options)
         : ifindex_(ifindex),
           in_kernel_datapath_(options.in_kernel_datapath),
-          kernel_ct_(options.kernel_ct) {}
+          kernel_ct_(options.kernel_ct),
+          programs_(options.programs) {}
     int prog_fd() const;  // Ours.
     Failure attach_xdp(const BpfMaps &, PortSlot, const Options &,
                        const Fd &sockets);
     Failure attach_at_tc(const BpfMaps &, PortSlot, const Options &);
-    Failure load_skb(const BpfMaps &, PortSlot);
+    Failure load(const BpfMaps &, PortSlot, int sockets_fd);
+    Failure load_skb(const BpfMaps &, PortSlot, const Options &);
+    Failure share(const BpfMaps &);
     Failure take_over(const BpfMaps &, PortSlot, LinkedProgram &,
                       const Options &);
-    Failure take_over_xdp(const BpfMaps &, PortSlot, LinkedProgram &,
-                          const Options &);
-    Failure take_over_skb(const BpfMaps &, PortSlot);
-    Failure load_next(const BpfMaps &, PortSlot, int sockets_fd);
+    Failure take_over_xdp(const BpfMaps &, PortSlot, const Options &);
+    Failure take_over_skb(const BpfMaps &, PortSlot, const Options &);
+    int next_fd() const;
     Failure become_next();
     Failure join_dispatcher(const BpfMaps &, PortSlot, xdp_multiprog *,
                             const Options &);
@@ -154,25 +159,27 @@ private:
 
     const Ifindex ifindex_;
     const bool in_kernel_datapath_, kernel_ct_;
+    SharedPrograms *const programs_;
     AttachMode mode_ = AttachMode::kNative;
-    Skeleton skeleton_;  // Of XDP,
-    SkbSkeleton at_tc_;  // or of TC's ingress.
+    // A program of its own, of XDP or of TC's ingress; or a small one that
+    // calls one that ports share.
+    Skeleton skeleton_;
+    SkbSkeleton at_tc_;
+    PortProgram small_;
+    std::shared_ptr<SharedProgram> shared_;
     bool is_filter_ = false;
     const Pins *pins_ = nullptr;      // Where the link is kept, if it is.
     xdp_program *program_ = nullptr;  // In a dispatcher; else null.
     uint32_t dispatcher_id_ = 0;      // The one our program was last seen in.
     Fd link_fd_;                      // If attached alone.
     // The program of an earlier process, while the link is still its.
-    Fd old_;
-    Fd next_;                                // Its 'xf_next', if it has one.
-    Mapping old_cpus_;                       // Its 'xf_cpus', if it has one.
-    uint32_t n_old_cpus_ = 0;                // Entries there.
+    std::shared_ptr<EarlierProgram> old_;
+    bool hands_over_ = false;                // It has an 'xf_next' for us.
     std::atomic<bool> taking_over_ = false;  // There is such a program.
     bool sampling_ = false;                  // Our programs are in next_.
     bool has_sockets_ = false;
     std::atomic<bool> captured_ = false;  // There is a capture_.
-    std::optional<ConnMaps> old_connections_;
-    std::unique_ptr<Capture> capture_;  // Its program is on the device.
+    std::unique_ptr<Capture> capture_;    // Its program is on the device.
 };
 
 }  // namespace flowxlate

@@ -89,6 +89,12 @@ int set_device(int map_fd, PortSlot slot, Ifindex ifindex) {
     return !failed || (!value && errno == ENOENT) ? 0 : errno;
 }
 
+// What a program that several ports share finds a port by.
+uint64_t in_port_entry(PortSlot slot, Ifindex ifindex) {
+    return uint64_t{index(slot)} << XF_IN_PORT_SHIFT
+         | static_cast<uint32_t>(index(ifindex));
+}
+
 bool has_entry(const xf_cache_set &set, uint32_t entry) {
     return std::ranges::any_of(set.ways, [=](uint64_t ways) {
         return static_cast<uint32_t>(ways) == entry
@@ -456,7 +462,47 @@ std::vector<uint32_t> BpfMaps::cpus_that_predict(
     return cpus;
 }
 
+std::span<__u64> BpfMaps::in_port_ways(Ifindex ifindex) const {
+    return arrays_.xf_in_ports[index(ifindex) % XF_IN_PORT_SETS].ways;
+}
+
+// Several threads may add ports at once.
+void BpfMaps::note_device(PortSlot slot, Ifindex ifindex) {
+    for (__u64 &way : in_port_ways(ifindex)) {
+        __u64 none = 0;
+        if (std::atomic_ref(way).compare_exchange_strong(
+                none, in_port_entry(slot, ifindex))) {
+            return;
+        }
+    }
+}
+
+void BpfMaps::forget_device(PortSlot slot) {
+    for (xf_in_port_set &set : arrays_.xf_in_ports) {
+        for (__u64 &way : set.ways) {
+            if (std::atomic_ref(way).load() >> XF_IN_PORT_SHIFT
+                == static_cast<uint32_t>(index(slot))) {
+                std::atomic_ref(way).store(0);
+            }
+        }
+    }
+}
+
+bool BpfMaps::knows_port(PortSlot slot, Ifindex ifindex) const {
+    return std::ranges::any_of(in_port_ways(ifindex), [=](__u64 &way) {
+        return std::atomic_ref(way).load() == in_port_entry(slot, ifindex);
+    });
+}
+
+int BpfMaps::fd_of(const char *name) const {
+    return bpf_object__find_map_fd_by_name(template_->obj, name);
+}
+
 Failure BpfMaps::set_tx_port(PortSlot slot, Ifindex ifindex) {
+    if (!knows_port(slot, ifindex)) {
+        forget_device(slot);
+        note_device(slot, ifindex);
+    }
     for (const int map :
          {bpf_map__fd(template_->maps.xf_tx_ports), skb_ports_.get()}) {
         if (const int error = set_device(map, slot, ifindex)) {
@@ -475,6 +521,7 @@ bool BpfMaps::has_tx_port(PortSlot slot, Ifindex ifindex) const {
 
 Failure BpfMaps::clear_tx_port(PortSlot slot) {
     Failure failed;
+    forget_device(slot);
     for (const int map :
          {bpf_map__fd(template_->maps.xf_tx_ports), skb_ports_.get()}) {
         if (const int error = set_device(map, slot, Ifindex{})) {

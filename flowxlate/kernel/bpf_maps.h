@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The BPF maps that all ports share, and the program that uses them.
 //
-// BpfMaps creates the maps once and maps the arrays into memory.  Each port
-// has a program of its own: a copy of the code with its port's constants, on
-// the shared maps.
+// BpfMaps creates the maps once and maps the arrays into memory.  A port has a
+// program of its own, a copy of the code with its port's constants, on the
+// shared maps; or it shares one with others (shared_program.h).
 #ifndef FLOWXLATE_BPF_MAPS_H
 #define FLOWXLATE_BPF_MAPS_H
 
@@ -71,7 +71,7 @@ void set_deadline(std::span<xf_cpu> cpus, uint64_t now_ns, uint64_t jiffies);
 
 // What a port's program is told when it is loaded.
 struct PortConstants {
-    PortSlot slot{};
+    PortSlot slot{};  // 0: the program is that of several ports.
     uint32_t tx_flag = XF_PORT_TX_NATIVE;  // XF_PORT_TX_* that it sends with.
     bool in_kernel_datapath = false;
     bool kernel_ct = false;  // ct() asks the kernel's connection tracker.
@@ -137,6 +137,11 @@ public:
     bool has_tx_port(PortSlot slot, Ifindex) const;
     // Points 'slot' of the device map at nothing.
     Failure clear_tx_port(PortSlot slot);
+    // Does a program that several ports share find 'slot' by this index?  Not
+    // if there was no room left for it in the set.
+    bool knows_port(PortSlot slot, Ifindex) const;
+    // A map that all ports share, by its name.
+    int fd_of(const char *name) const;
 
     // Makes the device map of the group in 'slot'.  Slow: waits for a grace
     // period.
@@ -176,6 +181,9 @@ private:
     template <typename S>
     void set_constants(S *, const PortConstants &) const;
     Failure map_arrays();
+    std::span<__u64> in_port_ways(Ifindex) const;
+    void note_device(PortSlot, Ifindex);
+    void forget_device(PortSlot);
     template <typename Fn>
     uint64_t sum_of_misses(PortSlot, Fn counter) const;
     Failure create_grace_maps();

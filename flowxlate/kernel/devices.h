@@ -44,14 +44,14 @@ constexpr int kNoNetns = -1;  // No id of another namespace: this one.
 
 struct DeviceState {
     bool exists = false;
-    std::string name;        // That it has now.
-    bool up = false;         // Administratively up, with carrier.
-    bool xdp_xmit = false;   // The driver takes frames from native XDP now.
-    uint32_t max_frame = 0;  // Longest untagged frame, in bytes, without FCS.
-    bool is_tap = false;     // XF_TAP_MAX_PARTIAL may apply.
+    std::string name;         // That it has now.
+    bool up = false;          // Administratively up, with carrier.
+    bool xdp_xmit = false;    // The driver takes frames from native XDP now.
+    uint32_t max_frame = 0;   // Longest untagged frame, in bytes, without FCS.
+    bool is_tap = false;      // XF_TAP_MAX_PARTIAL may apply.
     bool makes_sums = false;  // It completes partial checksums that it sends.
-    bool is_nic = false;     // What enters has its checksums, see xf_port.
-    Ifindex peer{};          // Of a veth, in the peer's own namespace.
+    bool is_nic = false;      // What enters has its checksums, see xf_port.
+    Ifindex peer{};           // Of a veth, in the peer's own namespace.
     int peer_netns = kNoNetns;   // The id of that namespace here.
     bool is_containers = false;  // A veth, whose peer is in another namespace.
     std::optional<Arrivals::Figures> figures;  // If the device has them.

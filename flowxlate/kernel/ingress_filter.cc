@@ -67,7 +67,8 @@ bool look_at_filter(Ifindex ifindex, LinkedProgram *out) {
     if (out->prog_id) {
         out->prog = Fd(bpf_prog_get_fd_by_id(out->prog_id));
     }
-    return out->prog && is_ours(out);
+    EarlierPrograms none;  // They share nothing.
+    return out->prog && is_ours(out, &none) && out->earlier;
 }
 
 }  // namespace
@@ -128,7 +129,7 @@ size_t remove_orphaned_filters(const std::function<bool(Ifindex)> &is_port,
         if (is_port(ifindex) || !look_at_filter(ifindex, &program)) {
             continue;
         }
-        if (is_tended(program)) {
+        if (is_tended(*program.earlier)) {
             ++*n_left;
             continue;
         }

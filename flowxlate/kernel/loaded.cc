@@ -6,13 +6,15 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
+#include <utility>
 #include <vector>
 
-#include "bpf/abi/handover.h"
 #include "kernel/tcx.h"
+#include "kernel/xdp_query.h"
 
 namespace flowxlate {
 namespace {
@@ -55,19 +57,6 @@ Fd find_map(int prog_fd, const char *name) {
     return it == maps.end() ? Fd() : std::move(it->second);
 }
 
-int cpus_fd(const OpenMaps &maps, uint32_t *n) {
-    const auto map = maps.find(kCpuMapName);
-    bpf_map_info info{};
-    uint32_t len = sizeof info;
-    if (map == maps.end()
-        || bpf_obj_get_info_by_fd(map->second.get(), &info, &len)
-        || info.value_size != sizeof(xf_cpu)) {
-        return -1;
-    }
-    *n = info.max_entries;
-    return map->second.get();
-}
-
 // Is it an array for user space to map, with entries of that size?
 static bool is_array_of(const Fd &map, size_t size, bpf_map_info *info) {
     uint32_t len = sizeof *info;
@@ -77,7 +66,8 @@ static bool is_array_of(const Fd &map, size_t size, bpf_map_info *info) {
         && info->key_size == 4 && info->value_size == size;
 }
 
-std::optional<ConnMaps> find_connections(OpenMaps &maps) {
+// None if its maps are not as ours are.
+static std::optional<ConnMaps> find_connections(OpenMaps &maps) {
     bpf_map_info conns, uses, zones;
     if (!is_array_of(maps[kConnMapName], sizeof(xf_conn), &conns)
         || !is_array_of(maps[kConnUseMapName], sizeof(xf_conn_use), &uses)
@@ -125,7 +115,7 @@ Failure look_at_link(const Fd &link, LinkedProgram *out) {
 
 bool is_on(const LinkedProgram &linked, Ifindex ifindex) {
     std::vector<uint32_t> ids;
-    LIBBPF_OPTS(bpf_xdp_query_opts, query);
+    XdpOnDevice xdp;
     if (linked.ifindex != ifindex) {
         return false;
     }
@@ -133,11 +123,55 @@ bool is_on(const LinkedProgram &linked, Ifindex ifindex) {
         return !find_tcx_programs(ifindex, &ids)
             && std::ranges::find(ids, linked.prog_id) != ids.end();
     }
-    return !bpf_xdp_query(index(ifindex), 0, &query)
-        && query.prog_id == linked.prog_id;
+    return !query_xdp(ifindex, &xdp) && xdp.prog_id == linked.prog_id;
 }
 
-bool is_ours(LinkedProgram *linked) {
+// Nothing if it is another release's.
+static void map_cpus(EarlierProgram *p) {
+    bpf_map_info info;
+    const Fd &map = p->maps[kCpuMapName];
+    if (is_array_of(map, sizeof(xf_cpu), &info)) {
+        p->cpus_memory = Mapping(map.get(), info.max_entries * sizeof(xf_cpu));
+    }
+    if (p->cpus_memory) {
+        p->cpus = p->cpus_memory.as<xf_cpu>(info.max_entries);
+    }
+}
+
+// Null if it has no flows.
+static std::shared_ptr<EarlierProgram> look_at_program(Fd prog,
+                                                       OpenMaps maps) {
+    if (!maps.contains(kFlowMapName)) {
+        return nullptr;
+    }
+    auto p = std::make_shared<EarlierProgram>();
+    p->prog = std::move(prog);
+    p->maps = std::move(maps);
+    p->connections = find_connections(p->maps);
+    map_cpus(p.get());
+    return p;
+}
+
+std::shared_ptr<EarlierProgram> called_by(const Fd &shared,
+                                          EarlierPrograms *known) {
+    const uint32_t key = XF_SHARED_MAIN;
+    uint32_t id = 0;
+    if (bpf_map_lookup_elem(shared.get(), &key, &id)) {
+        return nullptr;
+    }
+    auto program = (*known)[id].lock();
+    if (!program) {
+        Fd fd(bpf_prog_get_fd_by_id(id));
+        if (fd) {
+            auto maps = open_maps(fd.get());
+            program = look_at_program(std::move(fd), std::move(maps));
+        }
+        (*known)[id] = program;
+    }
+    return program;
+}
+
+bool is_ours(LinkedProgram *linked, EarlierPrograms *known) {
     bpf_prog_info info{};
     uint32_t len = sizeof info;
     if (bpf_obj_get_info_by_fd(linked->prog.get(), &info, &len)
@@ -149,20 +183,34 @@ bool is_ours(LinkedProgram *linked) {
                != 0) {
         return false;
     }
-    linked->maps = open_maps(linked->prog.get());
-    return linked->maps.contains(kFlowMapName);
+    auto maps = open_maps(linked->prog.get());
+    const auto shared = maps.find(kSharedMapName);
+    if (shared == maps.end()) {
+        linked->earlier =
+            look_at_program(std::move(linked->prog), std::move(maps));
+        return linked->earlier != nullptr;
+    }
+    linked->shared_id = map_id(shared->second);
+    linked->earlier = called_by(shared->second, known);
+    return maps.contains(kFlowMapName);
 }
 
-bool is_tended(const LinkedProgram &linked) {
-    const uint32_t first = 0;
-    uint32_t n;
-    xf_cpu cpu{};
-    if (bpf_map_lookup_elem(cpus_fd(linked.maps, &n), &first, &cpu)) {
+bool is_tended(const EarlierProgram &program) {
+    if (program.cpus.empty()) {
         return false;
     }
     const std::chrono::nanoseconds now(
         std::chrono::steady_clock::now().time_since_epoch());
-    return now - std::chrono::nanoseconds(cpu.alive_ns) < kSilence;
+    const std::chrono::nanoseconds alive(
+        std::atomic_ref(program.cpus[0].alive_ns)
+            .load(std::memory_order_relaxed));
+    return now - alive < kSilence;
+}
+
+uint32_t map_id(const Fd &map) {
+    bpf_map_info info{};
+    uint32_t len = sizeof info;
+    return bpf_obj_get_info_by_fd(map.get(), &info, &len) ? 0 : info.id;
 }
 
 uint64_t netns_cookie() {

@@ -89,7 +89,14 @@ void Pins::inherit() {
     for (fs::directory_iterator i(directory_, error), end; !error && i != end;
          i.increment(error)) {
         uint64_t netns;
+        uint32_t array;
         int ifindex;
+        if (std::sscanf(i->path().filename().c_str(),
+                        "shared-%" SCNu64 "-%" SCNu32, &netns, &array)
+            == 2) {
+            arrays_.emplace(array, i->path());
+            continue;
+        }
         if (std::sscanf(i->path().filename().c_str(), "link-%" SCNu64 "-%d",
                         &netns, &ifindex)
             != 2) {
@@ -113,7 +120,7 @@ void Pins::inherit(const std::string &path, Ifindex ifindex, Inherited there) {
         // It cannot be opened, so nobody would tend it.
         (void)bpf_link_detach(there.link.get());
         (void)unlink(path.c_str());
-    } else if (there.program.prog && is_ours(&there.program)) {
+    } else if (there.program.prog && is_ours(&there.program, &programs_)) {
         inherited_.emplace(ifindex, std::move(there));
     }
 }
@@ -134,6 +141,7 @@ std::optional<Pins::Inherited> Pins::take(Ifindex ifindex) {
         inherited_.insert(std::move(node));  // Its device is elsewhere.
         return {};
     }
+    taken_arrays_.insert(node.mapped().program.shared_id);
     return std::move(node.mapped());
 }
 
@@ -154,6 +162,61 @@ void Pins::forget(Ifindex ifindex) const {
     }
 }
 
+std::string Pins::shared_path(uint32_t id) const {
+    return directory_ + "/shared-" + std::to_string(netns_cookie()) + "-"
+         + std::to_string(id);
+}
+
+Failure Pins::keep_shared(const Fd &array) const {
+    if (usable()
+        && bpf_obj_pin(array.get(), shared_path(map_id(array)).c_str())) {
+        return failure(errno, "cannot keep the XDP program in " + directory_);
+    }
+    return {};
+}
+
+void Pins::forget_shared(const Fd &array) const {
+    if (usable()) {
+        (void)unlink(shared_path(map_id(array)).c_str());
+    }
+}
+
+// Does a link that is kept, of whatever namespace, call a program by the
+// array?
+bool Pins::is_needed(uint32_t array_id) {
+    namespace fs = std::filesystem;
+    std::error_code error;
+    for (fs::directory_iterator i(directory_, error), end; !error && i != end;
+         i.increment(error)) {
+        LinkedProgram there;
+        const Fd link(bpf_obj_get(i->path().c_str()));
+        if (i->path().filename().string().starts_with("link-") && link
+            && !look_at_link(link, &there) && there.prog
+            && is_ours(&there, &programs_) && there.shared_id == array_id) {
+            return true;
+        }
+    }
+    return false;
+}
+
+// A process that lives keeps an array before it keeps the first link.
+void Pins::remove_unused_arrays() {
+    std::erase_if(arrays_, [&](const auto &pinned) REQUIRES(mutex_) {
+        const auto &[id, path] = pinned;
+        const Fd array(bpf_obj_get(path.c_str()));
+        if (!array) {
+            return true;
+        }
+        const auto program = called_by(array, &programs_);
+        const bool may_live = program && is_tended(*program);
+        if ((may_live && !taken_arrays_.contains(id)) || is_needed(id)) {
+            return false;
+        }
+        (void)unlink(path.c_str());
+        return true;
+    });
+}
+
 size_t Pins::remove_orphans() {
     MutexLock lock(mutex_);
     size_t removed = 0;
@@ -164,7 +227,7 @@ size_t Pins::remove_orphans() {
             || now.prog_id != left.program.prog_id) {
             return true;  // Its device is gone, or somebody has taken over.
         }
-        if (is_tended(left.program)) {
+        if (left.program.earlier && is_tended(*left.program.earlier)) {
             return false;
         }
         // Not the link of another device that has the index now.
@@ -177,6 +240,7 @@ size_t Pins::remove_orphans() {
         removed++;
         return true;
     });
+    remove_unused_arrays();
     return removed;
 }
 

@@ -7,6 +7,13 @@
 //
 //     /sys/fs/bpf/ovs-offload-xdp/link-NETNS-IFINDEX
 //
+// But for a program that ports share (shared_program.h): by
+//
+//     /sys/fs/bpf/ovs-offload-xdp/shared-NETNS-ID
+//
+// the array stays filled by which they call it.  ID is the kernel's number of
+// that map.  It is removed when no link that is kept needs it any more.
+//
 // NETNS is the kernel's cookie of the network namespace, which like the pins
 // themselves does not survive a reboot.  A link whose device is gone is not
 // attached to anything any more, also if another device gets its number.
@@ -29,6 +36,7 @@
 
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 
 #include "base/guarded.h"
@@ -69,6 +77,10 @@ public:
     Failure keep(const Fd &link, Ifindex) const;
     void forget(Ifindex) const;
 
+    // The same for an array by which ports call a program.
+    Failure keep_shared(const Fd &array) const;
+    void forget_shared(const Fd &array) const;
+
     // Detaches and forgets what nobody has taken, unless its process, or one
     // that has taken over from it, is alive after all.  Returns how many.
     size_t remove_orphans();
@@ -77,12 +89,20 @@ private:
     std::string path(Ifindex) const;
     void inherit() REQUIRES(mutex_);
     void inherit(const std::string &path, Ifindex, Inherited) REQUIRES(mutex_);
+    std::string shared_path(uint32_t id) const;
+    void remove_unused_arrays() REQUIRES(mutex_);
+    bool is_needed(uint32_t array_id) REQUIRES(mutex_);
 
     std::string directory_;
     Mutex mutex_;
     // By the index that the device had.  It may be in another namespace now,
     // with this index or another.
     std::map<Ifindex, Inherited> inherited_ GUARDED_BY(mutex_);
+    EarlierPrograms programs_ GUARDED_BY(mutex_);
+    // The pins of arrays that were there at the beginning, by ID, and those of
+    // them whose ports this process has taken.
+    std::map<uint32_t, std::string> arrays_ GUARDED_BY(mutex_);
+    std::set<uint32_t> taken_arrays_ GUARDED_BY(mutex_);
 };
 
 }  // namespace flowxlate

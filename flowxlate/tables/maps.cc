@@ -30,6 +30,7 @@ MapSizes MapSizes::of(uint32_t max_flows, uint32_t max_connections,
     s.groups = XF_MAX_GROUPS;
     s.tunnels = XF_MAX_TUNNELS;
     s.ports = XF_MAX_PORTS;
+    s.in_port_sets = XF_IN_PORT_SETS;
     // Two of the flow cache's entries per flow: with twice as many, the sets
     // that are asked for more than they hold get rare, but the cache is then
     // too large for a CPU's own.

@@ -52,6 +52,7 @@ struct MapSizes {
     uint64_t groups = 0;
     uint64_t tunnels = 0;
     uint64_t ports = 0;
+    uint64_t in_port_sets = 0;
     uint64_t stats = 0;
     uint64_t misses = 0;
     uint64_t cache_bits = 0;  // log2 of the flow cache's sets per row.

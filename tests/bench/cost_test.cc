@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 #include <linux/bpf.h>
 
+#include "flowxlate/kernel/shared_program.h"
 #include "measure.h"
 #include "rivals.h"
 #include "rivals_abi.h"
@@ -25,6 +26,10 @@ constexpr double kMaxToShortest = 1.55;  // One mask to the yardstick.
 constexpr double kMaxMostToOne = 1.1;       // Most masks to one.
 constexpr double kMaxToHashWalk = 1 / 6.0;  // 16 masks to the walk of 16.
 constexpr double kMaxFlowsToWalk = 0.9;     // Ours to the walk, 65536 flows.
+
+// One that is shared to one of a port's own.
+constexpr double kMaxSharedToOwn = 1.1;
+constexpr Ifindex kLoopback{1};  // Which a test run's packets enter by.
 
 constexpr int kAttempts = 3;
 constexpr int kRounds = 7;
@@ -138,6 +143,24 @@ TEST(Cost, IsNearTheShortestProgram) {
 
     ratio("ours / bare redirect", ours, redirect);  // To be read, not judged.
     EXPECT_TRUE(is_at_most(kMaxToShortest, "ours / shortest", ours, shortest));
+}
+
+// A port that shares its program pays for being found by its device's index,
+// and for a tail call.
+TEST(Cost, ASharedProgramCostsLittleMore) {
+    pin_to_cpu(0);
+    Program one;
+    add_all(&one, specs_of_masks(1));
+    SharedPrograms programs(one.maps());
+    std::shared_ptr<SharedProgram> shared;
+    PortProgram port;
+    ASSERT_FALSE(programs.find({}, -1, &shared));
+    ASSERT_FALSE(shared->load_port(one.maps(), kLoopback, &port));
+
+    const Runs own("own", one.fd()), of_port("shared", port.fd());
+    const Runs called("called at once", shared->main_fd());
+    ratio("shared, without the call / own", called, own);
+    EXPECT_TRUE(is_at_most(kMaxSharedToOwn, "shared / own", of_port, own));
 }
 
 // Plants faults, and looks whether the bound above is so near that it is

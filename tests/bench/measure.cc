@@ -59,7 +59,6 @@ const cpu_set_t &usable_cpus() {
     return cpus;
 }
 
-// libbpf remarks on libxdp's own sections each time our program is opened.
 int print_libbpf(libbpf_print_level level, const char *format, va_list args) {
     return level == LIBBPF_DEBUG
                 || std::strstr(format, "skipping unrecognized data section")
@@ -239,10 +238,12 @@ void enter_namespace() {
     std::ofstream("/proc/sys/net/ipv6/conf/default/disable_ipv6") << 1;
 }
 
+void quieten_libbpf() { libbpf_set_print(print_libbpf); }
+
 int run_main(int argc, char **argv,
              const std::function<void(const Options &, Results *)> &run) {
     const Options options = parse_options(argc, argv);
-    libbpf_set_print(print_libbpf);
+    quieten_libbpf();
     try {
         Results results;
         run(options, &results);

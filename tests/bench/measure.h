@@ -122,6 +122,10 @@ bool pin_to_cpu(int nth);
 // This process moves to a new, silent network namespace.
 void enter_namespace();
 
+// libbpf remarks on libxdp's own sections each time our program is opened; not
+// from now on.
+void quieten_libbpf();
+
 // Runs a benchmark's main(): options, results, and what goes wrong in words.
 int run_main(int argc, char **argv,
              const std::function<void(const Options &, Results *)> &);

@@ -90,20 +90,26 @@ Fd attach(int program, const char *device) {
 
 // -- The plugin -------------------------------------------------------------
 
-Plugin::Plugin() {
-    if (int error = ops().init(&kHost, nullptr, 0, &self_)) {
+Plugin::Plugin(const Config &config) {
+    std::vector<ovs_offload_option> options;
+    for (auto &[key, value] : config) {
+        options.push_back({key.c_str(), value.c_str()});
+    }
+    if (int error =
+            ops().init(&kHost, options.data(), options.size(), &self_)) {
         fail("the plugin's init", error);
     }
 }
 
-PluginPort::PluginPort(Plugin *plugin, const std::string &device)
+PluginPort::PluginPort(Plugin *plugin, const std::string &device,
+                       const char *type, const char *datapath)
     : plugin_(plugin), ifindex_(if_nametoindex(device.c_str())) {
     ovs_offload_port port{};
     port.size = sizeof port;
     port.ifindex = ifindex_;
     port.name = device.c_str();
-    port.netdev_type = "afxdp";
-    port.dpif_type = kDatapath;
+    port.netdev_type = type;
+    port.dpif_type = datapath;
     if (int error = plugin->ops().port_add(plugin->self(), &port, &handle_)) {
         fail("port_add", error);
     }

@@ -16,6 +16,8 @@
 #include <cstdint>
 #include <cstring>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "bpf/abi/hash.h"
 #include "flowxlate/base/resource.h"
@@ -109,7 +111,9 @@ class Plugin;
 
 class PluginPort {
 public:
-    PluginPort(Plugin *, const std::string &device);
+    // Of an OVS interface type, in a datapath of an OVS datapath type.
+    PluginPort(Plugin *, const std::string &device, const char *type = "afxdp",
+               const char *datapath = kDatapath);
     ~PluginPort();
     PluginPort(const PluginPort &) = delete;
     PluginPort &operator=(const PluginPort &) = delete;
@@ -127,7 +131,9 @@ private:
 // An instance of the plugin; it lives as long as the process.
 class Plugin {
 public:
-    Plugin();
+    // With keys of other_config, and their values.
+    using Config = std::vector<std::pair<std::string, std::string>>;
+    explicit Plugin(const Config & = {});
     const ovs_offload_ops &ops() const { return *ovs_offload_plugin_get(); }
     void *self() const { return self_; }
 

@@ -244,6 +244,22 @@ TEST_F(AttachAsFilter, RemovesOrphanedFilters) {
     });
 }
 
+// The program does not say that it takes frames of several pieces.
+TEST_F(AttachAsLink, JumboFramesAreGenericXdps) {
+    in_namespace([&] {
+        sh("ip link set p2 mtu 9000");
+        for (bool allow_generic : {false, true}) {
+            std::unique_ptr<Attachment> a;
+            const auto f = Attachment::attach(maps_, kSlot, ifindex_, {.allow_generic = allow_generic}, &a);
+            EXPECT_EQ(f.error, allow_generic ? 0 : ERANGE);
+            EXPECT_EQ(f.message.find("MTU") != std::string::npos, !allow_generic) << f.message;
+            if (a) {
+                EXPECT_EQ(a->mode(), AttachMode::kGeneric);
+            }
+        }
+    });
+}
+
 INSTANTIATE_TEST_SUITE_P(Tc, AttachAtTc, testing::Bool(), [](auto &info) { return info.param ? "link" : "filter"; });
 
 }  // namespace

@@ -442,14 +442,15 @@ class Lab:
         run('ip', 'netns', 'add', name)
         self.namespaces.append(name)
 
-    def pins(self):
-        """Links of programs that are to survive ovs-vswitchd."""
+    def pins(self, kind='link'):
+        """Links of programs that are to survive ovs-vswitchd, or arrays by which
+        ports call a program that they share ('shared')."""
         if not os.path.exists('/run/netns/' + self.switch):
             return []
         with in_netns(self.switch), socket.socket(socket.AF_UNIX) as any_:
             cookie = int.from_bytes(any_.getsockopt(
                 socket.SOL_SOCKET, SO_NETNS_COOKIE, 8), 'little')
-        return glob.glob('/sys/fs/bpf/ovs-offload-xdp/link-%d-*' % cookie)
+        return glob.glob('/sys/fs/bpf/ovs-offload-xdp/%s-%d-*' % (kind, cookie))
 
     def add_host(self, port=True, gro=True, queues=1, mtu=1500, **options):
         """Adds a host and, if 'port', its port to the switch."""
@@ -463,7 +464,7 @@ class Lab:
         if self.keep:
             return
         self.ovs.stop()
-        for pin in self.pins():
+        for pin in self.pins() + self.pins('shared'):
             os.unlink(pin)
         while self.namespaces:
             run('ip', 'netns', 'del', self.namespaces.pop(), check=False)

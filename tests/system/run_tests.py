@@ -40,6 +40,7 @@ import test_ports
 import test_privileges
 import test_prometheus
 import test_redirect_errors
+import test_shared
 import test_restart
 import test_slow_path
 import test_status
@@ -70,7 +71,7 @@ TESTS = (test_traffic.TESTS + test_counters.TESTS + test_ports.TESTS
          + test_nested.TESTS + test_overlays.TESTS + test_tunnels.TESTS
          + test_worth.TESTS
          + test_dump.TESTS + test_bugtool.TESTS + test_left_out.TESTS
-         + test_status.TESTS + test_redirect_errors.TESTS)
+         + test_status.TESTS + test_redirect_errors.TESTS + test_shared.TESTS)
 
 # Half a minute and more each, and others look at the same in less: for
 # "tests/run nightly", and for who names them.
