@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "flowerd/device.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <set>
@@ -97,19 +98,23 @@ void Device::fill(std::vector<Filter> filters, const Reject &refused) {
     apply(touched);
 }
 
+bool Device::has(const std::vector<Filter> &filters) const {
+    return filters.size() == table_.all().size()
+        && std::ranges::all_of(filters, [&](const Filter &f) {
+               const Filter *known = table_.find(f.id);
+               return known && *known == f;
+           });
+}
+
 void Device::put(Filter f) {
     FilterTable::Touched touched;
     table_.put(std::move(f), &touched);
     apply(touched);
 }
 
-void Device::remove(const Filter &f) {
+void Device::remove(const FilterId &id) {
     FilterTable::Touched touched;
-    if (f.id.handle) {
-        table_.remove(f.id, &touched);
-    } else {
-        table_.remove_preference(f.id.preference, &touched);
-    }
+    table_.remove(id, &touched);
     apply(touched);
 }
 

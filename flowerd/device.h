@@ -43,9 +43,11 @@ public:
     // The filters are these.  'refused': why none of them may be in XDP, if so
     // ("block/shared").
     void fill(std::vector<Filter>, const Reject &refused);
-    // One has changed.  remove() takes what RTM_DELTFILTER has told of.
+    // Are these what there is?
+    bool has(const std::vector<Filter> &) const;
+    // One has changed.
     void put(Filter);
-    void remove(const Filter &);
+    void remove(const FilterId &);
 
     // No packet may be sent there from XDP, or again: TC has filters at its
     // egress.

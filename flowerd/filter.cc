@@ -12,6 +12,7 @@
 #include <cstdio>
 #include <cstring>
 #include <optional>
+#include <tuple>
 
 #include "flowerd/action.h"
 
@@ -100,8 +101,8 @@ constexpr Key kKeys[] = {
     {EXACTLY(IP_PROTO), IN_FIELDS(ip_proto), Needs::kIp},
     {WITH_MASK(IP_TOS), IN_FIELDS(ip_tos), Needs::kIp},
     {WITH_MASK(IP_TTL), IN_FIELDS(ip_ttl), Needs::kIp},
-    {WITH_MASK(IPV4_SRC), offsetof(Fields, src), 4, Needs::kIpv4},
-    {WITH_MASK(IPV4_DST), offsetof(Fields, dst), 4, Needs::kIpv4},
+    {WITH_MASK(IPV4_SRC), IN_FIELDS(ipv4_src), Needs::kIpv4},
+    {WITH_MASK(IPV4_DST), IN_FIELDS(ipv4_dst), Needs::kIpv4},
     {WITH_MASK(IPV6_SRC), IN_FIELDS(src), Needs::kIpv6},
     {WITH_MASK(IPV6_DST), IN_FIELDS(dst), Needs::kIpv6},
     {WITH_MASK(TCP_SRC), IN_FIELDS(tp_src), Needs::kTcp},
@@ -315,6 +316,17 @@ Reject decode_filter(Bytes message, Filter *f) {
         read_flower(options, f);
     }
     return {};
+}
+
+bool Filter::operator==(const Filter &other) const {
+    auto all = [](const Filter &f) {
+        return std::tie(f.ifindex, f.parent, f.chain, f.id, f.kind,
+                        f.is_shared, f.has_options, f.in_software, f.is_opaque,
+                        f.match, f.actions);
+    };
+    return all(*this) == all(other)
+        && (why_not ? why_not.name() : "")
+               == (other.why_not ? other.why_not.name() : "");
 }
 
 std::string_view text(Bytes payload) {

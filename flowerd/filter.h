@@ -73,6 +73,8 @@ struct Filter {
     Match match;
     std::vector<Action> actions;  // As far as they are known.
     Reject why_not;               // Why only TC executes it.
+
+    bool operator==(const Filter &) const;
 };
 
 // Decodes the message, which is of type RTM_NEWTFILTER or RTM_DELTFILTER.

@@ -152,8 +152,8 @@ private:
 
     void put_ipv4() {
         ovs_key_ipv4 ip{};
-        std::memcpy(&ip.ipv4_src, fields_.src.data(), sizeof ip.ipv4_src);
-        std::memcpy(&ip.ipv4_dst, fields_.dst.data(), sizeof ip.ipv4_dst);
+        std::memcpy(&ip.ipv4_src, fields_.ipv4_src.data(), sizeof ip.ipv4_src);
+        std::memcpy(&ip.ipv4_dst, fields_.ipv4_dst.data(), sizeof ip.ipv4_dst);
         ip.ipv4_proto = fields_.ip_proto;
         ip.ipv4_tos = fields_.ip_tos;
         ip.ipv4_ttl = fields_.ip_ttl;

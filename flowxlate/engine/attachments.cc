@@ -31,6 +31,7 @@ Attachment::Options Attachments::options_for(const Port &port) {
         .at_tc = wants_tc(port),
         .has_tcx = core_.kernel.has_tcx(),
         .kernel_ct = port.in_kernel_datapath && core_.kernel.has_ct_zones(),
+        .of_tc = port.of_tc,
         .pins = &core_.pins};
 }
 

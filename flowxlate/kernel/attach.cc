@@ -153,7 +153,7 @@ uint32_t xdp_flags(AttachMode mode) {
 Failure Attachment::attach(const BpfMaps &maps, PortSlot slot, Ifindex ifindex,
                            const Options &options,
                            std::unique_ptr<Attachment> *out) {
-    std::unique_ptr<Attachment> a(new Attachment(ifindex, options.kernel_ct));
+    std::unique_ptr<Attachment> a(new Attachment(ifindex, options));
     remove_pins([&](const Pinned &p) { return is_left_behind(p, ifindex); });
 
     Fd sockets;
@@ -171,7 +171,7 @@ Failure Attachment::attach(const BpfMaps &maps, PortSlot slot, Ifindex ifindex,
             (void)bpf_link_detach(left->link.get());
             options.pins->forget(ifindex);
             sockets = std::move(left->program.maps[kSocketMapName]);
-            a.reset(new Attachment(ifindex, options.kernel_ct));
+            a.reset(new Attachment(ifindex, options));
         }
     }
     // An earlier process's; without pins it may be this one's.
@@ -190,6 +190,11 @@ Failure Attachment::attach_xdp(const BpfMaps &maps, PortSlot slot,
                                const Options &options, const Fd &sockets) {
     auto present = what_is_attached(ifindex_);
     if (present && !xdp_multiprog__is_legacy(present.get())) {
+        if (options.of_tc) {
+            return {EBUSY,
+                    "others' XDP programs are there, which would no "
+                    "longer see all packets"};
+        }
         auto f = join_dispatcher(maps, slot, present.get(), options);
         return f && options.is_afxdp && !options.only_join
                     && !replace_dispatcher(maps, slot)

@@ -57,7 +57,9 @@ public:
         bool only_join = false;  // Do nothing unless there is a dispatcher.
         bool at_tc = false;      // At TC's ingress, not in XDP,
         bool has_tcx = false;    // by a link.
-        bool kernel_ct = false;  // PortConstants::kernel_ct.
+        bool kernel_ct = false;  // PortConstants::kernel_ct,
+        bool of_tc = false;      // and of_tc, which joins no dispatcher:
+                                 // TC comes behind all its programs.
         Pins *pins = nullptr;    // Where an earlier process may have left
                                  // its link; outlives the attachment.
     };
@@ -107,7 +109,7 @@ public:
     // XF_PORT_TX_* that the ports need to which it sends.
     uint32_t tx_flag() const;
     PortConstants constants(PortSlot slot) const {
-        return {slot, tx_flag(), kernel_ct_};
+        return {slot, tx_flag(), kernel_ct_, of_tc_};
     }
     bool in_dispatcher() const { return program_ != nullptr; }
     // Others may take such a filter off; put_back() puts it there again.
@@ -125,8 +127,10 @@ public:
     bool is_on_a_device() const;
 
 private:
-    Attachment(Ifindex ifindex, bool kernel_ct)
-        : ifindex_(ifindex), kernel_ct_(kernel_ct) {}
+    Attachment(Ifindex ifindex, const Options &options)
+        : ifindex_(ifindex),
+          kernel_ct_(options.kernel_ct),
+          of_tc_(options.of_tc) {}
     int prog_fd() const;  // Ours.
     Failure attach_xdp(const BpfMaps &, PortSlot, const Options &,
                        const Fd &sockets);
@@ -150,6 +154,7 @@ private:
 
     const Ifindex ifindex_;
     const bool kernel_ct_;
+    const bool of_tc_;
     AttachMode mode_ = AttachMode::kNative;
     Skeleton skeleton_;  // Of XDP,
     SkbSkeleton at_tc_;  // or of TC's ingress.

@@ -262,6 +262,7 @@ void BpfMaps::set_constants(S *s, const PortConstants &port) const {
     s->rodata->xf_in_port = index(port.slot);
     s->rodata->xf_tx_flag = port.tx_flag;
     s->rodata->xf_kernel_ct = port.kernel_ct;
+    s->rodata->xf_of_tc = port.of_tc;
     s->rodata->xf_tcp_timeout_ms = port.kernel_ct ? tcp_timeout_ms() : 0;
     s->rodata->xf_bucket_mask = sizes_.buckets - 1;
     s->rodata->xf_n_slots = n_slots();

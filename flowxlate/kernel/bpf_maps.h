@@ -74,6 +74,7 @@ struct PortConstants {
     PortSlot slot{};
     uint32_t tx_flag = XF_PORT_TX_NATIVE;  // XF_PORT_TX_* that it sends with.
     bool kernel_ct = false;  // ct() asks the kernel's connection tracker.
+    bool of_tc = false;      // Flows are TC's (xf_of_tc).
 };
 
 class BpfMaps : public Datapath {

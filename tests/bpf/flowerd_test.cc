@@ -36,8 +36,19 @@ using flowxlate::test::Program;
 
 constexpr Ifindex kInDevice{2}, kOutDevice{3};
 constexpr uint8_t kTcp = 6, kUdp = 17, kIcmp = 1, kSctp = 132, kIcmpv6 = 58;
-constexpr uint8_t kHopByHop = 0, kFragment = 44;
+constexpr uint8_t kHopByHop = 0, kFragment = 44, kMplsInIp = 137;
 constexpr uint16_t kQ = ETH_P_8021Q, kAd = ETH_P_8021AD;
+
+// The program as the library loads it for TC's flows.
+Program &empty_program() {
+    static Program *p = [] {
+        auto *made = new Program(XF_PORT_TX_NATIVE, nullptr, false, {}, true);
+        made->maps().set_max_tags(2);
+        return made;
+    }();
+    p->remove_all();
+    return *p;
+}
 
 // -- Fields of a packet -----------------------------------------------------
 
@@ -93,8 +104,8 @@ private:
         f_.ip_tos = ip[1];
         f_.ip_ttl = ip[8];
         f_.ip_proto = ip[9];
-        std::memcpy(f_.src.data(), ip + 12, 4);
-        std::memcpy(f_.dst.data(), ip + 16, 4);
+        std::memcpy(f_.ipv4_src.data(), ip + 12, 4);
+        std::memcpy(f_.ipv4_dst.data(), ip + 16, 4);
         const uint16_t frag = get16(at_ + 6);
         at_ += header;
         if (frag & 0x3fff) {
@@ -136,6 +147,9 @@ private:
         if ((proto == kIcmp || proto == kIcmpv6) && has(8)) {
             f_.icmp_type = frame_[at_];
             f_.icmp_code = frame_[at_ + 1];
+        }
+        if (proto == kMplsInIp) {
+            type_ = ETH_P_MPLS_UC;
         }
     }
 
@@ -318,14 +332,13 @@ private:
 
     void set_ip(Match *m) {
         const bool v4 = m->key.eth_type == htons(ETH_P_IP);
-        const size_t last = v4 ? 3 : 15;
-        for (auto [key, mask, value] :
-             {std::tuple(&m->key.src, &m->mask.src, 1 + below(2)),
-              std::tuple(&m->key.dst, &m->mask.dst, 2 + below(2))}) {
-            (*mask)[0] = one_in(2) ? 0xff : 0;
-            (*key)[0] = v4 ? 10 : 0xfc;
-            (*mask)[last] = one_in(2) ? 0xff : 0;
-            (*key)[last] = value;
+        const size_t len = v4 ? 4 : 16;
+        for (size_t i : {0, 1}) {
+            uint8_t *key = &m->key.src[i * len], *mask = &m->mask.src[i * len];
+            mask[0] = one_in(2) ? 0xff : 0;
+            key[0] = v4 ? 10 : 0xfc;
+            mask[len - 1] = one_in(2) ? 0xff : 0;
+            key[len - 1] = i + 1 + below(2);
         }
         m->mask.ip_tos = one_in(6) ? 0xff : 0;
         m->key.ip_tos = 4 * below(2);
@@ -384,11 +397,12 @@ private:
 
     void put_ip(uint16_t type, Packet *p, bool *is_plain) {
         const bool v4 = type == ETH_P_IP;
-        const uint8_t protos[] = {kTcp, kUdp, kSctp, v4 ? kIcmp : kIcmpv6};
-        const uint8_t proto = protos[below(4)];
+        const uint8_t protos[] = {kTcp, kUdp, kSctp, v4 ? kIcmp : kIcmpv6,
+                                  kMplsInIp};
+        const uint8_t proto = protos[one_in(8) ? 4 : below(4)];
         const uint16_t kinds[] = {0x2000, 100, 0x2000 | 100};
         const bool is_fragment = one_in(6), has_options = one_in(8);
-        *is_plain &= !is_fragment && !has_options;
+        *is_plain &= !is_fragment && !has_options && proto != kMplsInIp;
         if (v4) {
             p->ipv4(proto, is_fragment ? kinds[below(3)] : 0,
                     has_options ? 4 : 0);
@@ -414,6 +428,8 @@ private:
             case kSctp:
                 p->sctp(src, dst);
                 break;
+            case kMplsInIp:
+                break;
             default:
                 p->icmp(one_in(2) ? 0 : (proto == kIcmp ? 8 : 128), 0);
         }
@@ -425,13 +441,8 @@ private:
 
 class Comparison {
 public:
-    explicit Comparison(uint64_t seed) : draw_(seed) {
-        program_.maps().set_max_tags(2);
-    }
-    ~Comparison() {
-        program_.remove_all();
-        program_.maps().set_max_tags(1);
-    }
+    explicit Comparison(uint64_t seed) : draw_(seed) {}
+    ~Comparison() { program_.remove_all(); }
 
     // Some filters, and packets through them.
     void round() {
@@ -489,7 +500,7 @@ private:
     }
 
     Draw draw_;
-    Program &program_ = flowxlate::test::program();
+    Program &program_ = empty_program();
     std::map<FilterId, FlowSlot> slots_;
     std::map<FilterId, size_t> executed_;
 };
@@ -581,19 +592,22 @@ const Row kRows[] = {
     {"options", [](Filter *) {},
      Packet().eth(ETH_P_IP).ipv4(kTcp, 0, 4).tcp(1000, 80).payload(20),
      XDP_PASS},
+    {"MPLS in IP, which for TC is no IP", [](Filter *) {},
+     Packet().eth(ETH_P_IP).ipv4(kMplsInIp).payload(20), XDP_PASS},
+    {"a fragment of it is, and goes to TC all the same", [](Filter *) {},
+     Packet().eth(ETH_P_IP).ipv4(kMplsInIp, 0x2000).payload(20), XDP_PASS},
 };
 
 TEST(Flowerd, Rows) {
-    Program &p = flowxlate::test::empty_program();
-    p.maps().set_max_tags(2);
+    Program &p = empty_program();
     for (const Row &row : kRows) {
         SCOPED_TRACE(row.name);
         Filter f;
         f.ifindex = kInDevice;
         f.match.key.protocol = f.match.key.eth_type = htons(ETH_P_IP);
         f.match.mask.protocol = f.match.mask.eth_type = 0xffff;
-        f.match.key.dst = {10, 0, 0, 2};
-        f.match.mask.dst = {0xff, 0xff, 0xff, 0xff};
+        f.match.key.ipv4_dst = {10, 0, 0, 2};
+        f.match.mask.ipv4_dst = {0xff, 0xff, 0xff, 0xff};
         f.actions = {action(Action::kRedirect)};
         row.edit(&f);
         Rule rule;
@@ -607,7 +621,6 @@ TEST(Flowerd, Rows) {
                     || f.match.matches(dissect(row.packet.bytes())));
         p.remove_all();
     }
-    p.maps().set_max_tags(1);
 }
 
 }  // namespace

@@ -59,7 +59,7 @@ struct Spec {
 };
 
 struct Step {
-    enum { kFill, kPut, kRemove, kRemovePreference } what;
+    enum { kFill, kPut, kRemove } what;
     std::vector<Spec> filters;
     std::vector<FilterId> may_run;  // After it.
 };
@@ -119,9 +119,6 @@ const Story kStories[] = {
     {"the last one gets what is left",
      {{Step::kPut, {kEveryPacket, kHost}, {{10, 1}}},
       {Step::kRemove, {kHost}, {{99, 1}}}}},
-    {"a preference is flushed",
-     {{Step::kPut, {kHost, kNet, kNetAtTen}, {{10, 1}}},
-      {Step::kRemovePreference, {kHost}, {{20, 1}}}}},
 };
 
 TEST(FlowerdOverlap, Stories) {
@@ -144,8 +141,6 @@ TEST(FlowerdOverlap, Stories) {
                     table.put(f, &touched);
                 } else if (step.what == Step::kRemove) {
                     table.remove(f.id, &touched);
-                } else if (step.what == Step::kRemovePreference) {
-                    table.remove_preference(f.id.preference, &touched);
                 }
             }
             std::vector<FilterId> may_run;

@@ -66,8 +66,9 @@ Filter filter(uint16_t type, uint16_t tpid, std::vector<Action> actions) {
         mask.vlan_id = 0xfff;
     }
     if (type != ETH_P_ARP) {
-        key.dst[0] = type == ETH_P_IP ? 10 : 0xfc;
-        mask.dst[0] = 0xff;
+        const bool v4 = type == ETH_P_IP;
+        (v4 ? key.ipv4_dst[0] : key.dst[0]) = v4 ? 10 : 0xfc;
+        (v4 ? mask.ipv4_dst[0] : mask.dst[0]) = 0xff;
     }
     f.actions = std::move(actions);
     return f;
@@ -144,7 +145,7 @@ const Row kRows[] = {
      "key/fragments"},
     {"no fragments", [](Filter *f) { f->match.mask.flags = htonl(1); }, ""},
     {"no address",
-     [](Filter *f) { f->match.key.dst = f->match.mask.dst = {}; },
+     [](Filter *f) { f->match.key.ipv4_dst = f->match.mask.ipv4_dst = {}; },
      "key/no_address"},
     {"what the filter itself says",
      [](Filter *f) {
@@ -166,7 +167,7 @@ TEST(FlowerdRules, Refused) {
 
 TEST(FlowerdRules, NoAddressIsTrusted) {
     Filter f = filter(ETH_P_IP, 0, {redirect()});
-    f.match.key.dst = f.match.mask.dst = {};
+    f.match.key.ipv4_dst = f.match.mask.ipv4_dst = {};
     Surroundings s = surroundings();
     s.trusts_no_address = true;
     Rule rule;
