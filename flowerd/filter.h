@@ -19,6 +19,7 @@
 
 #include <linux/netlink.h>
 
+#include <array>
 #include <cerrno>
 #include <compare>
 #include <cstdint>
@@ -41,13 +42,32 @@ inline Reject unsupported(const char *group, const char *what) {
     return {group, what, EOPNOTSUPP};
 }
 
+// Where pedit counts bytes from.
+enum class Header { kEthernet, kNetwork, kTcp, kUdp };
+
 struct Action {
-    enum Kind { kDrop, kPass, kRedirect, kMirror, kPushVlan, kPopVlan };
+    enum Kind {
+        kDrop,
+        kPass,
+        kRedirect,
+        kMirror,
+        kPushVlan,
+        kPopVlan,
+        kModifyVlan,
+        kSetBytes,  // Of pedit, like kAddBytes.
+        kAddBytes,
+        kSum  // csum.
+    };
     Kind kind = kDrop;
     Ifindex ifindex{};     // Of kRedirect and kMirror.
-    __be16 tpid = 0;       // Of kPushVlan, like the tag's contents.
+    __be16 tpid = 0;       // Of kPushVlan and kModifyVlan, like the contents.
     uint16_t vlan_id = 0;  // In host order.
     uint8_t vlan_prio = 0;
+    bool keeps_prio = false;  // Of kModifyVlan: that of the tag.
+    Header header{};          // Of kSetBytes and kAddBytes ...
+    int32_t offset = 0;       // ... are there; bits of 'mask' become 'value'.
+    std::array<uint8_t, 4> value{}, mask{};
+    uint32_t sums = 0;  // Of kSum: TCA_CSUM_UPDATE_FLAG_*.
 
     bool operator==(const Action &) const = default;
 };

@@ -307,7 +307,7 @@ track_by_kernel(xf_ctx *ctx, const struct xf_packet *p, struct xf_plan *plan,
         && !(key->ct_state & XF_CS_NAT)) {
         key->ct_state |= conn->nat_state;
         translate_by_kernel(key, conn, p->cls);
-        plan->sets = 1;
+        plan->sets = XF_SETS;
     }
     return XF_PARSED;
 }

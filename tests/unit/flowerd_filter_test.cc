@@ -13,9 +13,11 @@
 #include <linux/tc_act/tc_vlan.h>
 #include <netinet/in.h>
 
+#include <array>
 #include <fstream>
 #include <functional>
 #include <map>
+#include <span>
 #include <string>
 
 #include "tests/unit/attrs.h"
@@ -65,6 +67,21 @@ std::string to_string(const Match &match) {
     return s;
 }
 
+std::string tag_of(const Action &a) {
+    return std::to_string(ntohs(a.tpid)) + " " + std::to_string(a.vlan_id)
+         + " " + (a.keeps_prio ? "-" : std::to_string(a.vlan_prio));
+}
+
+// "network+8 05000000/ff000000".
+std::string bytes_of(const Action &a) {
+    static constexpr const char *kHeaders[] = {"eth", "network", "tcp", "udp"};
+    auto hex = [](const std::array<uint8_t, 4> &bytes) {
+        return to_hex(std::as_bytes(std::span(bytes)));
+    };
+    return std::string(kHeaders[static_cast<int>(a.header)]) + "+"
+         + std::to_string(a.offset) + " " + hex(a.value) + "/" + hex(a.mask);
+}
+
 std::string to_string(const Action &a) {
     switch (a.kind) {
         case Action::kDrop:
@@ -76,9 +93,15 @@ std::string to_string(const Action &a) {
         case Action::kMirror:
             return "mirror " + std::to_string(index(a.ifindex));
         case Action::kPushVlan:
-            return "push " + std::to_string(ntohs(a.tpid)) + " "
-                 + std::to_string(a.vlan_id) + " "
-                 + std::to_string(a.vlan_prio);
+            return "push " + tag_of(a);
+        case Action::kModifyVlan:
+            return "modify " + tag_of(a);
+        case Action::kSetBytes:
+            return "set " + bytes_of(a);
+        case Action::kAddBytes:
+            return "add " + bytes_of(a);
+        case Action::kSum:
+            return "sum " + std::to_string(a.sums);
         case Action::kPopVlan:
             return "pop";
     }
@@ -163,7 +186,54 @@ const Told kTold[] = {
     {"add dev p1 ingress pref 21 protocol ip flower action pedit ex munge ip "
      "ttl set 5 pipe action csum ip pipe action mirred egress redirect dev p2",
      "pref 21 handle 0x1: protocol=0800/ffff eth_type=0800/ffff: "
-     "action/pedit"},
+     "set network+8 05000000/ff000000 sum 1 redirect 3"},
+    {"add dev p1 ingress pref 30 protocol ip flower dst_ip 10.0.0.2 ip_proto "
+     "tcp action pedit ex munge eth dst set 02:00:00:00:00:09 munge eth src "
+     "set 02:00:00:00:00:08 munge ip dst set 10.0.0.9 munge ip ttl set 63 "
+     "munge ip tos set 4 retain 0xfc munge tcp dport set 81 pipe action csum "
+     "ip4h and tcp pipe action mirred egress redirect dev p2",
+     "pref 30 handle 0x1: protocol=0800/ffff eth_type=0800/ffff "
+     "ip_proto=06/ff src=000000000a000002/00000000ffffffff: "
+     "set eth+0 02000000/ffffffff set eth+4 00090000/ffff0000 "
+     "set eth+4 00000200/0000ffff set eth+8 00000008/ffffffff "
+     "set network+16 0a000009/ffffffff set network+8 3f000000/ff000000 "
+     "set network+0 00040000/00fc0000 set tcp+0 00000051/0000ffff sum 9 "
+     "redirect 3"},
+    {"add dev p1 ingress pref 31 protocol ip flower dst_ip 10.0.0.2 ip_ttl 64 "
+     "action pedit ex munge ip ttl dec pipe action csum ip4h pipe action "
+     "mirred egress redirect dev p2",
+     "pref 31 handle 0x1: protocol=0800/ffff eth_type=0800/ffff "
+     "ip_ttl=40/ff src=000000000a000002/00000000ffffffff: add network+8 "
+     "ff000000/ff000000 sum 1 redirect 3"},
+    {"add dev p1 ingress pref 33 protocol ip flower dst_ip 10.0.0.2 ip_proto "
+     "udp action pedit munge ip ttl set 5 munge ip sport set 53 munge ip dst "
+     "set 10.0.0.8 pipe action csum ip4h and udp pipe action mirred egress "
+     "redirect dev p2",
+     "pref 33 handle 0x1: protocol=0800/ffff eth_type=0800/ffff "
+     "ip_proto=11/ff src=000000000a000002/00000000ffffffff: set "
+     "network+8 05000000/ff000000 set network+20 00350000/ffff0000 set "
+     "network+16 0a000008/ffffffff sum 17 redirect 3"},
+    {"add dev p1 ingress pref 34 protocol ipv6 flower dst_ip fc00::2 ip_proto "
+     "udp action pedit ex munge ip6 dst set fc00::9 munge ip6 hoplimit set 7 "
+     "munge ip6 traffic_class set 0x20 munge ip6 flow_lbl set 0x12345 munge "
+     "udp sport set 99 pipe action csum udp pipe action mirred egress "
+     "redirect dev p2",
+     "pref 34 handle 0x1: protocol=86dd/ffff eth_type=86dd/ffff "
+     "ip_proto=11/ff "
+     "dst=fc000000000000000000000000000002/ffffffffffffffffffffffffffffffff: "
+     "set network+24 fc000000/ffffffff set network+28 00000000/ffffffff "
+     "set network+32 00000000/ffffffff set network+36 00000009/ffffffff "
+     "set network+4 00000007/000000ff set network+0 02000000/0ff00000 "
+     "set network+0 00012345/0007ffff set udp+0 00630000/ffff0000 sum "
+     "16 redirect 3"},
+    {"add dev p1 ingress pref 35 protocol 802.1q flower vlan_id 5 vlan_prio 3 "
+     "vlan_ethtype ip dst_ip 10.0.0.2 action vlan modify id 7 pipe action "
+     "vlan modify id 8 priority 1 protocol 802.1ad pipe action mirred egress "
+     "redirect dev p2",
+     "pref 35 handle 0x1: protocol=8100/ffff eth_type=0800/ffff "
+     "vlan_id=0500/ff0f vlan_eth_type=0800/ffff vlan_prio=03/07 "
+     "src=000000000a000002/00000000ffffffff: modify 33024 7 - modify "
+     "34984 8 1 redirect 3"},
     {"del dev p1 ingress pref 10 handle 1 protocol ip flower",
      "pref 10 handle 0x1: protocol=0800/ffff eth_type=0800/ffff "
      "src=000000000a000002/00000000ffffffff: drop"},
@@ -369,7 +439,7 @@ const Actions kActions[] = {
              o.put<uint16_t>(TCA_VLAN_PUSH_VLAN_ID, 7);
          });
      },
-     " action/vlan_modify"},
+     " modify 33024 7 - pass"},
     {"push of a MAC header",
      [](AttrList &l) { put_vlan(l, 1, TCA_VLAN_ACT_PUSH_ETH); },
      " action/vlan_eth"},

@@ -10,12 +10,10 @@ Each in a network namespace of its own; the switch's has the filters.  Frames ca
 numbers, so that each one's way is known.  Needs root, tc and a kernel with flower.
 """
 import argparse
-import collections
 import contextlib
 import errno
 import json
 import os
-import random
 import signal
 import socket
 import struct
@@ -35,21 +33,20 @@ PORT = 4000                     # Of numbered frames.
 ETH_P_ALL = 3
 SOL_PACKET, PACKET_AUXDATA = 263, 8
 SO_RCVBUFFORCE = 33
-MPLS_IN_IP = 137
 TP_STATUS_VLAN_VALID, TP_STATUS_VLAN_TPID_VALID = 0x10, 0x40
 START_LIMIT = 60                # Seconds, in an emulated machine.
 SETTLE_LIMIT = 20
 BURST = 16                      # Frames that a veth surely has room for.
 QUIET = 0.5                     # Seconds without a frame: none is on its way.
-ROUNDS = 12                     # Of random filters.
 
 
-def packet_socket(namespace):
+def packet_socket(namespace, device='eth0', protocol=ETH_P_ALL):
+    """Of ETH_P_ALL, what has come before TC; else what TC has let pass."""
     with in_netns(namespace):
         s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
         s.setsockopt(SOL_PACKET, PACKET_AUXDATA, 1)
         s.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 16 << 20)
-        s.bind(('eth0', ETH_P_ALL))
+        s.bind((device, protocol))
     return s
 
 
@@ -135,34 +132,6 @@ def numbers(frames):
             if f[12:14] == b'\x08\x00' and f[36:38] == struct.pack('!H', PORT)]
 
 
-def random_frame(draw):
-    tags = draw.choice([[], [], [(0x8100, 5)], [(0x8100, 0x6006)], [(0x88a8, 5)],
-                        [(0x8100, 5), (0x8100, 6)], [(0x8100, 0)]])
-    proto = draw.choice([1, 6, 17, 17, 6, 17, MPLS_IN_IP])
-    port = draw.choice([0, 53, 80])
-    data = bytes(draw.getrandbits(8) for _ in range(20))
-    if proto == 17:
-        l4 = udp(port, data)
-    elif proto == 6:
-        l4 = struct.pack('!HHIIHHHH', 1000, port, 1, 1,
-                         0x5000 | draw.choice([2, 0x10, 0x12]), 99, 0, 0) + data
-    elif proto == MPLS_IN_IP:
-        l4 = struct.pack('!I', 0x10040) + data
-    else:
-        l4 = struct.pack('!BBHI', draw.choice([0, 8]), 0, 0, 1) + data
-    dst = draw.choice([2, 2, 3])
-    kind = draw.choice([0x0800, 0x0800, 0x0800, 0x86dd, 0x0806])
-    if kind == 0x0806:
-        return ethernet(tags, kind, bytes.fromhex(
-            '0001080006040001020000000001' + '0a000001' + '000000000000' + '0a000002'))
-    if kind == 0x86dd:
-        return ethernet(tags, kind, ipv6(58 if proto == 1 else proto, l4, dst))
-    fragment = draw.choice([0] * 6 + [0x2000, 3, 0x2003])
-    options = draw.choice([b''] * 6 + [b'\x01\x01\x01\x01'])
-    return ethernet(tags, kind, ipv4(proto, l4, dst, fragment, options,
-                                     draw.choice([63, 64])))
-
-
 # -- The network --------------------------------------------------------------
 
 class Network:
@@ -213,9 +182,12 @@ class Network:
     def tc(self, *args):
         return run('ip', 'netns', 'exec', self.switch, 'tc', *args)
 
-    def batch(self, lines):
-        subprocess.run(['ip', 'netns', 'exec', self.switch, 'tc', '-batch', '-'],
-                       input='\n'.join(lines) + '\n', text=True, check=True)
+    def batch(self, lines, *options):
+        """'-force': what fails is left out, and the rest is done."""
+        subprocess.run(['ip', 'netns', 'exec', self.switch, 'tc', *options, '-batch', '-'],
+                       input='\n'.join(lines) + '\n', text=True,
+                       check='-force' not in options, stderr=subprocess.DEVNULL
+                       if '-force' in options else None)
 
     def filter(self, what, preference, rest=''):
         self.tc('filter', what, 'dev', 'p1', 'ingress', 'pref', str(preference),
@@ -282,7 +254,11 @@ class Daemon:
         return run(self.program, *args, '--control', self.control)
 
     def stats(self):
-        return json.loads(self.ask('stats', '--json'))
+        """When they are there, what TC has told of before has been followed."""
+        with socket.socket(socket.AF_UNIX) as s:
+            s.connect(self.control)
+            s.sendall(b'stats --json\n')
+            return json.loads(b''.join(iter(lambda: s.recv(1 << 20), b'')))
 
     def filters(self, device='p1'):
         """By (pref, handle)."""
@@ -569,83 +545,6 @@ def test_restart(network, daemon, note):
     note('lost: %s', ', '.join('%d at %s' % (n, how) for how, n in lost.items()))
 
 
-def random_filter(draw):
-    """A line for "tc -batch", without the device."""
-    preference = draw.randrange(1, 12)
-    tag = draw.choice(['', '', '802.1Q', '802.1ad'])
-    kind = draw.choice(['ip', 'ip', 'ip', 'ip', 'ipv6', 'ipv6', 'arp'])
-    words = ['pref %d protocol %s' % (preference, tag or kind)]
-    if draw.random() < 0.03:
-        words.append('u32 match u32 0 0')
-    else:
-        words.append('flower')
-        if tag and draw.random() < 0.5:
-            words.append('vlan_id %d' % draw.choice([0, 5, 6]))
-        if tag:
-            words.append('vlan_ethtype ' + kind)
-        if kind != 'arp':
-            words += random_ip(draw, kind)
-    words.append(draw.choice([
-        'action drop', 'action ok', 'action mirred egress redirect dev p2',
-        'action mirred egress redirect dev p2',
-        'action vlan pop pipe action mirred egress redirect dev p2',
-        'action vlan push id 9 priority 3 pipe action mirred egress redirect dev p2',
-        'action mirred egress mirror dev p2 pipe action drop']))
-    return ' '.join(words)
-
-
-def random_ip(draw, kind):
-    words = []
-    address = {'ip': '10.0.0.%d', 'ipv6': 'fc00::%d'}[kind] % draw.choice([2, 3])
-    if draw.random() < 0.9:
-        words.append('dst_ip %s/%d' % (
-            address, draw.choice([8, 31 if kind == 'ip' else 127,
-                                  32 if kind == 'ip' else 128])))
-    if draw.random() < 0.3:
-        words.append('ip_ttl %d' % draw.choice([63, 64]))
-    if kind == 'ip' and draw.random() < 0.2:
-        words.append('ip_flags ' + draw.choice(['frag', 'nofrag', 'firstfrag']))
-    proto = draw.choice(['', 'tcp', 'udp', 'icmp' if kind == 'ip' else 'icmpv6'])
-    if proto:
-        words.append('ip_proto ' + proto)
-    if proto in ('tcp', 'udp') and draw.random() < 0.6:
-        words.append('dst_port %s' % draw.choice(['0', '53', '80', '80/0xfff0']))
-    if proto == 'tcp' and draw.random() < 0.3:
-        words.append('tcp_flags 0x2/0x2')
-    if proto.startswith('icmp') and draw.random() < 0.5:
-        words.append('type %d' % draw.choice([0, 8]))
-    return words
-
-
-def test_random(network, daemon, note, other):
-    """Random filters and frames: the same arrives as without the daemon"""
-    seed = int(os.environ.get('TEST_SEED') or random.getrandbits(32))
-    draw = random.Random(seed)
-    arrived = executed = 0
-    for i in range(ROUNDS):
-        lines = [random_filter(draw) for _ in range(10)]
-        for net in (network, other):
-            net.flush()
-            for line in lines:          # Some are refused: both refuse the same.
-                run('ip', 'netns', 'exec', net.switch, 'tc', 'filter', 'add', 'dev', 'p1',
-                    'ingress', *line.split(), check=False)
-        time.sleep(0.5)
-        before = daemon.stats()['packets']
-        frames = [random_frame(draw) for _ in range(150)]
-        ours, theirs = (collections.Counter(net.exchange(frames))
-                        for net in (network, other))
-        expect(ours == theirs, 'TEST_SEED=%d, round %d: %s\nof %s\n%s', seed, i,
-               [(n, f.hex()) for f, n in (ours - theirs).items()]
-               + [(-n, f.hex()) for f, n in (theirs - ours).items()],
-               '\n'.join(lines), daemon.ask('explain', 'p1'))
-        arrived += sum(ours.values())
-        executed += daemon.stats()['packets'] - before
-    network.flush()
-    expect(arrived > 100 and executed > 100, 'only %d and %d', arrived, executed)
-    note('seed %d; %d frames, %d executed in XDP, %d arrived', seed, ROUNDS * 150,
-         executed, arrived)
-
-
 def test_many(network, daemon, note):
     """A table of 10,000 filters"""
     n = 10000
@@ -670,7 +569,7 @@ def test_many(network, daemon, note):
 
 TESTS = (test_exact, test_overlap, test_replace, test_moves, test_shared, test_qdiscs,
          test_actions, test_untold, test_masks,
-         test_devices, test_random, test_restart, test_lost, test_many)
+         test_devices, test_restart, test_lost, test_many)
 
 
 def run_test(test, options):
@@ -683,10 +582,8 @@ def run_test(test, options):
     with contextlib.ExitStack() as stack:
         name = 'fd%d' % os.getpid()
         network = stack.enter_context(Network(name))
-        more = ([stack.enter_context(Network(name + 'x'))]
-                if test is test_random else [])
         daemon = stack.enter_context(Daemon(network, options.build, *more_options))
-        test(network, daemon, note, *more)
+        test(network, daemon, note)
         if daemon.process.poll() is None:
             expect(daemon.stop() == 0, 'the daemon did not end well')
     return ''.join(notes)
