@@ -56,7 +56,15 @@ bool has_only(const Attrs &attrs, std::initializer_list<uint16_t> known) {
 struct Step {
     std::vector<Action> does;
     int then = TC_ACT_PIPE;
+    bool is_shared = false;  // Other filters have the action, too.
 };
+
+// What all kinds of actions tell of.
+template <typename Parms>
+void set_end(const Parms &parms, Step *step) {
+    step->then = parms.action;
+    step->is_shared = parms.bindcnt > 1;
+}
 
 Reject read_gact(const Attrs &options, Step *step) {
     tc_gact parms;
@@ -66,7 +74,7 @@ Reject read_gact(const Attrs &options, Step *step) {
     if (!has_only(options, {TCA_GACT_TM, TCA_GACT_PARMS, TCA_GACT_PAD})) {
         return unsupported("gact_probability");
     }
-    step->then = parms.action;
+    set_end(parms, step);
     return {};
 }
 
@@ -91,7 +99,7 @@ Reject read_mirred(const Attrs &options, Step *step) {
             parms.eaction == TCA_EGRESS_REDIR ? "mirred" : "mirred_ingress");
     }
     step->does = {a};
-    step->then = parms.action;
+    set_end(parms, step);
     return {};
 }
 
@@ -130,7 +138,7 @@ Reject read_vlan(const Attrs &options, Step *step) {
         return unsupported("vlan");
     }
     step->does = {a};
-    step->then = parms.action;
+    set_end(parms, step);
     return {};
 }
 
@@ -226,7 +234,7 @@ Reject read_pedit(const Attrs &options, Step *step) {
             return r;
         }
     }
-    step->then = sel.action;
+    set_end(sel, step);
     return {};
 }
 
@@ -242,7 +250,7 @@ Reject read_csum(const Attrs &options, Step *step) {
     a.kind = Action::kSum;
     a.sums = parms.update_flags;
     step->does = {a};
-    step->then = parms.action;
+    set_end(parms, step);
     return {};
 }
 
@@ -307,20 +315,20 @@ Reject read_action(Bytes payload, Step *step) {
     return kind->read(options, step);
 }
 
-// The verdict with which the list ends.
-Reject end_list(int then, std::vector<Action> *out) {
+// The verdict with which the list ends.  An action that says "goto chain"
+// leads to the chain of the block where it was made, whichever filter has it.
+Reject end_list(const Step &last, std::vector<Action> *out) {
     Action a;
-    switch (then) {
-        case TC_ACT_SHOT:
-            break;
-        case TC_ACT_OK:
-        case TC_ACT_PIPE:
-            a.kind = Action::kPass;
-            break;
-        default:
-            return unsupported(TC_ACT_EXT_CMP(then, TC_ACT_GOTO_CHAIN)
-                                   ? "goto_chain"
-                                   : "verdict");
+    if (TC_ACT_EXT_CMP(last.then, TC_ACT_GOTO_CHAIN)) {
+        a.kind = Action::kGotoChain;
+        a.chain = last.then & TC_ACT_EXT_VAL_MASK;
+        if (last.is_shared) {
+            return unsupported("goto_chain");
+        }
+    } else if (last.then == TC_ACT_OK || last.then == TC_ACT_PIPE) {
+        a.kind = Action::kPass;
+    } else if (last.then != TC_ACT_SHOT) {
+        return unsupported("verdict");
     }
     out->push_back(a);
     return {};
@@ -343,10 +351,10 @@ Reject decode_actions(Bytes list, std::vector<Action> *out) {
             return {};
         }
         if (step.then != TC_ACT_PIPE) {
-            return end_list(step.then, out);
+            return end_list(step, out);
         }
     }
-    return end_list(TC_ACT_PIPE, out);
+    return end_list({}, out);
 }
 
 }  // namespace flowerd

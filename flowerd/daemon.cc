@@ -42,10 +42,8 @@ bool is_egress(const Filter &f) {
     return f.parent == TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_EGRESS);
 }
 
-// Of ours, in the chain where packets begin.
-bool counts(const Filter &f) {
-    return f.chain == 0 && (f.has_options || f.kind != "flower");
-}
+// Else it is a preference.
+bool is_filter(const Filter &f) { return f.has_options || f.kind != "flower"; }
 
 }  // namespace
 
@@ -159,9 +157,6 @@ void Daemon::handle_filter(uint16_t type, Bytes message) {
     // are there until the last one has been told of.
     const bool tells_all = f.kind == "flower" && !is_egress(f)
                         && (is_new ? f.has_options : f.id.handle != 0);
-    if (f.chain != 0) {
-        return;
-    }
     if (!tells_all) {
         to_resync_.insert(f.ifindex);
     } else if (is_new) {
@@ -282,7 +277,7 @@ bool Daemon::read_filters(Device *device, std::vector<Filter> *filters,
     for (Filter &filter : all) {
         if (filter.is_shared) {
             *refused = {"block", "shared", EOPNOTSUPP};
-        } else if (counts(filter)) {
+        } else if (is_filter(filter)) {
             filters->push_back(std::move(filter));
         }
     }
@@ -387,7 +382,8 @@ std::string Daemon::stats(bool json) {
         auto filters = nlohmann::ordered_json::array();
         for (const auto &[id, f] : device->filters().all()) {
             const Stats s = device->stats_of(id);
-            filters.push_back({{"pref", id.preference},
+            filters.push_back({{"chain", id.chain},
+                               {"pref", id.preference},
                                {"handle", id.handle},
                                {"in_xdp", device->verdict_of(id).in_xdp},
                                {"packets", s.packets},

@@ -8,7 +8,8 @@
 // so each packet is treated as the old filters say, or the new ones.
 //
 // What a filter's flow has counted stays with the filter when the flow loses
-// its place, and goes to 'past' when the filter goes.
+// its place, and goes to 'past' when the filter goes.  Totals are of the
+// filters of chain 0, where packets begin.
 //
 // For one thread.
 #ifndef FLOWERD_DEVICE_H

@@ -222,9 +222,8 @@ Reject Edits::write(const Action &a) {
         if (f) {
             const bool in_network = a.header == Header::kNetwork;
             const bool is_port = f->header != Header::kNetwork;
-            const int32_t begin = in_network && is_port
-                                    ? (is_ipv4() ? kIpv4Len : kIpv6Len)
-                                    : 0;
+            const int32_t begin =
+                in_network && is_port ? (is_ipv4() ? kIpv4Len : kIpv6Len) : 0;
             write_byte(*f, at - begin - f->offset, a.value[i], a.mask[i]);
         }
     }
@@ -238,7 +237,8 @@ bool Edits::changes(const Field &f) const {
         return false;
     }
     for (size_t i = 0; i < f.size; i++) {
-        const auto mask = static_cast<uint8_t>(set->second.mask[f.attr_at + i]);
+        const auto mask =
+            static_cast<uint8_t>(set->second.mask[f.attr_at + i]);
         const auto value =
             static_cast<uint8_t>(set->second.value[f.attr_at + i]);
         uint8_t known = 0, is = 0;
@@ -265,9 +265,8 @@ uint32_t Edits::possible_sums() const {
     if (!is_ip()) {
         return 0;
     }
-    const uint32_t all = is_ipv4()
-                           ? ~0U
-                           : ~kIpHeader & ~TCA_CSUM_UPDATE_FLAG_IGMP;
+    const uint32_t all =
+        is_ipv4() ? ~0U : ~kIpHeader & ~TCA_CSUM_UPDATE_FLAG_IGMP;
     return match_.mask.ip_proto != 0xff
              ? all
              : all & (kIpHeader | sum_of(match_.key.ip_proto, is_ipv4()));
@@ -296,8 +295,8 @@ Reject Edits::sum(const Action &a) {
 }
 
 Reject Edits::finish() const {
-    const bool is_udplite = match_.mask.ip_proto == 0xff
-                         && match_.key.ip_proto == kUdplite;
+    const bool is_udplite =
+        match_.mask.ip_proto == 0xff && match_.key.ip_proto == kUdplite;
     return (wanted_sums() & ~summed_) || (is_udplite && changes(kInBoth))
              ? unsupported_action("pedit_without_csum")
              : Reject{};

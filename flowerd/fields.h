@@ -45,8 +45,8 @@ struct Fields {
                     std::array<uint8_t, 4> ipv4_src, ipv4_dst;
                 };
             };
-            __be32 flags;  // TCA_FLOWER_KEY_FLAGS_*: fragments.
-            __be32 pad;
+            __be32 flags;    // TCA_FLOWER_KEY_FLAGS_*: fragments.
+            uint32_t chain;  // Where TC is in its walk, in host order.
         };
         uint64_t word[kFieldWords];
     };

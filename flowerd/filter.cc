@@ -230,6 +230,8 @@ void make_opaque(const Reject &why, Filter *f) {
     Match any;
     any.key.protocol = f->match.key.protocol;
     any.mask.protocol = f->match.mask.protocol;
+    any.key.chain = f->match.key.chain;
+    any.mask.chain = f->match.mask.chain;
     f->match = any;
     f->is_opaque = true;
     f->in_software = true;
@@ -303,13 +305,15 @@ Reject decode_filter(Bytes message, Filter *f) {
             options = a->payload;
             f->has_options = true;
         } else if (a->type == TCA_CHAIN
-                   && !read_exactly(a->payload, &f->chain)) {
+                   && !read_exactly(a->payload, &f->id.chain)) {
             return malformed("chain");
         }
     }
     if (reader.malformed() || f->kind.empty()) {
         return malformed("message");
     }
+    f->match.key.chain = f->id.chain;
+    f->match.mask.chain = UINT32_MAX;
     if (f->kind != "flower") {
         make_opaque(unsupported("kind", "not_flower"), f);
     } else if (f->has_options) {
@@ -320,9 +324,9 @@ Reject decode_filter(Bytes message, Filter *f) {
 
 bool Filter::operator==(const Filter &other) const {
     auto all = [](const Filter &f) {
-        return std::tie(f.ifindex, f.parent, f.chain, f.id, f.kind,
-                        f.is_shared, f.has_options, f.in_software, f.is_opaque,
-                        f.match, f.actions);
+        return std::tie(f.ifindex, f.parent, f.id, f.kind, f.is_shared,
+                        f.has_options, f.in_software, f.is_opaque, f.match,
+                        f.actions);
     };
     return all(*this) == all(other)
         && (why_not ? why_not.name() : "")
@@ -335,10 +339,10 @@ std::string_view text(Bytes payload) {
 }
 
 std::string to_string(const FilterId &id) {
-    char text[40];
+    char text[60];
     std::snprintf(text, sizeof text, "pref %u handle 0x%x", id.preference,
                   id.handle);
-    return text;
+    return (id.chain ? "chain " + std::to_string(id.chain) + " " : "") + text;
 }
 
 }  // namespace flowerd

@@ -56,7 +56,8 @@ struct Action {
         kModifyVlan,
         kSetBytes,  // Of pedit, like kAddBytes.
         kAddBytes,
-        kSum  // csum.
+        kSum,  // csum.
+        kGotoChain
     };
     Kind kind = kDrop;
     Ifindex ifindex{};     // Of kRedirect and kMirror.
@@ -67,15 +68,17 @@ struct Action {
     Header header{};          // Of kSetBytes and kAddBytes ...
     int32_t offset = 0;       // ... are there; bits of 'mask' become 'value'.
     std::array<uint8_t, 4> value{}, mask{};
-    uint32_t sums = 0;  // Of kSum: TCA_CSUM_UPDATE_FLAG_*.
+    uint32_t sums = 0;   // Of kSum: TCA_CSUM_UPDATE_FLAG_*.
+    uint32_t chain = 0;  // Of kGotoChain.
 
     bool operator==(const Action &) const = default;
 };
 
-// Names a filter of a device.  A preference's handles are unique.
+// Names a filter of a device.  The handles of a chain's preference are unique.
 struct FilterId {
     uint16_t preference = 0;
     uint32_t handle = 0;
+    uint32_t chain = 0;
 
     auto operator<=>(const FilterId &) const = default;
 };
@@ -83,7 +86,6 @@ struct FilterId {
 struct Filter {
     Ifindex ifindex{};
     uint32_t parent = 0;  // TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS)...
-    uint32_t chain = 0;
     FilterId id;
     std::string kind;          // "flower".
     bool is_shared = false;    // Of a block that devices share.
@@ -104,7 +106,7 @@ Reject decode_filter(Bytes message, Filter *);
 // The text in a netlink attribute, which need not end with a NUL.
 std::string_view text(Bytes payload);
 
-// "pref 10 handle 0x1".
+// "pref 10 handle 0x1", with the chain before that if it is not the first.
 std::string to_string(const FilterId &);
 
 }  // namespace flowerd

@@ -134,7 +134,7 @@ std::optional<FilterId> Overlaps::blocker_of(const FilterId &id) {
 // A mask that has filters keeps its place in the kernel's list, and one that
 // has none is taken off it.
 uint32_t FilterTable::use_mask(const Filter &f, bool order_is_known) {
-    Preference &p = preferences_[f.id.preference];
+    Preference &p = preferences_[place_of(f.id)];
     p.n_filters++;
     if (f.is_opaque) {
         return 0;
@@ -147,7 +147,7 @@ uint32_t FilterTable::use_mask(const Filter &f, bool order_is_known) {
 }
 
 void FilterTable::unuse_mask(const Filter &f) {
-    const auto p = preferences_.find(f.id.preference);
+    const auto p = preferences_.find(place_of(f.id));
     if (!f.is_opaque) {
         const auto use = p->second.masks.find(f.match.mask);
         if (--use->second.n_filters == 0) {

@@ -123,7 +123,8 @@ public:
     void put() {
         const auto port = is_mask_ ? UINT32_MAX : port_;
         out_.put(OVS_KEY_ATTR_IN_PORT, port);
-        out_.put(OVS_KEY_ATTR_RECIRC_ID, is_mask_ ? UINT32_MAX : 0U);
+        out_.put(OVS_KEY_ATTR_RECIRC_ID,
+                 is_mask_ ? UINT32_MAX : fields_.chain);
         ovs_key_ethernet eth;
         std::memcpy(eth.eth_src, fields_.eth_src, sizeof eth.eth_src);
         std::memcpy(eth.eth_dst, fields_.eth_dst, sizeof eth.eth_dst);
@@ -247,6 +248,8 @@ public:
                 return pop();
             case Action::kModifyVlan:
                 return modify(a);
+            case Action::kGotoChain:
+                return go_to(a.chain);
             case Action::kSetBytes:
             case Action::kAddBytes:
             case Action::kSum:
@@ -305,6 +308,20 @@ private:
         }
         prios_.pop_back();
         out_.nest(OVS_ACTION_ATTR_POP_VLAN, [] {});
+        return {};
+    }
+
+    // To the library, a chain is a recirculation: it looks the packet up again
+    // as it is then, and executes all that it passes or nothing.  It has none
+    // of number 0.
+    Reject go_to(uint32_t chain) {
+        if (chain == 0 || !outputs_.empty()) {
+            return unsupported("action", "goto_chain");
+        }
+        if (auto r = end_edits()) {
+            return r;
+        }
+        out_.put(OVS_ACTION_ATTR_RECIRC, chain);
         return {};
     }
 

@@ -14,6 +14,9 @@
 //     are cut off (docs/design.md); and MPLS in IP, which flower does not take
 //     for IP.
 //
+// Filters of other chains are flows with a recirculation id, the chain's
+// number.
+//
 // A flow never matches what its filter does not.  The Ethernet type and the
 // VLAN tag are matched exactly: "protocol ip" is of packets without a tag, and
 // "protocol 802.1Q" of those with one or more, of which the flow takes those

@@ -14,7 +14,7 @@
 #include "bpf/packet/parse.h"
 
 /* Is the transport checksum right?  For TC it is wrong of UDP that has another
- * length than IP says.  Returns XF_PARSED or an enum xf_miss. */
+ * length than IP says, or none over IPv6.  Returns XF_PARSED or an enum xf_miss. */
 static __always_inline int
 check_transport_sum(xf_ctx *ctx, const struct xf_packet *p)
 {
@@ -24,10 +24,10 @@ check_transport_sum(xf_ctx *ctx, const struct xf_packet *p)
 
     if (!offset || p->key.nw_frag || is_partial(p))
         return XF_PARSED;
-    if (p->key.nw_proto == IPPROTO_UDP && !p->l4_check)
-        return XF_PARSED;
     if (p->key.nw_proto == IPPROTO_UDP && p->udp_differs)
         return XF_MISS_TX_CHECKSUM;
+    if (p->key.nw_proto == IPPROTO_UDP && !p->l4_check)
+        return p->cls == XF_CLASS_IPV4 ? XF_PARSED : XF_MISS_TX_CHECKSUM;
     if (offset == XF_ICMP_CHECKSUM && p->cls == XF_CLASS_IPV4)
         pseudo = 0;
     sum = sum_bytes(ctx, p->l4_off, p->l4_len);

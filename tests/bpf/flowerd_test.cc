@@ -168,6 +168,7 @@ bool is_tag(uint16_t type) { return type == kQ || type == kAd; }
 struct Done {
     uint32_t verdict = XDP_PASS;
     Frame out;
+    uint32_t chain = 0;  // Not 0: it goes on there.
 };
 
 uint16_t get16(const Frame &frame, size_t at) {
@@ -230,13 +231,14 @@ public:
     }
 
 private:
-    // UDP without a sum stays so, and gets none if its length is not IP's.
+    // UDP without a sum stays so in IPv4, and gets none if its length is not
+    // IP's.
     void sum_transport(size_t at) {
         const size_t len = is_ipv4_
                              ? get16(f_, network_ + 2) - (transport_ - network_)
                              : get16(f_, network_ + 4);
         const size_t field = transport_ + at;
-        if (proto_ == kUdp && !get16(f_, field)) {
+        if (proto_ == kUdp && is_ipv4_ && !get16(f_, field)) {
             return;
         }
         put16(&f_, field, 0);
@@ -262,7 +264,7 @@ private:
 
 // TC's actions, byte by byte.
 Done execute(const Filter &f, const Frame &in) {
-    Done done{XDP_PASS, in};
+    Done done{XDP_PASS, in, 0};
     for (const Action &a : f.actions) {
         if (a.kind == Action::kSetBytes || a.kind == Action::kAddBytes) {
             Editor(&done.out).write(a);
@@ -271,7 +273,9 @@ Done execute(const Filter &f, const Frame &in) {
         }
         const auto tags = done.out.begin() + 2 * ETH_ALEN;
         const uint16_t type = tags[0] << 8 | tags[1];
-        if (a.kind == Action::kDrop) {
+        if (a.kind == Action::kGotoChain) {
+            done.chain = a.chain;
+        } else if (a.kind == Action::kDrop) {
             done.verdict = XDP_DROP;
         } else if (a.kind == Action::kRedirect) {
             done.verdict = XDP_REDIRECT;
@@ -296,11 +300,14 @@ Done execute(const Filter &f, const Frame &in) {
     return done;
 }
 
-// A tag whose "drop eligible" bit TC keeps in the one that takes its place.
-bool keeps_drop_eligible(const Filter &f, const Frame &in) {
+// Is there a tag whose "drop eligible" bit TC may have to keep in the one that
+// takes its place?
+bool may_keep_drop_eligible(const Filter &f, const Frame &in) {
     return is_tag(get16(in, 12)) && (in[14] & 0x10)
         && std::ranges::any_of(f.actions, [](const Action &a) {
-               return a.kind == Action::kModifyVlan;
+               return a.kind == Action::kModifyVlan
+                   || a.kind == Action::kPopVlan
+                   || a.kind == Action::kPushVlan;
            });
 }
 
@@ -326,7 +333,10 @@ FlowSpec flow_of(const Rule &rule) {
     flow.mask = match.mask;
     flow.key.in_port = index(flowxlate::test::kIn);
     flow.mask.in_port = flow.mask.recirc = 0xffff;
-    flow.action = flowxlate::to_xf_action(actions, index(kOut));
+    flow.key.recirc = match.recirc_id;
+    const bool goes_on = actions.verdict == XF_RECIRC;
+    flow.action = flowxlate::to_xf_action(
+        actions, goes_on ? actions.recirc_id : index(kOut));
     flow.rewrite = actions.rewrite;
     return flow;
 }
@@ -364,9 +374,12 @@ public:
     Filter filter() {
         Filter f;
         f.ifindex = kInDevice;
-        f.id = {static_cast<uint16_t>(1 + below(12)), 1 + below(3)};
+        f.id = {static_cast<uint16_t>(1 + below(12)), 1 + below(3),
+                one_in(2) ? below(3) : 0};
         f.kind = "flower";
         f.has_options = true;
+        f.match.key.chain = f.id.chain;
+        f.match.mask.chain = UINT32_MAX;
         set_types(&f.match);
         if (one_in(15)) {
             f.match.key.eth_type = f.match.mask.eth_type = 0;
@@ -375,7 +388,8 @@ public:
             return f;
         }
         set_link(&f.match);
-        if (f.match.key.eth_type != htons(ETH_P_ARP)) {
+        const bool is_wide = f.id.chain && !one_in(3);
+        if (f.match.key.eth_type != htons(ETH_P_ARP) && !is_wide) {
             set_ip(&f.match);
         }
         f.match.key = f.match.key & f.match.mask;
@@ -529,7 +543,9 @@ private:
                 break;
             }
         }
-        f->actions.push_back(action(Action::kRedirect));
+        f->actions.push_back(
+            action(one_in(3) ? Action::kGotoChain : Action::kRedirect));
+        f->actions.back().chain = 1 + below(2);
     }
 
     // A list of pedit's that TC takes, and mostly the sums that it needs.
@@ -633,7 +649,7 @@ public:
     void round() {
         FlowWalkPair both;
         FilterTable::Touched touched;
-        for (int i = 0; i < 14; i++) {
+        for (int i = 0; i < 20; i++) {
             const Filter f = draw_.filter();
             if (both.truth.put(f)) {
                 both.table.put(f, &touched);
@@ -651,9 +667,11 @@ public:
         }
     }
 
-    size_t n_executed = 0, n_changed = 0;
+    size_t n_executed = 0, n_changed = 0, n_chained = 0;
 
 private:
+    static constexpr size_t kMaxFilters = 8, kEndless = 16;
+
     struct FlowWalkPair {
         unit::FlowerWalk truth;
         FilterTable table;
@@ -662,27 +680,57 @@ private:
     void run_packet(const unit::FlowerWalk &truth) {
         bool is_plain;
         const Frame in = draw_.packet(&is_plain);
-        const Filter *f = truth.first(dissect(in));
+        const Way way = walk(truth, in);
         const auto run = program_.run(in);
         const std::string what = flowxlate::test::hex(in);
+        const bool all_in_xdp =
+            std::ranges::all_of(way.filters, [&](const Filter *f) {
+                return f && slots_.contains(f->id);
+            });
+        const bool may_be_left =
+            !is_plain || way.filters.size() > kMaxFilters
+            || std::ranges::any_of(way.filters, [&](const Filter *f) {
+                   return f && may_keep_drop_eligible(*f, in);
+               });
         if (run.verdict == XDP_PASS) {
             EXPECT_EQ(run.out, in) << what;
-            EXPECT_FALSE(is_plain && f && slots_.contains(f->id)
-                         && !keeps_drop_eligible(*f, in))
-                << what << " was left to TC";
+            EXPECT_TRUE(!all_in_xdp || may_be_left) << what << " was left to TC";
             return;
         }
-        ASSERT_TRUE(f) << what << ": TC has no filter for it";
-        const Done done = execute(*f, in);
-        EXPECT_TRUE(slots_.contains(f->id)) << to_string(f->id);
-        EXPECT_EQ(run.verdict, done.verdict) << what;
-        if (done.verdict == XDP_REDIRECT) {
+        ASSERT_TRUE(way.filters.back()) << what << ": TC has no filter for it";
+        EXPECT_TRUE(all_in_xdp) << what;
+        EXPECT_EQ(run.verdict, way.end.verdict) << what;
+        if (way.end.verdict == XDP_REDIRECT) {
             EXPECT_EQ(flowxlate::test::hex(run.out),
-                      flowxlate::test::hex(done.out));
+                      flowxlate::test::hex(way.end.out));
         }
-        executed_[f->id]++;
+        for (const Filter *f : way.filters) {
+            executed_[f->id]++;
+        }
         n_executed++;
-        n_changed += done.out != in;
+        n_changed += way.end.out != in;
+        n_chained += way.filters.size() > 1;
+    }
+
+    // From chain to chain, until none says "goto chain" or there is no filter
+    // (null).
+    struct Way {
+        std::vector<const Filter *> filters;
+        Done end;
+    };
+    static Way walk(const unit::FlowerWalk &truth, const Frame &in) {
+        Way way{{}, {XDP_PASS, in, 0}};
+        do {
+            Fields fields = dissect(way.end.out);
+            fields.chain = way.end.chain;
+            way.filters.push_back(truth.first(fields));
+            if (!way.filters.back()) {
+                way.end.verdict = XDP_PASS;
+                return way;
+            }
+            way.end = execute(*way.filters.back(), way.end.out);
+        } while (way.end.chain && way.filters.size() < kEndless);
+        return way;
     }
 
     Draw draw_;
@@ -693,14 +741,16 @@ private:
 
 TEST(Flowerd, RandomFilters) {
     Comparison comparison(flowxlate::test::seed());
-    for (int i = 0; i < 150 && !testing::Test::HasFailure(); i++) {
+    for (int i = 0; i < 300 && !testing::Test::HasFailure(); i++) {
         SCOPED_TRACE("round " + std::to_string(i));
         comparison.round();
     }
-    std::cout << comparison.n_executed << " of 9000 packets executed, "
-              << comparison.n_changed << " of them changed\n";
+    std::cout << comparison.n_executed << " of 18000 packets executed, "
+              << comparison.n_changed << " of them changed, "
+              << comparison.n_chained << " in several chains\n";
     EXPECT_GT(comparison.n_executed, 500U);
     EXPECT_GT(comparison.n_changed, 50U);
+    EXPECT_GT(comparison.n_chained, 5U);
 }
 
 // -- One filter, one packet -------------------------------------------------

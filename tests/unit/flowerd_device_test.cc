@@ -177,6 +177,22 @@ TEST_F(FlowerdDevice, PutsAgainWhatIsWanted) {
     EXPECT_EQ(device_.n_in_xdp(), 2U);
 }
 
+// A packet that goes to another chain is counted there, and once in all.
+TEST_F(FlowerdDevice, CountsWhatEntersOnce) {
+    Filter first = filter(10, 1), second = filter(20, 1);
+    second.id.chain = second.match.key.chain = 3;
+    second.match.mask.chain = first.match.mask.chain = UINT32_MAX;
+    put(first);
+    put(second);
+    flows_.counted[10] = flows_.counted[20] = {3, 300};
+    device_.take_stats();
+    EXPECT_EQ(device_.stats_of(second.id).packets, 3U);
+    EXPECT_EQ(device_.total().packets, 3U);
+    remove(first);
+    remove(second);
+    EXPECT_EQ(device_.total().packets, 3U);
+}
+
 // Whatever leaves XDP, each packet is told once.
 TEST_F(FlowerdDevice, KeepsFigures) {
     const Filter host = filter(10, 1), net = filter(5, 0, 0);

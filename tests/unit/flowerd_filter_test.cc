@@ -100,6 +100,8 @@ std::string to_string(const Action &a) {
             return "set " + bytes_of(a);
         case Action::kAddBytes:
             return "add " + bytes_of(a);
+        case Action::kGotoChain:
+            return "goto " + std::to_string(a.chain);
         case Action::kSum:
             return "sum " + std::to_string(a.sums);
         case Action::kPopVlan:
@@ -181,8 +183,7 @@ const Told kTold[] = {
      "drop",
      "pref 18 handle 0x1: protocol=0800/ffff: opaque key/ct"},
     {"add dev p1 ingress pref 19 protocol ip flower action goto chain 5",
-     "pref 19 handle 0x1: protocol=0800/ffff eth_type=0800/ffff: "
-     "action/goto_chain"},
+     "pref 19 handle 0x1: protocol=0800/ffff eth_type=0800/ffff: goto 5"},
     {"add dev p1 ingress pref 21 protocol ip flower action pedit ex munge ip "
      "ttl set 5 pipe action csum ip pipe action mirred egress redirect dev p2",
      "pref 21 handle 0x1: protocol=0800/ffff eth_type=0800/ffff: "
@@ -263,7 +264,10 @@ TEST(FlowerdFilter, OfAnotherChain) {
         read_messages().at("tc filter add dev p1 ingress pref 22 protocol ip "
                            "chain 3 flower action drop"),
         &f));
-    EXPECT_EQ(f.chain, 3U);
+    EXPECT_EQ(f.id.chain, 3U);
+    EXPECT_EQ(f.match.key.chain, 3U);
+    EXPECT_EQ(f.match.mask.chain, UINT32_MAX);
+    EXPECT_EQ(flowerd::to_string(f.id), "chain 3 pref 22 handle 0x1");
 }
 
 // What is cut off is never taken for a filter that says less.
@@ -380,6 +384,18 @@ const Actions kActions[] = {
      " action/verdict"},
     {"reclassify", [](AttrList &l) { put_gact(l, 1, TC_ACT_RECLASSIFY); },
      " action/verdict"},
+    {"goto chain", [](AttrList &l) { put_gact(l, 1, TC_ACT_GOTO_CHAIN | 7); },
+     " goto 7"},
+    {"goto chain, of an action that other filters have",
+     [](AttrList &l) {
+         put_action(l, 1, kGact, [](AttrList &o) {
+             tc_gact parms{};
+             parms.action = TC_ACT_GOTO_CHAIN | 7;
+             parms.bindcnt = 2;
+             o.put(TCA_GACT_PARMS, parms);
+         });
+     },
+     " action/goto_chain"},
     {"jump", [](AttrList &l) { put_gact(l, 1, TC_ACT_JUMP | 1); },
      " action/verdict"},
     {"drop, at random",

@@ -78,6 +78,12 @@ Action modify(uint16_t id) {
     return a;
 }
 
+Action go_to(uint32_t chain) {
+    Action a = simple(Action::kGotoChain);
+    a.chain = chain;
+    return a;
+}
+
 // To 10.0.0.0/8, or fc00::/8, in packets with this tag, or none.
 Filter filter(uint16_t type, uint16_t tpid, std::vector<Action> actions) {
     Filter f;
@@ -177,6 +183,14 @@ const Row kRows[] = {
     {"no address",
      [](Filter *f) { f->match.key.ipv4_dst = f->match.mask.ipv4_dst = {}; },
      "key/no_address"},
+    {"to another chain", [](Filter *f) { f->actions = {go_to(7)}; }, ""},
+    {"to the first chain", [](Filter *f) { f->actions = {go_to(0)}; },
+     "action/goto_chain"},
+    {"to another chain, after a copy",
+     [](Filter *f) {
+         f->actions = {mirror(kOut), go_to(7)};
+     },
+     "action/goto_chain"},
     {"another priority than is known, kept",
      [](Filter *f) {
          f->match.key.protocol = htons(ETH_P_8021Q);
@@ -521,6 +535,18 @@ TEST(FlowerdRules, Actions) {
             EXPECT_EQ(ntohs(t.actions.push[0].tci), 0x6007);
         }
     }
+}
+
+TEST(FlowerdRules, Chains) {
+    Filter f =
+        filter(ETH_P_IP, ETH_P_8021Q, {simple(Action::kPopVlan), go_to(7)});
+    f.match.key.chain = 5;
+    f.match.mask.chain = UINT32_MAX;
+    const Taken t = take(f);
+    EXPECT_EQ(t.match.recirc_id, 5U);
+    EXPECT_EQ(t.actions.recirc_id, 7U);
+    EXPECT_EQ(t.actions.verdict, XF_RECIRC);
+    EXPECT_EQ(t.actions.n_pop, 1U);
 }
 
 // The bits that the library sets, by the fields' places.

@@ -261,12 +261,13 @@ class Daemon:
             return json.loads(b''.join(iter(lambda: s.recv(1 << 20), b'')))
 
     def filters(self, device='p1'):
-        """By (pref, handle)."""
-        return {(f['pref'], f['handle']): f for d in self.stats()['devices']
-                if d['name'] == device for f in d['filters']}
+        """By (pref, handle), or (pref, handle, chain) if it is not the first chain."""
+        return {(f['pref'], f['handle'], f['chain'])[:3 if f['chain'] else 2]: f
+                for d in self.stats()['devices'] if d['name'] == device
+                for f in d['filters']}
 
     def wait_for(self, *in_xdp):
-        """Until these, as (pref, handle), and no others are in XDP."""
+        """Until these, as in filters(), and no others are in XDP."""
         wait_for('in XDP: %s; it is\n%s' % (in_xdp, self.ask('explain')),
                  lambda: sorted(k for k, f in self.filters().items() if f['in_xdp'])
                  == sorted(in_xdp), SETTLE_LIMIT)
@@ -396,17 +397,13 @@ def test_moves(network, daemon, note):
 def test_shared(network, daemon, note):
     """What is not followed is left to TC, with a reason"""
     network.filter('add', 10, TO_HOST_2)
-    network.filter('add', 11, 'protocol ip flower dst_ip 10.0.0.3 action goto chain 1')
     network.filter('add', 12, 'protocol ip flower dst_ip 10.0.0.4/32 skip_hw action ok')
     network.filter('add', 13, 'protocol ip flower dst_ip 0.0.0.0/0 action drop')
-    network.filter('add', 14, 'protocol ip chain 1 flower action drop')
     daemon.wait_for((10, 1))
     text = daemon.ask('explain', 'p1')
-    for line in ('pref 11 handle 0x1 flower: in TC, action/goto_chain',
-                 'pref 12 handle 0x1 flower: in TC, action/pass',
+    for line in ('pref 12 handle 0x1 flower: in TC, action/pass',
                  'pref 13 handle 0x1 flower: in TC, key/no_address'):
         expect(line in text, '%s is not in\n%s', line, text)
-    expect('pref 14' not in text, 'another chain: %s', text)
     network.tc('filter', 'add', 'dev', 'p2', 'egress', 'pref', '1', 'protocol', 'all',
                'matchall', 'action', 'ok')
     daemon.wait_for()
@@ -423,7 +420,35 @@ def test_shared(network, daemon, note):
     network.tc('qdisc', 'add', 'dev', 'p1', 'clsact')
     network.filter('add', 10, TO_HOST_2)
     daemon.wait_for((10, 1))
-    note('chains, blocks, egress filters')
+    note('blocks, egress filters')
+
+
+def test_chains(network, daemon, note):
+    """A packet goes from chain to chain in XDP, or all its way in TC"""
+    network.filter('add', 10, 'protocol ip flower dst_ip 10.0.0.2 action pedit ex munge '
+                   'ip ttl set 5 pipe action csum ip4h pipe action goto chain 3')
+    network.filter('add', 5, 'protocol ip chain 3 flower dst_ip 10.0.0.3 action drop')
+    daemon.wait_for((5, 1, 3), (10, 1))
+    sent = [numbered(n) for n in range(100)]
+    expect(not network.exchange(sent), 'chain 3 has no filter for these')
+    network.filter('add', 6, 'protocol ip chain 3 flower dst_ip 10.0.0.2 ip_ttl 5 action '
+                   'mirred egress redirect dev p2')
+    daemon.wait_for((5, 1, 3), (6, 1, 3), (10, 1))
+    expect(numbers(network.exchange(sent)) == list(range(100)), 'not all came')
+    stats = daemon.stats()
+    expect(stats['packets'] == 100, 'in XDP: %s', stats)
+    expect('chain 3 pref 6 handle 0x1 flower: in XDP' in daemon.ask('explain', 'p1'),
+           'explain: %s', daemon.ask('explain'))
+    network.tc('filter', 'add', 'dev', 'p1', 'ingress', 'chain', '3', 'pref', '1',
+               'protocol', 'ip', 'u32', 'match', 'u32', '0', '0', 'action', 'drop')
+    daemon.wait_for((10, 1))
+    expect(not network.exchange(sent), 'chain 3 drops these')
+    network.tc('filter', 'del', 'dev', 'p1', 'ingress', 'chain', '3')
+    daemon.wait_for((10, 1))
+    network.tc('chain', 'add', 'dev', 'p1', 'ingress', 'chain', '4')
+    network.tc('chain', 'del', 'dev', 'p1', 'ingress', 'chain', '4')
+    daemon.wait_for((10, 1))
+    note('')
 
 
 def test_qdiscs(network, daemon, note):
@@ -567,7 +592,7 @@ def test_many(network, daemon, note):
     note('%.2f s until an earlier filter had them all leave', time.monotonic() - start)
 
 
-TESTS = (test_exact, test_overlap, test_replace, test_moves, test_shared, test_qdiscs,
+TESTS = (test_exact, test_overlap, test_replace, test_moves, test_shared, test_chains, test_qdiscs,
          test_actions, test_untold, test_masks,
          test_devices, test_restart, test_lost, test_many)
 

@@ -139,7 +139,8 @@ def random_edit(draw, kind, proto):
 
 
 def random_action(draw, kind, proto):
-    redirect = 'action mirred egress redirect dev p2'
+    redirect = ('action mirred egress redirect dev p2' if draw.random() < 0.7
+                else 'action goto chain %d' % draw.randrange(1, 3))
     return draw.choice([
         'action drop', 'action ok', redirect, redirect, redirect,
         'action vlan pop pipe ' + redirect,
@@ -158,6 +159,7 @@ def random_filter(draw):
     tag = draw.choice(['', '', '', '802.1Q', '802.1ad'])
     kind = draw.choice(['ip', 'ip', 'ip', 'ip', 'ipv6', 'ipv6', 'arp'])
     words = ['pref %d protocol %s' % (preference, tag or kind)]
+    words.append('chain %d' % draw.choice([0, 0, 0, 1, 2]))
     proto = ''
     if draw.random() < 0.04:
         words.append(draw.choice(['u32 match u32 0 0', 'matchall',
@@ -223,9 +225,9 @@ class Watched:
 
     def fill(self, lines):
         """Some are refused: both refuse the same."""
-        self.network.flush()
         self.network.batch(
-            ['filter add dev p1 ingress pref 60000 protocol 0x%x flower '
+            ['filter del dev p1 ingress chain %d' % chain for chain in range(3)]
+            + ['filter add dev p1 ingress pref 60000 protocol 0x%x flower '
              'action mirred egress redirect dev p2' % MARK]
             + ['filter add dev p1 ingress ' + line for line in lines], '-force')
 
@@ -334,17 +336,18 @@ class Oracle:
     def random_change(self):
         draw = self.draw
         kind = draw.random()
-        preference = draw.randrange(1, 12)
-        if kind < 0.5:
+        if kind < 0.4:
             return 'filter add dev p1 ingress ' + random_filter(draw)
-        if kind < 0.75:
-            return 'filter del dev p1 ingress pref %d' % preference
         line = draw.choice([li for li in self.lines if 'flower' in li
                             and not li.startswith('change')])
-        preference, protocol = line.split()[1], line.split()[3]
-        if kind < 0.85:
-            return 'filter del dev p1 ingress pref %s protocol %s handle 1 flower' % (
-                preference, protocol)
+        place = line.split(' flower ', maxsplit=1)[0]
+        protocol = line.split()[3]
+        if kind < 0.6:
+            return 'filter del dev p1 ingress ' + place
+        if kind < 0.65:
+            return 'filter del dev p1 ingress chain %d' % draw.randrange(1, 3)
+        if kind < 0.8:
+            return 'filter del dev p1 ingress %s handle 1 flower' % place
         return 'filter replace dev p1 ingress %s' % line.replace(
             ' flower ', ' handle 1 flower ', 1).split(' action ')[0] + ' ' + random_action(
                 draw, protocol, '')
