@@ -59,6 +59,8 @@ const volatile __u32 xf_conn_mask = 0;      /* Their xf_slot_mask. */
 const volatile __u32 xf_kernel_datapath = 0; /* OVS has the port in that. */
 const volatile __u32 xf_kernel_ct = 0;      /* ct() asks the kernel, as in its own
                                              * datapath. */
+const volatile __u32 xf_of_tc = 0;          /* Flows are TC's, which finds fields as the
+                                             * kernel's flow dissector does. */
 const volatile __u32 xf_tcp_timeout_ms = 0; /* Of nf_conntrack, established. */
 const volatile __u32 xf_cache_bits = 1;     /* log2 of the flow cache's sets per
                                              * row. */

@@ -3,8 +3,10 @@
 
 #include <linux/if_ether.h>
 #include <linux/pkt_cls.h>
+#include <linux/tc_act/tc_csum.h>
 #include <linux/tc_act/tc_gact.h>
 #include <linux/tc_act/tc_mirred.h>
+#include <linux/tc_act/tc_pedit.h>
 #include <linux/tc_act/tc_vlan.h>
 #include <netinet/in.h>
 
@@ -52,9 +54,17 @@ bool has_only(const Attrs &attrs, std::initializer_list<uint16_t> known) {
 
 // What one action does, and what TC does then (TC_ACT_*).
 struct Step {
-    std::optional<Action> does;
+    std::vector<Action> does;
     int then = TC_ACT_PIPE;
+    bool is_shared = false;  // Other filters have the action, too.
 };
+
+// What all kinds of actions tell of.
+template <typename Parms>
+void set_end(const Parms &parms, Step *step) {
+    step->then = parms.action;
+    step->is_shared = parms.bindcnt > 1;
+}
 
 Reject read_gact(const Attrs &options, Step *step) {
     tc_gact parms;
@@ -64,7 +74,7 @@ Reject read_gact(const Attrs &options, Step *step) {
     if (!has_only(options, {TCA_GACT_TM, TCA_GACT_PARMS, TCA_GACT_PAD})) {
         return unsupported("gact_probability");
     }
-    step->then = parms.action;
+    set_end(parms, step);
     return {};
 }
 
@@ -88,48 +98,159 @@ Reject read_mirred(const Attrs &options, Step *step) {
         return unsupported(
             parms.eaction == TCA_EGRESS_REDIR ? "mirred" : "mirred_ingress");
     }
-    step->does = a;
-    step->then = parms.action;
+    step->does = {a};
+    set_end(parms, step);
     return {};
 }
 
-Reject read_push(const Attrs &options, Action *a) {
-    a->kind = Action::kPushVlan;
+// Of a tag that is pushed or modified.
+Reject read_tag(const Attrs &options, Action *a) {
     a->tpid = htons(ETH_P_8021Q);
     const bool has_id = read(options, TCA_VLAN_PUSH_VLAN_ID, &a->vlan_id);
     (void)read(options, TCA_VLAN_PUSH_VLAN_PROTOCOL, &a->tpid);
-    (void)read(options, TCA_VLAN_PUSH_VLAN_PRIORITY, &a->vlan_prio);
+    a->keeps_prio = !read(options, TCA_VLAN_PUSH_VLAN_PRIORITY, &a->vlan_prio);
     return !has_id || a->vlan_id > kMaxVlanId || a->vlan_prio > kMaxVlanPrio
              ? malformed("vlan")
              : Reject{};
 }
 
-// TC keeps the "drop eligible" bit of a tag that it modifies, of which XDP
-// does not tell packets apart.
 Reject read_vlan(const Attrs &options, Step *step) {
     tc_vlan parms;
     if (!read(options, TCA_VLAN_PARMS, &parms)) {
         return malformed("vlan");
     }
     Action a;
-    if (parms.v_action == TCA_VLAN_ACT_PUSH) {
-        if (auto r = read_push(options, &a)) {
+    const bool modifies = parms.v_action == TCA_VLAN_ACT_MODIFY;
+    if (modifies || parms.v_action == TCA_VLAN_ACT_PUSH) {
+        if (auto r = read_tag(options, &a)) {
             return r;
         }
+        a.kind = modifies ? Action::kModifyVlan : Action::kPushVlan;
+        a.keeps_prio &= modifies;
     } else if (parms.v_action == TCA_VLAN_ACT_POP) {
         a.kind = Action::kPopVlan;
     } else {
-        return unsupported(parms.v_action == TCA_VLAN_ACT_MODIFY
-                               ? "vlan_modify"
-                               : "vlan_eth");
+        return unsupported("vlan_eth");
     }
     if (!has_only(options, {TCA_VLAN_TM, TCA_VLAN_PARMS, TCA_VLAN_PUSH_VLAN_ID,
                             TCA_VLAN_PUSH_VLAN_PROTOCOL, TCA_VLAN_PAD,
                             TCA_VLAN_PUSH_VLAN_PRIORITY})) {
         return unsupported("vlan");
     }
-    step->does = a;
-    step->then = parms.action;
+    step->does = {a};
+    set_end(parms, step);
+    return {};
+}
+
+// What pedit's keys count from, and do; a list without these sets bytes that
+// count from IP's header.
+struct KeyKind {
+    uint16_t header = TCA_PEDIT_KEY_EX_HDR_TYPE_NETWORK;
+    uint16_t command = TCA_PEDIT_KEY_EX_CMD_SET;
+};
+
+Reject read_key_kinds(Bytes list, std::vector<KeyKind> *kinds) {
+    AttrReader reader(list);
+    while (auto a = reader.next()) {
+        Attrs attrs;
+        KeyKind k;
+        if (!read_attrs(a->payload, &attrs)
+            || !read(attrs, TCA_PEDIT_KEY_EX_HTYPE, &k.header)
+            || !read(attrs, TCA_PEDIT_KEY_EX_CMD, &k.command)) {
+            return malformed("pedit");
+        }
+        kinds->push_back(k);
+    }
+    return reader.malformed() ? malformed("pedit") : Reject{};
+}
+
+// IPv4's and IPv6's are the network's; TC does not ask which one it is.
+std::optional<Header> header_of(uint16_t type) {
+    switch (type) {
+        case TCA_PEDIT_KEY_EX_HDR_TYPE_ETH:
+            return Header::kEthernet;
+        case TCA_PEDIT_KEY_EX_HDR_TYPE_NETWORK:
+        case TCA_PEDIT_KEY_EX_HDR_TYPE_IP4:
+        case TCA_PEDIT_KEY_EX_HDR_TYPE_IP6:
+            return Header::kNetwork;
+        case TCA_PEDIT_KEY_EX_HDR_TYPE_TCP:
+            return Header::kTcp;
+        case TCA_PEDIT_KEY_EX_HDR_TYPE_UDP:
+            return Header::kUdp;
+        default:
+            return {};
+    }
+}
+
+// TC keeps the bits of the key's mask and then inverts those of its value.
+Reject read_pedit_key(const tc_pedit_key &key, const KeyKind &kind,
+                      Action *a) {
+    const auto header = header_of(kind.header);
+    if (!header || kind.command > TCA_PEDIT_KEY_EX_CMD_ADD
+        || (key.val & key.mask) || key.offmask) {
+        return unsupported("pedit");
+    }
+    const uint32_t written = ~key.mask;
+    a->kind = kind.command == TCA_PEDIT_KEY_EX_CMD_ADD ? Action::kAddBytes
+                                                       : Action::kSetBytes;
+    a->header = *header;
+    a->offset = static_cast<int32_t>(key.off);
+    std::memcpy(a->value.data(), &key.val, sizeof key.val);
+    std::memcpy(a->mask.data(), &written, sizeof written);
+    return {};
+}
+
+Reject read_pedit(const Attrs &options, Step *step) {
+    if (!has_only(options, {TCA_PEDIT_TM, TCA_PEDIT_PARMS, TCA_PEDIT_PARMS_EX,
+                            TCA_PEDIT_KEYS_EX, TCA_PEDIT_PAD})) {
+        return unsupported("pedit");
+    }
+    std::vector<KeyKind> kinds;
+    const auto extended = options.find(TCA_PEDIT_KEYS_EX);
+    const bool is_extended = extended != options.end();
+    const auto parms =
+        options.find(is_extended ? TCA_PEDIT_PARMS_EX : TCA_PEDIT_PARMS);
+    tc_pedit_sel sel;
+    if (parms == options.end() || parms->second.size() < sizeof sel) {
+        return malformed("pedit");
+    }
+    if (is_extended) {
+        if (auto r = read_key_kinds(extended->second, &kinds)) {
+            return r;
+        }
+    }
+    std::memcpy(&sel, parms->second.data(), sizeof sel);
+    kinds.resize(is_extended ? kinds.size() : sel.nkeys);
+    Bytes keys = parms->second.subspan(sizeof sel);
+    if (kinds.size() != sel.nkeys
+        || keys.size() != sel.nkeys * sizeof(tc_pedit_key)) {
+        return malformed("pedit");
+    }
+    for (const KeyKind &kind : kinds) {
+        tc_pedit_key key;
+        std::memcpy(&key, keys.data(), sizeof key);
+        keys = keys.subspan(sizeof key);
+        if (auto r = read_pedit_key(key, kind, &step->does.emplace_back())) {
+            return r;
+        }
+    }
+    set_end(sel, step);
+    return {};
+}
+
+Reject read_csum(const Attrs &options, Step *step) {
+    tc_csum parms;
+    if (!read(options, TCA_CSUM_PARMS, &parms)) {
+        return malformed("csum");
+    }
+    if (!has_only(options, {TCA_CSUM_TM, TCA_CSUM_PARMS, TCA_CSUM_PAD})) {
+        return unsupported("csum");
+    }
+    Action a;
+    a.kind = Action::kSum;
+    a.sums = parms.update_flags;
+    step->does = {a};
+    set_end(parms, step);
     return {};
 }
 
@@ -140,7 +261,7 @@ struct Kind {
 };
 constexpr Kind kKinds[] = {
     {"gact", read_gact},     {"mirred", read_mirred}, {"vlan", read_vlan},
-    {"pedit", nullptr},      {"csum", nullptr},       {"ct", nullptr},
+    {"pedit", read_pedit},   {"csum", read_csum},     {"ct", nullptr},
     {"tunnel_key", nullptr}, {"skbedit", nullptr},    {"police", nullptr},
     {"sample", nullptr},     {"bpf", nullptr},        {"mpls", nullptr},
     {"nat", nullptr},        {"skbmod", nullptr},     {"connmark", nullptr},
@@ -194,20 +315,20 @@ Reject read_action(Bytes payload, Step *step) {
     return kind->read(options, step);
 }
 
-// The verdict with which the list ends.
-Reject end_list(int then, std::vector<Action> *out) {
+// The verdict with which the list ends.  An action that says "goto chain"
+// leads to the chain of the block where it was made, whichever filter has it.
+Reject end_list(const Step &last, std::vector<Action> *out) {
     Action a;
-    switch (then) {
-        case TC_ACT_SHOT:
-            break;
-        case TC_ACT_OK:
-        case TC_ACT_PIPE:
-            a.kind = Action::kPass;
-            break;
-        default:
-            return unsupported(TC_ACT_EXT_CMP(then, TC_ACT_GOTO_CHAIN)
-                                   ? "goto_chain"
-                                   : "verdict");
+    if (TC_ACT_EXT_CMP(last.then, TC_ACT_GOTO_CHAIN)) {
+        a.kind = Action::kGotoChain;
+        a.chain = last.then & TC_ACT_EXT_VAL_MASK;
+        if (last.is_shared) {
+            return unsupported("goto_chain");
+        }
+    } else if (last.then == TC_ACT_OK || last.then == TC_ACT_PIPE) {
+        a.kind = Action::kPass;
+    } else if (last.then != TC_ACT_SHOT) {
+        return unsupported("verdict");
     }
     out->push_back(a);
     return {};
@@ -225,17 +346,15 @@ Reject decode_actions(Bytes list, std::vector<Action> *out) {
         if (auto r = read_action(payload, &step)) {
             return r;
         }
-        if (step.does) {
-            out->push_back(*step.does);
-        }
-        if (step.does && step.does->kind == Action::kRedirect) {
+        out->insert(out->end(), step.does.begin(), step.does.end());
+        if (!step.does.empty() && step.does.back().kind == Action::kRedirect) {
             return {};
         }
         if (step.then != TC_ACT_PIPE) {
-            return end_list(step.then, out);
+            return end_list(step, out);
         }
     }
-    return end_list(TC_ACT_PIPE, out);
+    return end_list({}, out);
 }
 
 }  // namespace flowerd

@@ -17,7 +17,8 @@ namespace {
 
 using flowxlate::Fd;
 
-constexpr timeval kPatience{1, 0};
+// The daemon does nothing else meanwhile.
+constexpr timeval kPatience{0, 250'000};
 constexpr size_t kLongestLine = 4096;
 constexpr int kWaiting = 8;
 

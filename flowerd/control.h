@@ -22,7 +22,7 @@ public:
     // Fails if a daemon serves that socket.
     Failure open(const std::string &path);
     int fd() const { return socket_.get(); }
-    // Answers whoever has connected; who sends nothing for a second gets none.
+    // Answers whoever has connected; who sends nothing for 250 ms gets none.
     void serve(const std::function<std::string(const std::string &)> &answer);
 
 private:

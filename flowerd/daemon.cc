@@ -6,6 +6,7 @@
 #include <net/if.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -16,6 +17,7 @@ namespace flowerd {
 namespace {
 
 constexpr int kResyncTries = 5;
+constexpr int kLookShare = 100;  // Looking takes 1 % of the time, or less.
 
 void log(const std::string &line) {
     std::fprintf(stderr, "xdp-flowerd: %s\n", line.c_str());
@@ -31,14 +33,17 @@ bool read_header(Bytes message, T *header) {
     return true;
 }
 
+// Of the ingress qdisc, or of clsact, whose handle is "ffff:".
+bool is_of_clsact(uint32_t handle) {
+    return TC_H_MAJ(handle) == TC_H_MAJ(TC_H_CLSACT);
+}
+
 bool is_egress(const Filter &f) {
     return f.parent == TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_EGRESS);
 }
 
-// Of ours, in the chain where packets begin.
-bool counts(const Filter &f) {
-    return f.chain == 0 && (f.has_options || f.kind != "flower");
-}
+// Else it is a preference.
+bool is_filter(const Filter &f) { return f.has_options || f.kind != "flower"; }
 
 }  // namespace
 
@@ -64,6 +69,18 @@ Device *Daemon::find(Ifindex ifindex) {
 
 // -- Devices ----------------------------------------------------------------
 
+// Those that are gone or have another name, of which the kernel may have told
+// in vain.
+void Daemon::look_for_lost_devices() {
+    for (const auto &[ifindex, device] : devices_) {
+        std::array<char, IF_NAMESIZE> name{};
+        if (!if_indextoname(index(ifindex), name.data())
+            || device->name() != name.data()) {
+            gone_.insert(ifindex);
+        }
+    }
+}
+
 void Daemon::look_for_devices() {
     for (const std::string &name : settings_.devices) {
         const Ifindex ifindex{static_cast<int>(if_nametoindex(name.c_str()))};
@@ -87,7 +104,7 @@ void Daemon::add_device(const std::string &name, Ifindex ifindex) {
         return;
     }
     devices_[ifindex] = std::make_unique<Device>(name, ifindex, xdp_.get());
-    to_resync_.insert(ifindex);
+    resync_all();  // Filters that redirect to its number may mean another.
     outputs_changed_ = true;
 }
 
@@ -132,28 +149,27 @@ void Daemon::handle_filter(uint16_t type, Bytes message) {
         return;
     }
     Device *device = find(f.ifindex);
-    if (!device || to_resync_.contains(f.ifindex)) {
+    if (!device || to_resync_.contains(f.ifindex) || !is_of_clsact(f.parent)) {
         return;
     }
     const bool is_new = type == RTM_NEWTFILTER;
-    const bool tells_all =
-        f.kind == "flower" && !is_egress(f) && (is_new ? f.has_options : true);
-    if (f.chain != 0) {
-        return;
-    }
+    // Of a whole preference that goes (handle 0) others may follow, and all
+    // are there until the last one has been told of.
+    const bool tells_all = f.kind == "flower" && !is_egress(f)
+                        && (is_new ? f.has_options : f.id.handle != 0);
     if (!tells_all) {
         to_resync_.insert(f.ifindex);
     } else if (is_new) {
         device->put(std::move(f));
     } else {
-        device->remove(f);
+        device->remove(f.id);
     }
 }
 
 // The ingress, or clsact, of a device.
 void Daemon::handle_qdisc(Bytes message) {
     tcmsg tcm;
-    if (read_header(message, &tcm) && tcm.tcm_parent == TC_H_INGRESS
+    if (read_header(message, &tcm) && is_of_clsact(tcm.tcm_handle)
         && find(Ifindex{tcm.tcm_ifindex})) {
         to_resync_.insert(Ifindex{tcm.tcm_ifindex});
     }
@@ -164,7 +180,8 @@ void Daemon::handle_link(uint16_t type, Bytes message) {
     if (!read_header(message, &link)) {
         return;
     }
-    if (type == RTM_DELLINK) {
+    // Of another family, it has left a bridge.
+    if (type == RTM_DELLINK && link.ifi_family == AF_UNSPEC) {
         gone_.insert(Ifindex{link.ifi_index});
     }
     links_changed_ = true;
@@ -172,6 +189,9 @@ void Daemon::handle_link(uint16_t type, Bytes message) {
 
 // Not while a device's filters are read.
 void Daemon::follow_links() {
+    if (links_changed_) {
+        look_for_lost_devices();
+    }
     for (Ifindex ifindex : std::exchange(gone_, {})) {
         remove_device(ifindex);
     }
@@ -205,13 +225,20 @@ void Daemon::handle(Bytes message) {
     }
 }
 
+// False: some were lost, of whatever device.
+bool Daemon::read_events() {
+    if (tc_.read_events([this](Bytes message) { handle(message); })) {
+        return true;
+    }
+    followed_.n_lost++;
+    resync_all();
+    links_changed_ = true;
+    return false;
+}
+
 void Daemon::follow_tc() {
     const auto start = Clock::now();
-    if (!tc_.read_events([this](Bytes message) { handle(message); })) {
-        followed_.n_lost++;
-        resync_all();
-        links_changed_ = true;
-    }
+    read_events();
     follow_links();
     resync_wanted();
     followed_.last = std::chrono::duration_cast<std::chrono::microseconds>(
@@ -235,19 +262,22 @@ bool Daemon::read_filters(Device *device, std::vector<Filter> *filters,
         log(device->name() + ": " + f.message);
         return false;
     }
-    bool has_clsact;
-    auto f = tc_.has_clsact(device->ifindex(), &has_clsact);
-    if (!f && has_clsact) {
+    Tc::Qdiscs qdiscs;
+    auto f = tc_.find_qdiscs(device->ifindex(), &qdiscs);
+    if (!f && qdiscs.has_clsact) {
         f = tc_.dump(device->ifindex(), true, &egress);
     }
     if (f) {
         log(device->name() + ": " + f.message);
         return false;
     }
+    if (qdiscs.has_other) {
+        *refused = {"qdisc", "handle", EOPNOTSUPP};
+    }
     for (Filter &filter : all) {
         if (filter.is_shared) {
             *refused = {"block", "shared", EOPNOTSUPP};
-        } else if (counts(filter)) {
+        } else if (is_filter(filter)) {
             filters->push_back(std::move(filter));
         }
     }
@@ -263,11 +293,10 @@ bool Daemon::resync(Device *device) {
         std::vector<Filter> filters;
         Reject refused;
         // What has come before is in the answer.
-        bool complete = tc_.read_events([this](Bytes m) { handle(m); });
+        (void)read_events();
         look_again_ = false;
-        complete &= read_filters(device, &filters, &refused);
-        complete &= tc_.read_events([this](Bytes m) { handle(m); });
-        if (complete && !look_again_) {
+        if (read_filters(device, &filters, &refused) && read_events()
+            && !look_again_) {
             device->fill(std::move(filters), refused);
             return true;
         }
@@ -278,19 +307,49 @@ bool Daemon::resync(Device *device) {
 }
 
 // Devices stay among 'to_resync_' while that is done, so that notifications
-// leave them alone.
+// leave them alone.  What comes meanwhile may want others to be read, that
+// have been read already.
 void Daemon::resync_wanted() {
-    const std::set<Ifindex> wanted = to_resync_;
-    for (Ifindex ifindex : wanted) {
-        Device *device = find(ifindex);
-        if (!device || resync(device)) {
-            to_resync_.erase(ifindex);
+    std::set<Ifindex> failed;
+    for (int i = 0; i < kResyncTries && to_resync_ != failed; i++) {
+        const std::set<Ifindex> wanted = to_resync_;
+        for (Ifindex ifindex : wanted) {
+            if (failed.contains(ifindex)) {
+                continue;
+            }
+            Device *device = find(ifindex);
+            if (!device || resync(device)) {
+                to_resync_.erase(ifindex);
+            } else {
+                failed.insert(ifindex);
+            }
         }
+        follow_links();
     }
-    follow_links();
     if (outputs_changed_) {
         update_outputs();
     }
+}
+
+// Linux before 6.15 tells nobody of a filter for which a message of 4 KiB is
+// too short, as one with 20 actions is.
+void Daemon::look_for_untold() {
+    const auto start = Clock::now();
+    if (start < next_look_) {
+        return;
+    }
+    for (const auto &[ifindex, device] : devices_) {
+        std::vector<Filter> filters;
+        Reject refused;
+        look_again_ = false;
+        if (!read_filters(device.get(), &filters, &refused)) {
+            continue;
+        }
+        if (read_events() && !look_again_ && !device->has(filters)) {
+            to_resync_.insert(ifindex);
+        }
+    }
+    next_look_ = start + kLookShare * (Clock::now() - start);
 }
 
 void Daemon::follow_xdp() {
@@ -304,6 +363,7 @@ void Daemon::follow_xdp() {
 void Daemon::tick() {
     links_changed_ = true;
     follow_links();
+    look_for_untold();
     resync_wanted();
     for (auto &[ifindex, device] : devices_) {
         device->take_stats();
@@ -322,7 +382,8 @@ std::string Daemon::stats(bool json) {
         auto filters = nlohmann::ordered_json::array();
         for (const auto &[id, f] : device->filters().all()) {
             const Stats s = device->stats_of(id);
-            filters.push_back({{"pref", id.preference},
+            filters.push_back({{"chain", id.chain},
+                               {"pref", id.preference},
                                {"handle", id.handle},
                                {"in_xdp", device->verdict_of(id).in_xdp},
                                {"packets", s.packets},

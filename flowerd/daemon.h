@@ -8,7 +8,8 @@
 // Notifications that come while filters are read may be older than what was
 // read, so it is read again until none has come; in the end, rather than being
 // wrong, the device has nothing in XDP, and it is tried once more a second
-// later.
+// later.  Filters are compared with TC's each second, or less often if that
+// takes long, since the kernel does not tell of all of them.
 //
 // A device that goes takes its flows along, and one that comes by a name that
 // was given is taken in.
@@ -61,6 +62,7 @@ private:
         std::chrono::microseconds last{}, longest{};
     };
 
+    bool read_events();
     void handle(Bytes message);
     void handle_filter(uint16_t type, Bytes message);
     void handle_qdisc(Bytes message);
@@ -70,6 +72,8 @@ private:
     void resync_wanted();
     bool resync(Device *);
     bool read_filters(Device *, std::vector<Filter> *, Reject *refused);
+    void look_for_untold();
+    void look_for_lost_devices();
     void look_for_devices();
     void add_device(const std::string &name, Ifindex);
     void remove_device(Ifindex);
@@ -87,6 +91,7 @@ private:
     std::map<std::string, std::string> troubles_;  // Logged, by device.
     bool look_again_ = false;  // A message came while filters were read.
     bool outputs_changed_ = false;
+    Clock::time_point next_look_;  // For what was not told.
     Followed followed_;
     Stats past_;  // Of devices that are gone.
 };

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "flowerd/device.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <set>
@@ -9,14 +10,23 @@
 #include "bpf/abi/hash.h"
 
 namespace flowerd {
+namespace {
 
-// The first word is spread as a hash is, and gives the handle back to who
-// knows the second.
+// A packet that goes from chain to chain has entered once.
+Stats entered(const std::pair<const FilterId, Stats> &s) {
+    return s.first.chain == 0 ? s.second : Stats{};
+}
+
+}  // namespace
+
+// The first word is spread as a hash is, and gives chain and handle back to
+// who knows the second.
 Ufid Device::ufid_of(const FilterId &id) const {
     const auto device = static_cast<uint32_t>(index(ifindex_));
     const uint64_t where = uint64_t{id.preference} << 32 | device;
-    const uint64_t words[] = {
-        xf_hash_finish(where * XF_GOLDEN_RATIO ^ id.handle), where};
+    const uint64_t place = uint64_t{id.chain} << 32 | id.handle;
+    const uint64_t words[] = {xf_hash_finish(where * XF_GOLDEN_RATIO ^ place),
+                              where};
     Ufid ufid;
     static_assert(sizeof words == sizeof ufid.bytes);
     std::memcpy(ufid.bytes.data(), words, sizeof words);
@@ -80,7 +90,7 @@ void Device::apply(const FilterTable::Touched &touched) {
     for (const FilterId &id : touched) {
         if (const auto s = stats_.find(id);
             s != stats_.end() && !table_.find(id)) {
-            past_ += s->second;
+            past_ += entered(*s);
             stats_.erase(s);
         }
     }
@@ -97,19 +107,23 @@ void Device::fill(std::vector<Filter> filters, const Reject &refused) {
     apply(touched);
 }
 
+bool Device::has(const std::vector<Filter> &filters) const {
+    return filters.size() == table_.all().size()
+        && std::ranges::all_of(filters, [&](const Filter &f) {
+               const Filter *known = table_.find(f.id);
+               return known && *known == f;
+           });
+}
+
 void Device::put(Filter f) {
     FilterTable::Touched touched;
     table_.put(std::move(f), &touched);
     apply(touched);
 }
 
-void Device::remove(const Filter &f) {
+void Device::remove(const FilterId &id) {
     FilterTable::Touched touched;
-    if (f.id.handle) {
-        table_.remove(f.id, &touched);
-    } else {
-        table_.remove_preference(f.id.preference, &touched);
-    }
+    table_.remove(id, &touched);
     apply(touched);
 }
 
@@ -171,8 +185,8 @@ Stats Device::stats_of(const FilterId &id) const {
 
 Stats Device::total() const {
     Stats sum = past_;
-    for (const auto &[id, s] : stats_) {
-        sum += s;
+    for (const auto &s : stats_) {
+        sum += entered(s);
     }
     return sum;
 }

@@ -8,7 +8,8 @@
 // so each packet is treated as the old filters say, or the new ones.
 //
 // What a filter's flow has counted stays with the filter when the flow loses
-// its place, and goes to 'past' when the filter goes.
+// its place, and goes to 'past' when the filter goes.  Totals are of the
+// filters of chain 0, where packets begin.
 //
 // For one thread.
 #ifndef FLOWERD_DEVICE_H
@@ -43,9 +44,11 @@ public:
     // The filters are these.  'refused': why none of them may be in XDP, if so
     // ("block/shared").
     void fill(std::vector<Filter>, const Reject &refused);
-    // One has changed.  remove() takes what RTM_DELTFILTER has told of.
+    // Are these what there is?
+    bool has(const std::vector<Filter> &) const;
+    // One has changed.
     void put(Filter);
-    void remove(const Filter &);
+    void remove(const FilterId &);
 
     // No packet may be sent there from XDP, or again: TC has filters at its
     // egress.

@@ -3,7 +3,9 @@
 // dissector finds them, of which those that a packet does not have are zero.
 //
 // The struct is plain words: masks, hashes and comparisons know no fields.
-// IPv4 and IPv6 addresses share their place, as in the kernel; which ones they
+// IPv4 and IPv6 addresses share their place as they do in the kernel, where
+// IPv4's destination is in IPv6's source: two masks that are the same bytes
+// there are one mask, and have one place in flower's walk.  Which ones they
 // are, 'eth_type' says.
 #ifndef FLOWERD_FIELDS_H
 #define FLOWERD_FIELDS_H
@@ -35,10 +37,16 @@ struct Fields {
             __be16 tp_src, tp_dst;  // TCP, UDP and SCTP; not of fragments.
             __be16 tcp_flags;
             uint8_t icmp_type, icmp_code;  // Of ICMP and ICMPv6.
-            std::array<uint8_t, 16> src;   // IPv4: the first 4 bytes.
-            std::array<uint8_t, 16> dst;
-            __be32 flags;  // TCA_FLOWER_KEY_FLAGS_*: fragments.
-            __be32 pad;
+            union {
+                struct {
+                    std::array<uint8_t, 16> src, dst;
+                };
+                struct {
+                    std::array<uint8_t, 4> ipv4_src, ipv4_dst;
+                };
+            };
+            __be32 flags;    // TCA_FLOWER_KEY_FLAGS_*: fragments.
+            uint32_t chain;  // Where TC is in its walk, in host order.
         };
         uint64_t word[kFieldWords];
     };
@@ -76,6 +84,7 @@ struct FieldsHash {
 struct Match {
     Fields key, mask;  // The key has no bits that the mask has not.
 
+    bool operator==(const Match &) const = default;
     bool matches(const Fields &packet) const { return (packet & mask) == key; }
     // Can one packet match both?
     bool overlaps(const Match &other) const {

@@ -12,6 +12,7 @@
 #include <cstdio>
 #include <cstring>
 #include <optional>
+#include <tuple>
 
 #include "flowerd/action.h"
 
@@ -100,8 +101,8 @@ constexpr Key kKeys[] = {
     {EXACTLY(IP_PROTO), IN_FIELDS(ip_proto), Needs::kIp},
     {WITH_MASK(IP_TOS), IN_FIELDS(ip_tos), Needs::kIp},
     {WITH_MASK(IP_TTL), IN_FIELDS(ip_ttl), Needs::kIp},
-    {WITH_MASK(IPV4_SRC), offsetof(Fields, src), 4, Needs::kIpv4},
-    {WITH_MASK(IPV4_DST), offsetof(Fields, dst), 4, Needs::kIpv4},
+    {WITH_MASK(IPV4_SRC), IN_FIELDS(ipv4_src), Needs::kIpv4},
+    {WITH_MASK(IPV4_DST), IN_FIELDS(ipv4_dst), Needs::kIpv4},
     {WITH_MASK(IPV6_SRC), IN_FIELDS(src), Needs::kIpv6},
     {WITH_MASK(IPV6_DST), IN_FIELDS(dst), Needs::kIpv6},
     {WITH_MASK(TCP_SRC), IN_FIELDS(tp_src), Needs::kTcp},
@@ -229,6 +230,8 @@ void make_opaque(const Reject &why, Filter *f) {
     Match any;
     any.key.protocol = f->match.key.protocol;
     any.mask.protocol = f->match.mask.protocol;
+    any.key.chain = f->match.key.chain;
+    any.mask.chain = f->match.mask.chain;
     f->match = any;
     f->is_opaque = true;
     f->in_software = true;
@@ -302,13 +305,15 @@ Reject decode_filter(Bytes message, Filter *f) {
             options = a->payload;
             f->has_options = true;
         } else if (a->type == TCA_CHAIN
-                   && !read_exactly(a->payload, &f->chain)) {
+                   && !read_exactly(a->payload, &f->id.chain)) {
             return malformed("chain");
         }
     }
     if (reader.malformed() || f->kind.empty()) {
         return malformed("message");
     }
+    f->match.key.chain = f->id.chain;
+    f->match.mask.chain = UINT32_MAX;
     if (f->kind != "flower") {
         make_opaque(unsupported("kind", "not_flower"), f);
     } else if (f->has_options) {
@@ -317,16 +322,27 @@ Reject decode_filter(Bytes message, Filter *f) {
     return {};
 }
 
+bool Filter::operator==(const Filter &other) const {
+    auto all = [](const Filter &f) {
+        return std::tie(f.ifindex, f.parent, f.id, f.kind, f.is_shared,
+                        f.has_options, f.in_software, f.is_opaque, f.match,
+                        f.actions);
+    };
+    return all(*this) == all(other)
+        && (why_not ? why_not.name() : "")
+               == (other.why_not ? other.why_not.name() : "");
+}
+
 std::string_view text(Bytes payload) {
     const auto *s = reinterpret_cast<const char *>(payload.data());
     return {s, strnlen(s, payload.size())};
 }
 
 std::string to_string(const FilterId &id) {
-    char text[40];
+    char text[60];
     std::snprintf(text, sizeof text, "pref %u handle 0x%x", id.preference,
                   id.handle);
-    return text;
+    return (id.chain ? "chain " + std::to_string(id.chain) + " " : "") + text;
 }
 
 }  // namespace flowerd

@@ -19,6 +19,7 @@
 
 #include <linux/netlink.h>
 
+#include <array>
 #include <cerrno>
 #include <compare>
 #include <cstdint>
@@ -41,21 +42,43 @@ inline Reject unsupported(const char *group, const char *what) {
     return {group, what, EOPNOTSUPP};
 }
 
+// Where pedit counts bytes from.
+enum class Header { kEthernet, kNetwork, kTcp, kUdp };
+
 struct Action {
-    enum Kind { kDrop, kPass, kRedirect, kMirror, kPushVlan, kPopVlan };
+    enum Kind {
+        kDrop,
+        kPass,
+        kRedirect,
+        kMirror,
+        kPushVlan,
+        kPopVlan,
+        kModifyVlan,
+        kSetBytes,  // Of pedit, like kAddBytes.
+        kAddBytes,
+        kSum,  // csum.
+        kGotoChain
+    };
     Kind kind = kDrop;
     Ifindex ifindex{};     // Of kRedirect and kMirror.
-    __be16 tpid = 0;       // Of kPushVlan, like the tag's contents.
+    __be16 tpid = 0;       // Of kPushVlan and kModifyVlan, like the contents.
     uint16_t vlan_id = 0;  // In host order.
     uint8_t vlan_prio = 0;
+    bool keeps_prio = false;  // Of kModifyVlan: that of the tag.
+    Header header{};          // Of kSetBytes and kAddBytes ...
+    int32_t offset = 0;       // ... are there; bits of 'mask' become 'value'.
+    std::array<uint8_t, 4> value{}, mask{};
+    uint32_t sums = 0;   // Of kSum: TCA_CSUM_UPDATE_FLAG_*.
+    uint32_t chain = 0;  // Of kGotoChain.
 
     bool operator==(const Action &) const = default;
 };
 
-// Names a filter of a device.  A preference's handles are unique.
+// Names a filter of a device.  The handles of a chain's preference are unique.
 struct FilterId {
     uint16_t preference = 0;
     uint32_t handle = 0;
+    uint32_t chain = 0;
 
     auto operator<=>(const FilterId &) const = default;
 };
@@ -63,7 +86,6 @@ struct FilterId {
 struct Filter {
     Ifindex ifindex{};
     uint32_t parent = 0;  // TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS)...
-    uint32_t chain = 0;
     FilterId id;
     std::string kind;          // "flower".
     bool is_shared = false;    // Of a block that devices share.
@@ -73,6 +95,8 @@ struct Filter {
     Match match;
     std::vector<Action> actions;  // As far as they are known.
     Reject why_not;               // Why only TC executes it.
+
+    bool operator==(const Filter &) const;
 };
 
 // Decodes the message, which is of type RTM_NEWTFILTER or RTM_DELTFILTER.
@@ -82,7 +106,7 @@ Reject decode_filter(Bytes message, Filter *);
 // The text in a netlink attribute, which need not end with a NUL.
 std::string_view text(Bytes payload);
 
-// "pref 10 handle 0x1".
+// "pref 10 handle 0x1", with the chain before that if it is not the first.
 std::string to_string(const FilterId &);
 
 }  // namespace flowerd

@@ -134,7 +134,7 @@ std::optional<FilterId> Overlaps::blocker_of(const FilterId &id) {
 // A mask that has filters keeps its place in the kernel's list, and one that
 // has none is taken off it.
 uint32_t FilterTable::use_mask(const Filter &f, bool order_is_known) {
-    Preference &p = preferences_[f.id.preference];
+    Preference &p = preferences_[place_of(f.id)];
     p.n_filters++;
     if (f.is_opaque) {
         return 0;
@@ -147,7 +147,7 @@ uint32_t FilterTable::use_mask(const Filter &f, bool order_is_known) {
 }
 
 void FilterTable::unuse_mask(const Filter &f) {
-    const auto p = preferences_.find(f.id.preference);
+    const auto p = preferences_.find(place_of(f.id));
     if (!f.is_opaque) {
         const auto use = p->second.masks.find(f.match.mask);
         if (--use->second.n_filters == 0) {
@@ -203,15 +203,6 @@ void FilterTable::remove(const FilterId &id, Touched *touched) {
     unuse_mask(it->second);
     filters_.erase(it);
     touched->insert(id);
-}
-
-void FilterTable::remove_preference(uint16_t preference, Touched *touched) {
-    auto it = filters_.lower_bound({preference, 0});
-    while (it != filters_.end() && it->first.preference == preference) {
-        const FilterId id = it->first;
-        ++it;
-        remove(id, touched);
-    }
 }
 
 const Filter *FilterTable::find(const FilterId &id) const {

@@ -35,6 +35,7 @@
 #include <optional>
 #include <set>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "flowerd/fields.h"
@@ -52,8 +53,8 @@ struct Position {
 
 struct FilterIdHash {
     size_t operator()(const FilterId &id) const noexcept {
-        return (uint64_t{id.preference} << 32 | id.handle)
-             * 0x9e3779b97f4a7c15;
+        return (uint64_t{id.preference} << 32 | id.handle) * 0x9e3779b97f4a7c15
+             ^ id.chain;
     }
 };
 
@@ -103,8 +104,8 @@ private:
     std::unordered_map<Fields, Group, FieldsHash> groups_;  // By mask.
 };
 
-// The filters of a device's chain 0 in TC's order, as the kernel tells of
-// them.
+// The filters of a device in TC's order, as the kernel tells of them.  A
+// packet is in one chain at a time, so those of different ones never overlap.
 class FilterTable {
 public:
     using Touched = Overlaps::Touched;
@@ -114,7 +115,6 @@ public:
     // Adds a filter or replaces the one with its id.
     void put(Filter, Touched *);
     void remove(const FilterId &, Touched *);
-    void remove_preference(uint16_t preference, Touched *);
 
     const Filter *find(const FilterId &) const;
     // May its packets be executed before TC sees them?
@@ -141,7 +141,11 @@ private:
     void unuse_mask(const Filter &);
 
     std::map<FilterId, Filter> filters_;
-    std::map<uint16_t, Preference> preferences_;
+    using Place = std::pair<uint32_t, uint16_t>;  // Chain and preference.
+    static Place place_of(const FilterId &id) {
+        return {id.chain, id.preference};
+    }
+    std::map<Place, Preference> preferences_;
     Overlaps overlaps_;
 };
 

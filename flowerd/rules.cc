@@ -9,7 +9,10 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <optional>
 #include <span>
+
+#include "flowerd/edits.h"
 
 namespace flowerd {
 namespace {
@@ -17,6 +20,7 @@ namespace {
 constexpr uint8_t kSctp = 132, kIcmpv6 = 58;
 constexpr uint16_t kTagPresent = 0x1000;  // OVS's bit of a TCI.
 constexpr unsigned kPrioShift = 13;
+constexpr uint8_t kAllPrios = 7;
 
 // A list of netlink attributes.
 class Attributes {
@@ -27,6 +31,11 @@ public:
     void put(uint16_t type, const T &value) {
         const size_t at = begin(type);
         append(&value, sizeof value);
+        end(at);
+    }
+    void put_bytes(uint16_t type, std::span<const std::byte> bytes) {
+        const size_t at = begin(type);
+        append(bytes.data(), bytes.size());
         end(at);
     }
     template <typename Fn>
@@ -102,16 +111,20 @@ Reject check_match(const Match &m, bool trusts_no_address) {
 // One level of a key, or of a mask.
 class Level {
 public:
-    Level(const Match &match, bool is_mask, std::vector<std::byte> *to)
+    // 'is_whole': of no fragment.
+    Level(const Match &match, bool is_mask, bool is_whole,
+          std::vector<std::byte> *to)
         : match_(match),
           fields_(is_mask ? match.mask : match.key),
           is_mask_(is_mask),
+          is_whole_(is_whole),
           out_(to) {}
 
     void put() {
         const auto port = is_mask_ ? UINT32_MAX : port_;
         out_.put(OVS_KEY_ATTR_IN_PORT, port);
-        out_.put(OVS_KEY_ATTR_RECIRC_ID, is_mask_ ? UINT32_MAX : 0U);
+        out_.put(OVS_KEY_ATTR_RECIRC_ID,
+                 is_mask_ ? UINT32_MAX : fields_.chain);
         ovs_key_ethernet eth;
         std::memcpy(eth.eth_src, fields_.eth_src, sizeof eth.eth_src);
         std::memcpy(eth.eth_dst, fields_.eth_dst, sizeof eth.eth_dst);
@@ -133,9 +146,7 @@ private:
     }
 
     uint8_t frag() const {
-        const bool whole = needs_transport(match_.mask)
-                        || match_.mask.flags;  // On zero, or it is refused.
-        return is_mask_ && whole ? 0xff : OVS_FRAG_TYPE_NONE;
+        return is_mask_ && is_whole_ ? 0xff : OVS_FRAG_TYPE_NONE;
     }
 
     void put_payload() {
@@ -152,8 +163,8 @@ private:
 
     void put_ipv4() {
         ovs_key_ipv4 ip{};
-        std::memcpy(&ip.ipv4_src, fields_.src.data(), sizeof ip.ipv4_src);
-        std::memcpy(&ip.ipv4_dst, fields_.dst.data(), sizeof ip.ipv4_dst);
+        std::memcpy(&ip.ipv4_src, fields_.ipv4_src.data(), sizeof ip.ipv4_src);
+        std::memcpy(&ip.ipv4_dst, fields_.ipv4_dst.data(), sizeof ip.ipv4_dst);
         ip.ipv4_proto = fields_.ip_proto;
         ip.ipv4_tos = fields_.ip_tos;
         ip.ipv4_ttl = fields_.ip_ttl;
@@ -201,22 +212,26 @@ private:
 
     const Match &match_;
     const Fields &fields_;
-    const bool is_mask_;
+    const bool is_mask_, is_whole_;
     uint32_t port_ = 0;
     Attributes out_;
 };
 
 // -- What is done -----------------------------------------------------------
 
-// The tags that a packet has, while the actions are walked.
+// The tags that a packet has, and what is written into it, while the actions
+// are walked.
 class ActionWalk {
 public:
     ActionWalk(const Filter &f, const Surroundings &surroundings,
                std::vector<std::byte> *to)
-        : filter_(f),
-          surroundings_(surroundings),
-          n_tags_(is_tagged(f.match) ? 1 : 0),
-          out_(to) {}
+        : filter_(f), surroundings_(surroundings), edits_(f.match), out_(to) {
+        if (is_tagged(f.match)) {
+            const bool is_known = f.match.mask.vlan_prio == kAllPrios;
+            prios_ = {is_known ? std::optional(f.match.key.vlan_prio)
+                               : std::nullopt};
+        }
+    }
 
     Reject step(const Action &a) {
         switch (a.kind) {
@@ -231,9 +246,19 @@ public:
                 return push(a);
             case Action::kPopVlan:
                 return pop();
+            case Action::kModifyVlan:
+                return modify(a);
+            case Action::kGotoChain:
+                return go_to(a.chain);
+            case Action::kSetBytes:
+            case Action::kAddBytes:
+            case Action::kSum:
+                return edit(a);
         }
         return unsupported("action", "unknown");
     }
+
+    bool needs_whole() const { return edits_.needs_whole(); }
 
 private:
     // Copies are the same packet, so nothing is changed between them.
@@ -246,6 +271,11 @@ private:
         }
         if (std::ranges::find(outputs_, ifindex) != outputs_.end()) {
             return unsupported("output", "twice");
+        }
+        if (outputs_.empty()) {
+            if (auto r = end_edits()) {
+                return r;
+            }
         }
         outputs_.push_back(ifindex);
         out_.put(OVS_ACTION_ATTR_OUTPUT,
@@ -260,7 +290,7 @@ private:
         if (!is_tag(a.tpid)) {
             return unsupported("action", "vlan_protocol");
         }
-        n_tags_++;
+        prios_.push_back(a.vlan_prio);
         const ovs_action_push_vlan push{
             a.tpid,
             htons(a.vlan_id | a.vlan_prio << kPrioShift | kTagPresent)};
@@ -273,17 +303,75 @@ private:
         if (!outputs_.empty()) {
             return unsupported("action", "after_mirror");
         }
-        if (n_tags_ == 0) {
+        if (prios_.empty()) {
             return {};
         }
-        n_tags_--;
+        prios_.pop_back();
         out_.nest(OVS_ACTION_ATTR_POP_VLAN, [] {});
+        return {};
+    }
+
+    // To the library, a chain is a recirculation: it looks the packet up again
+    // as it is then, and executes all that it passes or nothing.  It has none
+    // of number 0.
+    Reject go_to(uint32_t chain) {
+        if (chain == 0 || !outputs_.empty()) {
+            return unsupported("action", "goto_chain");
+        }
+        if (auto r = end_edits()) {
+            return r;
+        }
+        out_.put(OVS_ACTION_ATTR_RECIRC, chain);
+        return {};
+    }
+
+    // TC keeps the "drop eligible" bit, too: the program leaves packets that
+    // have it to TC if a tag takes another one's place.
+    Reject modify(const Action &a) {
+        if (prios_.empty()) {
+            return {};
+        }
+        Action tag = a;
+        if (a.keeps_prio) {
+            if (!prios_.back()) {
+                return unsupported("action", "vlan_modify");
+            }
+            tag.vlan_prio = *prios_.back();
+        }
+        if (auto r = pop()) {
+            return r;
+        }
+        return push(tag);
+    }
+
+    // With two tags, TC does not find all headers.
+    Reject edit(const Action &a) {
+        if (!outputs_.empty()) {
+            return unsupported("action", "after_mirror");
+        }
+        if (prios_.size() > 1) {
+            return unsupported("action", "pedit_tags");
+        }
+        return a.kind == Action::kSum ? edits_.sum(a) : edits_.write(a);
+    }
+
+    Reject end_edits() {
+        if (auto r = edits_.finish()) {
+            return r;
+        }
+        for (const auto &[attr, set] : edits_.sets()) {
+            std::vector<std::byte> both = set.value;
+            both.insert(both.end(), set.mask.begin(), set.mask.end());
+            out_.nest(OVS_ACTION_ATTR_SET_MASKED,
+                      [&] { out_.put_bytes(attr, both); });
+        }
         return {};
     }
 
     const Filter &filter_;
     const Surroundings &surroundings_;
-    unsigned n_tags_;
+    std::vector<std::optional<uint8_t>> prios_;  // Of the tags, if known.
+    Edits edits_;
     std::vector<Ifindex> outputs_;
     Attributes out_;
 };
@@ -305,7 +393,11 @@ Reject translate(const Filter &f, const Surroundings &surroundings,
             return r;
         }
     }
-    Level key(f.match, false, &rule->key), mask(f.match, true, &rule->mask);
+    const bool is_whole = needs_transport(f.match.mask)
+                       || f.match.mask.flags  // On zero, or it is refused.
+                       || walk.needs_whole();
+    Level key(f.match, false, is_whole, &rule->key),
+        mask(f.match, true, is_whole, &rule->mask);
     key.set_port(f.ifindex);
     key.put();
     mask.put();

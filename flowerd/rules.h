@@ -11,7 +11,11 @@
 //     looks at them in no fragment, and the flow takes none;
 //   - later fragments, of any filter;
 //   - what XDP does not parse: IP options, IPv6 extension headers, frames that
-//     are cut off (docs/design.md).
+//     are cut off (docs/design.md); and MPLS in IP, which flower does not take
+//     for IP.
+//
+// Filters of other chains are flows with a recirculation id, the chain's
+// number.
 //
 // A flow never matches what its filter does not.  The Ethernet type and the
 // VLAN tag are matched exactly: "protocol ip" is of packets without a tag, and

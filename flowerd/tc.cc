@@ -91,22 +91,27 @@ Failure Tc::dump(Ifindex ifindex, bool egress, std::vector<Filter> *out) {
                   : Failure{};
 }
 
-Failure Tc::has_clsact(Ifindex ifindex, bool *has) {
+Failure Tc::find_qdiscs(Ifindex ifindex, Qdiscs *found) {
     alignas(nlmsghdr) std::array<char, flowxlate::kNetlinkBufferSize> buffer;
     tcmsg *tcm;
     auto *nlh = flowxlate::put_tc_header(buffer.data(), RTM_GETQDISC,
                                          NLM_F_DUMP, ++seq_, ifindex, &tcm);
-    *has = false;
+    *found = {};
     const int error =
         flowxlate::request(requests_.get(), nlh, [&](const nlmsghdr *reply) {
             tcmsg qdisc;
             std::memcpy(&qdisc, NLMSG_DATA(reply), sizeof qdisc);
+            if (qdisc.tcm_ifindex != index(ifindex)
+                || TC_H_MAJ(qdisc.tcm_handle) != TC_H_MAJ(TC_H_CLSACT)) {
+                return;
+            }
+            found->has_other |= qdisc.tcm_parent != TC_H_INGRESS;
             flowxlate::AttrReader attrs(
                 flowxlate::bytes_of(reply, reply->nlmsg_len)
                     .subspan(NLMSG_LENGTH(sizeof qdisc)));
             while (auto a = attrs.next()) {
-                *has |= qdisc.tcm_ifindex == index(ifindex)
-                     && a->type == TCA_KIND && text(a->payload) == "clsact";
+                found->has_clsact |=
+                    a->type == TCA_KIND && text(a->payload) == "clsact";
             }
         });
     return error ? flowxlate::failure(error, "cannot ask for TC's qdiscs")

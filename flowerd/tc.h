@@ -29,9 +29,14 @@ public:
 
     // The filters at the ingress of a device, of all chains, or at its egress.
     // An "ingress" qdisc tells of the former when it is asked for the latter,
-    // so ask has_clsact() before.
+    // and any other one that has its handle tells of its own; so ask for
+    // qdiscs before.
     Failure dump(Ifindex, bool egress, std::vector<Filter> *);
-    Failure has_clsact(Ifindex, bool *);
+    struct Qdiscs {
+        bool has_clsact = false;
+        bool has_other = false;  // Of the handle of clsact and ingress.
+    };
+    Failure find_qdiscs(Ifindex, Qdiscs *);
 
 private:
     flowxlate::Fd events_;

@@ -63,6 +63,11 @@ struct xf_kernel_conn {
     __u64 label[2];
 };
 
+/* Bits of struct xf_plan's sets. */
+#define XF_SETS 0x1                  /* The key is not the packet's any more. */
+#define XF_SETS_COVERED 0x2          /* Nor is what a transport checksum covers:
+                                      * known where flows are TC's. */
+
 /* What all stages of a packet do together (bpf/act/plan.h). */
 struct xf_plan {
     struct xf_key key;               /* As the packet is to be. */
@@ -78,7 +83,7 @@ struct xf_plan {
     __u64 way, next_hash;            /* Hashes of how it came to the next flow:
                                       * of that alone, and of the packet as it
                                       * came as well. */
-    __u16 sets;                      /* The key is not the packet's any more. */
+    __u16 sets;                      /* XF_SETS... */
     __u16 tunnel;                    /* As in struct xf_rewrite. */
     __u32 guess;                     /* Subtable that the next flow may be of. */
     __u32 conn;                      /* Index of the connection that the packet

@@ -11,6 +11,7 @@
 
 #include "bpf/act/fields.h"
 #include "bpf/act/growth.h"
+#include "bpf/act/sums.h"
 #include "bpf/hook/hook.h"
 #include "bpf/maps.h"
 #include "bpf/packet/checksum.h"
@@ -68,16 +69,22 @@ set_head(xf_ctx *ctx, const struct xf_key *to,
     return XF_PARSED;
 }
 
-/* Changes the packet: VLAN tags as 'act' says, and if it 'sets' fields, those of
+/* Changes the packet: VLAN tags as 'act' says, and if it 'sets' fields (XF_SETS), those of
  * 'to'; and makes room for 'lead' bytes before it.  Returns XF_PARSED, or an enum
  * xf_miss with the packet unchanged. */
 static __always_inline int
 change_packet(xf_ctx *ctx, const struct xf_packet *p,
-              const struct xf_action *act, const struct xf_key *to, bool sets,
+              const struct xf_action *act, const struct xf_key *to, __u32 sets,
               __u32 complete, __u32 lead)
 {
     int grown = growth(act) + (int)lead, miss = XF_PARSED;
 
+    if (xf_of_tc && act->n_pop && act->n_push && is_drop_eligible(ctx, p))
+        return XF_MISS_HOOK;
+    if (xf_of_tc && sets)
+        miss = check_sums(ctx, p, sets & XF_SETS_COVERED);
+    if (miss != XF_PARSED)
+        return miss;
     if (grown > 0) {
         if (move_begin(ctx, -grown))
             return XF_MISS_HEADROOM;

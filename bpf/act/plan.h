@@ -74,6 +74,17 @@ plan_fields(struct xf_plan *plan, const struct xf_packet *p,
         plan->conn = 0;              /* It may be one of another connection. */
 }
 
+/* Does the rewrite set what a transport checksum covers: addresses or ports? */
+static __always_inline bool
+sets_covered(const struct xf_rewrite *rewrite)
+{
+    __u64 bits = rewrite->mask[3] >> 32;
+
+    for (int i = 5; i < XF_ND_WORD; i++)
+        bits |= rewrite->mask[i];
+    return bits;
+}
+
 /* Adds what 'act' does to the packet's tags, and where it goes. */
 static __always_inline int
 plan_tags(struct xf_plan *plan, const struct xf_packet *p,

@@ -288,7 +288,7 @@ translate_as_kernel(struct xf_plan *plan, __u32 cls, const struct xf_ct_step *ct
         return ct->flags & XF_CT_NEW_NAT ? XF_MISS_CT_STATE : XF_PARSED;
     key->ct_state |= conn->nat_state;
     translate_by_kernel(key, conn, cls);
-    plan->sets = 1;
+    plan->sets = XF_SETS;
     return XF_PARSED;
 }
 

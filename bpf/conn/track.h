@@ -225,7 +225,7 @@ track_known(struct xf_plan *plan, __u32 index, const struct xf_ct_step *ct,
     if (ct->flags & XF_CT_NAT && nat_state && !(key->ct_state & XF_CS_NAT)) {
         key->ct_state |= nat_state;
         translate(key, conn);
-        plan->sets = 1;
+        plan->sets = XF_SETS;
     }
     return XF_PARSED;
 }

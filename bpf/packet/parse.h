@@ -155,6 +155,8 @@ parse_l4(struct xf_packet *p, void *l4, void *end, __u8 proto)
         if (proto == XF_IPPROTO_ICMPV6 && !icmp->code
             && (icmp->type == XF_ND_SOLICIT || icmp->type == XF_ND_ADVERT))
             return parse_nd(p, l4, end);
+    } else if (xf_of_tc && proto == XF_IPPROTO_MPLS) {
+        return XF_MISS_IP_OPTIONS;   /* For TC it is a packet of MPLS. */
     }
     return XF_PARSED;
 }

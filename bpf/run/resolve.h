@@ -62,7 +62,9 @@ plan_action(xf_ctx *ctx, struct xf_plan *plan,
         return miss;
     if (rewrite->sets) {
         plan_fields(plan, p, rewrite);
-        plan->sets = 1;
+        plan->sets |= XF_SETS;
+        if (xf_of_tc && sets_covered(rewrite))
+            plan->sets |= XF_SETS_COVERED;
     }
     if (rewrite->ct[0].flags)
         miss = plan_connections(ctx, p, plan, rewrite, rewrite->n_ct_first,

@@ -31,8 +31,9 @@ Attachment::Options Attachments::options_for(const Port &port) {
             .only_join = false,
             .at_tc = wants_tc(port),
             .has_tcx = core_.kernel.has_tcx(),
-            .in_kernel_datapath = port.in_kernel_datapath,
-            .kernel_ct = port.in_kernel_datapath && core_.kernel_ct,
+            .traits = {.in_kernel_datapath = port.in_kernel_datapath,
+                       .kernel_ct = port.in_kernel_datapath && core_.kernel_ct,
+                       .of_tc = port.of_tc},
             .programs = is_afxdp(port.type) ? nullptr : &core_.programs,
             .pins = &core_.pins};
 }

@@ -209,6 +209,11 @@ Failure Attachment::attach_xdp(const BpfMaps &maps, PortSlot slot,
                                const Options &options, const Fd &sockets) {
     auto present = what_is_attached(ifindex_);
     if (present && !xdp_multiprog__is_legacy(present.get())) {
+        if (traits_.of_tc) {
+            return {EBUSY,
+                    "others' XDP programs are there, which would no "
+                    "longer see all packets"};
+        }
         auto f = join_dispatcher(maps, slot, present.get(), options);
         return f && options.is_afxdp && !options.only_join
                     && !replace_dispatcher(maps, slot)
@@ -222,7 +227,7 @@ Failure Attachment::attach_xdp(const BpfMaps &maps, PortSlot slot,
 
 // Loads what calls a program that ports share.
 Failure Attachment::share(const BpfMaps &maps) {
-    SharedKind kind{tx_flag(), in_kernel_datapath_, kernel_ct_};
+    SharedKind kind{tx_flag(), traits_};
     const int next = next_fd();
     if (next >= 0) {
         kind.next_id = map_id(old_->maps[kNextMapName]);

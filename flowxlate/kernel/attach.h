@@ -58,8 +58,8 @@ public:
         bool only_join = false;  // Do nothing unless there is a dispatcher.
         bool at_tc = false;      // At TC's ingress, not in XDP,
         bool has_tcx = false;    // by a link.
-        bool in_kernel_datapath = false;  // As of PortConstants.
-        bool kernel_ct = false;
+        PortTraits traits{};     // One that is of_tc joins no dispatcher: TC
+                                 // comes behind all its programs.
         // Those that ports share; null: the port's is its own.
         SharedPrograms *programs = nullptr;
         Pins *pins = nullptr;  // Where an earlier process may have left
@@ -111,7 +111,7 @@ public:
     // XF_PORT_TX_* that the ports need to which it sends.
     uint32_t tx_flag() const;
     PortConstants constants(PortSlot slot) const {
-        return {slot, tx_flag(), in_kernel_datapath_, kernel_ct_};
+        return {slot, tx_flag(), traits_};
     }
     bool in_dispatcher() const { return program_ != nullptr; }
     // Others may take such a filter off; put_back() puts it there again.
@@ -131,8 +131,7 @@ public:
 private:
     Attachment(Ifindex ifindex, const Options &options)
         : ifindex_(ifindex),
-          in_kernel_datapath_(options.in_kernel_datapath),
-          kernel_ct_(options.kernel_ct),
+          traits_(options.traits),
           programs_(options.programs) {}
     int prog_fd() const;  // Ours.
     Failure attach_xdp(const BpfMaps &, PortSlot, const Options &,
@@ -158,7 +157,7 @@ private:
                           const std::function<int()> &make_room = {});
 
     const Ifindex ifindex_;
-    const bool in_kernel_datapath_, kernel_ct_;
+    const PortTraits traits_;
     SharedPrograms *const programs_;
     AttachMode mode_ = AttachMode::kNative;
     // A program of its own, of XDP or of TC's ingress; or a small one that

@@ -270,9 +270,11 @@ void BpfMaps::set_constants(S *s, const PortConstants &port) const {
                 sizeof kCrc32cZeros);
     s->rodata->xf_in_port = index(port.slot);
     s->rodata->xf_tx_flag = port.tx_flag;
-    s->rodata->xf_kernel_datapath = port.in_kernel_datapath;
-    s->rodata->xf_kernel_ct = port.kernel_ct;
-    s->rodata->xf_tcp_timeout_ms = port.kernel_ct ? tcp_timeout_ms() : 0;
+    s->rodata->xf_kernel_datapath = port.traits.in_kernel_datapath;
+    s->rodata->xf_kernel_ct = port.traits.kernel_ct;
+    s->rodata->xf_of_tc = port.traits.of_tc;
+    s->rodata->xf_tcp_timeout_ms =
+        port.traits.kernel_ct ? tcp_timeout_ms() : 0;
     s->rodata->xf_bucket_mask = sizes_.buckets - 1;
     s->rodata->xf_n_slots = n_slots();
     s->rodata->xf_n_rows = rows_.n_rows();
@@ -389,7 +391,7 @@ Failure BpfMaps::open_capture(const PortConstants &port, int xsks_fd,
 Failure BpfMaps::open_any_port(const PortConstants &port, int xsks_fd,
                                Skeleton *out) const {
     Skeleton s;
-    if (auto f = open_skeleton(port.kernel_ct, &s)) {
+    if (auto f = open_skeleton(port.traits.kernel_ct, &s)) {
         return f;
     }
     if (auto f = share(template_.get(), s.get(), MapScope::kTrace)) {
@@ -410,7 +412,7 @@ Failure BpfMaps::open_any_port(const PortConstants &port, int xsks_fd,
 
 Failure BpfMaps::open_skb(const PortConstants &port, SkbSkeleton *out) const {
     SkbSkeleton s;
-    if (auto f = open_skeleton(port.kernel_ct, &s)) {
+    if (auto f = open_skeleton(port.traits.kernel_ct, &s)) {
         return f;
     }
     if (auto f = share_arrays(template_.get(), s.get())) {
@@ -429,7 +431,7 @@ Failure BpfMaps::open_skb(const PortConstants &port, SkbSkeleton *out) const {
 // runs.
 Failure BpfMaps::open_trace(const PortConstants &port, Skeleton *out) const {
     Skeleton s;
-    if (auto f = open_skeleton(port.kernel_ct, &s)) {
+    if (auto f = open_skeleton(port.traits.kernel_ct, &s)) {
         return f;
     }
     size_maps(s.get(), sizes_.with_rows(1));

@@ -7,6 +7,7 @@
 #ifndef FLOWXLATE_BPF_MAPS_H
 #define FLOWXLATE_BPF_MAPS_H
 
+#include <compare>
 #include <memory>
 #include <string>
 #include <vector>
@@ -69,12 +70,19 @@ struct FlowNames {
 // another sign of life, in jiffies.
 void set_deadline(std::span<xf_cpu> cpus, uint64_t now_ns, uint64_t jiffies);
 
+// What matters of a port for its program, beside where it is.
+struct PortTraits {
+    bool in_kernel_datapath = false;
+    bool kernel_ct = false;  // ct() asks the kernel's connection tracker.
+    bool of_tc = false;      // Flows are TC's (xf_of_tc).
+    auto operator<=>(const PortTraits &) const = default;
+};
+
 // What a port's program is told when it is loaded.
 struct PortConstants {
     PortSlot slot{};  // 0: the program is that of several ports.
     uint32_t tx_flag = XF_PORT_TX_NATIVE;  // XF_PORT_TX_* that it sends with.
-    bool in_kernel_datapath = false;
-    bool kernel_ct = false;  // ct() asks the kernel's connection tracker.
+    PortTraits traits{};
 };
 
 class BpfMaps : public Datapath {

@@ -87,8 +87,7 @@ Failure SharedProgram::load_skb(const BpfMaps &maps,
 Failure SharedProgram::load(const BpfMaps &maps, const SharedKind &kind,
                             int next_fd, std::shared_ptr<SharedProgram> *out) {
     auto p = std::make_shared<SharedProgram>();
-    const PortConstants constants{
-        {}, kind.tx_flag, kind.in_kernel_datapath, kind.kernel_ct};
+    const PortConstants constants{{}, kind.tx_flag, kind.traits};
     if (auto f = kind.at_tc() ? p->load_skb(maps, constants, next_fd)
                               : p->load_xdp(maps, constants, next_fd)) {
         return f;

@@ -21,10 +21,10 @@
 
 #include <bpf/libbpf.h>
 
+#include <compare>
 #include <cstdint>
 #include <map>
 #include <memory>
-#include <tuple>
 
 #include "base/guarded.h"
 #include "base/resource.h"
@@ -60,15 +60,10 @@ private:
 // What ports have in common that share a program.
 struct SharedKind {
     uint32_t tx_flag = XF_PORT_TX_NATIVE;  // XF_PORT_TX_SKB: at TC's ingress.
-    bool in_kernel_datapath = false;       // As of PortConstants.
-    bool kernel_ct = false;
+    PortTraits traits{};
     uint32_t next_id = 0;  // Of the 'xf_next' that they take over from.
     bool at_tc() const { return tx_flag == XF_PORT_TX_SKB; }
-    bool operator<(const SharedKind &o) const {
-        return std::tie(tx_flag, in_kernel_datapath, kernel_ct, next_id)
-             < std::tie(o.tx_flag, o.in_kernel_datapath, o.kernel_ct,
-                        o.next_id);
-    }
+    auto operator<=>(const SharedKind &) const = default;
 };
 
 // Has the program of a skeleton that is not loaded yet see samples, if there

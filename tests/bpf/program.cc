@@ -226,7 +226,8 @@ FlowSpec &FlowSpec::set(size_t key_at, const Frame &value, const Frame &m) {
 // -- Program ----------------------------------------------------------------
 
 Program::Program(uint32_t tx_flag, const Program *takes_over_from,
-                 bool kernel_ct, const BpfMaps::Config &config) {
+                 bool kernel_ct, const BpfMaps::Config &config,
+                 bool of_tc) {
     must(maps_.create(config));
     table_ = std::make_unique<FlowTable>(maps_.tables());
 
@@ -242,7 +243,7 @@ Program::Program(uint32_t tx_flag, const Program *takes_over_from,
         must(maps_.set_tx_port(slot, lo));
     }
 
-    must(maps_.open_port({kIn, tx_flag, kernel_ct, kernel_ct}, -1, &skeleton_));
+    must(maps_.open_port({kIn, tx_flag, {kernel_ct, kernel_ct, of_tc}}, -1, &skeleton_));
     if (takes_over_from) {
         bpf_program__set_autoload(skeleton_->progs.xf_sample, true);
         const int next =

@@ -48,7 +48,7 @@ void SkbShownDeleter::operator()(skb_shown_bpf *s) const { skb_shown_bpf::destro
 SkbProgram::SkbProgram(bool kernel_ct, const BpfMaps::Config &config, const SkbProgram *takes_over_from)
     : Program(XF_PORT_TX_SKB, nullptr, kernel_ct, config) {
     shown_.reset(skb_shown_bpf::open());
-    if (maps().open_skb({kIn, XF_PORT_TX_SKB, kernel_ct, kernel_ct}, &real_)) {
+    if (maps().open_skb({kIn, XF_PORT_TX_SKB, {kernel_ct, kernel_ct}}, &real_)) {
         throw std::runtime_error("the program for sk_buffs cannot be opened");
     }
     if (takes_over_from) {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // TC's walk over a device's filters, the slow and obvious way: preferences in
-// their order, in each one flower's masks in the order in which they were
-// first used, and in each mask the filter with the packet's masked key.
+// their order (those of the packet's chain), in each one flower's masks in the
+// order in which they were first used, and in each mask the filter with the
+// packet's masked key.
 //
 // It says what is true.  What xdp-flowerd makes of it is compared with this.
 #ifndef TESTS_UNIT_FLOWER_WALK_H
@@ -11,6 +12,7 @@
 #include <map>
 #include <optional>
 #include <random>
+#include <utility>
 #include <vector>
 
 #include "flowerd/overlap.h"
@@ -23,7 +25,7 @@ public:
     // key, or the mask of the filter that it replaces is another one, or the
     // preference has another protocol.
     bool put(const Filter &f) {
-        Preference &p = preferences_[f.id.preference];
+        Preference &p = preferences_[place_of(f.id)];
         const auto old = filters_.find(f.id);
         const bool fits = p.filters.empty()
                        || (same_protocol(p, f)
@@ -48,7 +50,7 @@ public:
     }
 
     void remove(const FilterId &id) {
-        const auto p = preferences_.find(id.preference);
+        const auto p = preferences_.find(place_of(id));
         if (p != preferences_.end()) {
             remove_id(id, &p->second, true);
             if (p->second.filters.empty()) {
@@ -60,7 +62,7 @@ public:
     // What may decide about the packet: the first filter that matches, which
     // an opaque one of its protocol does.
     const Filter *first(const Fields &packet) const {
-        for (const auto &[preference, p] : preferences_) {
+        for (const auto &[place, p] : preferences_) {
             for (const Fields &mask : p.masks) {
                 if (const Filter *f = find(p, mask, packet)) {
                     return f;
@@ -113,7 +115,11 @@ private:
         }
     }
 
-    std::map<uint16_t, Preference> preferences_;
+    using Place = std::pair<uint32_t, uint16_t>;  // Chain and preference.
+    static Place place_of(const FilterId &id) {
+        return {id.chain, id.preference};
+    }
+    std::map<Place, Preference> preferences_;
     std::map<FilterId, Filter> filters_;
 };
 

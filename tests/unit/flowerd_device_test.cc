@@ -65,8 +65,8 @@ Filter filter(uint16_t preference, uint8_t net, uint8_t mask = 0xff) {
     f.has_options = true;
     f.match.key.protocol = f.match.key.eth_type = htons(ETH_P_IP);
     f.match.mask.protocol = f.match.mask.eth_type = 0xffff;
-    f.match.key.dst = {10, static_cast<uint8_t>(net & mask)};
-    f.match.mask.dst = {0xff, mask};
+    f.match.key.ipv4_dst = {10, static_cast<uint8_t>(net & mask)};
+    f.match.mask.ipv4_dst = {0xff, mask};
     Action a;
     a.kind = Action::kRedirect;
     a.ifindex = kOut;
@@ -96,7 +96,7 @@ protected:
         return done_by([&] { device_.put(f); });
     }
     std::string remove(const Filter &f) {
-        return done_by([&] { device_.remove(f); });
+        return done_by([&] { device_.remove(f.id); });
     }
     std::string fill(const std::vector<Filter> &filters,
                      const Reject &refused = {}) {
@@ -138,6 +138,20 @@ TEST_F(FlowerdDevice, IsReadAgain) {
     EXPECT_EQ(fill(all), " +10 +11");
 }
 
+TEST_F(FlowerdDevice, Compares) {
+    const std::vector<Filter> all{filter(10, 1), filter(11, 2)};
+    fill(all);
+    EXPECT_TRUE(device_.has(all));
+    EXPECT_TRUE(device_.has({all[1], all[0]}));
+    EXPECT_FALSE(device_.has({all[0]}));
+    EXPECT_FALSE(device_.has({all[0], filter(12, 2)}));
+    EXPECT_FALSE(device_.has({all[0], filter(11, 3)}));
+    EXPECT_FALSE(device_.has({all[0], dropping(all[1])}));
+    Filter refused = all[1];
+    refused.why_not = {"flags", "unknown", EOPNOTSUPP};
+    EXPECT_FALSE(device_.has({all[0], refused}));
+}
+
 TEST_F(FlowerdDevice, FollowsOutputs) {
     EXPECT_EQ(put(filter(10, 1)), " +10");
     EXPECT_EQ(put(dropping(filter(11, 2))), " +11");
@@ -161,6 +175,22 @@ TEST_F(FlowerdDevice, PutsAgainWhatIsWanted) {
     flows_.refused = {};
     EXPECT_EQ(done_by([&] { device_.put_missing(false); }), " +10");
     EXPECT_EQ(device_.n_in_xdp(), 2U);
+}
+
+// A packet that goes to another chain is counted there, and once in all.
+TEST_F(FlowerdDevice, CountsWhatEntersOnce) {
+    Filter first = filter(10, 1), second = filter(20, 1);
+    second.id.chain = second.match.key.chain = 3;
+    second.match.mask.chain = first.match.mask.chain = UINT32_MAX;
+    put(first);
+    put(second);
+    flows_.counted[10] = flows_.counted[20] = {3, 300};
+    device_.take_stats();
+    EXPECT_EQ(device_.stats_of(second.id).packets, 3U);
+    EXPECT_EQ(device_.total().packets, 3U);
+    remove(first);
+    remove(second);
+    EXPECT_EQ(device_.total().packets, 3U);
 }
 
 // Whatever leaves XDP, each packet is told once.

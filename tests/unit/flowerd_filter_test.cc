@@ -13,9 +13,11 @@
 #include <linux/tc_act/tc_vlan.h>
 #include <netinet/in.h>
 
+#include <array>
 #include <fstream>
 #include <functional>
 #include <map>
+#include <span>
 #include <string>
 
 #include "tests/unit/attrs.h"
@@ -49,7 +51,7 @@ std::string hex_of(const Fields &f, const Member &m, size_t n) {
     return to_hex({reinterpret_cast<const std::byte *>(&f) + m.at, n});
 }
 
-// "protocol=0800/ffff ..."; of addresses, IPv4's part if no more is matched.
+// "protocol=0800/ffff ..."; of addresses, IPv4's two if no more is matched.
 std::string to_string(const Match &match) {
     std::string s;
     for (const Member &m : kMembers) {
@@ -58,11 +60,26 @@ std::string to_string(const Match &match) {
         if (last == std::string::npos) {
             continue;
         }
-        const size_t n = m.size == 16 && last < 8 ? 4 : m.size;
+        const size_t n = m.size == 16 && last < 16 ? 8 : m.size;
         s += std::string(s.empty() ? "" : " ") + m.name + "="
            + hex_of(match.key, m, n) + "/" + mask.substr(0, 2 * n);
     }
     return s;
+}
+
+std::string tag_of(const Action &a) {
+    return std::to_string(ntohs(a.tpid)) + " " + std::to_string(a.vlan_id)
+         + " " + (a.keeps_prio ? "-" : std::to_string(a.vlan_prio));
+}
+
+// "network+8 05000000/ff000000".
+std::string bytes_of(const Action &a) {
+    static constexpr const char *kHeaders[] = {"eth", "network", "tcp", "udp"};
+    auto hex = [](const std::array<uint8_t, 4> &bytes) {
+        return to_hex(std::as_bytes(std::span(bytes)));
+    };
+    return std::string(kHeaders[static_cast<int>(a.header)]) + "+"
+         + std::to_string(a.offset) + " " + hex(a.value) + "/" + hex(a.mask);
 }
 
 std::string to_string(const Action &a) {
@@ -76,9 +93,17 @@ std::string to_string(const Action &a) {
         case Action::kMirror:
             return "mirror " + std::to_string(index(a.ifindex));
         case Action::kPushVlan:
-            return "push " + std::to_string(ntohs(a.tpid)) + " "
-                 + std::to_string(a.vlan_id) + " "
-                 + std::to_string(a.vlan_prio);
+            return "push " + tag_of(a);
+        case Action::kModifyVlan:
+            return "modify " + tag_of(a);
+        case Action::kSetBytes:
+            return "set " + bytes_of(a);
+        case Action::kAddBytes:
+            return "add " + bytes_of(a);
+        case Action::kGotoChain:
+            return "goto " + std::to_string(a.chain);
+        case Action::kSum:
+            return "sum " + std::to_string(a.sums);
         case Action::kPopVlan:
             return "pop";
     }
@@ -122,7 +147,7 @@ const Told kTold[] = {
     {"add dev p1 ingress pref 10 protocol ip flower dst_ip 10.0.0.2 action "
      "mirred egress redirect dev p2",
      "pref 10 handle 0x1: protocol=0800/ffff eth_type=0800/ffff "
-     "dst=0a000002/ffffffff: redirect 3"},
+     "src=000000000a000002/00000000ffffffff: redirect 3"},
     {"add dev p1 ingress pref 11 protocol ip flower ip_proto tcp dst_port 80 "
      "src_port 1000/0xff00 tcp_flags 2/2 action drop",
      "pref 11 handle 0x1: protocol=0800/ffff eth_type=0800/ffff "
@@ -137,9 +162,8 @@ const Told kTold[] = {
     {"add dev p1 ingress pref 13 protocol ipv6 flower src_ip fc00::/64 "
      "ip_proto icmpv6 type 128 code 0 action ok",
      "pref 13 handle 0x1: protocol=86dd/ffff eth_type=86dd/ffff "
-     "ip_proto=3a/ff src=fc000000000000000000000000000000/"
-     "ffffffffffffffff0000000000000000 icmp_type=80/ff icmp_code=00/ff: "
-     "pass"},
+     "ip_proto=3a/ff src=fc00000000000000/ffffffffffffffff icmp_type=80/ff "
+     "icmp_code=00/ff: pass"},
     {"add dev p1 ingress pref 14 protocol ip flower skip_hw ip_flags nofrag "
      "ip_tos 4 ip_ttl 64 dst_mac 02:00:00:00:00:02 action vlan push id 7 "
      "priority 2 protocol 802.1ad pipe action mirred egress mirror dev p2 "
@@ -159,15 +183,61 @@ const Told kTold[] = {
      "drop",
      "pref 18 handle 0x1: protocol=0800/ffff: opaque key/ct"},
     {"add dev p1 ingress pref 19 protocol ip flower action goto chain 5",
-     "pref 19 handle 0x1: protocol=0800/ffff eth_type=0800/ffff: "
-     "action/goto_chain"},
+     "pref 19 handle 0x1: protocol=0800/ffff eth_type=0800/ffff: goto 5"},
     {"add dev p1 ingress pref 21 protocol ip flower action pedit ex munge ip "
      "ttl set 5 pipe action csum ip pipe action mirred egress redirect dev p2",
      "pref 21 handle 0x1: protocol=0800/ffff eth_type=0800/ffff: "
-     "action/pedit"},
+     "set network+8 05000000/ff000000 sum 1 redirect 3"},
+    {"add dev p1 ingress pref 30 protocol ip flower dst_ip 10.0.0.2 ip_proto "
+     "tcp action pedit ex munge eth dst set 02:00:00:00:00:09 munge eth src "
+     "set 02:00:00:00:00:08 munge ip dst set 10.0.0.9 munge ip ttl set 63 "
+     "munge ip tos set 4 retain 0xfc munge tcp dport set 81 pipe action csum "
+     "ip4h and tcp pipe action mirred egress redirect dev p2",
+     "pref 30 handle 0x1: protocol=0800/ffff eth_type=0800/ffff "
+     "ip_proto=06/ff src=000000000a000002/00000000ffffffff: "
+     "set eth+0 02000000/ffffffff set eth+4 00090000/ffff0000 "
+     "set eth+4 00000200/0000ffff set eth+8 00000008/ffffffff "
+     "set network+16 0a000009/ffffffff set network+8 3f000000/ff000000 "
+     "set network+0 00040000/00fc0000 set tcp+0 00000051/0000ffff sum 9 "
+     "redirect 3"},
+    {"add dev p1 ingress pref 31 protocol ip flower dst_ip 10.0.0.2 ip_ttl 64 "
+     "action pedit ex munge ip ttl dec pipe action csum ip4h pipe action "
+     "mirred egress redirect dev p2",
+     "pref 31 handle 0x1: protocol=0800/ffff eth_type=0800/ffff "
+     "ip_ttl=40/ff src=000000000a000002/00000000ffffffff: add network+8 "
+     "ff000000/ff000000 sum 1 redirect 3"},
+    {"add dev p1 ingress pref 33 protocol ip flower dst_ip 10.0.0.2 ip_proto "
+     "udp action pedit munge ip ttl set 5 munge ip sport set 53 munge ip dst "
+     "set 10.0.0.8 pipe action csum ip4h and udp pipe action mirred egress "
+     "redirect dev p2",
+     "pref 33 handle 0x1: protocol=0800/ffff eth_type=0800/ffff "
+     "ip_proto=11/ff src=000000000a000002/00000000ffffffff: set "
+     "network+8 05000000/ff000000 set network+20 00350000/ffff0000 set "
+     "network+16 0a000008/ffffffff sum 17 redirect 3"},
+    {"add dev p1 ingress pref 34 protocol ipv6 flower dst_ip fc00::2 ip_proto "
+     "udp action pedit ex munge ip6 dst set fc00::9 munge ip6 hoplimit set 7 "
+     "munge ip6 traffic_class set 0x20 munge ip6 flow_lbl set 0x12345 munge "
+     "udp sport set 99 pipe action csum udp pipe action mirred egress "
+     "redirect dev p2",
+     "pref 34 handle 0x1: protocol=86dd/ffff eth_type=86dd/ffff "
+     "ip_proto=11/ff "
+     "dst=fc000000000000000000000000000002/ffffffffffffffffffffffffffffffff: "
+     "set network+24 fc000000/ffffffff set network+28 00000000/ffffffff "
+     "set network+32 00000000/ffffffff set network+36 00000009/ffffffff "
+     "set network+4 00000007/000000ff set network+0 02000000/0ff00000 "
+     "set network+0 00012345/0007ffff set udp+0 00630000/ffff0000 sum "
+     "16 redirect 3"},
+    {"add dev p1 ingress pref 35 protocol 802.1q flower vlan_id 5 vlan_prio 3 "
+     "vlan_ethtype ip dst_ip 10.0.0.2 action vlan modify id 7 pipe action "
+     "vlan modify id 8 priority 1 protocol 802.1ad pipe action mirred egress "
+     "redirect dev p2",
+     "pref 35 handle 0x1: protocol=8100/ffff eth_type=0800/ffff "
+     "vlan_id=0500/ff0f vlan_eth_type=0800/ffff vlan_prio=03/07 "
+     "src=000000000a000002/00000000ffffffff: modify 33024 7 - modify "
+     "34984 8 1 redirect 3"},
     {"del dev p1 ingress pref 10 handle 1 protocol ip flower",
      "pref 10 handle 0x1: protocol=0800/ffff eth_type=0800/ffff "
-     "dst=0a000002/ffffffff: drop"},
+     "src=000000000a000002/00000000ffffffff: drop"},
     {"del dev p1 ingress pref 12 protocol 802.1Q",
      "pref 12 handle 0x0: protocol=8100/ffff:"},
 };
@@ -194,7 +264,10 @@ TEST(FlowerdFilter, OfAnotherChain) {
         read_messages().at("tc filter add dev p1 ingress pref 22 protocol ip "
                            "chain 3 flower action drop"),
         &f));
-    EXPECT_EQ(f.chain, 3U);
+    EXPECT_EQ(f.id.chain, 3U);
+    EXPECT_EQ(f.match.key.chain, 3U);
+    EXPECT_EQ(f.match.mask.chain, UINT32_MAX);
+    EXPECT_EQ(flowerd::to_string(f.id), "chain 3 pref 22 handle 0x1");
 }
 
 // What is cut off is never taken for a filter that says less.
@@ -311,6 +384,18 @@ const Actions kActions[] = {
      " action/verdict"},
     {"reclassify", [](AttrList &l) { put_gact(l, 1, TC_ACT_RECLASSIFY); },
      " action/verdict"},
+    {"goto chain", [](AttrList &l) { put_gact(l, 1, TC_ACT_GOTO_CHAIN | 7); },
+     " goto 7"},
+    {"goto chain, of an action that other filters have",
+     [](AttrList &l) {
+         put_action(l, 1, kGact, [](AttrList &o) {
+             tc_gact parms{};
+             parms.action = TC_ACT_GOTO_CHAIN | 7;
+             parms.bindcnt = 2;
+             o.put(TCA_GACT_PARMS, parms);
+         });
+     },
+     " action/goto_chain"},
     {"jump", [](AttrList &l) { put_gact(l, 1, TC_ACT_JUMP | 1); },
      " action/verdict"},
     {"drop, at random",
@@ -370,7 +455,7 @@ const Actions kActions[] = {
              o.put<uint16_t>(TCA_VLAN_PUSH_VLAN_ID, 7);
          });
      },
-     " action/vlan_modify"},
+     " modify 33024 7 - pass"},
     {"push of a MAC header",
      [](AttrList &l) { put_vlan(l, 1, TCA_VLAN_ACT_PUSH_ETH); },
      " action/vlan_eth"},
@@ -467,6 +552,40 @@ TEST(FlowerdFilter, Options) {
                       + row.decoded);
         EXPECT_EQ(f.in_software, row.in_software);
     }
+}
+
+// Flower compares the bytes of masks, so these are one in its walk.
+TEST(FlowerdFilter, MasksOfBothKindsOfAddresses) {
+    auto put_types = [](AttrList &o, uint16_t type) {
+        o.put<uint16_t>(TCA_FLOWER_KEY_ETH_TYPE, htons(type));
+        o.put<uint16_t>(TCA_FLOWER_KEY_VLAN_ETH_TYPE, htons(type));
+    };
+    Filter v4, v6;
+    ASSERT_FALSE(decode_filter(
+        message_of(
+            [&](AttrList &o) {
+                put_types(o, ETH_P_IP);
+                o.put_hex(TCA_FLOWER_KEY_IPV4_SRC, "0a000042");
+                o.put_hex(TCA_FLOWER_KEY_IPV4_SRC_MASK, "ffffffff");
+                o.put_hex(TCA_FLOWER_KEY_IPV4_DST, "0a000002");
+                o.put_hex(TCA_FLOWER_KEY_IPV4_DST_MASK, "ffffffff");
+            },
+            2, ETH_P_8021Q),
+        &v4));
+    ASSERT_FALSE(
+        decode_filter(message_of(
+                          [&](AttrList &o) {
+                              put_types(o, ETH_P_IPV6);
+                              o.put_hex(TCA_FLOWER_KEY_IPV6_SRC,
+                                        "20010db8000000000000000000000000");
+                              o.put_hex(TCA_FLOWER_KEY_IPV6_SRC_MASK,
+                                        "ffffffffffffffff0000000000000000");
+                          },
+                          2, ETH_P_8021Q),
+                      &v6));
+    EXPECT_FALSE(v4.is_opaque || v6.is_opaque);
+    EXPECT_EQ(v4.match.mask, v6.match.mask) << to_string(v4);
+    EXPECT_FALSE(v4.match.overlaps(v6.match));
 }
 
 TEST(FlowerdFilter, OfSharedBlocks) {

@@ -31,10 +31,13 @@ struct Spec {
     bool is_opaque = false;
     bool in_software = true;
     uint8_t ip_proto = 0;  // 0: any.
+    uint32_t chain = 0;
 
     Filter filter() const {
         Filter f;
-        f.id = {preference, handle};
+        f.id = {preference, handle, chain};
+        f.match.key.chain = chain;
+        f.match.mask.chain = UINT32_MAX;
         f.kind = is_opaque ? "u32" : "flower";
         f.has_options = true;
         f.is_opaque = is_opaque;
@@ -59,7 +62,7 @@ struct Spec {
 };
 
 struct Step {
-    enum { kFill, kPut, kRemove, kRemovePreference } what;
+    enum { kFill, kPut, kRemove } what;
     std::vector<Spec> filters;
     std::vector<FilterId> may_run;  // After it.
 };
@@ -80,6 +83,8 @@ constexpr Spec kU32OfAll{5, 1, 0, 0, 0, true};
 constexpr Spec kNetInHardware{5, 1, 0x0a00, 0xff00, kIpv4, false, false};
 constexpr Spec kUdp{30, 1, 0, 0, kIpv4, false, true, 17};
 constexpr Spec kTcp{30, 2, 0, 0, kIpv4, false, true, 6};
+constexpr Spec kU32OfChain{5, 1, 0, 0, kIpv4, true, true, 0, 3};
+constexpr Spec kHostOfChain{10, 1, 0x0a01, 0xffff, kIpv4, false, true, 0, 3};
 constexpr Spec kEveryPacket{99, 1, 0, 0, 0};
 
 const Story kStories[] = {
@@ -116,12 +121,13 @@ const Story kStories[] = {
      {{Step::kPut, {kHost, kUdp}, {{10, 1}}}}},
     {"different values of a common bit do not",
      {{Step::kPut, {kUdp, kTcp}, {{30, 1}, {30, 2}}}}},
+    {"of another chain",
+     {{Step::kPut, {kHost, kU32OfChain}, {{10, 1}}},
+      {Step::kPut, {kHostOfChain}, {{10, 1}}},
+      {Step::kRemove, {kU32OfChain}, {{10, 1}, {10, 1, 3}}}}},
     {"the last one gets what is left",
      {{Step::kPut, {kEveryPacket, kHost}, {{10, 1}}},
       {Step::kRemove, {kHost}, {{99, 1}}}}},
-    {"a preference is flushed",
-     {{Step::kPut, {kHost, kNet, kNetAtTen}, {{10, 1}}},
-      {Step::kRemovePreference, {kHost}, {{20, 1}}}}},
 };
 
 TEST(FlowerdOverlap, Stories) {
@@ -144,8 +150,6 @@ TEST(FlowerdOverlap, Stories) {
                     table.put(f, &touched);
                 } else if (step.what == Step::kRemove) {
                     table.remove(f.id, &touched);
-                } else if (step.what == Step::kRemovePreference) {
-                    table.remove_preference(f.id.preference, &touched);
                 }
             }
             std::vector<FilterId> may_run;

@@ -7,7 +7,10 @@
 #include <arpa/inet.h>
 #include <gtest/gtest.h>
 #include <linux/if_ether.h>
+#include <netinet/in.h>
 
+#include <array>
+#include <cstring>
 #include <functional>
 #include <string>
 
@@ -48,6 +51,39 @@ Action push(uint16_t tpid, uint16_t id, uint8_t prio) {
     return a;
 }
 
+Action write(Header header, int32_t offset, std::array<uint8_t, 4> value,
+             std::array<uint8_t, 4> mask = {0xff, 0xff, 0xff, 0xff}) {
+    Action a = simple(Action::kSetBytes);
+    a.header = header;
+    a.offset = offset;
+    a.value = value;
+    a.mask = mask;
+    return a;
+}
+Action add(int32_t offset, std::array<uint8_t, 4> value,
+           std::array<uint8_t, 4> mask) {
+    Action a = write(Header::kNetwork, offset, value, mask);
+    a.kind = Action::kAddBytes;
+    return a;
+}
+Action sum(uint32_t flags) {
+    Action a = simple(Action::kSum);
+    a.sums = flags;
+    return a;
+}
+Action modify(uint16_t id) {
+    Action a = push(ETH_P_8021Q, id, 0);
+    a.kind = Action::kModifyVlan;
+    a.keeps_prio = true;
+    return a;
+}
+
+Action go_to(uint32_t chain) {
+    Action a = simple(Action::kGotoChain);
+    a.chain = chain;
+    return a;
+}
+
 // To 10.0.0.0/8, or fc00::/8, in packets with this tag, or none.
 Filter filter(uint16_t type, uint16_t tpid, std::vector<Action> actions) {
     Filter f;
@@ -66,8 +102,9 @@ Filter filter(uint16_t type, uint16_t tpid, std::vector<Action> actions) {
         mask.vlan_id = 0xfff;
     }
     if (type != ETH_P_ARP) {
-        key.dst[0] = type == ETH_P_IP ? 10 : 0xfc;
-        mask.dst[0] = 0xff;
+        const bool v4 = type == ETH_P_IP;
+        (v4 ? key.ipv4_dst[0] : key.dst[0]) = v4 ? 10 : 0xfc;
+        (v4 ? mask.ipv4_dst[0] : mask.dst[0]) = 0xff;
     }
     f.actions = std::move(actions);
     return f;
@@ -144,8 +181,24 @@ const Row kRows[] = {
      "key/fragments"},
     {"no fragments", [](Filter *f) { f->match.mask.flags = htonl(1); }, ""},
     {"no address",
-     [](Filter *f) { f->match.key.dst = f->match.mask.dst = {}; },
+     [](Filter *f) { f->match.key.ipv4_dst = f->match.mask.ipv4_dst = {}; },
      "key/no_address"},
+    {"to another chain", [](Filter *f) { f->actions = {go_to(7)}; }, ""},
+    {"to the first chain", [](Filter *f) { f->actions = {go_to(0)}; },
+     "action/goto_chain"},
+    {"to another chain, after a copy",
+     [](Filter *f) {
+         f->actions = {mirror(kOut), go_to(7)};
+     },
+     "action/goto_chain"},
+    {"another priority than is known, kept",
+     [](Filter *f) {
+         f->match.key.protocol = htons(ETH_P_8021Q);
+         f->match.key.vlan_eth_type = f->match.key.eth_type;
+         f->match.mask.vlan_eth_type = 0xffff;
+         f->actions = {modify(7), redirect()};
+     },
+     "action/vlan_modify"},
     {"what the filter itself says",
      [](Filter *f) {
          f->why_not = {"action", "ct", EOPNOTSUPP};
@@ -166,11 +219,207 @@ TEST(FlowerdRules, Refused) {
 
 TEST(FlowerdRules, NoAddressIsTrusted) {
     Filter f = filter(ETH_P_IP, 0, {redirect()});
-    f.match.key.dst = f.match.mask.dst = {};
+    f.match.key.ipv4_dst = f.match.mask.ipv4_dst = {};
     Surroundings s = surroundings();
     s.trusts_no_address = true;
     Rule rule;
     EXPECT_FALSE(translate(f, s, &rule));
+}
+
+// What pedit writes in filters of these, and csum sums up.
+const Action kMac = write(Header::kEthernet, 0, {2, 0, 0, 0});
+const Action kTtl = write(Header::kNetwork, 8, {5}, {0xff});
+const Action kSource = write(Header::kNetwork, 12, {10, 0, 0, 9});
+const Action kDestination = write(Header::kNetwork, 16, {10, 0, 0, 9});
+const Action kTcpPort =
+    write(Header::kTcp, 0, {0, 0, 0, 81}, {0, 0, 0xff, 0xff});
+const Action kCountDown = add(8, {0xff}, {0xff});
+constexpr uint32_t kSumIp = 1, kSumIcmp = 2, kSumIgmp = 4, kSumTcp = 8,
+                   kSumUdp = 16, kSumUdplite = 32, kSumSctp = 64;
+constexpr uint8_t kAnyProto = 0, kTcp = IPPROTO_TCP, kUdp = IPPROTO_UDP;
+
+struct EditRow {
+    const char *name;
+    uint16_t type;
+    uint8_t proto;
+    std::vector<Action> actions;  // Before a redirect.
+    const char *refused;
+    bool is_whole = false;  // Fragments are TC's.
+};
+
+const EditRow kEdits[] = {
+    {"a MAC address", ETH_P_IP, kAnyProto, {kMac}, ""},
+    {"that of ARP", ETH_P_ARP, kAnyProto, {kMac}, ""},
+    {"and a sum that nothing changes",
+     ETH_P_IP,
+     kAnyProto,
+     {kMac, sum(kSumTcp)},
+     "action/csum"},
+    {"the type",
+     ETH_P_IP,
+     kAnyProto,
+     {write(Header::kEthernet, 12, {8}, {0xff})},
+     "action/pedit_field"},
+    {"TTL", ETH_P_IP, kAnyProto, {kTtl, sum(kSumIp)}, ""},
+    {"TTL without the sum",
+     ETH_P_IP,
+     kAnyProto,
+     {kTtl},
+     "action/pedit_without_csum"},
+    {"TTL, with a sum that is before",
+     ETH_P_IP,
+     kAnyProto,
+     {kMac, sum(kSumIp), kTtl},
+     "action/pedit_without_csum"},
+    {"and once more",
+     ETH_P_IP,
+     kAnyProto,
+     {kMac, sum(kSumIp), kTtl, sum(kSumIp)},
+     ""},
+    {"TTL, with a sum that it is not in",
+     ETH_P_IP,
+     kAnyProto,
+     {kTtl, sum(kSumIp | kSumTcp)},
+     "action/csum"},
+    {"TTL, with one of another protocol",
+     ETH_P_IP,
+     kTcp,
+     {kTtl, sum(kSumIp | kSumUdp | kSumSctp)},
+     ""},
+    {"TTL, of IPv6",
+     ETH_P_IPV6,
+     kAnyProto,
+     {write(Header::kNetwork, 4, {0, 0, 0, 5}, {0, 0, 0, 0xff})},
+     ""},
+    {"TTL that is matched, one less",
+     ETH_P_IP,
+     kAnyProto,
+     {kCountDown, sum(kSumIp)},
+     "action/pedit_add"},
+    {"an address, of any protocol",
+     ETH_P_IP,
+     kAnyProto,
+     {kSource, sum(kSumIp | kSumTcp | kSumUdp)},
+     "",
+     true},
+    {"ICMP's too, which does not change",
+     ETH_P_IP,
+     kAnyProto,
+     {kSource, sum(kSumIp | kSumTcp | kSumUdp | kSumIcmp)},
+     "",
+     true},
+    {"and not UDP's",
+     ETH_P_IP,
+     kAnyProto,
+     {kSource, sum(kSumIp | kSumTcp)},
+     "action/pedit_without_csum"},
+    {"of UDP Lite, too",
+     ETH_P_IP,
+     kAnyProto,
+     {kSource, sum(kSumIp | kSumTcp | kSumUdp | kSumUdplite)},
+     "action/csum"},
+    {"of SCTP, too",
+     ETH_P_IP,
+     kAnyProto,
+     {kSource, sum(kSumIp | kSumTcp | kSumUdp | kSumSctp)},
+     "action/csum"},
+    {"of IGMP, too",
+     ETH_P_IP,
+     kAnyProto,
+     {kSource, sum(kSumIp | kSumTcp | kSumUdp | kSumIgmp)},
+     "action/csum"},
+    {"of TCP",
+     ETH_P_IP,
+     kTcp,
+     {kDestination, sum(kSumIp | kSumTcp)},
+     "",
+     true},
+    {"of ICMP", ETH_P_IP, IPPROTO_ICMP, {kDestination, sum(kSumIp)}, "", true},
+    {"of UDP Lite",
+     ETH_P_IP,
+     136,
+     {kDestination, sum(kSumIp)},
+     "action/pedit_without_csum"},
+    {"of IPv6",
+     ETH_P_IPV6,
+     kAnyProto,
+     {write(Header::kNetwork, 36, {0, 0, 0, 9}),
+      sum(kSumTcp | kSumUdp | kSumIcmp)},
+     "",
+     true},
+    {"of IPv6, without ICMPv6",
+     ETH_P_IPV6,
+     kAnyProto,
+     {write(Header::kNetwork, 36, {0, 0, 0, 9}), sum(kSumTcp | kSumUdp)},
+     "action/pedit_without_csum"},
+    {"the address that it is",
+     ETH_P_IP,
+     kTcp,
+     {write(Header::kNetwork, 16, {10}, {0xff}), sum(kSumIp)},
+     "action/csum"},
+    {"IPv6's label and class",
+     ETH_P_IPV6,
+     kAnyProto,
+     {write(Header::kNetwork, 0, {2, 1, 0x23, 0x45}, {0xf, 0xff, 0xff, 0xff})},
+     ""},
+    {"and version",
+     ETH_P_IPV6,
+     kAnyProto,
+     {write(Header::kNetwork, 0, {0x60}, {0xff})},
+     "action/pedit_field"},
+    {"a port", ETH_P_IP, kTcp, {kTcpPort, sum(kSumTcp)}, "", true},
+    {"a port by its place",
+     ETH_P_IP,
+     kTcp,
+     {write(Header::kNetwork, 20, {0, 0, 0, 81}), sum(kSumTcp)},
+     "",
+     true},
+    {"a port without the sum",
+     ETH_P_IP,
+     kTcp,
+     {kTcpPort, sum(kSumIp)},
+     "action/pedit_without_csum"},
+    {"TCP's port of UDP",
+     ETH_P_IP,
+     kUdp,
+     {kTcpPort, sum(kSumUdp)},
+     "action/pedit_field"},
+    {"a port of any protocol",
+     ETH_P_IP,
+     kAnyProto,
+     {kTcpPort, sum(kSumTcp | kSumUdp)},
+     "action/pedit_field"},
+    {"a sum alone", ETH_P_IP, kTcp, {sum(kSumIp | kSumTcp)}, "action/csum"},
+    {"behind two tags",
+     ETH_P_IP,
+     kAnyProto,
+     {push(ETH_P_8021Q, 7, 1), push(ETH_P_8021Q, 8, 1), kMac},
+     "action/pedit_tags"},
+    {"after a copy",
+     ETH_P_IP,
+     kAnyProto,
+     {mirror(kOther), kMac},
+     "action/after_mirror"},
+};
+
+TEST(FlowerdRules, Edits) {
+    for (const EditRow &row : kEdits) {
+        SCOPED_TRACE(row.name);
+        Filter f = filter(row.type, 0, row.actions);
+        f.actions.push_back(redirect());
+        f.match.key.ip_proto = row.proto;
+        f.match.mask.ip_proto = row.proto ? 0xff : 0;
+        Surroundings s = surroundings();
+        s.trusts_no_address = true;
+        Rule rule;
+        const Reject r = translate(f, s, &rule);
+        EXPECT_EQ(r ? r.name() : "", row.refused);
+        flowxlate::Match match;
+        if (!r && row.type != ETH_P_ARP) {
+            ASSERT_FALSE(flowxlate::decode_match(rule.key, rule.mask, &match));
+            EXPECT_EQ(match.mask.nw_frag, row.is_whole ? 0xff : XF_FRAG_LATER);
+        }
+    }
 }
 
 struct Taken {
@@ -259,6 +508,14 @@ TEST(FlowerdRules, Actions) {
          0,
          1},
         {"push", 0, {push(ETH_P_8021Q, 7, 3), redirect()}, XF_OUTPUT, 0, 1, 1},
+        {"a tag that is pushed, and modified",
+         0,
+         {push(ETH_P_8021Q, 8, 3), modify(7), redirect()},
+         XF_OUTPUT,
+         0,
+         1,
+         1},
+        {"modify of no tag", 0, {modify(7), redirect()}, XF_OUTPUT, 0, 0, 1},
         {"another tag",
          ETH_P_8021Q,
          {simple(Action::kPopVlan), push(ETH_P_8021AD, 7, 3), redirect()},
@@ -278,6 +535,43 @@ TEST(FlowerdRules, Actions) {
             EXPECT_EQ(ntohs(t.actions.push[0].tci), 0x6007);
         }
     }
+}
+
+TEST(FlowerdRules, Chains) {
+    Filter f =
+        filter(ETH_P_IP, ETH_P_8021Q, {simple(Action::kPopVlan), go_to(7)});
+    f.match.key.chain = 5;
+    f.match.mask.chain = UINT32_MAX;
+    const Taken t = take(f);
+    EXPECT_EQ(t.match.recirc_id, 5U);
+    EXPECT_EQ(t.actions.recirc_id, 7U);
+    EXPECT_EQ(t.actions.verdict, XF_RECIRC);
+    EXPECT_EQ(t.actions.n_pop, 1U);
+}
+
+// The bits that the library sets, by the fields' places.
+TEST(FlowerdRules, SetFields) {
+    Filter f = filter(ETH_P_IP, 0,
+                      {kMac, kCountDown, kDestination, kTcpPort,
+                       sum(kSumIp | kSumTcp), redirect()});
+    f.match.key.ip_proto = kTcp;
+    f.match.mask.ip_proto = 0xff;
+    f.match.key.ip_ttl = 64;
+    f.match.mask.ip_ttl = 0xff;
+    const flowxlate::Actions taken = take(f).actions;
+    xf_key value{}, mask{};
+    static_assert(sizeof taken.rewrite.value <= sizeof value.word);
+    std::memcpy(&value, taken.rewrite.value, sizeof taken.rewrite.value);
+    std::memcpy(&mask, taken.rewrite.mask, sizeof taken.rewrite.mask);
+    EXPECT_EQ(value.eth_dst[0], 2);
+    EXPECT_EQ(mask.eth_dst[3], 0xff);
+    EXPECT_EQ(mask.eth_dst[4], 0);
+    EXPECT_EQ(value.nw_ttl, 63 & mask.nw_ttl);
+    EXPECT_EQ(mask.nw_ttl, 63 ^ 64);
+    EXPECT_EQ(ntohl(value.ipv4_dst), 9U);
+    EXPECT_EQ(ntohs(value.tp_dst), 81);
+    EXPECT_EQ(mask.tp_dst, 0xffff);
+    EXPECT_EQ(mask.tp_src, 0);
 }
 
 }  // namespace
