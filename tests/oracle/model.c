@@ -50,7 +50,9 @@ model_init(void)
 {
     set_program_name("oracle");
     vlog_set_levels(NULL, VLF_ANY_DESTINATION, VLL_OFF);
+#if OVS_RELEASE < 400
     odp_execute_init();
+#endif
 }
 
 void
@@ -212,7 +214,11 @@ model_flow_format(const struct model_flow *f)
 
     odp_flow_format(f->netlink_key.data, f->netlink_key.size,
                     f->netlink_mask.data, f->netlink_mask.size, NULL, &ds,
-                    true);
+                    true
+#if OVS_RELEASE >= 305
+                    , false
+#endif
+                    );
     return ds_steal_cstr(&ds);
 }
 
@@ -389,10 +395,18 @@ look_up(struct run *r, const struct flow *flow)
     return found;
 }
 
+void
+model_complete_checksums(struct dp_packet *p OVS_UNUSED)
+{
+#if OVS_RELEASE >= 305
+    dp_packet_ol_send_prepare(p, 0);
+#endif
+}
+
 static void
 output(struct run *r, const struct dp_packet_batch *batch, odp_port_t port)
 {
-    const struct dp_packet *p = batch->packets[0];
+    struct dp_packet *p = batch->packets[0];
     size_t len = (batch->trunc ? dp_packet_get_send_len(p)
                   : dp_packet_size(p));
     struct model_output *o;
@@ -404,6 +418,7 @@ output(struct run *r, const struct dp_packet_batch *batch, odp_port_t port)
     o = &r->result->outputs[r->result->n_outputs++];
     o->port = odp_to_u32(port);
     o->len = len;
+    model_complete_checksums(p);
     memcpy(o->frame, dp_packet_data(p), len);
 }
 

@@ -28,8 +28,9 @@ extern "C" {
 #define MODEL_MAX_OUTPUTS 8
 #define MODEL_MAX_STEPS 8
 
-/* OVS's struct flow: the fields of a packet, or a mask of them. */
-#define MODEL_KEY_WORDS 84
+/* OVS's struct flow: the fields of a packet, or a mask of them.  As long as in the release
+ * where it is longest, 4.0. */
+#define MODEL_KEY_WORDS 92
 struct model_key {
     uint64_t word[MODEL_KEY_WORDS];
 };

@@ -18,6 +18,10 @@ struct dp_packet *model_packet_create(const void *frame, size_t len,
  * device has not (dpif_netdev_packet_get_rss_hash()). */
 void model_packet_extract(struct dp_packet *, struct flow *);
 
+/* What a device without offloads gets of a packet: since 3.2 OVS leaves checksums for
+ * later. */
+void model_complete_checksums(struct dp_packet *);
+
 /* The buffer's contents are the caller's then. */
 struct model_bytes model_take_bytes(struct ofpbuf *);
 

@@ -65,6 +65,17 @@ tracker_destroy(struct conntrack *ct)
     ovsrcu_quiesce();
 }
 
+/* The keys of both directions, and what conntrack_execute() is told of ports. */
+#if OVS_RELEASE < 305
+#define KEY_OF(CONN) ((CONN)->key)
+#define REPLY_KEY_OF(CONN) ((CONN)->rev_key)
+#define NO_PORTS 0, 0,
+#else
+#define KEY_OF(CONN) ((CONN)->key_node[CT_DIR_FWD].key)
+#define REPLY_KEY_OF(CONN) ((CONN)->key_node[CT_DIR_REV].key)
+#define NO_PORTS
+#endif
+
 static sigjmp_buf survived;
 
 static void
@@ -175,8 +186,8 @@ tracker_execute(struct conntrack *ct, struct dp_packet_batch *batch,
     }
     /* No VLAN tags here. */
     dl_type = eth->eth_type;
-    conntrack_execute(ct, batch, dl_type, force, commit, zone, mark, label, 0,
-                      0, NULL, natp, now, 0);
+    conntrack_execute(ct, batch, dl_type, force, commit, zone, mark, label,
+                      NO_PORTS NULL, natp, now, 0);
 }
 
 #define FOR_EACH_CONN(CONN, CT)                                               \
@@ -244,7 +255,7 @@ learn(struct conntrack *ct, struct conn *conn)
     if (expires && use.expires_ms > expires) {
         atomic_store(&conn->expiration, use.expires_ms);
     }
-    if (conn->key.nw_proto == IPPROTO_TCP) {
+    if (KEY_OF(conn).nw_proto == IPPROTO_TCP) {
         ct_proto_tcp.offload_learn(conn, &use);
     }
 }
@@ -252,7 +263,7 @@ learn(struct conntrack *ct, struct conn *conn)
 static void
 describe(const struct conn *conn, long long now, struct tracked *t)
 {
-    struct ct_dpif_entry entry = { .zone = conn->key.zone };
+    struct ct_dpif_entry entry = { .zone = KEY_OF(conn).zone };
     struct ds ds = DS_EMPTY_INITIALIZER;
     struct ovs_offload_ct c = { .size = sizeof c };
 
@@ -260,14 +271,15 @@ describe(const struct conn *conn, long long now, struct tracked *t)
     /* What else there is to a translation is of no use once there is a
      * connection. */
     ds_put_format(&ds, "zone=%u,proto=%u,nat=%x,mark=0x%x,label=%"PRIx64
-                  ":%"PRIx64, conn->key.zone, conn->key.nw_proto,
+                  ":%"PRIx64, KEY_OF(conn).zone, KEY_OF(conn).nw_proto,
                   conn->nat_action & (NAT_ACTION_SRC | NAT_ACTION_DST),
                   conn->mark, conn->label.u64.hi, conn->label.u64.lo);
     ds_put_cstr(&ds, ",key=");
-    ds_put_hex(&ds, &conn->key, sizeof conn->key);
+    ds_put_hex(&ds, &KEY_OF(conn), sizeof KEY_OF(conn));
     ds_put_cstr(&ds, ",reply=");
-    ds_put_hex(&ds, &conn->rev_key, sizeof conn->rev_key);
-    if (conn->key.nw_proto == IPPROTO_TCP) {
+    ds_put_hex(&ds, &REPLY_KEY_OF(conn),
+               sizeof REPLY_KEY_OF(conn));
+    if (KEY_OF(conn).nw_proto == IPPROTO_TCP) {
         ct_proto_tcp.conn_get_protoinfo(conn, &entry.protoinfo);
         ds_put_format(&ds, ",state=%u/%u", entry.protoinfo.tcp.state_orig,
                       entry.protoinfo.tcp.state_reply);

@@ -271,12 +271,17 @@ execute_cb(void *out_, struct dp_packet_batch *batch, const struct nlattr *a,
 
     switch (nl_attr_type(a)) {
     case OVS_ACTION_ATTR_OUTPUT:
+        model_complete_checksums(batch->packets[0]);
         copy_frame(batch->packets[0], out);
         break;
     case OVS_ACTION_ATTR_TUNNEL_PUSH:
         ovs_assert(!should_steal);   /* Something is done with it then. */
         push = nl_attr_get(a);
-        netdev_push_header(devices[odp_to_u32(push->tnl_port)], batch, push);
+        netdev_push_header(devices[odp_to_u32(push->tnl_port)],
+#if OVS_RELEASE >= 400
+                           NULL,     /* Where the packet has entered. */
+#endif
+                           batch, push);
         return;
     }
     dp_packet_delete_batch(batch, should_steal);
