@@ -11,6 +11,7 @@
 #include "dp-packet.h"
 #include "flow.h"
 #include "ovs-plugin/flow-text.h"
+#include "netdev-offload-plugin-compat.h"
 #include "netdev-offload-plugin.h"
 #include "netlink.h"
 #include "odp-execute.h"
@@ -50,9 +51,13 @@ model_init(void)
 {
     set_program_name("oracle");
     vlog_set_levels(NULL, VLF_ANY_DESTINATION, VLL_OFF);
-#if OVS_RELEASE < 400
-    odp_execute_init();
-#endif
+    compat_odp_execute_init();
+}
+
+bool
+model_finds_dont_fragment(void)
+{
+    return COMPAT_FINDS_DONT_FRAGMENT;
 }
 
 void

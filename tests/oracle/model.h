@@ -64,6 +64,9 @@ struct model_place model_place_of(enum model_field);
 /* Call once, before everything else. */
 void model_init(void);
 
+/* Does OVS find "don't fragment" in what comes out of a tunnel? */
+bool model_finds_dont_fragment(void);
+
 /* OVS's other_config:vlan-limit: how many tags it looks at, 1 or 2. */
 void model_limit_vlans(int limit);
 

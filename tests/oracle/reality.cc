@@ -133,8 +133,10 @@ Reject Reality::place(Match match, const Actions &actions, Placed *placed) {
 Reject Reality::decode_and_place(const model_flow &f, Placed *placed) {
     Match match;
     Actions actions;
-    if (auto r = decode_match(bytes_of(f.netlink_key),
-                              bytes_of(f.netlink_mask), &match)) {
+    if (auto r = decode_match(
+            bytes_of(f.netlink_key), bytes_of(f.netlink_mask), &match,
+            model_finds_dont_fragment() ? DontFragment::kIsFound
+                                        : DontFragment::kIsIgnored)) {
         return r;
     }
     if (auto r = decode_actions(bytes_of(f.actions), match, &actions)) {
