@@ -59,7 +59,8 @@ private:
 struct SharedKind {
     uint32_t tx_flag = XF_PORT_TX_NATIVE;  // XF_PORT_TX_SKB: at TC's ingress.
     bool kernel_ct = false;                // PortConstants::kernel_ct.
-    uint32_t next_id = 0;  // Of the 'xf_next' that they take over from.
+    // Of the 'xf_next' that they are about to take over from.
+    uint32_t next_id = 0;
     bool at_tc() const { return tx_flag == XF_PORT_TX_SKB; }
     bool operator<(const SharedKind &o) const {
         return std::tie(tx_flag, kernel_ct, next_id)
@@ -74,8 +75,10 @@ public:
     static Failure load(const BpfMaps &, const SharedKind &, int next_fd,
                         std::shared_ptr<SharedProgram> *out);
 
+    explicit SharedProgram(const BpfMaps &maps) : maps_(maps) {}
+
     // Loads a port's small program, which calls this one.
-    Failure load_port(const BpfMaps &, Ifindex, PortProgram *out) const;
+    Failure load_port(Ifindex, PortProgram *out) const;
 
     int main_fd() const;
     int sample_fd() const;  // Of a program of XDP that takes over.
@@ -86,9 +89,10 @@ public:
     void forget(const Pins &);
 
 private:
-    Failure load_xdp(const BpfMaps &, const PortConstants &, int next_fd);
-    Failure load_skb(const BpfMaps &, const PortConstants &);
+    Failure load_xdp(const PortConstants &, int next_fd);
+    Failure load_skb(const PortConstants &);
 
+    const BpfMaps &maps_;
     Skeleton xdp_;     // Of XDP,
     SkbSkeleton skb_;  // or of TC's ingress.
     Fd array_;         // By which ports call it.

@@ -398,7 +398,7 @@ GROUPS = [
               '    if (programs_ && maps.knows_port(slot, ifindex_)) {', '    if (programs_) {',
               BPF, 'Hook/SharedProgramTest.WhoFindsNoRoomHasAProgramOfItsOwn/xdp'),
         Fault('the shared program ends with its process', 'flowxlate/kernel/attach.cc',
-              'if (auto f = shared_ ? shared_->keep(pins) : Failure{}) {', 'if (Failure f; f) {',
+              '    if (!shared_ || keeps_shared_) {', '    if (!pins_) {',
               BPF, 'Hook/SharedProgramTest.StaysWhenItsProcessIsKilled/*'),
         Fault('it stays when nobody needs it any more', 'flowxlate/kernel/pins.cc',
               '    remove_unused_arrays();\n', '',
