@@ -175,8 +175,7 @@ Failure Attachment::attach(const BpfMaps &maps, PortSlot slot, Ifindex ifindex,
     if (options.pins && !options.only_join) {
         if (auto left = options.pins->take(ifindex)) {
             if (left->program.is_at_tc == options.at_tc
-                && !a->take_over(maps, slot, left->program, options)
-                && (!a->shared_ || !a->shared_->keep(*options.pins))) {
+                && !a->take_over(maps, slot, left->program, options)) {
                 a->link_fd_ = std::move(left->link);
                 a->pins_ = options.pins;
                 *out = std::move(a);
@@ -225,23 +224,38 @@ Failure Attachment::attach_xdp(const BpfMaps &maps, PortSlot slot,
              : attach_alone(maps, slot, options, sockets);
 }
 
-// Loads what calls a program that ports share.
-Failure Attachment::share(const BpfMaps &maps) {
+// Loads what calls a program that ports share; or, while that is to take over
+// from the old one, only that, since its place will be another's.
+Failure Attachment::share() {
     SharedKind kind{tx_flag(), traits_};
-    const int next = next_fd();
-    if (next >= 0) {
+    if (next_fd() >= 0) {
         kind.next_id = map_id(old_->maps[kNextMapName]);
+        return programs_->find(kind, next_fd(), &shared_);
     }
-    if (auto f = programs_->find(kind, next, &shared_)) {
-        return f;
+    std::shared_ptr<SharedProgram> shared;
+    auto f = programs_->find(kind, -1, &shared);
+    if (!f) {
+        f = shared->load_port(ifindex_, &small_);
     }
-    return shared_->load_port(maps, ifindex_, &small_);
+    if (!f) {
+        shared_ = std::move(shared);
+    }
+    return f;
+}
+
+Failure Attachment::keep_shared(const Pins &pins) {
+    if (!shared_ || keeps_shared_) {
+        return {};
+    }
+    auto f = shared_->keep(pins);
+    keeps_shared_ = !f;
+    return f;
 }
 
 // Loads a program of XDP that takes over from the old one, if that is there.
 Failure Attachment::load(const BpfMaps &maps, PortSlot slot, int sockets_fd) {
     if (programs_ && maps.knows_port(slot, ifindex_)) {
-        return share(maps);
+        return share();
     }
     if (auto f = maps.open_port(constants(slot), sockets_fd, &skeleton_)) {
         return f;
@@ -261,7 +275,7 @@ Failure Attachment::load_skb(const BpfMaps &maps, PortSlot slot,
                              const Options &options) {
     mode_ = AttachMode::kTc;
     if (programs_ && options.has_tcx && maps.knows_port(slot, ifindex_)) {
-        return share(maps);
+        return share();
     }
     if (auto f = maps.open_skb(constants(slot), &at_tc_)) {
         return f;
@@ -416,9 +430,21 @@ Failure Attachment::begin_sampling() {
     return {};
 }
 
+// The program that has taken packets over gives way to that of all ports, or
+// those of an earlier release would never share one.
 Failure Attachment::finish_take_over() {
     if (!taking_over_) {
         return {};
+    }
+    const int next = next_fd();
+    const auto taking = shared_;  // Until the link has been updated.
+    hands_over_ = false;
+    if (auto f = shared_ && !small_ ? share() : Failure{}) {
+        hands_over_ = next >= 0;
+        return f;
+    }
+    if (auto f = pins_ ? keep_shared(*pins_) : Failure{}) {
+        return f;
     }
     // ENOLINK: the device is gone, and the old program with it.
     if (bpf_link_update(link_fd_.get(), prog_fd(), nullptr)
@@ -429,12 +455,10 @@ Failure Attachment::finish_take_over() {
     }
     taking_over_ = false;
     if (std::exchange(old_->successor_fd, -1) >= 0) {
-        const int next = old_->maps[kNextMapName].get();
         for (uint32_t i = 0; i < XF_N_NEXT; i++) {
-            (void)bpf_map_delete_elem(next, &i);
+            (void)bpf_map_delete_elem(old_->maps[kNextMapName].get(), &i);
         }
     }
-    hands_over_ = false;
     old_ = {};
     return {};
 }
@@ -651,14 +675,12 @@ Failure Attachment::persist(const Pins &pins) {
     if (program_ || is_filter_ || pins_ || !pins.usable()) {
         return {};
     }
-    if (auto f = shared_ ? shared_->keep(pins) : Failure{}) {
-        return f;
+    auto f = keep_shared(pins);
+    if (!f) {
+        f = pins.keep(link_fd_, ifindex_);
     }
-    auto f = pins.keep(link_fd_, ifindex_);
     if (!f) {
         pins_ = &pins;
-    } else if (shared_) {
-        shared_->forget(pins);
     }
     return f;
 }
@@ -666,7 +688,7 @@ Failure Attachment::persist(const Pins &pins) {
 void Attachment::do_not_persist() {
     if (auto *pins = std::exchange(pins_, nullptr)) {
         pins->forget(ifindex_);
-        if (shared_) {
+        if (std::exchange(keeps_shared_, false)) {
             shared_->forget(*pins);
         }
     }

@@ -139,7 +139,8 @@ private:
     Failure attach_at_tc(const BpfMaps &, PortSlot, const Options &);
     Failure load(const BpfMaps &, PortSlot, int sockets_fd);
     Failure load_skb(const BpfMaps &, PortSlot, const Options &);
-    Failure share(const BpfMaps &);
+    Failure share();
+    Failure keep_shared(const Pins &);
     Failure take_over(const BpfMaps &, PortSlot, LinkedProgram &,
                       const Options &);
     Failure take_over_xdp(const BpfMaps &, PortSlot, const Options &);
@@ -166,6 +167,7 @@ private:
     SkbSkeleton at_tc_;
     PortProgram small_;
     std::shared_ptr<SharedProgram> shared_;
+    bool keeps_shared_ = false;  // Its array is kept for our link.
     bool is_filter_ = false;
     const Pins *pins_ = nullptr;      // Where the link is kept, if it is.
     xdp_program *program_ = nullptr;  // In a dispatcher; else null.

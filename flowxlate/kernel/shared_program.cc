@@ -59,9 +59,8 @@ int PortProgram::fd() const {
                 : bpf_program__fd(xdp_->progs.xsk_def_prog);
 }
 
-Failure SharedProgram::load_xdp(const BpfMaps &maps,
-                                const PortConstants &constants, int next_fd) {
-    if (auto f = maps.open_port(constants, -1, &xdp_)) {
+Failure SharedProgram::load_xdp(const PortConstants &constants, int next_fd) {
+    if (auto f = maps_.open_port(constants, -1, &xdp_)) {
         return f;
     }
     if (auto f = share_next(next_fd, xdp_.get())) {
@@ -71,9 +70,8 @@ Failure SharedProgram::load_xdp(const BpfMaps &maps,
     return error ? failure(error, "cannot load the XDP program") : Failure{};
 }
 
-Failure SharedProgram::load_skb(const BpfMaps &maps,
-                                const PortConstants &constants, int next_fd) {
-    if (auto f = maps.open_skb(constants, &skb_)) {
+Failure SharedProgram::load_skb(const PortConstants &constants, int next_fd) {
+    if (auto f = maps_.open_skb(constants, &skb_)) {
         return f;
     }
     if (auto f = share_next(next_fd, skb_.get())) {
@@ -86,10 +84,10 @@ Failure SharedProgram::load_skb(const BpfMaps &maps,
 
 Failure SharedProgram::load(const BpfMaps &maps, const SharedKind &kind,
                             int next_fd, std::shared_ptr<SharedProgram> *out) {
-    auto p = std::make_shared<SharedProgram>();
+    auto p = std::make_shared<SharedProgram>(maps);
     const PortConstants constants{{}, kind.tx_flag, kind.traits};
-    if (auto f = kind.at_tc() ? p->load_skb(maps, constants, next_fd)
-                              : p->load_xdp(maps, constants, next_fd)) {
+    if (auto f = kind.at_tc() ? p->load_skb(constants, next_fd)
+                              : p->load_xdp(constants, next_fd)) {
         return f;
     }
     const uint32_t key = XF_SHARED_MAIN;
@@ -106,15 +104,14 @@ Failure SharedProgram::load(const BpfMaps &maps, const SharedKind &kind,
 
 // The maps by which the next process, of whatever release, knows the small
 // program for one of ours.
-Failure SharedProgram::load_port(const BpfMaps &maps, Ifindex ifindex,
-                                 PortProgram *out) const {
+Failure SharedProgram::load_port(Ifindex ifindex, PortProgram *out) const {
     if (auto f = PortProgram::load(static_cast<bool>(skb_), ifindex,
                                    array_.get(), out)) {
         return f;
     }
     for (const char *name : {kFlowMapName, kCpuMapName, kConnMapName,
                              kConnUseMapName, kZoneMapName}) {
-        if (bpf_prog_bind_map(out->fd(), maps.fd_of(name), nullptr)) {
+        if (bpf_prog_bind_map(out->fd(), maps_.fd_of(name), nullptr)) {
             return failure(errno, "cannot name the port's maps");
         }
     }

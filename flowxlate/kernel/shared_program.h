@@ -61,7 +61,8 @@ private:
 struct SharedKind {
     uint32_t tx_flag = XF_PORT_TX_NATIVE;  // XF_PORT_TX_SKB: at TC's ingress.
     PortTraits traits{};
-    uint32_t next_id = 0;  // Of the 'xf_next' that they take over from.
+    // Of the 'xf_next' that they are about to take over from.
+    uint32_t next_id = 0;
     bool at_tc() const { return tx_flag == XF_PORT_TX_SKB; }
     auto operator<=>(const SharedKind &) const = default;
 };
@@ -86,8 +87,10 @@ public:
     static Failure load(const BpfMaps &, const SharedKind &, int next_fd,
                         std::shared_ptr<SharedProgram> *out);
 
+    explicit SharedProgram(const BpfMaps &maps) : maps_(maps) {}
+
     // Loads a port's small program, which calls this one.
-    Failure load_port(const BpfMaps &, Ifindex, PortProgram *out) const;
+    Failure load_port(Ifindex, PortProgram *out) const;
 
     int main_fd() const;
     int sample_fd() const;  // Of one that takes over.
@@ -98,9 +101,10 @@ public:
     void forget(const Pins &);
 
 private:
-    Failure load_xdp(const BpfMaps &, const PortConstants &, int next_fd);
-    Failure load_skb(const BpfMaps &, const PortConstants &, int next_fd);
+    Failure load_xdp(const PortConstants &, int next_fd);
+    Failure load_skb(const PortConstants &, int next_fd);
 
+    const BpfMaps &maps_;
     Skeleton xdp_;     // Of XDP,
     SkbSkeleton skb_;  // or of TC's ingress.
     Fd array_;         // By which ports call it.

@@ -155,7 +155,7 @@ TEST(Cost, ASharedProgramCostsLittleMore) {
     std::shared_ptr<SharedProgram> shared;
     PortProgram port;
     ASSERT_FALSE(programs.find({}, -1, &shared));
-    ASSERT_FALSE(shared->load_port(one.maps(), kLoopback, &port));
+    ASSERT_FALSE(shared->load_port(kLoopback, &port));
 
     const Runs own("own", one.fd()), of_port("shared", port.fd());
     const Runs called("called at once", shared->main_fd());
