@@ -69,6 +69,8 @@ public:
             ipv4();
         } else if (type_ == ETH_P_IPV6 && has(40)) {
             ipv6();
+        } else if (type_ == ETH_P_ARP && has(28)) {
+            arp();
         }
         f_.eth_type = htons(type_);
         return f_;
@@ -93,6 +95,21 @@ private:
 
     void set_fragment(bool is_first) {
         f_.flags = htonl(is_first ? 3 : 1);
+    }
+
+    void arp() {
+        static constexpr uint8_t kKinds[] = {0, 1, 8, 0, 6, 4};
+        const uint8_t *arp = &frame_[at_];
+        const uint16_t op = get16(at_ + 6);
+        if (!std::equal(std::begin(kKinds), std::end(kKinds), arp)
+            || (op != 1 && op != 2)) {
+            return;
+        }
+        f_.arp_op = op;
+        std::memcpy(f_.arp_sha, arp + 8, 6);
+        std::memcpy(&f_.arp_sip, arp + 14, 4);
+        std::memcpy(f_.arp_tha, arp + 18, 6);
+        std::memcpy(&f_.arp_tip, arp + 24, 4);
     }
 
     void ipv4() {
@@ -388,6 +405,14 @@ public:
             return f;
         }
         set_link(&f.match);
+        if (f.match.key.eth_type == htons(ETH_P_ARP) && one_in(2)) {
+            f.match.mask.arp_op = one_in(5) ? 0 : 0xff;
+            f.match.key.arp_op = one_in(5) ? 3 : 1 + below(2);
+            f.match.mask.arp_tip = one_in(2) ? 0xffffffff : 0;
+            f.match.key.arp_tip = htonl(0x0a000002 + one_in(3));
+            f.match.mask.arp_sha[5] = one_in(3) ? 0xff : 0;
+            f.match.key.arp_sha[5] = 1;
+        }
         const bool is_wide = f.id.chain && !one_in(3);
         if (f.match.key.eth_type != htons(ETH_P_ARP) && !is_wide) {
             set_ip(&f.match);
@@ -410,7 +435,7 @@ public:
                    i + 1 < n_tags ? kQ : type);
         }
         if (type == ETH_P_ARP) {
-            return p.arp(1).padding(18).bytes();
+            return p.arp(one_in(8) ? 3 : 1 + below(2)).padding(18).bytes();
         }
         const size_t l3 = ETH_HLEN + 4 * n_tags;
         put_ip(type, &p, is_plain);

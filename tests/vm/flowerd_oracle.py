@@ -30,7 +30,7 @@ MORE_MODULES = ('cls_basic', 'act_pedit', 'act_csum')
 ICMP, TCP, UDP, ICMPV6, MPLS_IN_IP = 1, 6, 17, 58, 137
 IPV4, IPV6, ARP, VLAN, QINQ, MARK = 0x0800, 0x86dd, 0x0806, 0x8100, 0x88a8, 0x88b5
 FILTERS = 10                    # Of a round.
-FRAMES, CHANGES = 150, 4        # In a round, and after each change.
+FRAMES, CHANGES = 400, 4        # In a round, and after each change.
 FRAMES_OF_CHANGE = 40
 SILENCE = 0.03                  # Seconds; the frames behind the mark have come, too.
 PATIENCE = 20                   # Until the mark comes, in an emulated machine.
@@ -97,8 +97,8 @@ def random_frame(draw, number):
     proto = draw.choice([ICMP, TCP, UDP, TCP, UDP, TCP, UDP, MPLS_IN_IP])
     kind = draw.choice([IPV4] * 4 + [IPV6] * 2 + [ARP])
     if kind == ARP:
-        payload = bytes.fromhex('0001080006040001020000000001' + '0a000001'
-                                + '000000000000' + '0a000002')
+        payload = bytes.fromhex('000108000604000%d020000000001' % draw.choice([1, 2, 3])
+                                + '0a000001' + '000000000000' + '0a000002')
     else:
         payload = (ipv4 if kind == IPV4 else ipv6)(draw, proto)
     return ethernet(tags, kind, payload) + struct.pack('!I', number)
@@ -174,6 +174,11 @@ def random_filter(draw):
             words.append('vlan_ethtype ' + kind)
         if kind != 'arp':
             proto = random_ip(draw, kind, words)
+        elif draw.random() < 0.5:
+            words.append(draw.choice(['arp_op request', 'arp_op reply', 'arp_op 3',
+                                      'arp_tip 10.0.0.2', 'arp_tip 10.0.0.2 arp_op request',
+                                      'arp_sip 10.0.0.0/24 arp_op reply',
+                                      'arp_sha 02:00:00:00:00:01 arp_op request']))
     words.append(random_action(draw, kind, proto))
     return ' '.join(words)
 
