@@ -42,15 +42,14 @@ def pseudo_header(addresses, proto, length):
     return addresses + struct.pack('!II', length, proto)
 
 
-def transport(draw, proto, addresses, icmp):
+def transport(draw, what, proto, addresses, icmp):
     """A header and some data, with a checksum that is right, mostly."""
     data = bytes(draw.getrandbits(8) for _ in range(draw.choice([20, 21, 200])))
-    port = draw.choice([0, 53, 80])
     at = {TCP: 16, UDP: 6}.get(proto, 2)
     if proto == UDP:
-        l4 = struct.pack('!HHHH', 1000, port, 8 + len(data), 0) + data
+        l4 = struct.pack('!HHHH', 1000, what['port'], 8 + len(data), 0) + data
     elif proto == TCP:
-        l4 = struct.pack('!HHIIHHHH', 1000, port, 1, 1,
+        l4 = struct.pack('!HHIIHHHH', 1000, what['port'], 1, 1,
                          0x5000 | draw.choice([2, 0x10, 0x12]), 99, 0, 0) + data
     elif proto == MPLS_IN_IP:
         return struct.pack('!I', 0x10040) + data
@@ -68,40 +67,68 @@ def transport(draw, proto, addresses, icmp):
     return l4[:at] + struct.pack('!H', total) + l4[at + 2:]
 
 
-def ipv4(draw, proto):
-    addresses = bytes([10, 0, 0, 1, 10, 0, 0, draw.choice([2, 2, 3])])
-    l4 = transport(draw, proto, addresses, ICMP)
+def ipv4(draw, what):
+    proto = what['proto']
+    addresses = bytes([10, 0, 0, 1, 10, 0, 0, what['dst']])
+    l4 = transport(draw, what, proto, addresses, ICMP)
     options = draw.choice([b''] * 8 + [b'\x01\x01\x01\x01'])
     fragment = draw.choice([0] * 8 + [0x2000, 3, 0x2003])
     header = struct.pack('!BBHHHBBH', 0x45 + len(options) // 4, draw.choice([0, 0, 4]),
                          20 + len(options) + len(l4), 1, fragment,
-                         draw.choice([63, 64]), proto, 0) + addresses + options
+                         what['ttl'], proto, 0) + addresses + options
     total = checksum(header)
     if draw.random() < 0.03:
         total ^= 1 << draw.randrange(16)
     return header[:10] + struct.pack('!H', total) + header[12:] + l4
 
 
-def ipv6(draw, proto):
+def ipv6(draw, what):
     addresses = b''.join(bytes.fromhex('fc' + '00' * 14 + '%02x' % last)
-                         for last in (1, draw.choice([2, 2, 3])))
-    proto = ICMPV6 if proto == ICMP else proto
-    l4 = transport(draw, proto, addresses, ICMPV6)
+                         for last in (1, what['dst']))
+    proto = ICMPV6 if what['proto'] == ICMP else what['proto']
+    l4 = transport(draw, what, proto, addresses, ICMPV6)
     return struct.pack('!IHBB', 0x60000000 | draw.choice([0, 0, 4]) << 20, len(l4), proto,
-                       draw.choice([63, 64])) + addresses + l4
+                       what['ttl']) + addresses + l4
 
 
-def random_frame(draw, number):
-    tags = draw.choice([[], [], [], [(VLAN, 5)], [(VLAN, 0x6006)], [(VLAN, 0x7005)],
-                        [(QINQ, 5)], [(VLAN, 5), (VLAN, 6)], [(VLAN, 0)]])
-    proto = draw.choice([ICMP, TCP, UDP, TCP, UDP, TCP, UDP, MPLS_IN_IP])
-    kind = draw.choice([IPV4] * 4 + [IPV6] * 2 + [ARP])
+def wanted_by(line):
+    """What a filter's packets have."""
+    words = dict(zip(line.split(), line.split()[1:]))
+    what = {}
+    tpid = {'802.1Q': VLAN, '802.1ad': QINQ}.get(words['protocol'])
+    kind = words.get('vlan_ethtype', '') if tpid else words['protocol']
+    if kind:
+        what['kind'] = {'ip': IPV4, 'ipv6': IPV6, 'arp': ARP}[kind]
+        what['tags'] = [(tpid, int(words.get('vlan_id', 5))
+                         | int(words.get('vlan_prio', 0)) << 13)] if tpid else []
+    if 'ip_proto' in words:
+        what['proto'] = {'tcp': TCP, 'udp': UDP}.get(words['ip_proto'], ICMP)
+    for name, key in (('ip_ttl', 'ttl'), ('dst_port', 'port')):
+        if name in words:
+            what[key] = int(words[name].split('/')[0])
+    if 'dst_ip' in words:
+        what['dst'] = int(words['dst_ip'].split('/')[0][-1])
+    return what
+
+
+def random_frame(draw, number, lines):
+    """Mostly one that a filter wants."""
+    what = {
+        'tags': draw.choice([[], [], [], [(VLAN, 5)], [(VLAN, 0x6006)], [(VLAN, 0x7005)],
+                             [(QINQ, 5)], [(VLAN, 5), (VLAN, 6)], [(VLAN, 0)]]),
+        'proto': draw.choice([ICMP, TCP, UDP, TCP, UDP, TCP, UDP, MPLS_IN_IP]),
+        'kind': draw.choice([IPV4] * 4 + [IPV6] * 2 + [ARP]),
+        'dst': draw.choice([2, 2, 3]), 'ttl': draw.choice([63, 64]),
+        'port': draw.choice([0, 53, 80])}
+    if draw.random() < 0.6:
+        what.update(wanted_by(draw.choice(lines)))
+    kind = what['kind']
     if kind == ARP:
         payload = bytes.fromhex('000108000604000%d020000000001' % draw.choice([1, 2, 3])
                                 + '0a000001' + '000000000000' + '0a000002')
     else:
-        payload = (ipv4 if kind == IPV4 else ipv6)(draw, proto)
-    return ethernet(tags, kind, payload) + struct.pack('!I', number)
+        payload = (ipv4 if kind == IPV4 else ipv6)(draw, what)
+    return ethernet(what['tags'], kind, payload) + struct.pack('!I', number)
 
 
 # -- Filters ------------------------------------------------------------------
@@ -295,7 +322,8 @@ class Oracle:
         self.lines = []
 
     def frames(self, n):
-        frames = [random_frame(self.draw, self.number + i) for i in range(n)]
+        lines = [line for line in self.lines if not line.startswith('change')]
+        frames = [random_frame(self.draw, self.number + i, lines) for i in range(n)]
         self.number += n
         self.packets += n
         return frames
