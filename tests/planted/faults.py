@@ -1209,8 +1209,8 @@ GROUPS = [
               'if (parms.eaction == TCA_EGRESS_REDIR && parms.action == TC_ACT_STOLEN) {',
               'if (parms.eaction == TCA_EGRESS_REDIR) {', UNIT, 'FlowerdFilter.Actions'),
         Fault('ports are matched in first fragments', 'flowerd/rules.cc',
-              'return is_mask_ && whole ? 0xff : OVS_FRAG_TYPE_NONE;',
-              'return is_mask_ && whole && match_.mask.flags ? 0xff : OVS_FRAG_TYPE_LATER;',
+              'return is_mask_ && is_whole_ ? 0xff : OVS_FRAG_TYPE_NONE;',
+              'return is_mask_ && match_.mask.flags ? 0xff : OVS_FRAG_TYPE_LATER;',
               BPF, 'Flowerd.Rows'),
         Fault('filters that compare no address, of which TC does not tell whether they '
               'match, are executed', 'flowerd/rules.cc',
