@@ -446,12 +446,17 @@ public:
             p.poke(l3 + 7, 63 + below(2));
             p.poke(l3 + 23, 1 + below(2)).poke(l3 + 39, 2 + below(2));
         }
-        if (one_in(8)) {
+        const bool has_no_sum = one_in(8);
+        if (has_no_sum) {
             p.no_checksum();
         }
         Frame frame = p.bytes();
         if (n_tags < 2) {
             Editor(&frame).sum(~0U);  // The addresses are others now.
+        }
+        if (has_no_sum && type == ETH_P_IPV6 && frame[l3 + 6] == kUdp) {
+            put16(&frame, l3 + 46, 0);  // TC makes one.
+            *is_plain = false;
         }
         if (one_in(8)) {  // Checksums that are wrong.
             const size_t at = one_in(2) ? l3 + 10 : frame.size() - 1;
@@ -798,6 +803,27 @@ void match_port(Filter *f, uint8_t proto, uint16_t port) {
     f->match.mask.tp_dst = 0xffff;
 }
 
+// UDP over IPv6 to fc00::2, which goes on to another address.
+void translate_ipv6(Filter *f) {
+    f->match.key.protocol = f->match.key.eth_type = htons(ETH_P_IPV6);
+    f->match.key.src = f->match.mask.src = {};
+    f->match.key.dst[15] = 2;
+    f->match.mask.dst[15] = 0xff;
+    f->match.key.ip_proto = kUdp;
+    f->match.mask.ip_proto = 0xff;
+    Action set = action(Action::kSetBytes), sum = action(Action::kSum);
+    set.header = Header::kNetwork;
+    set.offset = 36;
+    set.value[3] = 9;
+    set.mask[3] = 0xff;
+    sum.sums = 16;
+    f->actions = {set, sum, action(Action::kRedirect)};
+}
+
+Packet udp6() {
+    return Packet().eth(ETH_P_IPV6).ipv6(kUdp).udp(1000, 80).payload(20);
+}
+
 void match_tag(Filter *f, uint16_t tpid) {
     f->match.key.protocol = htons(tpid);
     f->match.key.vlan_eth_type = htons(ETH_P_IP);
@@ -853,6 +879,11 @@ const Row kRows[] = {
     {"options", [](Filter *) {},
      Packet().eth(ETH_P_IP).ipv4(kTcp, 0, 4).tcp(1000, 80).payload(20),
      XDP_PASS},
+    {"to another address", translate_ipv6, udp6(), XDP_REDIRECT},
+    {"the same without a checksum, for which TC makes one", translate_ipv6,
+     udp6().no_checksum(), XDP_PASS},
+    {"the same with a wrong one, which TC makes right", translate_ipv6,
+     udp6().poke(ETH_HLEN + 46, 1), XDP_PASS},
     {"MPLS in IP, which for TC is no IP", [](Filter *) {},
      Packet().eth(ETH_P_IP).ipv4(kMplsInIp).payload(20), XDP_PASS},
     {"a fragment of it is, and goes to TC all the same", [](Filter *) {},

@@ -1245,7 +1245,7 @@ GROUPS = [
               UNIT, 'FlowerdDevice.CountsWhatEntersOnce'),
         Fault('UDP over IPv6 may be without a checksum where TC makes one',
               'bpf/act/sums.h', 'return p->cls == XF_CLASS_IPV4 ? XF_PARSED : ',
-              'return p->cls ? XF_PARSED : ', BPF, 'Flowerd.RandomFilters'),
+              'return p->cls ? XF_PARSED : ', BPF, 'Flowerd.Rows'),
         Fault('flower finds fields in all that ARP asks', 'flowerd/rules.cc',
               'if (compares_arp(m.mask) && !is_request_or_reply(m)) {', 'if (false) {',
               UNIT, 'FlowerdRules.Arp'),
