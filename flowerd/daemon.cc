@@ -153,16 +153,17 @@ void Daemon::handle_filter(uint16_t type, Bytes message) {
         return;
     }
     const bool is_new = type == RTM_NEWTFILTER;
-    // Of a whole preference that goes (handle 0) others may follow, and all
-    // are there until the last one has been told of.
-    const bool tells_all = f.kind == "flower" && !is_egress(f)
-                        && (is_new ? f.has_options : f.id.handle != 0);
+    const bool tells_all =
+        f.kind == "flower" && !is_egress(f) && (is_new ? f.has_options : true);
     if (!tells_all) {
         to_resync_.insert(f.ifindex);
     } else if (is_new) {
         device->put(std::move(f));
-    } else {
+    } else if (f.id.handle) {
         device->remove(f.id);
+    } else {
+        device->remove_preference(f.id.chain, f.id.preference);
+        n_preferences_gone_++;
     }
 }
 
@@ -234,6 +235,28 @@ bool Daemon::read_events() {
     resync_all();
     links_changed_ = true;
     return false;
+}
+
+// Of preferences that go at once TC tells before they do, with its lock held;
+// when it has answered a question that takes the lock, they are gone, and have
+// all been told of.
+void Daemon::settle() {
+    auto is_settled = [](const auto &d) { return d.second->is_settled(); };
+    for (int i = 0; !std::ranges::all_of(devices_, is_settled); i++) {
+        const auto n_before = n_preferences_gone_;
+        Tc::Qdiscs ignored;
+        const bool failed = static_cast<bool>(
+            tc_.find_qdiscs(devices_.begin()->first, &ignored));
+        if (!read_events() || failed || i == kResyncTries) {
+            resync_all();
+            return;
+        }
+        if (n_preferences_gone_ == n_before) {
+            for (auto &[ifindex, device] : devices_) {
+                device->settle();
+            }
+        }
+    }
 }
 
 void Daemon::follow_tc() {
@@ -311,7 +334,11 @@ bool Daemon::resync(Device *device) {
 // have been read already.
 void Daemon::resync_wanted() {
     std::set<Ifindex> failed;
-    for (int i = 0; i < kResyncTries && to_resync_ != failed; i++) {
+    for (int i = 0; i < kResyncTries; i++) {
+        settle();
+        if (to_resync_ == failed) {
+            break;
+        }
         const std::set<Ifindex> wanted = to_resync_;
         for (Ifindex ifindex : wanted) {
             if (failed.contains(ifindex)) {

@@ -66,6 +66,7 @@ private:
     void handle(Bytes message);
     void handle_filter(uint16_t type, Bytes message);
     void handle_qdisc(Bytes message);
+    void settle();
     void handle_link(uint16_t type, Bytes message);
     void follow_links();
     void resync_all();
@@ -91,6 +92,7 @@ private:
     std::map<std::string, std::string> troubles_;  // Logged, by device.
     bool look_again_ = false;  // A message came while filters were read.
     bool outputs_changed_ = false;
+    uint64_t n_preferences_gone_ = 0;
     Clock::time_point next_look_;  // For what was not told.
     Followed followed_;
     Stats past_;  // Of devices that are gone.

@@ -66,9 +66,9 @@ void Device::drop_flow(const FilterId &id) {
     flows_.erase(flow);
 }
 
-// First the flows that are wrong now, then the others.
-void Device::apply(const FilterTable::Touched &touched) {
-    std::vector<std::pair<FilterId, Rule>> to_put;
+// Returns what is to be there and is not, or is otherwise.
+Device::ToPut Device::drop_wrong(const FilterTable::Touched &touched) {
+    ToPut to_put;
     for (const FilterId &id : touched) {
         Rule rule;
         Reject why;
@@ -84,9 +84,10 @@ void Device::apply(const FilterTable::Touched &touched) {
             to_put.emplace_back(id, std::move(rule));
         }
     }
-    for (auto &[id, rule] : to_put) {
-        put_flow(id, std::move(rule));
-    }
+    return to_put;
+}
+
+void Device::forget_gone(const FilterTable::Touched &touched) {
     for (const FilterId &id : touched) {
         if (const auto s = stats_.find(id);
             s != stats_.end() && !table_.find(id)) {
@@ -96,11 +97,27 @@ void Device::apply(const FilterTable::Touched &touched) {
     }
 }
 
+// First the flows that are wrong now, then the others.
+void Device::apply(const FilterTable::Touched &touched) {
+    ToPut to_put = drop_wrong(touched);
+    if (!is_settled()) {
+        unsettled_.insert(touched.begin(), touched.end());
+        to_put.clear();
+    }
+    for (auto &[id, rule] : to_put) {
+        put_flow(id, std::move(rule));
+    }
+    forget_gone(touched);
+}
+
+void Device::settle() { apply(std::exchange(unsettled_, {})); }
+
 void Device::fill(std::vector<Filter> filters, const Reject &refused) {
     FilterTable::Touched touched;
     for (const auto &[id, f] : table_.all()) {
         touched.insert(id);
     }
+    unsettled_.clear();
     refused_ = refused;
     table_ = {};
     table_.fill(std::move(filters), &touched);
@@ -124,6 +141,13 @@ void Device::put(Filter f) {
 void Device::remove(const FilterId &id) {
     FilterTable::Touched touched;
     table_.remove(id, &touched);
+    apply(touched);
+}
+
+void Device::remove_preference(uint32_t chain, uint16_t preference) {
+    FilterTable::Touched touched;
+    table_.remove_preference(chain, preference, &touched);
+    unsettled_.insert(touched.begin(), touched.end());
     apply(touched);
 }
 

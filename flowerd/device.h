@@ -19,6 +19,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "flowerd/overlap.h"
@@ -49,6 +50,12 @@ public:
     // One has changed.
     void put(Filter);
     void remove(const FilterId &);
+    // All of a preference go.  TC tells of each preference that goes at once
+    // with others, while it has all of them: so none that has become clear is
+    // put before settle() says that TC has them no more.
+    void remove_preference(uint32_t chain, uint16_t preference);
+    bool is_settled() const { return unsettled_.empty(); }
+    void settle();
 
     // No packet may be sent there from XDP, or again: TC has filters at its
     // egress.
@@ -78,7 +85,10 @@ private:
     };
 
     bool is_wanted(const FilterId &, Rule *, Reject *why) const;
+    using ToPut = std::vector<std::pair<FilterId, Rule>>;
     void apply(const FilterTable::Touched &);
+    ToPut drop_wrong(const FilterTable::Touched &);
+    void forget_gone(const FilterTable::Touched &);
     void put_flow(const FilterId &, Rule);
     void drop_flow(const FilterId &);
     Ufid ufid_of(const FilterId &) const;
@@ -89,6 +99,7 @@ private:
     Flows &xdp_;
     Surroundings surroundings_;
     FilterTable table_;
+    FilterTable::Touched unsettled_;
     Reject refused_;
     bool has_egress_filters_ = false;
     std::map<FilterId, Flow> flows_;

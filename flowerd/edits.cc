@@ -122,7 +122,7 @@ bool Edits::is_ip() const {
 
 // Ports are found from IP's header on, too.  From TCP's or UDP's they are TC's
 // if the packet may be of the other protocol.
-const Edits::Field *Edits::find(Header header, int32_t at) const {
+const Edits::Field *Edits::find(Header header, int64_t at) const {
     const uint8_t proto =
         match_.mask.ip_proto == 0xff ? match_.key.ip_proto : 0;
     const bool is_tcp = proto == IPPROTO_TCP, is_udp = proto == IPPROTO_UDP;
@@ -137,7 +137,7 @@ const Edits::Field *Edits::find(Header header, int32_t at) const {
     }
     const auto f = std::ranges::find_if(kFields, [&](const Field &field) {
         return field.header == header && field.offset <= at
-            && at < field.offset + static_cast<int32_t>(field.size)
+            && at < field.offset + static_cast<int64_t>(field.size)
             && (!field.type || match_.key.eth_type == htons(field.type));
     });
     return f == std::end(kFields) ? nullptr : f;
@@ -194,7 +194,7 @@ Reject Edits::add(const Action &a) {
     const auto i = first - a.mask.begin();
     const Field *f = first == a.mask.end()
                        ? nullptr
-                       : find(a.header, a.offset + static_cast<int32_t>(i));
+                       : find(a.header, int64_t{a.offset} + i);
     if (!f || f->at != offsetof(Fields, ip_ttl) || *first != 0xff
         || std::ranges::count_if(a.mask, is_written) != 1
         || match_.mask.ip_ttl != 0xff) {
@@ -214,7 +214,7 @@ Reject Edits::write(const Action &a) {
                                   : unsupported_action("pedit_field");
     }
     for (size_t i = 0; i < a.mask.size(); i++) {
-        const int32_t at = a.offset + static_cast<int32_t>(i);
+        const int64_t at = int64_t{a.offset} + static_cast<int64_t>(i);
         const Field *f = a.mask[i] ? find(a.header, at) : nullptr;
         if (a.mask[i] && !f) {
             return unsupported_action("pedit_field");

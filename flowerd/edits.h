@@ -43,7 +43,7 @@ private:
     static const Field kFields[];
     static const Field kTrafficClass, kFlowLabel;
 
-    const Field *find(Header, int32_t at) const;
+    const Field *find(Header, int64_t at) const;
     Reject add(const Action &);
     bool write_ipv6_word(const Action &);
     void write_byte(const Field &, size_t i, uint8_t value, uint8_t mask);

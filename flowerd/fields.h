@@ -18,7 +18,7 @@
 
 namespace flowerd {
 
-constexpr size_t kFieldWords = 9;
+constexpr size_t kFieldWords = 12;
 
 struct Fields {
     union {
@@ -47,6 +47,11 @@ struct Fields {
             };
             __be32 flags;    // TCA_FLOWER_KEY_FLAGS_*: fragments.
             uint32_t chain;  // Where TC is in its walk, in host order.
+            // Of requests and replies for IPv4 addresses of Ethernet.
+            __be32 arp_sip, arp_tip;
+            uint8_t arp_sha[6], arp_tha[6];
+            uint8_t arp_op;
+            uint8_t pad[3];
         };
         uint64_t word[kFieldWords];
     };

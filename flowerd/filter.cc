@@ -36,6 +36,7 @@ constexpr uint32_t kKnownFlags = TCA_CLS_FLAGS_SKIP_HW | TCA_CLS_FLAGS_SKIP_SW
 enum class Needs {
     kNothing,
     kVlan,
+    kArp,
     kIp,
     kIpv4,
     kIpv6,
@@ -56,6 +57,8 @@ bool fulfils(const Match &m, Needs needs) {
         case Needs::kVlan:
             return m.key.protocol == htons(ETH_P_8021Q)
                 || m.key.protocol == htons(ETH_P_8021AD);
+        case Needs::kArp:
+            return type == ETH_P_ARP;
         case Needs::kIp:
             return ip;
         case Needs::kIpv4:
@@ -116,6 +119,11 @@ constexpr Key kKeys[] = {
     {WITH_MASK(ICMPV4_CODE), IN_FIELDS(icmp_code), Needs::kIcmp},
     {WITH_MASK(ICMPV6_TYPE), IN_FIELDS(icmp_type), Needs::kIcmpv6},
     {WITH_MASK(ICMPV6_CODE), IN_FIELDS(icmp_code), Needs::kIcmpv6},
+    {WITH_MASK(ARP_SIP), IN_FIELDS(arp_sip), Needs::kArp},
+    {WITH_MASK(ARP_TIP), IN_FIELDS(arp_tip), Needs::kArp},
+    {WITH_MASK(ARP_OP), IN_FIELDS(arp_op), Needs::kArp},
+    {WITH_MASK(ARP_SHA), IN_FIELDS(arp_sha), Needs::kArp},
+    {WITH_MASK(ARP_THA), IN_FIELDS(arp_tha), Needs::kArp},
     {WITH_MASK(FLAGS), IN_FIELDS(flags), Needs::kNothing},
 };
 // clang-format on
@@ -130,7 +138,6 @@ constexpr Unknown kUnknown[] = {
     {TCA_FLOWER_KEY_ENC_KEY_ID, TCA_FLOWER_KEY_ENC_IPV6_DST_MASK, "tunnel"},
     {TCA_FLOWER_KEY_ENC_UDP_SRC_PORT, TCA_FLOWER_KEY_ENC_UDP_DST_PORT_MASK,
      "tunnel"},
-    {TCA_FLOWER_KEY_ARP_SIP, TCA_FLOWER_KEY_ARP_THA_MASK, "arp"},
     {TCA_FLOWER_KEY_MPLS_TTL, TCA_FLOWER_KEY_MPLS_LABEL, "mpls"},
     {TCA_FLOWER_KEY_CVLAN_ID, TCA_FLOWER_KEY_CVLAN_ETH_TYPE, "cvlan"},
     {TCA_FLOWER_KEY_ENC_IP_TOS, TCA_FLOWER_KEY_ENC_OPTS_MASK, "tunnel"},

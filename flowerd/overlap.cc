@@ -205,6 +205,18 @@ void FilterTable::remove(const FilterId &id, Touched *touched) {
     touched->insert(id);
 }
 
+void FilterTable::remove_preference(uint32_t chain, uint16_t preference,
+                                    Touched *touched) {
+    auto it = filters_.lower_bound({preference, 0, 0});
+    while (it != filters_.end() && it->first.preference == preference) {
+        const FilterId id = it->first;
+        ++it;
+        if (id.chain == chain) {
+            remove(id, touched);
+        }
+    }
+}
+
 const Filter *FilterTable::find(const FilterId &id) const {
     const auto it = filters_.find(id);
     return it == filters_.end() ? nullptr : &it->second;

@@ -115,6 +115,7 @@ public:
     // Adds a filter or replaces the one with its id.
     void put(Filter, Touched *);
     void remove(const FilterId &, Touched *);
+    void remove_preference(uint32_t chain, uint16_t preference, Touched *);
 
     const Filter *find(const FilterId &) const;
     // May its packets be executed before TC sees them?

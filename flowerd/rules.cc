@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "flowerd/rules.h"
 
+#include <linux/if_arp.h>
 #include <linux/if_ether.h>
 #include <linux/openvswitch.h>
 #include <linux/pkt_cls.h>
@@ -85,6 +86,19 @@ bool is_plain_type(__be16 type) {
         || type == htons(ETH_P_ARP);
 }
 
+bool compares_arp(const Fields &mask) {
+    const Fields none;
+    return mask.arp_sip || mask.arp_tip || mask.arp_op
+        || !std::ranges::equal(mask.arp_sha, none.arp_sha)
+        || !std::ranges::equal(mask.arp_tha, none.arp_tha);
+}
+
+// Of other operations than these flower finds no field, and XDP does.
+bool is_request_or_reply(const Match &m) {
+    return m.mask.arp_op == 0xff
+        && (m.key.arp_op == ARPOP_REQUEST || m.key.arp_op == ARPOP_REPLY);
+}
+
 Reject check_match(const Match &m, bool trusts_no_address) {
     if (m.mask.protocol != 0xffff || m.mask.eth_type != 0xffff) {
         return unsupported("key", "any_eth_type");
@@ -99,6 +113,9 @@ Reject check_match(const Match &m, bool trusts_no_address) {
     }
     if (m.key.flags) {
         return unsupported("key", "fragments");
+    }
+    if (compares_arp(m.mask) && !is_request_or_reply(m)) {
+        return unsupported("key", "arp");
     }
     const bool is_ip = m.key.eth_type != htons(ETH_P_ARP);
     if (is_ip && !trusts_no_address && m.mask.src == Fields().src
@@ -155,6 +172,8 @@ private:
             put_ipv4();
         } else if (match_.key.eth_type == htons(ETH_P_IPV6)) {
             put_ipv6();
+        } else if (compares_arp(match_.mask)) {
+            put_arp();
         }
         if (needs_transport(match_.mask)) {
             put_transport();
@@ -181,6 +200,16 @@ private:
         ip.ipv6_hlimit = fields_.ip_ttl;
         ip.ipv6_frag = frag();
         out_.put(OVS_KEY_ATTR_IPV6, ip);
+    }
+
+    void put_arp() {
+        ovs_key_arp arp{};
+        arp.arp_sip = fields_.arp_sip;
+        arp.arp_tip = fields_.arp_tip;
+        arp.arp_op = is_mask_ ? 0xffff : htons(fields_.arp_op);
+        std::ranges::copy(fields_.arp_sha, arp.arp_sha);
+        std::ranges::copy(fields_.arp_tha, arp.arp_tha);
+        out_.put(OVS_KEY_ATTR_ARP, arp);
     }
 
     // What 'needs_transport()' is there because the protocol is matched.

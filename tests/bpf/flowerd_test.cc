@@ -69,6 +69,8 @@ public:
             ipv4();
         } else if (type_ == ETH_P_IPV6 && has(40)) {
             ipv6();
+        } else if (type_ == ETH_P_ARP && has(28)) {
+            arp();
         }
         f_.eth_type = htons(type_);
         return f_;
@@ -93,6 +95,21 @@ private:
 
     void set_fragment(bool is_first) {
         f_.flags = htonl(is_first ? 3 : 1);
+    }
+
+    void arp() {
+        static constexpr uint8_t kKinds[] = {0, 1, 8, 0, 6, 4};
+        const uint8_t *arp = &frame_[at_];
+        const uint16_t op = get16(at_ + 6);
+        if (!std::equal(std::begin(kKinds), std::end(kKinds), arp)
+            || (op != 1 && op != 2)) {
+            return;
+        }
+        f_.arp_op = op;
+        std::memcpy(f_.arp_sha, arp + 8, 6);
+        std::memcpy(&f_.arp_sip, arp + 14, 4);
+        std::memcpy(f_.arp_tha, arp + 18, 6);
+        std::memcpy(&f_.arp_tip, arp + 24, 4);
     }
 
     void ipv4() {
@@ -388,6 +405,14 @@ public:
             return f;
         }
         set_link(&f.match);
+        if (f.match.key.eth_type == htons(ETH_P_ARP) && one_in(2)) {
+            f.match.mask.arp_op = one_in(5) ? 0 : 0xff;
+            f.match.key.arp_op = one_in(5) ? 3 : 1 + below(2);
+            f.match.mask.arp_tip = one_in(2) ? 0xffffffff : 0;
+            f.match.key.arp_tip = htonl(0x0a000002 + one_in(3));
+            f.match.mask.arp_sha[5] = one_in(3) ? 0xff : 0;
+            f.match.key.arp_sha[5] = 1;
+        }
         const bool is_wide = f.id.chain && !one_in(3);
         if (f.match.key.eth_type != htons(ETH_P_ARP) && !is_wide) {
             set_ip(&f.match);
@@ -410,7 +435,7 @@ public:
                    i + 1 < n_tags ? kQ : type);
         }
         if (type == ETH_P_ARP) {
-            return p.arp(1).padding(18).bytes();
+            return p.arp(one_in(8) ? 3 : 1 + below(2)).padding(18).bytes();
         }
         const size_t l3 = ETH_HLEN + 4 * n_tags;
         put_ip(type, &p, is_plain);
@@ -421,12 +446,17 @@ public:
             p.poke(l3 + 7, 63 + below(2));
             p.poke(l3 + 23, 1 + below(2)).poke(l3 + 39, 2 + below(2));
         }
-        if (one_in(8)) {
+        const bool has_no_sum = one_in(8);
+        if (has_no_sum) {
             p.no_checksum();
         }
         Frame frame = p.bytes();
         if (n_tags < 2) {
             Editor(&frame).sum(~0U);  // The addresses are others now.
+        }
+        if (has_no_sum && type == ETH_P_IPV6 && frame[l3 + 6] == kUdp) {
+            put16(&frame, l3 + 46, 0);  // TC makes one.
+            *is_plain = false;
         }
         if (one_in(8)) {  // Checksums that are wrong.
             const size_t at = one_in(2) ? l3 + 10 : frame.size() - 1;
@@ -773,6 +803,27 @@ void match_port(Filter *f, uint8_t proto, uint16_t port) {
     f->match.mask.tp_dst = 0xffff;
 }
 
+// UDP over IPv6 to fc00::2, which goes on to another address.
+void translate_ipv6(Filter *f) {
+    f->match.key.protocol = f->match.key.eth_type = htons(ETH_P_IPV6);
+    f->match.key.src = f->match.mask.src = {};
+    f->match.key.dst[15] = 2;
+    f->match.mask.dst[15] = 0xff;
+    f->match.key.ip_proto = kUdp;
+    f->match.mask.ip_proto = 0xff;
+    Action set = action(Action::kSetBytes), sum = action(Action::kSum);
+    set.header = Header::kNetwork;
+    set.offset = 36;
+    set.value[3] = 9;
+    set.mask[3] = 0xff;
+    sum.sums = 16;
+    f->actions = {set, sum, action(Action::kRedirect)};
+}
+
+Packet udp6() {
+    return Packet().eth(ETH_P_IPV6).ipv6(kUdp).udp(1000, 80).payload(20);
+}
+
 void match_tag(Filter *f, uint16_t tpid) {
     f->match.key.protocol = htons(tpid);
     f->match.key.vlan_eth_type = htons(ETH_P_IP);
@@ -828,6 +879,11 @@ const Row kRows[] = {
     {"options", [](Filter *) {},
      Packet().eth(ETH_P_IP).ipv4(kTcp, 0, 4).tcp(1000, 80).payload(20),
      XDP_PASS},
+    {"to another address", translate_ipv6, udp6(), XDP_REDIRECT},
+    {"the same without a checksum, for which TC makes one", translate_ipv6,
+     udp6().no_checksum(), XDP_PASS},
+    {"the same with a wrong one, which TC makes right", translate_ipv6,
+     udp6().poke(ETH_HLEN + 46, 1), XDP_PASS},
     {"MPLS in IP, which for TC is no IP", [](Filter *) {},
      Packet().eth(ETH_P_IP).ipv4(kMplsInIp).payload(20), XDP_PASS},
     {"a fragment of it is, and goes to TC all the same", [](Filter *) {},

@@ -138,6 +138,27 @@ TEST_F(FlowerdDevice, IsReadAgain) {
     EXPECT_EQ(fill(all), " +10 +11");
 }
 
+// Those that TC takes off together are told of one by one.
+TEST_F(FlowerdDevice, IsFlushed) {
+    const Filter net = filter(5, 0, 0), host = filter(10, 1),
+                 other = filter(11, 2);
+    EXPECT_EQ(fill({net, host, other}), " +5");
+    auto flush = [&](uint16_t preference) {
+        return done_by([&] { device_.remove_preference(0, preference); });
+    };
+    EXPECT_EQ(flush(5), " -5") << "the others may go, too";
+    EXPECT_FALSE(device_.is_settled());
+    EXPECT_EQ(flush(10), "");
+    EXPECT_EQ(put(filter(12, 3)), "");
+    EXPECT_EQ(done_by([&] { device_.settle(); }), " +11 +12");
+    EXPECT_TRUE(device_.is_settled());
+    EXPECT_EQ(flush(11), " -11");
+    EXPECT_EQ(fill({host}), " -12 +10") << "read again";
+    EXPECT_TRUE(device_.is_settled());
+    EXPECT_EQ(done_by([&] { device_.remove_preference(3, 10); }), "")
+        << "of another chain";
+}
+
 TEST_F(FlowerdDevice, Compares) {
     const std::vector<Filter> all{filter(10, 1), filter(11, 2)};
     fill(all);

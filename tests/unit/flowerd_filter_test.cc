@@ -45,6 +45,8 @@ constexpr Member kMembers[] = {
     MEMBER(ip_ttl),    MEMBER(src),       MEMBER(dst),
     MEMBER(tp_src),    MEMBER(tp_dst),    MEMBER(tcp_flags),
     MEMBER(icmp_type), MEMBER(icmp_code), MEMBER(flags),
+    MEMBER(arp_sip),   MEMBER(arp_tip),   MEMBER(arp_sha),
+    MEMBER(arp_tha),   MEMBER(arp_op),
 };
 
 std::string hex_of(const Fields &f, const Member &m, size_t n) {
@@ -515,8 +517,9 @@ const Options kOptions[] = {
     {"a second tag",
      [](AttrList &o) { o.put<uint16_t>(TCA_FLOWER_KEY_CVLAN_ID, 1); },
      ": opaque key/cvlan"},
-    {"ARP", [](AttrList &o) { o.put<uint8_t>(TCA_FLOWER_KEY_ARP_OP, 1); },
-     ": opaque key/arp"},
+    {"ARP in a preference of IP",
+     [](AttrList &o) { o.put<uint8_t>(TCA_FLOWER_KEY_ARP_OP, 1); },
+     ": opaque key/without_protocol"},
     {"ports without a protocol",
      [](AttrList &o) { o.put<uint16_t>(TCA_FLOWER_KEY_TCP_DST, 1); },
      ": opaque key/without_protocol"},
@@ -586,6 +589,27 @@ TEST(FlowerdFilter, MasksOfBothKindsOfAddresses) {
     EXPECT_FALSE(v4.is_opaque || v6.is_opaque);
     EXPECT_EQ(v4.match.mask, v6.match.mask) << to_string(v4);
     EXPECT_FALSE(v4.match.overlaps(v6.match));
+}
+
+TEST(FlowerdFilter, OfArp) {
+    Filter f;
+    ASSERT_FALSE(decode_filter(
+        message_of(
+            [](AttrList &o) {
+                o.put<uint16_t>(TCA_FLOWER_KEY_ETH_TYPE, htons(ETH_P_ARP));
+                o.put_hex(TCA_FLOWER_KEY_ARP_TIP, "0a000002");
+                o.put_hex(TCA_FLOWER_KEY_ARP_TIP_MASK, "ffffff00");
+                o.put<uint8_t>(TCA_FLOWER_KEY_ARP_OP, 1);
+                o.put<uint8_t>(TCA_FLOWER_KEY_ARP_OP_MASK, 0xff);
+                o.put_hex(TCA_FLOWER_KEY_ARP_SHA, "020000000001");
+                o.put_hex(TCA_FLOWER_KEY_ARP_SHA_MASK, "ffffffffffff");
+            },
+            2, ETH_P_ARP),
+        &f));
+    EXPECT_EQ(to_string(f),
+              "pref 1 handle 0x1: protocol=0806/ffff eth_type=0806/ffff "
+              "arp_tip=0a000000/ffffff00 arp_sha=020000000001/ffffffffffff "
+              "arp_op=01/ff: pass");
 }
 
 TEST(FlowerdFilter, OfSharedBlocks) {

@@ -260,6 +260,11 @@ const EditRow kEdits[] = {
      kAnyProto,
      {write(Header::kEthernet, 12, {8}, {0xff})},
      "action/pedit_field"},
+    {"what is nowhere",
+     ETH_P_IP,
+     kAnyProto,
+     {write(Header::kNetwork, INT32_MAX, {1, 1, 1, 1})},
+     "action/pedit_field"},
     {"TTL", ETH_P_IP, kAnyProto, {kTtl, sum(kSumIp)}, ""},
     {"TTL without the sum",
      ETH_P_IP,
@@ -533,6 +538,39 @@ TEST(FlowerdRules, Actions) {
         EXPECT_EQ(t.actions.out_ports.size(), row.n_out);
         if (row.n_push) {
             EXPECT_EQ(ntohs(t.actions.push[0].tci), 0x6007);
+        }
+    }
+}
+
+TEST(FlowerdRules, Arp) {
+    const struct {
+        const char *name;
+        uint8_t op, op_mask;
+        const char *refused;
+    } kOperations[] = {
+        {"a request", 1, 0xff, ""},
+        {"a reply", 2, 0xff, ""},
+        {"another, of which flower finds nothing", 3, 0xff, "key/arp"},
+        {"any", 0, 0, "key/arp"},
+        {"some", 1, 1, "key/arp"},
+    };
+    for (const auto &row : kOperations) {
+        SCOPED_TRACE(row.name);
+        Filter f = filter(ETH_P_ARP, 0, {redirect()});
+        f.match.key.arp_tip = htonl(0x0a000002);
+        f.match.mask.arp_tip = 0xffffffff;
+        f.match.key.arp_op = row.op;
+        f.match.mask.arp_op = row.op_mask;
+        Rule rule;
+        const Reject r = translate(f, surroundings(), &rule);
+        EXPECT_EQ(r ? r.name() : "", row.refused);
+        if (!r) {
+            const flowxlate::Match m = take(f).match;
+            EXPECT_EQ(m.key.ipv4_dst, htonl(0x0a000002));
+            EXPECT_EQ(m.mask.ipv4_dst, 0xffffffff);
+            EXPECT_EQ(m.mask.ipv4_src, 0U);
+            EXPECT_EQ(m.key.nw_proto, row.op);
+            EXPECT_EQ(m.mask.nw_proto, 0xff);
         }
     }
 }

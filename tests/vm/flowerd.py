@@ -362,6 +362,24 @@ def test_overlap(network, daemon, note):
     expect(late < 1, 'the old filters were executed for %.2f s', late)
 
 
+def test_flush(network, daemon, note):
+    """No filter is executed while those before it are flushed with it"""
+    daemon.wait_for()
+    with Stream(network) as stream:
+        for _ in range(3):
+            network.batch(
+                ['filter add dev p1 ingress pref 1 protocol ip flower src_ip 10.0.0.1 '
+                 'action drop']
+                + ['filter add dev p1 ingress pref %d protocol ip flower dst_ip 10.0.1.%d '
+                   'action drop' % (i, i) for i in range(2, 100)]
+                + ['filter add dev p1 ingress pref 100 ' + TO_HOST_2])
+            daemon.wait_for((1, 1))
+            network.flush()
+            daemon.wait_for()
+    expect(not stream.arrived, '%d arrived', len(stream.arrived))
+    note('3 times')
+
+
 def test_replace(network, daemon, note):
     """A filter that is replaced changes what is done with its packets"""
     network.filter('add', 10, 'handle 1 ' + TO_HOST_2)
@@ -592,7 +610,7 @@ def test_many(network, daemon, note):
     note('%.2f s until an earlier filter had them all leave', time.monotonic() - start)
 
 
-TESTS = (test_exact, test_overlap, test_replace, test_moves, test_shared, test_chains, test_qdiscs,
+TESTS = (test_exact, test_overlap, test_flush, test_replace, test_moves, test_shared, test_chains, test_qdiscs,
          test_actions, test_untold, test_masks,
          test_devices, test_restart, test_lost, test_many)
 
