@@ -7,9 +7,9 @@
 #ifndef FLOWXLATE_BPF_MAPS_H
 #define FLOWXLATE_BPF_MAPS_H
 
-#include <compare>
 #include <memory>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "base/resource.h"
@@ -75,7 +75,10 @@ struct PortTraits {
     bool in_kernel_datapath = false;
     bool kernel_ct = false;  // ct() asks the kernel's connection tracker.
     bool of_tc = false;      // Flows are TC's (xf_of_tc).
-    auto operator<=>(const PortTraits &) const = default;
+    bool operator<(const PortTraits &o) const {
+        return std::tie(in_kernel_datapath, kernel_ct, of_tc)
+             < std::tie(o.in_kernel_datapath, o.kernel_ct, o.of_tc);
+    }
 };
 
 // What a port's program is told when it is loaded.

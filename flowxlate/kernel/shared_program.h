@@ -21,10 +21,10 @@
 
 #include <bpf/libbpf.h>
 
-#include <compare>
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <tuple>
 
 #include "base/guarded.h"
 #include "base/resource.h"
@@ -64,7 +64,10 @@ struct SharedKind {
     // Of the 'xf_next' that they are about to take over from.
     uint32_t next_id = 0;
     bool at_tc() const { return tx_flag == XF_PORT_TX_SKB; }
-    auto operator<=>(const SharedKind &) const = default;
+    bool operator<(const SharedKind &o) const {
+        return std::tie(tx_flag, traits, next_id)
+             < std::tie(o.tx_flag, o.traits, o.next_id);
+    }
 };
 
 // Has the program of a skeleton that is not loaded yet see samples, if there
