@@ -369,7 +369,7 @@ def test_vswitchd_killed(context):
 
 def test_kernel(context):
     """The same in the kernel datapath, whose flows have dump-flows's ufids"""
-    with kernel_lab(context) as lab:
+    with kernel_lab(context, hook='xdp') as lab:
         a, b = lab.hosts
         ping(a, b, 10)
         wait_layer(lab, a, b, 'xdp')

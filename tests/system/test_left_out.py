@@ -155,7 +155,7 @@ def test_qos(context):
 
 def test_kernel(context):
     """Kernel datapath: policing of a port that is left out holds, and flows move."""
-    with kernel_lab(context) as lab:
+    with kernel_lab(context, hook='xdp') as lab:
         a, b = lab.hosts
         ping(a, b, 2)
         wait_layer(lab, a, b, 'xdp')

@@ -135,7 +135,7 @@ def test_userspace(context):
 
 def test_kernel(context):
     """A container's own tunnels arrive whole (kernel datapath)."""
-    with kernel_lab(context) as lab:
+    with kernel_lab(context, hook='xdp') as lab:
         check(context, lab)
 
 

@@ -137,7 +137,7 @@ def test_errors(context):
 
 def test_kernel(context):
     """Kernel datapath: frames lost at a port are counted there, by errno, exactly"""
-    with kernel_lab(context) as lab:
+    with kernel_lab(context, hook='xdp') as lab:
         total = lose_frames(lab, lambda *ends: wait_layer(*ends, 'xdp'))
         context.note('%s', ', '.join('%d %s' % (n, e) for e, n in total.items()))
 
