@@ -542,8 +542,9 @@ Fd bare_redirect(int devmap) {
                             std::size(code), nullptr));
 }
 
-// Older kernels prune less: docs/kernels.md has their figures.
-constexpr uint32_t kMaxVerified = 100000;
+// Older kernels prune less: 6.1 verifies 111,035 where 6.18 does 92,950, of a million that
+// a kernel allows.  docs/kernels.md has the figures of others.
+constexpr uint32_t kMaxVerified = 125000;
 
 uint32_t median(std::vector<uint32_t> v) {
     std::nth_element(v.begin(), v.begin() + v.size() / 2, v.end());
