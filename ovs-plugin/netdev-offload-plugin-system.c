@@ -584,29 +584,17 @@ place_twin(struct netdev *netdev, struct system_port *port,
             : EOPNOTSUPP);
 }
 
-int
-plugin_system_flow_put(struct netdev *netdev, struct system_port *port,
-                       const struct match *match, struct nlattr *actions,
-                       size_t actions_len, const ovs_u128 *ufid,
-                       struct plugin_tc_put *tc_put,
-                       struct dpif_flow_stats *stats)
+/* Gives a flow that is no twin to the plugin or to TC, or it is homeless.  Returns 0,
+ * or why the kernel must have it. */
+static int
+place_flow(struct netdev *netdev, struct system_port *port,
+           const struct match *match, struct nlattr *actions,
+           size_t actions_len, const ovs_u128 *ufid,
+           struct plugin_tc_put *tc_put, int order)
 {
-    bool twin = is_twin(ufid, match, actions, actions_len);
     struct dpif_flow_stats past;
-    struct system_flow *f;
     int error = EOPNOTSUPP;
-    int order;
 
-    atomic_read_relaxed(&tc_order, &order);
-    if (twin && port->tc && !plugin_tc_flow_del(ufid, &past)) {
-        add_past(ufid, &past);      /* It lived in TC alone until now. */
-        twin = false;
-    }
-    if (twin) {
-        error = place_twin(netdev, port, match, actions, actions_len, ufid,
-                           tc_put, order);
-        goto out;
-    }
     if (order != TC_BEFORE) {
         error = put_in_plugin(port, match, actions, actions_len, ufid);
     }
@@ -629,7 +617,28 @@ plugin_system_flow_put(struct netdev *netdev, struct system_port *port,
         netdev_offload_plugin_flows_moved();
         error = 0;
     }
-out:
+    return error;
+}
+
+int
+plugin_system_flow_put(struct netdev *netdev, struct system_port *port,
+                       const struct match *match, struct nlattr *actions,
+                       size_t actions_len, const ovs_u128 *ufid,
+                       struct plugin_tc_put *tc_put,
+                       struct dpif_flow_stats *stats)
+{
+    bool twin = is_twin(ufid, match, actions, actions_len);
+    struct dpif_flow_stats past;
+    struct system_flow *f;
+    int error, order;
+
+    atomic_read_relaxed(&tc_order, &order);
+    if (twin && port->tc && !plugin_tc_flow_del(ufid, &past)) {
+        add_past(ufid, &past);      /* It lived in TC alone until now. */
+        twin = false;
+    }
+    error = (twin ? place_twin : place_flow)(netdev, port, match, actions,
+                                             actions_len, ufid, tc_put, order);
     if (!error && stats) {
         ovs_mutex_lock(&mutex);
         f = find_flow(ufid);
@@ -805,6 +814,29 @@ plugin_system_flow_dump_destroy(struct system_dump *dump)
 
 /* Twins. */
 
+static struct system_flow *
+find_twin(const ovs_u128 *ufid)
+    OVS_REQUIRES(mutex)
+{
+    struct system_flow *f = find_flow(ufid);
+
+    return f && f->twin ? f : NULL;
+}
+
+/* The kernel tells that it has counted 'stats' of twin 'f': adds what the plugin has.
+ * Returns true if the plugin executes the flow. */
+static bool
+complete_stats(struct system_flow *f, struct dpif_flow_stats *stats)
+    OVS_REQUIRES(mutex)
+{
+    bool live = collect(f);
+
+    f->in_kernel = true;
+    f->kernels = *stats;
+    stats_add(stats, &f->stats);
+    return live;
+}
+
 /* Offers again what a flow says that the plugin has lost, and would have. */
 static void
 offer_twin_again(const ovs_u128 *ufid)
@@ -816,8 +848,8 @@ offer_twin_again(const ovs_u128 *ufid)
     uint64_t version = 0;
 
     ovs_mutex_lock(&mutex);
-    f = find_flow(ufid);
-    if (f && f->twin && f->port && !f->barred) {
+    f = find_twin(ufid);
+    if (f && f->port && !f->barred) {
         minimatch_expand(&f->match, &match);
         actions = xmemdup(f->actions, f->actions->nla_len);
         version = f->version;
@@ -846,23 +878,17 @@ static void
 add_twin(const ovs_u128 *ufid, struct dpif_flow_stats *stats,
          struct dpif_flow_attrs *attrs)
 {
-    bool twin, live = false;
+    bool is_lost = false;
     struct system_flow *f;
 
     ovs_mutex_lock(&mutex);
-    f = find_flow(ufid);
-    twin = f && f->twin;
-    if (twin) {
-        live = collect(f);
-        f->in_kernel = true;
-        f->kernels = *stats;
-        stats_add(stats, &f->stats);
-        if (attrs) {
-            netdev_offload_plugin_fill_attrs(live, attrs);
-        }
+    f = find_twin(ufid);
+    if (f) {
+        is_lost = !complete_stats(f, stats);
+        netdev_offload_plugin_fill_attrs(!is_lost, attrs);
     }
     ovs_mutex_unlock(&mutex);
-    if (twin && !live && netdev_offload_plugin_wants(ufid)) {
+    if (is_lost && netdev_offload_plugin_wants(ufid)) {
         offer_twin_again(ufid);
     }
 }
@@ -874,13 +900,11 @@ twin_put(const struct dpif_flow_put *put)
     struct system_flow *f;
 
     ovs_mutex_lock(&mutex);
-    f = find_flow(put->ufid);
-    if (f && f->twin) {
+    f = find_twin(put->ufid);
+    if (f) {
         f->in_kernel = true;
         if (put->stats) {
-            f->kernels = *put->stats;
-            collect(f);
-            stats_add(put->stats, &f->stats);
+            complete_stats(f, put->stats);
         }
         if (put->actions_len != nl_attr_get_size(f->actions)
             || memcmp(put->actions, nl_attr_get(f->actions),
@@ -899,8 +923,8 @@ twin_not_put(const ovs_u128 *ufid)
     struct system_flow *f;
 
     ovs_mutex_lock(&mutex);
-    f = find_flow(ufid);
-    if (f && f->twin) {
+    f = find_twin(ufid);
+    if (f) {
         bar(f);
         if (!f->in_kernel) {
             free_flow(f);
@@ -918,8 +942,8 @@ twin_deleted(struct dpif_op *op)
     struct system_flow *f;
 
     ovs_mutex_lock(&mutex);
-    f = find_flow(del->ufid);
-    if (f && f->twin) {
+    f = find_twin(del->ufid);
+    if (f) {
         evict(f);
         if (op->error == ENOENT) {
             op->error = 0;
