@@ -38,11 +38,12 @@ ROUNDS = 11                     # The attacks are two.
 FIN, SYN, RST, ACK = 1, 2, 4, 16
 
 
-def tcp_frame(src, dst, ports, seq, ack, flags):
-    """A segment without data; 'src' and 'dst' have the MAC and IPv4 addresses."""
+def tcp_frame(src, dst, ports, seq, ack, flags, window=1000, options=b'', data=b''):
+    """A segment; 'src' and 'dst' have the MAC and IPv4 addresses."""
     addresses = socket.inet_aton(src.ip4) + socket.inet_aton(dst.ip4)
-    tcp = struct.pack('!HHIIHHHH', *ports, seq, ack, 5 << 12 | flags, 1000, 0, 0)
-    tcp = bytearray(tcp)
+    tcp = struct.pack('!HHIIHHHH', *ports, seq, ack, (20 + len(options)) << 10 | flags,
+                      window, 0, 0)
+    tcp = bytearray(tcp + options + data)
     tcp[16:18] = struct.pack('!H', checksum(
         addresses + struct.pack('!BBH', 0, 6, len(tcp)) + bytes(tcp)))
     ip = bytearray(struct.pack('!BBHHHBBH', 0x45, 0, 20 + len(tcp), 0, 0, 64,

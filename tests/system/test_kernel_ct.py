@@ -8,17 +8,15 @@ figures are the sum.
 import contextlib
 import re
 import socket
-import struct
 import time
 
-from lab import (checksum, in_netns, receive_frame, run, settled_counters, tcp_transfer,
-                 wait_for)
+from lab import in_netns, receive_frame, run, settled_counters, tcp_transfer, wait_for
 from suite import Skipped, expect, introduce
+from test_connections import ACK, RST, SYN, tcp_frame
 from test_kernel_datapath import SLOW, kernel_lab
 
 BULK = 8 << 20
 ZONE = 5
-SYN, RST, ACK = 2, 4, 16
 FEW = 20
 TIMEOUT = 16                    # Seconds, of UDP.
 
@@ -126,15 +124,20 @@ def settled(lab):
     return result
 
 
-def expect_executed(context, before, after, host, what):
+def expect_counted(before, after, host, what):
     """Checks that all that the host has sent in between was counted by OVS once, whoever has
-    executed it, and that most was ours."""
-    old, new = before[host.port], after[host.port]
-    sent, openflow = (tuple(x - y for x, y in zip(new[k], old[k]))
+    executed it.  Returns (packets, bytes)."""
+    sent, openflow = (tuple(x - y for x, y in zip(after[host.port][k], before[host.port][k]))
                       for k in ('sent', 'openflow'))
-    ours = sent[0] - (new['passed'] - old['passed'])
-    context.note('%s: %d of %d packets executed by us', what, ours, sent[0])
     expect(openflow == sent, '%s: sent %s, OpenFlow has %s', what, sent, openflow)
+    return sent
+
+
+def expect_executed(context, before, after, host, what):
+    """The same, and that most was executed by us."""
+    sent = expect_counted(before, after, host, what)
+    ours = sent[0] - (after[host.port]['passed'] - before[host.port]['passed'])
+    context.note('%s: %d of %d packets executed by us', what, ours, sent[0])
     # Of those that open and close it, and of late ones, few are ours.
     expect(ours > 0.9 * sent[0] or sent[0] - ours <= FEW, '%s: only %d of %d packets', what,
            ours, sent[0])
@@ -259,27 +262,12 @@ def test_behind(context):
         lab.ovs.appctl('revalidator/purge')
         after = settled(lab)
         for host in lab.hosts:
-            sent, openflow = (tuple(x - y for x, y in zip(after[host.port][k],
-                                                          before[host.port][k]))
-                              for k in ('sent', 'openflow'))
-            context.note('%s: sent %s, counted %s', host.port, sent, openflow)
-            expect(openflow == sent, '%s: sent %s, OpenFlow has %s', host.port, sent, openflow)
+            sent = expect_counted(before, after, host, host.port)
+            context.note('%s: %s sent and counted', host.port, sent)
 
 
-def segment(src, dst, flags, seq, ack, payload=b'', options=b''):
-    """A frame of TCP from one Impostor to another."""
-    addresses = socket.inet_aton(src.ip4) + socket.inet_aton(dst.ip4)
-    tcp = struct.pack('!HHIIHHHH', src.tcp_port, dst.tcp_port, seq % 2**32, ack % 2**32,
-                      (20 + len(options)) << 10 | flags, 65535, 0, 0) + options + payload
-    pseudo = addresses + struct.pack('!BBH', 0, 6, len(tcp))
-    tcp = tcp[:16] + struct.pack('!H', checksum(pseudo + tcp)) + tcp[18:]
-    ip = struct.pack('!BBHHHBBH', 0x45, 0, 20 + len(tcp), 0, 0, 64, 6, 0)
-    ip = ip[:10] + struct.pack('!H', checksum(ip + addresses)) + addresses
-    return bytes.fromhex((dst.mac + src.mac).replace(':', '')) + b'\x08\x00' + ip + tcp
-
-
-class Impostor:
-    """A TCP that no host's stack knows of, behind the host's port."""
+class Endpoint:
+    """Of a TCP that no host's stack knows of, behind the host's port."""
 
     def __init__(self, stack, host, ip4, tcp_port):
         self.mac, self.ip4, self.tcp_port = host.mac, ip4, tcp_port
@@ -301,13 +289,14 @@ def test_reset(context):
     modulo 2^32."""
     step = 900 << 20
     with ct_lab(context, FIREWALL) as (lab, a, b), contextlib.ExitStack() as stack:
-        client = Impostor(stack, a, '10.0.0.201', 1000)
-        server = Impostor(stack, b, '10.0.0.202', 80)
+        client = Endpoint(stack, a, '10.0.0.201', 1000)
+        server = Endpoint(stack, b, '10.0.0.202', 80)
 
-        def send(src, dst, *what, **more):
-            frame = segment(src, dst, *what, **more)
+        def send(src, dst, flags, seq, ack, **more):
+            frame = tcp_frame(src, dst, (src.tcp_port, dst.tcp_port), seq % 2**32,
+                              ack % 2**32, flags, window=65535, **more)
             src.socket.send(frame)
-            expect(dst.arrives(frame), '%s has lost %s', src.ip4, what)
+            expect(dst.arrives(frame), '%s has lost %s', src.ip4, (flags, seq, ack))
 
         scale = b'\x03\x03\x0e\x01'    # Windows of up to 1 GiB.
         at, back = 1000, 5000
@@ -318,7 +307,7 @@ def test_reset(context):
         before = settled(lab)
         # Until the flows are ours, then further than half of the numbers.
         for i in range(24):
-            send(server, client, ACK, back, at, payload=b'x' * 10)
+            send(server, client, ACK, back, at, data=b'x' * 10)
             back += 10 if i < 20 else step
             send(client, server, ACK, at, back)
             time.sleep(0.2)
