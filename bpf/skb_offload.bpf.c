@@ -14,7 +14,8 @@ int xf_skb(struct __sk_buff *ctx)
 SEC("tc")
 int xf_sample(struct __sk_buff *ctx)
 {
-    return sample_skb(ctx);
+    take_sample(ctx, is_known_skb);
+    return XF_HOOK_PASS;
 }
 
 char _license[] SEC("license") = "GPL";

@@ -136,28 +136,10 @@ int xsk_def_prog(struct xdp_md *ctx)
     return take_miss_path(ctx, &scratch->packet);
 }
 
-/* Gets the samples of an earlier process's program, has OVS make flows for those
- * that have none, and gives all of them back: until this process has taken over
- * they go where the earlier one's flows say, since OVS may not have all of its
- * rules yet. */
 SEC("xdp")
 int xf_sample(struct xdp_md *ctx)
 {
-    __u32 cpu = bpf_get_smp_processor_id();
-    struct xf_cpu *self = find_cpu(cpu);
-    struct xf_scratch *scratch = bpf_map_lookup_elem(&xf_scratches, &cpu);
-    bool known;
-
-    if (self && scratch && has_row(self)) {
-        self->seq++;
-        barrier();
-        known = is_known(ctx, scratch, self);
-        barrier();
-        self->seq++;
-        if (!known)
-            copy_packet(ctx, &scratch->packet);
-    }
-    bpf_tail_call(ctx, &xf_takeover, XF_NEXT_OLD);
+    take_sample(ctx, is_known);
     return pass_on(ctx);
 }
 

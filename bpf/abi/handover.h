@@ -27,7 +27,7 @@
 #define XF_N_NEXT 4
 
 /* Where a port's own program finds the one that it shares with others: index of
- * 'xf_shared' (bpf/xdp_port.bpf.c), which generations agree on, too. */
+ * 'xf_shared' (bpf/run/port.h), which generations agree on, too. */
 #define XF_SHARED_MAIN 0
 #define XF_N_SHARED 1
 

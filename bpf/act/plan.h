@@ -54,13 +54,23 @@ plan_push(struct xf_plan *plan, struct xf_tag tag)
     return XF_PARSED;
 }
 
+/* Does the rewrite set addresses or ports: what a connection is found by, and what a
+ * transport checksum covers? */
+static __always_inline bool
+sets_tuple(const struct xf_rewrite *rewrite)
+{
+    __u64 bits = rewrite->mask[3] >> 32;
+
+    for (int i = 5; i < XF_ND_WORD; i++)
+        bits |= rewrite->mask[i];
+    return bits;
+}
+
 /* Sets fields of the plan's key. */
 static __always_inline void
 plan_fields(struct xf_plan *plan, const struct xf_packet *p,
             const struct xf_rewrite *rewrite)
 {
-    __u64 tuple = rewrite->mask[3] >> 32;
-
     for (int i = 0; i < XF_SET_WORDS; i++)
         plan->key.word[i] = (plan->key.word[i] & ~rewrite->mask[i])
                             | rewrite->value[i];
@@ -68,21 +78,8 @@ plan_fields(struct xf_plan *plan, const struct xf_packet *p,
         plan->key.word[11] = 0;      /* What is not there cannot be set. */
     if (p->nd_option != XF_ND_OPTION_TARGET)
         plan->key.word[12] = 0;
-    for (int i = 5; i < XF_ND_WORD; i++)
-        tuple |= rewrite->mask[i];
-    if (tuple)
+    if (sets_tuple(rewrite))
         plan->conn = 0;              /* It may be one of another connection. */
-}
-
-/* Does the rewrite set what a transport checksum covers: addresses or ports? */
-static __always_inline bool
-sets_covered(const struct xf_rewrite *rewrite)
-{
-    __u64 bits = rewrite->mask[3] >> 32;
-
-    for (int i = 5; i < XF_ND_WORD; i++)
-        bits |= rewrite->mask[i];
-    return bits;
 }
 
 /* Adds what 'act' does to the packet's tags, and where it goes. */

@@ -79,4 +79,32 @@ is_known_behind(xf_ctx *ctx, struct xf_scratch *scratch,
     return true;
 }
 
+/* Is there a flow for the packet, and for all that follows, at this hook? */
+typedef bool xf_knows(xf_ctx *ctx, struct xf_scratch *scratch,
+                      const struct xf_cpu *self);
+
+/* A sample of an earlier process's program: has OVS make flows for one that has none, and
+ * gives it back.  Until this process has taken over it goes where the earlier one's
+ * flows say, since OVS may not have all of its rules yet.  Returns if there is nobody
+ * to give it back to. */
+static __always_inline void
+take_sample(xf_ctx *ctx, xf_knows *is_known)
+{
+    __u32 cpu = bpf_get_smp_processor_id();
+    struct xf_cpu *self = find_cpu(cpu);
+    struct xf_scratch *scratch = bpf_map_lookup_elem(&xf_scratches, &cpu);
+    bool known;
+
+    if (self && scratch && has_row(self)) {
+        self->seq++;
+        barrier();
+        known = is_known(ctx, scratch, self);
+        barrier();
+        self->seq++;
+        if (!known)
+            copy_packet(ctx, &scratch->packet);
+    }
+    bpf_tail_call(ctx, &xf_takeover, XF_NEXT_OLD);
+}
+
 #endif /* handover.h */

@@ -63,7 +63,7 @@ plan_action(xf_ctx *ctx, struct xf_plan *plan,
     if (rewrite->sets) {
         plan_fields(plan, p, rewrite);
         plan->sets |= XF_SETS;
-        if (xf_of_tc && sets_covered(rewrite))
+        if (xf_of_tc && sets_tuple(rewrite))
             plan->sets |= XF_SETS_COVERED;
     }
     if (rewrite->ct[0].flags)

@@ -113,26 +113,4 @@ is_known_skb(xf_ctx *ctx, struct xf_scratch *scratch, const struct xf_cpu *self)
     return hit.flow && is_known_behind(ctx, scratch, self, hit.slot);
 }
 
-/* What xf_sample() of xdp_offload.bpf.c does. */
-static __always_inline int
-sample_skb(xf_ctx *ctx)
-{
-    __u32 cpu = bpf_get_smp_processor_id();
-    struct xf_cpu *self = find_cpu(cpu);
-    struct xf_scratch *scratch = bpf_map_lookup_elem(&xf_scratches, &cpu);
-    bool known;
-
-    if (self && scratch && has_row(self)) {
-        self->seq++;
-        barrier();
-        known = is_known_skb(ctx, scratch, self);
-        barrier();
-        self->seq++;
-        if (!known)
-            copy_packet(ctx, &scratch->packet);
-    }
-    bpf_tail_call(ctx, &xf_takeover, XF_NEXT_OLD);
-    return XF_HOOK_PASS;
-}
-
 #endif /* skb.h */

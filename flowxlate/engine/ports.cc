@@ -221,7 +221,7 @@ void Ports::publish(const Port &port, const DeviceState &state) {
     std::atomic_ref(shared.flags)
         .store((takes && state.xdp_xmit ? XF_PORT_TX_NATIVE : 0)
                    | (takes ? XF_PORT_TX_GENERIC | XF_PORT_TX_SKB : 0)
-                   | (state.makes_sums ? XF_PORT_TX_SUMS : 0),
+                   | (takes && state.makes_sums ? XF_PORT_TX_SUMS : 0),
                std::memory_order_release);
 }
 

@@ -257,16 +257,8 @@ Failure Attachment::load(const BpfMaps &maps, PortSlot slot, int sockets_fd) {
     if (programs_ && maps.knows_port(slot, ifindex_)) {
         return share();
     }
-    if (auto f = maps.open_port(constants(slot), sockets_fd, &skeleton_)) {
-        return f;
-    }
-    if (auto f = share_next(next_fd(), skeleton_.get())) {
-        return f;
-    }
-    if (int error = xdp_offload_bpf::load(skeleton_.get())) {
-        return failure(error, "cannot load the XDP program");
-    }
-    return {};
+    return load_program(maps, constants(slot), sockets_fd, next_fd(),
+                        &skeleton_);
 }
 
 // A filter outlives its process without being kept (ingress_filter.h), which
@@ -277,16 +269,7 @@ Failure Attachment::load_skb(const BpfMaps &maps, PortSlot slot,
     if (programs_ && options.has_tcx && maps.knows_port(slot, ifindex_)) {
         return share();
     }
-    if (auto f = maps.open_skb(constants(slot), &at_tc_)) {
-        return f;
-    }
-    if (auto f = share_next(next_fd(), at_tc_.get())) {
-        return f;
-    }
-    if (int error = skb_offload_bpf::load(at_tc_.get())) {
-        return failure(error, "cannot load the program for TC's ingress");
-    }
-    return {};
+    return load_program(maps, constants(slot), next_fd(), &at_tc_);
 }
 
 Failure Attachment::attach_at_tc(const BpfMaps &maps, PortSlot slot,
@@ -332,9 +315,18 @@ Failure Attachment::take_over(const BpfMaps &maps, PortSlot slot,
         return {ENOENT, "what it calls is gone"};
     }
     old_ = std::move(old.earlier);
+    const auto load_successor = [&] {
+        return options.at_tc ? load_skb(maps, slot, options)
+                             : take_over_xdp(maps, slot, options);
+    };
     hands_over_ = static_cast<bool>(old_->maps[kNextMapName]);
-    if (auto f = options.at_tc ? take_over_skb(maps, slot, options)
-                               : take_over_xdp(maps, slot, options)) {
+    auto f = load_successor();
+    if (f && hands_over_) {
+        // The kernel may let none of them call the other.
+        hands_over_ = false;
+        f = load_successor();
+    }
+    if (f) {
         old.earlier = std::move(old_);
         return f;
     }
@@ -358,23 +350,7 @@ Failure Attachment::take_over_xdp(const BpfMaps &maps, PortSlot slot,
     const Fd none;
     const Fd &sockets = options.is_afxdp ? old_->maps[kSocketMapName] : none;
     has_sockets_ = static_cast<bool>(sockets);
-    auto f = load(maps, slot, sockets.get());
-    if (f && hands_over_) {
-        // The kernel may let none of them call the other.
-        hands_over_ = false;
-        f = load(maps, slot, sockets.get());
-    }
-    return f;
-}
-
-Failure Attachment::take_over_skb(const BpfMaps &maps, PortSlot slot,
-                                  const Options &options) {
-    auto f = load_skb(maps, slot, options);
-    if (f && hands_over_) {
-        hands_over_ = false;  // As in XDP.
-        f = load_skb(maps, slot, options);
-    }
-    return f;
+    return load(maps, slot, sockets.get());
 }
 
 void Attachment::tend_old(uint64_t now_ns, uint64_t jiffies) {

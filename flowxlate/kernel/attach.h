@@ -144,7 +144,6 @@ private:
     Failure take_over(const BpfMaps &, PortSlot, LinkedProgram &,
                       const Options &);
     Failure take_over_xdp(const BpfMaps &, PortSlot, const Options &);
-    Failure take_over_skb(const BpfMaps &, PortSlot, const Options &);
     int next_fd() const;
     Failure become_next();
     Failure join_dispatcher(const BpfMaps &, PortSlot, xdp_multiprog *,

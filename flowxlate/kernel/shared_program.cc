@@ -38,6 +38,18 @@ Failure load_small(Ifindex ifindex, int shared_fd, Ptr *out) {
     return {};
 }
 
+// Has a program that is not loaded yet see samples, if there is an 'xf_next'
+// to take them from.
+template <typename S>
+Failure share_next(int next_fd, S *skeleton) {
+    if (next_fd < 0) {
+        return {};
+    }
+    bpf_program__set_autoload(skeleton->progs.xf_sample, true);
+    const int error = bpf_map__reuse_fd(skeleton->maps.xf_takeover, next_fd);
+    return error ? failure(error, "cannot share the BPF maps") : Failure{};
+}
+
 }  // namespace
 
 void PortProgram::Deleter::operator()(xdp_port_bpf *s) const {
@@ -59,25 +71,27 @@ int PortProgram::fd() const {
                 : bpf_program__fd(xdp_->progs.xsk_def_prog);
 }
 
-Failure SharedProgram::load_xdp(const PortConstants &constants, int next_fd) {
-    if (auto f = maps_.open_port(constants, -1, &xdp_)) {
+Failure load_program(const BpfMaps &maps, const PortConstants &constants,
+                     int sockets_fd, int next_fd, Skeleton *out) {
+    if (auto f = maps.open_port(constants, sockets_fd, out)) {
         return f;
     }
-    if (auto f = share_next(next_fd, xdp_.get())) {
+    if (auto f = share_next(next_fd, out->get())) {
         return f;
     }
-    const int error = xdp_offload_bpf::load(xdp_.get());
+    const int error = xdp_offload_bpf::load(out->get());
     return error ? failure(error, "cannot load the XDP program") : Failure{};
 }
 
-Failure SharedProgram::load_skb(const PortConstants &constants, int next_fd) {
-    if (auto f = maps_.open_skb(constants, &skb_)) {
+Failure load_program(const BpfMaps &maps, const PortConstants &constants,
+                     int next_fd, SkbSkeleton *out) {
+    if (auto f = maps.open_skb(constants, out)) {
         return f;
     }
-    if (auto f = share_next(next_fd, skb_.get())) {
+    if (auto f = share_next(next_fd, out->get())) {
         return f;
     }
-    const int error = skb_offload_bpf::load(skb_.get());
+    const int error = skb_offload_bpf::load(out->get());
     return error ? failure(error, "cannot load the program for TC's ingress")
                  : Failure{};
 }
@@ -86,8 +100,9 @@ Failure SharedProgram::load(const BpfMaps &maps, const SharedKind &kind,
                             int next_fd, std::shared_ptr<SharedProgram> *out) {
     auto p = std::make_shared<SharedProgram>(maps);
     const PortConstants constants{{}, kind.tx_flag, kind.traits};
-    if (auto f = kind.at_tc() ? p->load_skb(constants, next_fd)
-                              : p->load_xdp(constants, next_fd)) {
+    if (auto f = kind.at_tc()
+                   ? load_program(maps, constants, next_fd, &p->skb_)
+                   : load_program(maps, constants, -1, next_fd, &p->xdp_)) {
         return f;
     }
     const uint32_t key = XF_SHARED_MAIN;

@@ -3,7 +3,7 @@
 //
 // To load the program takes the kernel tens of milliseconds, as it follows all
 // of its ways.  So ports that differ in their devices alone share one.  What
-// is on a port's device is a small program of its own (bpf/xdp_port.bpf.c):
+// is on a port's device is a small program of its own (bpf/run/port.h):
 // that knows which device it is on, and calls the shared one by a program
 // array, 'xf_shared'.  The shared one finds the port by the device's index
 // (BpfMaps::knows_port()).
@@ -18,8 +18,6 @@
 // on.
 #ifndef FLOWXLATE_SHARED_PROGRAM_H
 #define FLOWXLATE_SHARED_PROGRAM_H
-
-#include <bpf/libbpf.h>
 
 #include <cstdint>
 #include <map>
@@ -70,18 +68,13 @@ struct SharedKind {
     }
 };
 
-// Has the program of a skeleton that is not loaded yet see samples, if there
-// is an 'xf_next' to take them from, that of an earlier process; or that is
-// -1.
-template <typename S>
-Failure share_next(int next_fd, S *skeleton) {
-    if (next_fd < 0) {
-        return {};
-    }
-    bpf_program__set_autoload(skeleton->progs.xf_sample, true);
-    const int error = bpf_map__reuse_fd(skeleton->maps.xf_takeover, next_fd);
-    return error ? failure(error, "cannot share the BPF maps") : Failure{};
-}
+// Loads the program of a port, or of several, of XDP or of TC's ingress.  It
+// takes over from the one of an earlier process whose 'xf_next' is 'next_fd',
+// unless that is -1.  'sockets_fd': as in BpfMaps::open_port().
+Failure load_program(const BpfMaps &, const PortConstants &, int sockets_fd,
+                     int next_fd, Skeleton *out);
+Failure load_program(const BpfMaps &, const PortConstants &, int next_fd,
+                     SkbSkeleton *out);
 
 class SharedProgram {
 public:
@@ -104,9 +97,6 @@ public:
     void forget(const Pins &);
 
 private:
-    Failure load_xdp(const PortConstants &, int next_fd);
-    Failure load_skb(const PortConstants &, int next_fd);
-
     const BpfMaps &maps_;
     Skeleton xdp_;     // Of XDP,
     SkbSkeleton skb_;  // or of TC's ingress.

@@ -2,6 +2,7 @@
 #include "program.h"
 #include "bpf/abi/counters.h"
 #include "bpf/abi/tunnel.h"
+#include "flowxlate/kernel/shared_program.h"
 #include "tests/grace.h"
 
 #include <arpa/inet.h>
@@ -243,18 +244,8 @@ Program::Program(uint32_t tx_flag, const Program *takes_over_from,
         must(maps_.set_tx_port(slot, lo));
     }
 
-    must(maps_.open_port({kIn, tx_flag, {kernel_ct, kernel_ct, of_tc}}, -1, &skeleton_));
-    if (takes_over_from) {
-        bpf_program__set_autoload(skeleton_->progs.xf_sample, true);
-        const int next =
-            bpf_map__fd(takes_over_from->skeleton_->maps.xf_next);
-        if (bpf_map__reuse_fd(skeleton_->maps.xf_takeover, next)) {
-            throw std::runtime_error("cannot share xf_next");
-        }
-    }
-    if (xdp_offload_bpf::load(skeleton_.get())) {
-        throw std::runtime_error("the program does not load");
-    }
+    const int next = takes_over_from ? takes_over_from->calls().next : -1;
+    must(load_program(maps_, {kIn, tx_flag, {kernel_ct, kernel_ct, of_tc}}, -1, next, &skeleton_));
 }
 
 Program::Calls Program::calls() const {

@@ -8,6 +8,7 @@
 #include <cstring>
 #include <stdexcept>
 
+#include "flowxlate/kernel/shared_program.h"
 #include "reference.h"
 #include "skb_offload.skel.h"
 #include "skb_shown.skel.h"
@@ -48,21 +49,10 @@ void SkbShownDeleter::operator()(skb_shown_bpf *s) const { skb_shown_bpf::destro
 SkbProgram::SkbProgram(bool kernel_ct, const BpfMaps::Config &config, const SkbProgram *takes_over_from)
     : Program(XF_PORT_TX_SKB, nullptr, kernel_ct, config) {
     shown_.reset(skb_shown_bpf::open());
-    if (maps().open_skb({kIn, XF_PORT_TX_SKB, {kernel_ct, kernel_ct}}, &real_)) {
-        throw std::runtime_error("the program for sk_buffs cannot be opened");
-    }
-    if (takes_over_from) {
-        take_over(*takes_over_from);
-    }
-    if (skb_offload_bpf::load(real_.get()) || !shown_ || !is_lent(real_.get(), shown_.get()) || skb_shown_bpf::load(shown_.get())) {
+    const int next = takes_over_from ? takes_over_from->calls().next : -1;
+    if (load_program(maps(), {kIn, XF_PORT_TX_SKB, {kernel_ct, kernel_ct}}, next, &real_) || !shown_ || !is_lent(real_.get(), shown_.get())
+        || skb_shown_bpf::load(shown_.get())) {
         throw std::runtime_error("the program for sk_buffs does not load");
-    }
-}
-
-void SkbProgram::take_over(const SkbProgram &old) {
-    bpf_program__set_autoload(real_->progs.xf_sample, true);
-    if (bpf_map__reuse_fd(real_->maps.xf_takeover, old.calls().next)) {
-        throw std::runtime_error("cannot share xf_next");
     }
 }
 

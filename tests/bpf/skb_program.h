@@ -42,8 +42,6 @@ public:
     uint32_t verified() const;
 
 private:
-    void take_over(const SkbProgram &);
-
     SkbSkeleton real_;
     std::unique_ptr<skb_shown_bpf, SkbShownDeleter> shown_;
 };
