@@ -17,7 +17,7 @@ import stat
 import subprocess
 import tempfile
 
-SUITES = {'bookworm': 12, 'trixie': 13}
+SUITES = {'bookworm': 12, 'trixie': 13, 'forky': 14}
 CACHE = os.path.join(
     os.environ.get('OVS_OFFLOAD_CACHE') or os.path.join(
         os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache'),
@@ -135,7 +135,9 @@ class Roots:
         mirror = next(line.split()[1] for line in sources(self.suite)
                       if line.split()[2] == self.suite)
         root = new + '/root'
-        run('debootstrap', '--variant=minbase', self.suite, root, mirror)
+        # A script by name, as debootstrap of Debian 12 does not know the suites after 13.
+        run('debootstrap', '--variant=minbase', self.suite, root, mirror,
+            '/usr/share/debootstrap/scripts/sid')
         with open(root + '/etc/apt/sources.list', 'w') as f:
             f.write('\n'.join(sources(self.suite)) + '\n')
         # How this machine gets packages: proxies, and what it says of dates.

@@ -11,6 +11,13 @@
 #include "packets.h"
 #include "timeval.h"
 
+/* What conntrack_execute() is told of ports. */
+#if OVS_RELEASE < 305
+#define NO_PORTS 0, 0,
+#else
+#define NO_PORTS
+#endif
+
 /* Addresses and ports in host order. */
 static struct dp_packet *
 make_packet(uint32_t src, uint16_t sport, uint32_t dst, uint16_t dport)
@@ -47,7 +54,7 @@ track(struct conntrack *ct, struct dp_packet *p, bool force, bool commit,
 
     dp_packet_batch_init_packet(&batch, p);
     conntrack_execute(ct, &batch, htons(ETH_TYPE_IP), force, commit, 1, NULL,
-                      NULL, 0, 0, NULL, nat, time_msec(), 0);
+                      NULL, NO_PORTS NULL, nat, time_msec(), 0);
     return p;
 }
 
