@@ -74,7 +74,9 @@ Failure Xdp::open(const Options &options, std::unique_ptr<Xdp> *out) {
     for (const auto &[key, value] : options) {
         given.push_back({key.c_str(), value.c_str()});
     }
+    // What is kept in this namespace is ovs-vswitchd's, which may be away.
     given.push_back({"xdp-offload-persist", "false"});
+    given.push_back({"xdp-offload-inherit", "false"});
     std::unique_ptr<Xdp> xdp(new Xdp);
     if (!registry().event) {
         return flowxlate::failure(errno, "cannot make an eventfd");

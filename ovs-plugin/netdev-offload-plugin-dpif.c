@@ -99,6 +99,9 @@ static struct ovs_mutex copies_mutex = OVS_MUTEX_INITIALIZER;
 static struct hmap copies OVS_GUARDED_BY(copies_mutex)
     = HMAP_INITIALIZER(&copies);
 
+/* Copies are of the epoch in which they came: a flush begins another one. */
+static atomic_uint64_t last_epoch = 0;
+
 /* A request to put a flow, as it is when it comes to that: with the actions that
  * it has then, and with its own match.  (A request has the match that a flow was
  * looked for with, which may find one with another mask.) */
@@ -137,12 +140,24 @@ ufid_hash(const ovs_u128 *ufid)
     return ufid->u32[0];
 }
 
+/* Begins an epoch: copies that are there are of earlier ones.  For flows that a PMD
+ * thread is just adding this is so once its 'flow_mutex' has been held. */
+uint64_t
+offload_plugin_next_epoch(void)
+{
+    uint64_t last;
+
+    atomic_add(&last_epoch, 1, &last);
+    return last + 1;
+}
+
 void
 offload_plugin_copy_init(struct offload_plugin_copy *copy,
                          const ovs_u128 *mega_ufid)
 {
     memset(copy, 0, sizeof *copy);
     copy->ufid = *mega_ufid;
+    atomic_read(&last_epoch, &copy->epoch);
     copy->dumped = ULLONG_MAX;
 }
 
@@ -192,6 +207,21 @@ copy_insert(struct offload_plugin_copy *copy)
     if (!copy->put) {
         copy->put = true;
         hmap_insert(&copies, &copy->node, ufid_hash(&copy->ufid));
+    }
+}
+
+/* The plugin has not got what 'copy' does now.  What it has of the megaflow, perhaps
+ * by another PMD thread's copy, may be what the flow did before, so it goes. */
+static void
+copy_refuse(struct offload_plugin_copy *copy)
+    OVS_REQUIRES(copies_mutex)
+{
+    if (copy->put || has_other_copy(copy)) {
+        copy_collect(copy, true, NULL);
+    }
+    if (copy->put) {
+        copy->put = false;
+        hmap_remove(&copies, &copy->node);
     }
 }
 
@@ -330,8 +360,8 @@ run_put(const struct plugin_put *put)
     }
     if (!error) {
         copy_insert(copy);
-    } else {
-        copy_remove(copy);      /* It may be a modification. */
+    } else if (!copy->ended) {
+        copy_refuse(copy);      /* It may be a modification. */
     }
     ovs_mutex_unlock(&copies_mutex);
     netdev_offload_plugin_rest(time_usec() - begin);
@@ -525,18 +555,24 @@ plugin_port_remove(struct dpif_offload *offload, odp_port_t port_no)
 
 /* The port has left the datapath, but its device is still open: in the userspace
  * datapath it is this reference that keeps it.  The next port may have the same
- * device, and cannot have its queues before it is closed.  So this waits for RCU, as
- * the main thread does anyway when ofproto's ports change (xlate_txn_commit()). */
+ * device, and cannot have its queues before it is closed.  So with queues, or with a
+ * plugin, this waits for RCU, as the main thread does anyway when ofproto's ports
+ * change (xlate_txn_commit()). */
 static int
 plugin_port_del(struct dpif_offload *offload, odp_port_t port_no)
 {
     struct plugin_port *p = plugin_port_remove(offload, port_no);
 
-    if (p && is_system(offload)) {
-        ovsrcu_postpone(plugin_port_free, p);
-    } else if (p) {
+    if (!p) {
+        return 0;
+    }
+    if (!is_system(offload)
+        && (netdev_offload_plugin_is_loaded()
+            || !strncmp(netdev_get_type(p->up.netdev), "afxdp", 5))) {
         ovsrcu_synchronize();
         plugin_port_free(p);
+    } else {
+        ovsrcu_postpone(plugin_port_free, p);
     }
     return 0;
 }
@@ -559,7 +595,12 @@ plugin_flow_count(const struct dpif_offload *offload)
     uint64_t n = 0;
 
     DPIF_OFFLOAD_PORT_FOR_EACH (port, offload) {
-        n += offload_plugin_handle_n_flows(&plugin_port_cast(port)->handle);
+        struct plugin_port *p = plugin_port_cast(port);
+        struct system_port *system
+            = ovsrcu_get_protected(struct system_port *, &p->system);
+
+        n += (system ? plugin_system_port_n_flows(system)
+              : offload_plugin_handle_n_flows(&p->handle));
     }
     return n;
 }
@@ -569,6 +610,14 @@ bool
 offload_plugin_shares_ports(const struct dpif_offload *offload)
 {
     return offload->class->operate == offload_plugin_system_operate;
+}
+
+/* Is this a provider for a plugin, and there is none? */
+bool
+offload_plugin_is_idle(const struct dpif_offload *offload)
+{
+    return (!strcmp(offload->class->type, dpif_offload_plugin_class.type)
+            && !netdev_offload_plugin_is_loaded());
 }
 
 struct system_port *

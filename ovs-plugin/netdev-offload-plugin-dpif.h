@@ -58,6 +58,7 @@ struct system_port;
 struct offload_plugin_copy {
     struct hmap_node node;          /* In 'copies', while 'put'. */
     ovs_u128 ufid;                  /* The megaflow's.  Constant. */
+    uint64_t epoch;                 /* In which it came.  Constant. */
     bool put;                       /* Has the plugin taken this copy? */
     bool ended;                     /* It never will again. */
     unsigned long long dumped;      /* Packets that the copy had itself at the
@@ -66,6 +67,7 @@ struct offload_plugin_copy {
 };
 
 #ifdef __linux__
+uint64_t offload_plugin_next_epoch(void);
 void offload_plugin_copy_init(struct offload_plugin_copy *,
                               const ovs_u128 *mega_ufid);
 bool offload_plugin_copy_stats(struct offload_plugin_copy *,
@@ -78,6 +80,7 @@ bool offload_plugin_copy_offer_again(struct offload_plugin_copy *,
                                      unsigned long long n_packets);
 void offload_plugin_offer_ports(void);
 bool offload_plugin_shares_ports(const struct dpif_offload *);
+bool offload_plugin_is_idle(const struct dpif_offload *);
 
 /* For ports of the kernel datapath.  Returns NULL if the plugin does not have
  * 'port', otherwise what remains until the next grace period. */
@@ -100,6 +103,12 @@ struct dpif_offload_flow_dump_thread *offload_plugin_system_dump_thread_create(
 void offload_plugin_system_dump_thread_destroy(
     struct dpif_offload_flow_dump_thread *);
 #else
+static inline uint64_t
+offload_plugin_next_epoch(void)
+{
+    return 0;
+}
+
 static inline void
 offload_plugin_copy_init(struct offload_plugin_copy *copy OVS_UNUSED,
                          const ovs_u128 *mega_ufid OVS_UNUSED)
@@ -143,6 +152,12 @@ offload_plugin_offer_ports(void)
 
 static inline bool
 offload_plugin_shares_ports(const struct dpif_offload *offload OVS_UNUSED)
+{
+    return false;
+}
+
+static inline bool
+offload_plugin_is_idle(const struct dpif_offload *offload OVS_UNUSED)
 {
     return false;
 }

@@ -159,7 +159,8 @@ plugin_flow_get_n_flows(struct netdev *netdev, uint64_t *n_flows)
     }
 
     /* An array element per offload thread, but the plugin has just a sum. */
-    n_flows[0] = offload_plugin_handle_n_flows(&p->handle);
+    n_flows[0] = (p->system ? plugin_system_port_n_flows(p->system)
+                  : offload_plugin_handle_n_flows(&p->handle));
     if (p->system && plugin_system_port_has_tc(p->system)) {
         uint64_t n_in_tc = 0;
 

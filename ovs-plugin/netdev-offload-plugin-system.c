@@ -68,6 +68,7 @@ struct system_port {
     bool tc;                        /* It can have flows in TC. */
     bool closed;                    /* No flow enters 'flows' any more. */
     struct ovs_list flows;          /* Of struct system_flow. */
+    size_t n_own;                   /* Of these, those that are no twins. */
 };
 
 /* A flow that lives in the plugin, is homeless, or lives in TC after it has
@@ -272,6 +273,7 @@ drop_contents(struct system_flow *f)
         free(f->actions);
         if (f->port) {
             ovs_list_remove(&f->port_node);
+            f->port->n_own -= !f->twin;
         }
         f->in_tc = true;
         f->twin = false;
@@ -298,6 +300,7 @@ set_contents(struct system_flow *f, struct system_port *port,
     f->port = port->closed ? NULL : port;
     if (f->port) {
         ovs_list_push_back(&port->flows, &f->port_node);
+        port->n_own++;
     }
     f->created = time_msec();
     f->n_missed = 0;
@@ -369,7 +372,20 @@ plugin_system_port_close(struct system_port *port)
     LIST_FOR_EACH_POP (f, port_node, &port->flows) {
         f->port = NULL;
     }
+    port->n_own = 0;
     ovs_mutex_unlock(&mutex);
+}
+
+/* Twins are left out: the kernel has them, and counts them. */
+uint64_t
+plugin_system_port_n_flows(struct system_port *port)
+{
+    uint64_t n;
+
+    ovs_mutex_lock(&mutex);
+    n = port->n_own;
+    ovs_mutex_unlock(&mutex);
+    return n;
 }
 
 bool
@@ -513,6 +529,9 @@ put_twin(struct system_port *port, const struct match *match,
     f = get_flow(ufid);
     set_contents(f, port, match, actions, actions_len);
     f->twin = true;
+    if (f->port) {
+        f->port->n_own--;
+    }
     ovs_mutex_unlock(&mutex);
 
     error = offer(match, actions, actions_len, ufid, true);

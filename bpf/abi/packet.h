@@ -59,7 +59,9 @@ struct xf_kernel_conn {
     __u16 state;                     /* OVS_CS_F_*. */
     __u16 nat_state;                 /* What ct(nat) adds; 0: no translation. */
     __u32 mark;
-    __u16 to_src, to_dst;            /* ct(nat) changes that side. */
+    __u8 to_src, to_dst;             /* ct(nat) changes that side. */
+    __u8 has_label;                  /* There is room for one. */
+    __u8 pad0;
     __u64 label[2];
 };
 

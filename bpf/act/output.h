@@ -123,7 +123,10 @@ may_be_segments(const struct xf_packet *p)
  *
  * Generic XDP redirects the sk_buff, which remembers its checksum; but the
  * kernel would complete that after the cut, or miss the field, and what 'sums'
- * the bytes for a checksum of its own would sum what is there now. */
+ * the bytes for a checksum of its own would sum what is there now.  Nobody asks
+ * there whether the device can complete what it has to: check_output() does so
+ * for TCP and UDP, and what few devices can, a CRC or the checksum of a packet
+ * inside another one, is not sent. */
 static __always_inline int
 check_checksum(xf_ctx *ctx, const struct xf_packet *p,
                const struct xf_action *act, __u32 max_len, bool sums,
@@ -133,11 +136,12 @@ check_checksum(xf_ctx *ctx, const struct xf_packet *p,
     bool is_cut = max_len && p->frame_len + growth(act) > max_len;
 
     *partial = 0;
-    if (!is_native && !is_cut && !sums)
+    if (xf_tx_flag == XF_PORT_TX_SKB && !is_cut && !sums)
         return XF_PARSED;
     if (p->l4_check == XF_NO_CRC)
         return XF_MISS_TX_CHECKSUM;
-    *partial = is_partial(p);
+    if (is_native || is_cut || sums)
+        *partial = is_partial(p);
     if (*partial && (!is_native || may_be_segments(p)))
         return XF_MISS_TX_CHECKSUM;
     if (may_be_partial_inside(p) && !is_whole_inside(ctx, p))

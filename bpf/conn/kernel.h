@@ -86,6 +86,7 @@ read_extensions(struct xf_kernel_conn *to, const struct nf_conn *conn)
     __u32 i;
 
     to->label[0] = to->label[1] = 0;
+    to->has_label = 0;
     if (!ext)
         return true;
     if (bpf_probe_read_kernel(offset, sizeof offset, ext))
@@ -103,7 +104,8 @@ read_extensions(struct xf_kernel_conn *to, const struct nf_conn *conn)
     i = bpf_core_enum_value(enum nf_ct_ext_id, NF_CT_EXT_LABELS);
     if (i >= sizeof offset)
         return false;
-    return !offset[i]
+    to->has_label = offset[i] != 0;
+    return !to->has_label
            || !bpf_probe_read_kernel(to->label, sizeof to->label, ext + offset[i]);
 }
 
@@ -342,6 +344,11 @@ track_by_kernel(xf_ctx *ctx, const struct xf_packet *p, struct xf_plan *plan,
     } else if (!plan->conn || ct->flags & XF_CT_TIMEOUT) {
         return XF_MISS_CT_STATE;
     }
+    /* Without room for a label the packet is dropped, also if that is to be 0
+     * (ovs_ct_set_labels()). */
+    if (ct->flags & XF_CT_LABEL && (ct->label_mask[0] | ct->label_mask[1])
+        && !conn->has_label)
+        return XF_MISS_CT_CHANGE;
     if (!changes_nothing(ct, conn->mark, conn->label[0], conn->label[1]))
         return XF_MISS_CT_CHANGE;
     return translate_as_kernel(plan, p->cls, ct);

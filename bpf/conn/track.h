@@ -254,8 +254,8 @@ track(xf_ctx *ctx, const struct xf_packet *p, struct xf_plan *plan,
         return XF_PARSED;
     if (xf_kernel_ct)
         return track_by_kernel(ctx, p, plan, ct);
-    if (!(settings & XF_CT_OPEN))
-        return XF_MISS_CT_UNKNOWN;
+    if (xf_kernel_datapath || !(settings & XF_CT_OPEN))
+        return XF_MISS_CT_UNKNOWN;   /* The table is of the userspace datapath. */
     if (!plan->segment.now_ms) {
         miss = read_segment(ctx, p, &plan->segment);
         if (miss != XF_PARSED)

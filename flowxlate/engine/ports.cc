@@ -8,6 +8,10 @@
 namespace flowxlate {
 namespace {
 
+// The rest says which frames.
+constexpr uint32_t kTakesFrames =
+    XF_PORT_TX_NATIVE | XF_PORT_TX_GENERIC | XF_PORT_TX_SKB;
+
 constexpr const char *kFramesAreLost =
     "redirected frames do not arrive, as the veth peer has neither GRO nor an "
     "XDP program, though the kernel announces that it has (\"ethtool -K PEER "
@@ -282,7 +286,8 @@ Ports::Effect Ports::apply(Port &port, DeviceState state, bool changed,
         state.why_not = kFramesAreLost;
     }
     publish(port, state);
-    effect.no_output = old_flags & ~datapath_.port(port.slot).flags;
+    effect.no_output =
+        old_flags & ~datapath_.port(port.slot).flags & kTakesFrames;
     const DeviceState old = std::exchange(port.device, std::move(state));
     if (port.is_the_kernels()) {
         effect.flush = tell_kernel_datapath(port, old_flags, old);
@@ -302,7 +307,7 @@ bool Ports::tell_kernel_datapath(Port &port, uint32_t old_flags,
         || old.entrance != port.device.entrance;
     // Those of a device that is gone go anyway.
     const bool flush = entrance_changed && port.device.exists && port.n_flows;
-    if (old_flags & ~flags || flush) {
+    if (old_flags & ~flags & kTakesFrames || flush) {
         port.flows_lost.wanted = true;
         port.was_wanted |= std::exchange(port.offer.wanted, false);
     }

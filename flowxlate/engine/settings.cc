@@ -122,6 +122,7 @@ Reject Settings::set(const ovs_offload_option &option) {
     for (auto [name, to] : {std::pair{"xdp-offload-generic", &allow_generic},
                             {"xdp-offload-system-ports", &system_ports},
                             {"xdp-offload-persist", &persist},
+                            {"xdp-offload-inherit", &inherit},
                             {"xdp-offload-tap-tso", &tap_tso}}) {
         if (key == name) {
             return parse_bool(value, to);
@@ -144,6 +145,7 @@ std::vector<std::string> Settings::in_words() const {
             flag("system-ports", system_ports),
             flag("tap-tso", tap_tso),
             flag("persist", persist),
+            flag("inherit", inherit),
             number("handover", handover.count()),
             number("orphan-timeout", orphan_timeout.count())};
 }

@@ -45,6 +45,7 @@ struct Settings {
     bool allow_generic = false;   // Generic XDP where there is no native mode.
     bool system_ports = false;    // Of the userspace datapath.
     bool persist = true;          // Flows survive this process.
+    bool inherit = true;          // Those of an earlier one are taken over.
     bool tap_tso = true;          // Guests leave segmentation to us.
     std::chrono::seconds handover{5};  // Handover::set_sampling().
     std::chrono::seconds orphan_timeout{300};

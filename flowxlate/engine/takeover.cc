@@ -22,8 +22,12 @@ Takeover::Takeover(Core &core) : core_(core) {
 
 void Takeover::open() {
     note_port(std::chrono::steady_clock::now());
-    auto f = core_.pins.open();
-    // What was kept before is taken over nevertheless.
+    // What was kept before is taken over also if nothing will be kept.
+    auto f = core_.settings.inherit
+               ? core_.pins.open()
+               : Pins::NotKept{ECANCELED,
+                               "other_config:xdp-offload-inherit=false",
+                               "remove that key"};
     if (!core_.settings.persist) {
         f = {ECANCELED, "other_config:xdp-offload-persist=false",
              "remove that key"};
@@ -203,7 +207,8 @@ void Takeover::remove_orphans() {
 
 size_t Takeover::remove_filters() {
     size_t n_left = 0;
-    if (core_.kernel.has_tcx() || !has_left_filters_) {
+    if (core_.kernel.has_tcx() || !has_left_filters_
+        || !core_.settings.inherit) {
         return 0;
     }
     const size_t n = remove_orphaned_filters(

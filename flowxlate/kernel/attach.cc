@@ -321,8 +321,10 @@ Failure Attachment::take_over(const BpfMaps &maps, PortSlot slot,
     };
     hands_over_ = static_cast<bool>(old_->maps[kNextMapName]);
     auto f = load_successor();
-    if (f && hands_over_) {
-        // The kernel may let none of them call the other.
+    // The kernel may let none of them call the other.  And what hands over
+    // packets of all devices is no place for a program that takes each for one
+    // of its own port.
+    if (hands_over_ && (f || (old.shared_id && !shared_))) {
         hands_over_ = false;
         f = load_successor();
     }
@@ -415,13 +417,14 @@ Failure Attachment::finish_take_over() {
     const int next = next_fd();
     const auto taking = shared_;  // Until the link has been updated.
     hands_over_ = false;
-    if (auto f = shared_ && !small_ ? share() : Failure{}) {
+    // Without room for another one, that which takes packets already goes on.
+    if (auto f = shared_ && !small_ ? share() : Failure{};
+        f && taking->load_port(ifindex_, &small_)) {
         hands_over_ = next >= 0;
         return f;
     }
-    if (auto f = pins_ ? keep_shared(*pins_) : Failure{}) {
-        return f;
-    }
+    // If it is not kept, its flows end with this process, no more.
+    const auto not_kept = pins_ ? keep_shared(*pins_) : Failure{};
     // ENOLINK: the device is gone, and the old program with it.
     if (bpf_link_update(link_fd_.get(), prog_fd(), nullptr)
         && errno != ENOLINK) {
@@ -436,7 +439,7 @@ Failure Attachment::finish_take_over() {
         }
     }
     old_ = {};
-    return {};
+    return not_kept;
 }
 
 Failure Attachment::begin_capture(const BpfMaps &maps, PortSlot slot,

@@ -181,6 +181,20 @@ void Pins::forget_shared(const Fd &array) const {
     }
 }
 
+// May what is pinned at 'path' be a link whose program calls another one by
+// the array?  Also if it cannot be looked at.
+bool Pins::may_call(const std::string &path, uint32_t array_id) {
+    LinkedProgram there;
+    const Fd link(bpf_obj_get(path.c_str()));
+    if (!link) {
+        return errno != ENOENT;
+    }
+    if (look_at_link(link, &there) || (there.prog_id && !there.prog)) {
+        return true;
+    }
+    return is_ours(&there, &programs_) && there.shared_id == array_id;
+}
+
 // Does a link that is kept, of whatever namespace, call a program by the
 // array?
 bool Pins::is_needed(uint32_t array_id) {
@@ -188,15 +202,12 @@ bool Pins::is_needed(uint32_t array_id) {
     std::error_code error;
     for (fs::directory_iterator i(directory_, error), end; !error && i != end;
          i.increment(error)) {
-        LinkedProgram there;
-        const Fd link(bpf_obj_get(i->path().c_str()));
-        if (i->path().filename().string().starts_with("link-") && link
-            && !look_at_link(link, &there) && there.prog
-            && is_ours(&there, &programs_) && there.shared_id == array_id) {
+        if (i->path().filename().string().starts_with("link-")
+            && may_call(i->path(), array_id)) {
             return true;
         }
     }
-    return false;
+    return static_cast<bool>(error);
 }
 
 // A process that lives keeps an array before it keeps the first link.
@@ -218,6 +229,9 @@ void Pins::remove_unused_arrays() {
 }
 
 size_t Pins::remove_orphans() {
+    if (!usable()) {
+        return 0;  // There is no telling whose flows would end.
+    }
     MutexLock lock(mutex_);
     size_t removed = 0;
     std::erase_if(inherited_, [&](const auto &entry) {

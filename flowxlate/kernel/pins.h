@@ -91,6 +91,7 @@ private:
     void inherit(const std::string &path, Ifindex, Inherited) REQUIRES(mutex_);
     std::string shared_path(uint32_t id) const;
     void remove_unused_arrays() REQUIRES(mutex_);
+    bool may_call(const std::string &path, uint32_t array_id) REQUIRES(mutex_);
     bool is_needed(uint32_t array_id) REQUIRES(mutex_);
 
     std::string directory_;

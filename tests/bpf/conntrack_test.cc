@@ -191,6 +191,26 @@ CtRow dropped(CtRow row) { return row.verdict = XDP_DROP, row; }
 
 void PrintTo(const CtRow &row, std::ostream *os) { *os << row.name; }  // NOLINT: gtest's name
 
+// A port of the kernel datapath whose program cannot ask the kernel: what the userspace
+// datapath knows of a connection is none of its business.
+TEST(Conntrack, KernelDatapathDoesNotAskTheUserspaceTracker) {
+    const Conn conn = udp();
+    const auto in = conn.packet().frame();
+    for (bool in_kernel_datapath : {false, true}) {
+        SCOPED_TRACE(in_kernel_datapath);
+        Program p(XF_PORT_TX_NATIVE, nullptr, {.in_kernel_datapath = in_kernel_datapath});
+        ConnTable table(p.maps().connections());
+        uint64_t handle = 0;
+        table.open({sizeof(ovs_offload_ct_settings), true, false});
+        table.put(conn.told(), &handle);
+        for (auto &flow : look(kEst)) {
+            p.add(flow);
+        }
+        EXPECT_EQ(p.run(in).verdict, in_kernel_datapath ? XDP_PASS : XDP_REDIRECT);
+        EXPECT_EQ(p.misses(XF_MISS_CT_UNKNOWN), in_kernel_datapath ? 1U : 0U);
+    }
+}
+
 class Bench {
 public:
     explicit Bench(const CtRow &row) : p_(empty_program()), table_(p_.maps().connections()), row_(row) {

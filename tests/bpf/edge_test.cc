@@ -184,27 +184,43 @@ TEST(Generic, NeedsLessOfTheOutputPortAndLeavesChecksumsAlone) {
     EXPECT_EQ(p.misses(XF_MISS_TX_PORT), 1U);
 }
 
+Packet sctp4(uint32_t crc) { return Packet().eth(kIpv4).ipv4(IPPROTO_SCTP).sctp(1, 2, crc).payload(20); }
+
+Packet in_vxlan(const Packet &inner) {
+    Frame f = {8, 0, 0, 0, 0, 0, 7, 0};
+    const Frame bytes = inner.bytes();
+    f.insert(f.end(), bytes.begin(), bytes.end());
+    return Packet().eth(kIpv4).ipv4(IPPROTO_UDP).udp(40000, 4789).data(f).no_checksum();
+}
+
 // Nobody would complete it behind the program.
 TEST(Generic, PartialChecksumNeedsADeviceThatMakesIt) {
     struct {
         const char *name;
-        bool makes_sums, is_partial, is_hit;
+        Packet packet;
+        bool makes_sums, is_hit;
     } const rows[] = {
-        {"whole", true, false, true},
-        {"partial", true, true, true},
-        {"whole, a device that makes none", false, false, true},
-        {"partial, a device that makes none", false, true, false},
+        {"whole", udp4(), true, true},
+        {"partial", udp4().partial(), true, true},
+        {"whole, a device that makes none", udp4(), false, true},
+        {"partial, a device that makes none", udp4().partial(), false, false},
+        {"SCTP", sctp4(1), true, true},
+        {"SCTP without a CRC", sctp4(0), true, false},
+        {"whole in VXLAN", in_vxlan(udp4()), true, true},
+        {"partial in VXLAN", in_vxlan(udp4().partial()), true, false},
     };
     Program p(XF_PORT_TX_GENERIC);
     p.add(FlowSpec::ipv4().to(kOut));
+    p.maps().port(kIn).is_no_nic = 1;
     for (auto &row : rows) {
         SCOPED_TRACE(row.name);
         p.maps().port(kOut).flags = XF_PORT_TX_GENERIC | (row.makes_sums ? XF_PORT_TX_SUMS : 0);
-        const Frame in = (row.is_partial ? udp4().partial() : udp4()).bytes();
+        const Frame in = row.packet.bytes();
+        const uint64_t before = p.misses(XF_MISS_TX_CHECKSUM);
         const auto run = p.run(in);
         EXPECT_EQ(run.verdict, row.is_hit ? XDP_REDIRECT : XDP_PASS);
         EXPECT_EQ(hex(run.out), hex(in));
-        EXPECT_EQ(p.misses(XF_MISS_TX_CHECKSUM), row.is_hit ? 0U : 1U);
+        EXPECT_EQ(p.misses(XF_MISS_TX_CHECKSUM) - before, row.is_hit ? 0U : 1U);
     }
 }
 

@@ -42,7 +42,7 @@ constexpr uint16_t kQ = ETH_P_8021Q, kAd = ETH_P_8021AD;
 // The program as the library loads it for TC's flows.
 Program &empty_program() {
     static Program *p = [] {
-        auto *made = new Program(XF_PORT_TX_NATIVE, nullptr, false, {}, true);
+        auto *made = new Program(XF_PORT_TX_NATIVE, nullptr, {.of_tc = true});
         made->maps().set_max_tags(2);
         return made;
     }();

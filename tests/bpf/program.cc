@@ -227,8 +227,7 @@ FlowSpec &FlowSpec::set(size_t key_at, const Frame &value, const Frame &m) {
 // -- Program ----------------------------------------------------------------
 
 Program::Program(uint32_t tx_flag, const Program *takes_over_from,
-                 bool kernel_ct, const BpfMaps::Config &config,
-                 bool of_tc) {
+                 const PortTraits &traits, const BpfMaps::Config &config) {
     must(maps_.create(config));
     table_ = std::make_unique<FlowTable>(maps_.tables());
 
@@ -245,7 +244,7 @@ Program::Program(uint32_t tx_flag, const Program *takes_over_from,
     }
 
     const int next = takes_over_from ? takes_over_from->calls().next : -1;
-    must(load_program(maps_, {kIn, tx_flag, {kernel_ct, kernel_ct, of_tc}}, -1, next, &skeleton_));
+    must(load_program(maps_, {kIn, tx_flag, traits}, -1, next, &skeleton_));
 }
 
 Program::Calls Program::calls() const {

@@ -89,11 +89,9 @@ uint32_t time_program(int fd, const Frame &in, int repeat);
 // Loads the program once per process; reset() between rows.
 class Program {
 public:
-    // 'kernel_ct' and 'of_tc': as of PortConstants.
     explicit Program(uint32_t tx_flag = XF_PORT_TX_NATIVE,
                      const Program *takes_over_from = nullptr,
-                     bool kernel_ct = false, const BpfMaps::Config & = {},
-                     bool of_tc = false);
+                     const PortTraits & = {}, const BpfMaps::Config & = {});
     virtual ~Program() = default;
 
     FlowSlot add(const FlowSpec &);

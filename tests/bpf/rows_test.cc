@@ -110,7 +110,7 @@ TEST(Rows, CountsOfTwoCpusAreExact) {
     }
     for (const Host &host : kHosts) {
         SCOPED_TRACE(host.what);
-        Program xdp(XF_PORT_TX_NATIVE, nullptr, false, host.config);
+        Program xdp(XF_PORT_TX_NATIVE, nullptr, {}, host.config);
         SkbProgram skb(false, host.config);
         EXPECT_EQ(xdp.maps().rows().n_sharing() != 0, host.shares);
         for (const Way &way : ways()) {
@@ -129,7 +129,7 @@ TEST(Rows, FiguresAreFinalAtDeletion) {
     }
     for (const Host &host : kHosts) {
         SCOPED_TRACE(host.what);
-        Program p(XF_PORT_TX_NATIVE, nullptr, false, host.config);
+        Program p(XF_PORT_TX_NATIVE, nullptr, {}, host.config);
         const Way way = ways().front();
         const FlowSlot slot = p.add(way.flows.front());
         FlowStats last;
@@ -161,7 +161,7 @@ TEST(Rows, FlowCacheOfTwoCpus) {
         SCOPED_TRACE(host.what);
         BpfMaps::Config config = host.config;
         config.max_flows = 64;
-        Program p(XF_PORT_TX_NATIVE, nullptr, false, config);
+        Program p(XF_PORT_TX_NATIVE, nullptr, {}, config);
         std::vector<FlowSlot> slots;
         for (uint16_t i = 0; i < kFlows; i++) {
             slots.push_back(p.add(FlowSpec::ipv4().proto(IPPROTO_UDP).tp_dst(i).to(kOut)));

@@ -3,7 +3,9 @@
 // and what stays when a process ends.
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
+#include <cap-ng.h>
 #include <gtest/gtest.h>
+#include <linux/capability.h>
 #include <linux/if_link.h>
 #include <linux/pkt_cls.h>
 #include <net/if.h>
@@ -61,6 +63,19 @@ struct Engine {
         FlowSlot slot;
         const FlowSpec spec = FlowSpec::ipv4().proto(IPPROTO_UDP).from(port).drop();
         ASSERT_FALSE(table->insert(spec.cls, spec.key, spec.mask, {spec.action, spec.rewrite}, &slot));
+    }
+    // There is no room for it among the devices whose numbers are like its own.
+    void fill_set_of(const char *name) {
+        const int number = index(device(name));
+        const std::string add = "ip link add index " + std::to_string(number + XF_IN_PORT_SETS) + " name far type veth";
+        EXPECT_EQ(std::system(add.c_str()), 0);
+        ASSERT_FALSE(maps.clear_tx_port(kOne));
+        for (int i = 1; i <= XF_IN_PORT_WAYS; i++) {
+            ASSERT_FALSE(maps.set_tx_port(PortSlot{static_cast<uint16_t>(10 + i)}, device("far")));
+        }
+        EXPECT_FALSE(maps.knows_port(kOne, device(name)));
+        ASSERT_FALSE(maps.set_tx_port(kOne, device(name)));
+        EXPECT_FALSE(maps.knows_port(kOne, device(name)));
     }
     std::unique_ptr<Attachment> attach(PortSlot port, const char *name, bool at_tc = false, Pins *from = nullptr) {
         std::unique_ptr<Attachment> a;
@@ -247,15 +262,7 @@ TEST_P(SharedProgramTest, WhoFindsNoRoomHasAProgramOfItsOwn) {
     in_namespace([&] {
         Engine e;
         e.start();
-        const int number = index(Engine::device("p1"));
-        sh("ip link add index " + std::to_string(number + XF_IN_PORT_SETS) + " name far type veth");
-        ASSERT_FALSE(e.maps.clear_tx_port(kOne));
-        for (int i = 1; i <= XF_IN_PORT_WAYS; i++) {
-            ASSERT_FALSE(e.maps.set_tx_port(PortSlot{static_cast<uint16_t>(10 + i)}, Engine::device("far")));
-        }
-        EXPECT_FALSE(e.maps.knows_port(kOne, Engine::device("p1")));
-        ASSERT_FALSE(e.maps.set_tx_port(kOne, Engine::device("p1")));
-        EXPECT_FALSE(e.maps.knows_port(kOne, Engine::device("p1")));
+        e.fill_set_of("p1");
         e.drop_from(kOne);
         auto one = e.attach(kOne, "p1", at_tc_);
         const Fd program = program_on("p1", at_tc_);
@@ -337,6 +344,65 @@ TEST_P(SharedProgramTest, IsTakenOver) {
         next.pins.remove_orphans();
         EXPECT_EQ(n_pinned("shared-"), 1U);
         EXPECT_EQ(n_pinned("link-"), 2U);
+    });
+}
+
+// What takes each packet for one of its own port takes none that the old program has
+// from all devices.
+TEST_P(SharedProgramTest, HandsNothingToAProgramOfOnePort) {
+    in_namespace([&] {
+        live_and_die();
+        const Fd old = program_on("p2", at_tc_);
+        Engine next;
+        next.start();
+        next.fill_set_of("p1");
+        ASSERT_FALSE(next.pins.open());
+        auto one = next.attach(kOne, "p1", at_tc_, &next.pins);
+        ASSERT_TRUE(one);
+        EXPECT_TRUE(one->is_taking_over());
+        EXPECT_FALSE(one->begin_sampling());
+        next.drop_from(kOne);
+        EXPECT_EQ(run(old.get(), at_tc_, "p2"), pass()) << "p2 is no port of the next one yet";
+        EXPECT_EQ(run(program_on("p1", at_tc_).get(), at_tc_, "p1"), drop());
+    });
+}
+
+// An operator has removed the directory, as operating.md says, in the middle of it.
+TEST_P(SharedProgramTest, IsTakenOverWithoutPins) {
+    in_namespace([&] {
+        live_and_die();
+        Engine next;
+        next.start();
+        ASSERT_FALSE(next.pins.open());
+        auto one = next.attach(kOne, "p1", at_tc_, &next.pins);
+        ASSERT_TRUE(one);
+        EXPECT_FALSE(one->begin_sampling());
+        next.drop_from(kOne);
+        sh(std::string("rm -r ") + kPinned);
+        EXPECT_TRUE(one->finish_take_over()) << "it says that nothing is kept";
+        EXPECT_FALSE(one->is_taking_over());
+        EXPECT_FALSE(one->finish_take_over()) << "and says it once";
+        EXPECT_LT(size_of(program_on("p1", at_tc_)), kSmall);
+        EXPECT_EQ(run(program_on("p1", at_tc_).get(), at_tc_, "p1"), drop());
+    });
+}
+
+// Who may not look at what is kept removes none of it.
+TEST_P(SharedProgramTest, StaysWithoutTheRightToLook) {
+    in_namespace([&] {
+        live_and_die();
+        std::thread([&] {  // Of a namespace of its own.
+            ASSERT_EQ(unshare(CLONE_NEWNET), 0);
+            ASSERT_EQ(capng_get_caps_process(), 0);
+            ASSERT_EQ(capng_update(CAPNG_DROP, CAPNG_EFFECTIVE, CAP_SYS_ADMIN), 0);
+            ASSERT_EQ(capng_apply(CAPNG_SELECT_CAPS), 0);
+            Pins pins;
+            EXPECT_TRUE(pins.open());
+            EXPECT_EQ(pins.remove_orphans(), 0U);
+        }).join();
+        EXPECT_EQ(n_pinned("link-"), 2U);
+        EXPECT_EQ(n_pinned("shared-"), 1U);
+        EXPECT_EQ(run(program_on("p1", at_tc_).get(), at_tc_, "p1"), drop());
     });
 }
 

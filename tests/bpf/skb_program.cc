@@ -47,7 +47,7 @@ uint32_t as_xdp(int action) {
 void SkbShownDeleter::operator()(skb_shown_bpf *s) const { skb_shown_bpf::destroy(s); }
 
 SkbProgram::SkbProgram(bool kernel_ct, const BpfMaps::Config &config, const SkbProgram *takes_over_from)
-    : Program(XF_PORT_TX_SKB, nullptr, kernel_ct, config) {
+    : Program(XF_PORT_TX_SKB, nullptr, {.in_kernel_datapath = kernel_ct, .kernel_ct = kernel_ct}, config) {
     shown_.reset(skb_shown_bpf::open());
     const int next = takes_over_from ? takes_over_from->calls().next : -1;
     if (load_program(maps(), {kIn, XF_PORT_TX_SKB, {kernel_ct, kernel_ct}}, next, &real_) || !shown_ || !is_lent(real_.get(), shown_.get())

@@ -89,9 +89,10 @@ class ServiceOvs(Ovs):
                    'datapath_type=netdev')
 
     def start_database(self):
-        os.makedirs('/run/openvswitch', exist_ok=True)  # RuntimeDirectory=
-        user = Unit('ovsdb-server').get('User')
-        if user:
+        unit = Unit('ovsdb-server')
+        if unit.get('RuntimeDirectory') == 'openvswitch':
+            os.makedirs('/run/openvswitch', exist_ok=True)
+            user = unit.get('User') or 'root'
             shutil.chown('/run/openvswitch', user, user)
         print(self.ctl('ovsdb-server', 'ExecStart'))
 

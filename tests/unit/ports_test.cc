@@ -35,6 +35,12 @@ DeviceState veth() {
     return s;
 }
 
+DeviceState makes_sums() {
+    auto s = device_that_transmits();
+    s.makes_sums = true;
+    return s;
+}
+
 constexpr uint32_t kBoth =
     XF_PORT_TX_NATIVE | XF_PORT_TX_GENERIC | XF_PORT_TX_SKB;
 
@@ -110,6 +116,15 @@ const Row kRows[] = {
      0,
      {.no_output = true},
      true,
+     false},
+    {"KernelMakesNoSums",
+     true,
+     makes_sums(),
+     kGood,
+     true,
+     kBoth,
+     {},
+     false,
      false},
     {"KernelUp", true, down(), kGood, false, kBoth, {}, false, false},
     {"KernelUpAndWanted", true, down(), kGood, true, kBoth, {}, false, true},

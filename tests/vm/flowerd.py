@@ -629,6 +629,8 @@ def run_test(test, options):
         test(network, daemon, note)
         if daemon.process.poll() is None:
             expect(daemon.stop() == 0, 'the daemon did not end well')
+        # What is kept there is ovs-vswitchd's.
+        expect(not os.path.exists('/sys/fs/bpf/ovs-offload-xdp'), 'it has looked at pins')
     return ''.join(notes)
 
 
