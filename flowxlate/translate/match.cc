@@ -76,12 +76,25 @@ bool is_exactly(const Match &m, uint8_t proto) {
         && !(m.key.nw_frag & XF_FRAG_LATER);
 }
 
-// Of a flow that matches ICMPv6 exactly.
-bool is_nd(const Match &m) {
+// Of flows that match ICMPv6 exactly.
+bool has_nd_type(const Match &m) {
     const uint16_t type = ntohs(m.key.tp_src);
     return m.mask.tp_src == htons(0xff)
-        && (type == kNdSolicit || type == kNdAdvert)
-        && m.mask.tp_dst == htons(0xff) && m.key.tp_dst == 0;
+        && (type == kNdSolicit || type == kNdAdvert);
+}
+bool is_nd(const Match &m) {
+    return has_nd_type(m) && m.mask.tp_dst == htons(0xff)
+        && m.key.tp_dst == 0;
+}
+
+// OVS from 3.3 on tells of the fields without the code.  A message with another
+// one has none of them, and for OVS they are zero then; it is left to OVS.
+void narrow_to_nd(Match *m) {
+    if (is_exactly(*m, IPPROTO_ICMPV6) && has_nd_type(*m)
+        && !m->mask.tp_dst) {
+        m->mask.tp_dst = htons(0xff);
+        m->key.tp_dst = 0;
+    }
 }
 
 // Is 'f' a field that every packet which 'm' can match has?
@@ -437,6 +450,9 @@ Reject Decoder::decode_attr(uint16_t type, Bytes key, Bytes mask) {
     if (key.empty() && is_of_connection(type)) {
         zeros.resize(mask.size());
         key = {zeros.data(), zeros.size()};
+    }
+    if (type == OVS_KEY_ATTR_ND && !key.empty() && !all_zero(mask)) {
+        narrow_to_nd(&m_);
     }
     if (!key.empty() && !is_zero_in_all(type)) {
         encode_fields(m_, type, key, mask, &m_.key, &m_.mask,

@@ -24,7 +24,8 @@ constexpr const char *kExact =
     "fragments.";
 constexpr const char *kNdMeaning =
     "The flow matches a field of Neighbour Discovery, but not ICMPv6's type "
-    "and code exactly, and then OVS does not tell its datapaths of the field.";
+    "exactly (OVS 3.1: and the code), and then OVS does not tell its "
+    "datapaths of the field.";
 constexpr const char *kNdRemedy =
     "Let the OpenFlow rule match icmp_type and icmp_code=0 as well.";
 constexpr const char *kIcmpv6Set =

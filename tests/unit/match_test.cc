@@ -727,7 +727,7 @@ TEST(DecodeMatch, TransportOfFragments) {
     check(rows);
 }
 
-// Neighbour Discovery: the two messages that have a target, of code 0.
+// Neighbour Discovery: the two messages that have a target, of code 0 alone.
 TEST(DecodeMatch, Nd) {
     const auto target = &ovs_key_nd::nd_target;
     const auto sll = &ovs_key_nd::nd_sll, tll = &ovs_key_nd::nd_tll;
@@ -760,6 +760,14 @@ TEST(DecodeMatch, Nd) {
         {"not matched",
          ipv6("3a").match(kNd, target, a + "/" + std::string(32, '0')),
          IPV6 " nw_proto=3a/ff"},
+        // Of packets with another code OVS decides.
+        {"any code",
+         icmpv6("8700/ff00").match(kNd, sll, "020000000001/ffffffffffff"),
+         ND("87") " nd_sll=020000000001/ffffffffffff"},
+        {"any code, not matched",
+         icmpv6("8700/ff00")
+             .match(kNd, target, a + "/" + std::string(32, '0')),
+         IPV6 " nw_proto=3a/ff tp_src=0087/00ff"},
 
         {"another message",
          icmpv6("8500/ffff").match(kNd, target, a + "/" + ones),
@@ -769,9 +777,6 @@ TEST(DecodeMatch, Nd) {
         {"another code",
          icmpv6("8701/ffff").match(kNd, tll, "020000000001/ffffffffffff"),
          "match/nd_tll"},
-        {"any code",
-         icmpv6("8700/ff00").match(kNd, sll, "020000000001/ffffffffffff"),
-         "match/nd_sll"},
         {"code in part",
          icmpv6("8700/fffe").match(kNd, target, a + "/" + ones),
          "match/nd_target"},
