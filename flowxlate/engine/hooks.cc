@@ -61,15 +61,17 @@ void Hooks::choose(bool all) {
 }
 
 // Not while an earlier process's program is there: its flows would end before
-// ours are known.
+// ours are known.  It is tried again when they are.
 bool Hooks::may_change(Ifindex ifindex, Port **port,
                        Attachment::Options *options) {
-    takeover_.hurry_now();
     {
         StateLock lock(core_);
         *port = core_.ports.find(ifindex);
-        if (!*port || !(*port)->attachment || is_where_wished(**port)
-            || (*port)->attachment->is_taking_over()) {
+        if (!*port || !(*port)->attachment || is_where_wished(**port)) {
+            return false;
+        }
+        if ((*port)->attachment->is_taking_over()) {
+            wishes_changed_ = true;
             return false;
         }
     }

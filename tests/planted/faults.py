@@ -275,6 +275,11 @@ GROUPS = [
               SYSTEM, 'idle-flow'),
     ]),
     Group('Invariant 5, no black hole', [
+        Fault('a port that makes no checksums counts as one that takes no frames',
+              'flowxlate/engine/ports.cc',
+              '        old_flags & ~datapath_.port(port.slot).flags & kTakesFrames;',
+              '        old_flags & ~datapath_.port(port.slot).flags;',
+              UNIT, '*PortStates.Change/KernelMakesNoSums'),
         Fault('a port that takes no frames is an output', 'bpf/act/output.h',
               '    if (!(*(const volatile __u32 *)&port->flags & xf_tx_flag))\n'
               '        return XF_MISS_TX_PORT;\n', '', BPF, 'Output.*'),
@@ -319,6 +324,10 @@ GROUPS = [
               SYSTEM, 'port-generic-queues'),
     ]),
     Group('Invariant 6, checksums', [
+        Fault('generic XDP sends what nobody has made a CRC for', 'bpf/act/output.h',
+              'if (xf_tx_flag == XF_PORT_TX_SKB && !is_cut && !sums)',
+              'if (!is_native && !is_cut && !sums)',
+              BPF, 'Generic.PartialChecksumNeedsADeviceThatMakesIt'),
         Fault('a partial checksum leaves as it is', 'bpf/packet/checksum.h',
               '    asm volatile("" : "+r"(partial));\n', '    partial = 0;\n'
               '    asm volatile("" : "+r"(partial));\n', BPF, 'Checksum/*'),
@@ -420,6 +429,19 @@ GROUPS = [
         Fault('it stays with the last port gone', 'flowxlate/kernel/attach.cc',
               '            shared_->forget(*pins);\n', '',
               BPF, 'Hook/SharedProgramTest.LeavesNothingWhenItEnds/*'),
+        Fault('a program of one port takes packets over from one of all devices',
+              'flowxlate/kernel/attach.cc',
+              'if (hands_over_ && (f || (old.shared_id && !shared_))) {',
+              'if (hands_over_ && f) {',
+              BPF, 'Hook/SharedProgramTest.HandsNothingToAProgramOfOnePort/xdp'),
+        Fault('a takeover does not end without pins', 'flowxlate/kernel/attach.cc',
+              'const auto not_kept = pins_ ? keep_shared(*pins_) : Failure{};\n',
+              'const auto not_kept = pins_ ? keep_shared(*pins_) : Failure{};\n'
+              '    if (not_kept) {\n        return not_kept;\n    }\n',
+              BPF, 'Hook/SharedProgramTest.IsTakenOverWithoutPins/xdp'),
+        Fault('who may not look at what is kept removes it', 'flowxlate/kernel/pins.cc',
+              'if (!usable()) {\n        return 0;', 'if (false) {\n        return 0;',
+              BPF, 'Hook/SharedProgramTest.StaysWithoutTheRightToLook/*'),
         Fault('each port loads the program', 'flowxlate/engine/attachments.cc',
               '.programs = is_afxdp(port.type) ? nullptr : &core_.programs,',
               '.programs = nullptr,', SYSTEM, 'shared-many'),
@@ -432,6 +454,13 @@ GROUPS = [
               '    if (false) {', SYSTEM, 'foreign-system'),
     ]),
     Group('Connections', [
+        Fault('a port of the kernel datapath asks the userspace tracker',
+              'bpf/conn/track.h', 'if (xf_kernel_datapath || !(settings & XF_CT_OPEN))',
+              'if (!(settings & XF_CT_OPEN))',
+              BPF, 'Conntrack.KernelDatapathDoesNotAskTheUserspaceTracker'),
+        Fault('a label is cleared where there is no room for one, and the packet passes',
+              'bpf/conn/kernel.h', '&& !conn->has_label)', '&& false)',
+              BPF, 'Step/KernelCtRows.*'),
         Fault('TCP\'s window is not looked at', 'bpf/conn/track.h',
               '    if (conn->proto == IPPROTO_TCP '
               '&& (settings & XF_CT_WINDOWS)\n        && !is_in_window(',
