@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: Apache-2.0
 # Packages of Debian's other suites, without a change to this machine, which has Debian 12
-# or 13: for scripts to source.  apt gets a state of its own, which knows, at the mirrors of
+# or a later one: for scripts to source.  apt gets a state of its own, which knows, at the mirrors of
 # the machine's own Debian sources, the suites from Debian 12 up to experimental.
 #
 #   suites_update        updates the lists of packages if they are older than a day
@@ -13,7 +13,7 @@
 
 suites_dir=${cache:?}/apt
 suites_keyring=/usr/share/keyrings/debian-archive-keyring.gpg
-suites_main=(bookworm bookworm-backports trixie trixie-backports testing unstable
+suites_main=(bookworm bookworm-backports trixie trixie-backports forky unstable
              experimental)
 suites_security=(bookworm-security trixie-security)
 
@@ -30,9 +30,9 @@ suites_sources() {
         'Created-By: Packages' 'Component: main' \
         | sort -u | while read -r uri suite; do
             case $suite in
-                bookworm | trixie) all=("${suites_main[@]}") ;;
+                bookworm | trixie | forky | testing) all=("${suites_main[@]}") ;;
                 bookworm-security | trixie-security) all=("${suites_security[@]}") ;;
-                bookworm-* | trixie-*) all=("$suite") ;;
+                bookworm-* | trixie-* | forky-*) all=("$suite") ;;
                 *) continue ;;
             esac
             printf "deb [signed-by=$suites_keyring] $uri %s main\n" \
@@ -42,7 +42,9 @@ suites_sources() {
 
 suites_write_config() {
     mkdir -p "$suites_dir/lists/partial" "$suites_dir/cache/archives/partial"
-    suites_sources > "$suites_dir/sources.list"
+    suites_sources > "$suites_dir/sources.new"
+    cmp -s "$suites_dir/sources.new" "$suites_dir/sources.list" || suites_forget
+    mv "$suites_dir/sources.new" "$suites_dir/sources.list"
     # The hooks of the machine's configuration are about its own state.
     cat > "$suites_dir/apt.conf" <<CONF
 #clear APT::Update::Pre-Invoke;
@@ -69,7 +71,7 @@ suites_update__() {
     suites_write_config
     [ -z "$(find "$suites_dir/updated" -mmin -1440 2>/dev/null)" ] || return 0
     [ -s "$suites_dir/sources.list" ] \
-        || { say "this machine has no source of Debian 12 or 13"; return; }
+        || { say "this machine has no source of Debian 12 or a later one"; return; }
     say "updating the lists of packages"
     if suites_apt apt-get update > "$suites_dir/update.log" 2>&1; then
         touch "$suites_dir/updated"
