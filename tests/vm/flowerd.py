@@ -610,7 +610,52 @@ def test_many(network, daemon, note):
     note('%.2f s until an earlier filter had them all leave', time.monotonic() - start)
 
 
-TESTS = (test_exact, test_overlap, test_flush, test_replace, test_moves, test_shared, test_chains, test_qdiscs,
+def test_explained(network, daemon, note):
+    """explain, trace and the tools of OVS's offload tell what becomes of filters and packets"""
+    network.filter('add', 5, 'protocol ip u32 match ip dst 10.0.9.0/24 action ok')
+    network.filter('add', 10, TO_HOST_2.replace('dst_ip', 'ip_proto udp dst_ip'))
+    network.filter('add', 20, 'protocol arp flower arp_op request action mirred egress '
+                   'redirect dev p2')
+    daemon.wait_for((20, 1))
+    text = daemon.ask('explain', 'p1', 'pref', '10')
+    expect('pref 10 handle 0x1 flower: in TC, order/overlap: pref 5' in text, '%s', text)
+    text = daemon.ask('trace', 'p1', numbered(1).hex())
+    expect('verdict: passed to TC as it came: no-flow' in text
+           and 'pref 10 handle 0x1 flower: order/overlap' in text, '%s', text)
+    network.filter('del', 5, 'protocol ip u32')
+    daemon.wait_for((10, 1), (20, 1))
+    network.exchange([numbered(n) for n in range(10)])
+    text = daemon.ask('explain', 'p1', 'pref', '10')
+    expect('flower: in XDP' in text and 'packets:10, bytes:' in text
+           and 'actions:output:p2' in text, '%s', text)
+    capture = '/tmp/%s.pcap' % network.switch
+    with open(capture, 'wb') as f:
+        f.write(struct.pack('=IHHiIII', 0xa1b2c3d4, 2, 4, 0, 0, 65535, 1))
+        for frame in (numbered(1), ethernet([], 0x0800, ipv4(17, udp(PORT, bytes(26)), dst=3))):
+            f.write(struct.pack('=IIII', 0, 0, len(frame), len(frame)) + frame)
+    text = daemon.ask('trace', 'p1', capture)
+    os.unlink(capture)
+    expect(text.count('packet ') >= 2 and 'flow: p1 pref 10 handle 0x1\n' in text
+           and 'verdict: XDP_REDIRECT, output:p2' in text
+           and 'passed to TC as it came: no-flow' in text
+           and 'every filter of p1 is in XDP' in text and 'OVS' not in text, '%s', text)
+    tools = os.path.join(HERE, '../../tools/')
+    top = json.loads(run('/usr/bin/python3', tools + 'ovs-offload-top', '-t', daemon.control,
+                         '--once', '--json'))
+    shown = {f['text'].split(':')[0]: f['packets'] for f in top['flows']}
+    expect(shown['pref 10 handle 0x1'] == 10 and top['since_start']['executed']['packets'] == 10
+           and [p['datapath'] for p in top['ports']] == ['tc', 'tc'], '%s', top)
+    seen = run('/usr/bin/python3', tools + 'ovs-offload-top', '-t', daemon.control, '--once')
+    expect('TO TC/S' in seen and 'pref 10 handle 0x1:' in seen and 'OVS' not in seen, '%s', seen)
+    checked = run('/usr/bin/python3', tools + 'ovs-offload-top', '-t', daemon.control, '--check')
+    expect(checked.startswith('OK: 2 of 2 ports, 2 flows'), '%s', checked)
+    refused = subprocess.run([daemon.program, 'explain', 'p9', '--control', daemon.control],
+                             stderr=subprocess.PIPE, text=True)
+    expect(refused.returncode == 1 and 'p9: no device of' in refused.stderr, '%s', refused)
+    note('and ovs-offload-top says %s', checked.strip())
+
+
+TESTS = (test_exact, test_explained, test_overlap, test_flush, test_replace, test_moves, test_shared, test_chains, test_qdiscs,
          test_actions, test_untold, test_masks,
          test_devices, test_restart, test_lost, test_many)
 
