@@ -327,11 +327,70 @@ def test_exact(network, daemon, note):
     counted = daemon.filters()[10, 1]
     expect((counted['packets'], counted['bytes']) == (1000, 1000 * len(sent[0])),
            'counted %s', counted)
-    seen = json.loads(network.tc('-s', '-j', 'filter', 'show', 'dev', 'p1', 'ingress'))
-    stats = [f['options']['actions'][0]['stats']['packets'] for f in seen
-             if 'options' in f and f['options'].get('actions')]
-    expect(stats == [0], 'TC has counted %s', stats)
+    expect(in_tc(network) == [0], 'TC has counted %s', in_tc(network))
     note('1000 of 1000 packets')
+
+
+def attribute(message, begin, end, path):
+    """Where the payload is of the attribute that a path of types leads to."""
+    while begin < end:
+        length, kind = struct.unpack_from('HH', message, begin)
+        if kind & 0x3fff == path[0]:
+            inside = (begin + 4, begin + length)
+            return attribute(message, *inside, path[1:]) if path[1:] else inside
+        begin += (length + 3) & ~3
+    return None
+
+
+def rtnetlink(namespace, kind, flags, payload):
+    """What the kernel answers: a message, or an acknowledgement with an error of 0."""
+    with in_netns(namespace):
+        s = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)
+    with s:
+        s.send(struct.pack('IHHII', 16 + len(payload), kind, flags | 1, 1, 0) + payload)
+        answer = s.recv(65536)
+    if struct.unpack_from('H', answer, 4)[0] == 2:      # NLMSG_ERROR
+        error = struct.unpack_from('i', answer, 16)[0]
+        expect(error == 0, 'rtnetlink: %s', os.strerror(-error))
+    return answer
+
+
+def in_tc(network):
+    """What TC has counted of the one filter."""
+    seen = json.loads(network.tc('-s', '-j', 'filter', 'show', 'dev', 'p1', 'ingress'))
+    return [f['options']['actions'][0]['stats']['packets'] for f in seen
+            if 'options' in f and f['options'].get('actions')]
+
+
+def test_counters(network, daemon, note):
+    """Nobody but a driver can add to TC's own counters: what is written to them is not read"""
+    new_filter, get_filter, new_action = 44, 46, 48
+    replace, acknowledge = 0x100, 4
+    network.filter('add', 10, 'handle 1 ' + TO_HOST_2)
+    daemon.wait_for((10, 1))
+    with in_netns(network.switch):
+        ifindex = socket.if_nametoindex('p1')
+    which = struct.pack('BxxxiIII', 0, ifindex, 1, 0xfffffff2, 10 << 16 | 0x0008)
+    told = bytearray(rtnetlink(network.switch, get_filter, 0, which + struct.pack(
+        'HH8s', 11, 1, b'flower\0')))
+    # TCA_OPTIONS, TCA_FLOWER_ACT, the first one, TCA_ACT_STATS, TCA_STATS_BASIC
+    begin, _ = attribute(told, 36, len(told), (2, 3, 1, 4, 1))
+    struct.pack_into('QI', told, begin, 1000000, 12345)
+    # "not in hardware" is for the kernel alone to say: TCA_OPTIONS, TCA_FLOWER_FLAGS.
+    struct.pack_into('I', told, attribute(told, 36, len(told), (2, 22))[0], 0)
+    rtnetlink(network.switch, new_filter, replace | acknowledge, bytes(told[16:]))
+    expect(in_tc(network) == [0], 'TC has %s', in_tc(network))
+    # The same of the action alone: TCA_ACT_TAB with a list as TCA_FLOWER_ACT has it.
+    begin, end = attribute(told, 36, len(told), (2, 3))
+    actions = bytes(told[begin:end])
+    rtnetlink(network.switch, new_action, replace | acknowledge,
+              bytes(4) + struct.pack('HH', 4 + len(actions), 1) + actions)
+    expect(in_tc(network) == [0], 'TC has %s', in_tc(network))
+    daemon.wait_for((10, 1))
+    network.exchange([numbered(n) for n in range(10)])
+    expect((in_tc(network), daemon.filters()[10, 1]['packets']) == ([0], 10),
+           'TC has %s, XDP %s', in_tc(network), daemon.filters())
+    note('12345 packets were written, and 10 were in XDP; tc -s has 0')
 
 
 def test_overlap(network, daemon, note):
@@ -655,7 +714,7 @@ def test_explained(network, daemon, note):
     note('and ovs-offload-top says %s', checked.strip())
 
 
-TESTS = (test_exact, test_explained, test_overlap, test_flush, test_replace, test_moves, test_shared, test_chains, test_qdiscs,
+TESTS = (test_exact, test_explained, test_counters, test_overlap, test_flush, test_replace, test_moves, test_shared, test_chains, test_qdiscs,
          test_actions, test_untold, test_masks,
          test_devices, test_restart, test_lost, test_many)
 
