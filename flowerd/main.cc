@@ -5,7 +5,7 @@
 //                   [--receive-buffer BYTES] [DEVICE...]
 //   xdp-flowerd stats [--json] [--control PATH]
 //   xdp-flowerd explain [--control PATH] [DEVICE [pref P]]
-//   xdp-flowerd trace [--control PATH] DEVICE HEX|FILE
+//   xdp-flowerd trace [--control PATH] DEVICE HEX|FILE|KEY VALUE...
 //   xdp-flowerd status|show [--control PATH]
 #include <poll.h>
 #include <sys/signalfd.h>
@@ -23,9 +23,11 @@
 #include <cstring>
 #include <exception>
 #include <fstream>
+#include <span>
 #include <sstream>
 
 #include "flowerd/commands.h"
+#include "flowerd/compose.h"
 #include "flowerd/control.h"
 #include "flowerd/daemon.h"
 #include "flowerd/packets.h"
@@ -41,7 +43,7 @@ constexpr const char *kUsage =
     "                       [--receive-buffer BYTES] [DEVICE...]\n"
     "       xdp-flowerd stats [--json] [--control PATH]\n"
     "       xdp-flowerd explain [--control PATH] [DEVICE [pref P]]\n"
-    "       xdp-flowerd trace [--control PATH] DEVICE HEX|FILE\n"
+    "       xdp-flowerd trace [--control PATH] DEVICE HEX|FILE|KEY VALUE...\n"
     "       xdp-flowerd status|show [--control PATH]\n";
 // Of each command, how many words may follow it.
 constexpr size_t kAny = SIZE_MAX;
@@ -49,8 +51,8 @@ constexpr struct {
     const char *name;
     size_t min_words, max_words;
 } kCommands[] = {
-    {"run", 0, kAny}, {"stats", 0, 0},  {"explain", 0, 3},
-    {"trace", 2, 2},  {"status", 0, 0}, {"show", 0, 0},
+    {"run", 0, kAny},   {"stats", 0, 0},  {"explain", 0, 3},
+    {"trace", 2, kAny}, {"status", 0, 0}, {"show", 0, 0},
 };
 constexpr int kUsageError = 2;  // Of the configuration as well: debian/.
 
@@ -230,19 +232,30 @@ int ask_daemon(const Arguments &a) {
     return EXIT_SUCCESS;
 }
 
-// What is no file is asked as it is: the daemon says what is wrong with it.
+// What is given as words, as a file, or as it goes to the daemon.
+Failure read_packets(const Arguments &a, std::vector<std::string> *packets) {
+    const std::string &given = a.words[1];
+    if (a.words.size() > 2) {
+        return compose(std::span(a.words).subspan(1),
+                       &packets->emplace_back());
+    }
+    if (!access(given.c_str(), F_OK)) {
+        return read_capture(given, packets);
+    }
+    packets->push_back(given);
+    return {};
+}
+
 int trace(Arguments a) {
     std::vector<std::string> packets;
-    const std::string given = a.words[1];
-    if (access(given.c_str(), F_OK)) {
-        return ask_daemon(a);
-    }
-    if (auto f = read_capture(given, &packets)) {
+    if (auto f = read_packets(a, &packets)) {
         return complain(f);
     }
+    a.words.resize(2);
     for (size_t i = 0; i < packets.size(); i++) {
-        std::printf("%spacket %zu:\n", i ? "\n" : "", i + 1);
-        std::fflush(stdout);
+        if (packets.size() > 1) {
+            std::printf("%spacket %zu:\n", i ? "\n" : "", i + 1);
+        }
         a.words[1] = packets[i];
         if (const int status = ask_daemon(a)) {
             return status;

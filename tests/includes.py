@@ -102,8 +102,9 @@ DAEMON_FILES = {
     'daemon':  ['filter', 'overlap', 'rules', 'xdp', 'device', 'tc'],
     'commands': ['filter', 'xdp', 'device', 'daemon'],
     'control': [],
+    'compose': [],
     'packets': [],
-    'main':    ['xdp', 'daemon', 'commands', 'control', 'packets'],
+    'main':    ['xdp', 'daemon', 'commands', 'compose', 'control', 'packets'],
 }
 # What only one of them may say.
 DAEMON_ONLY = [

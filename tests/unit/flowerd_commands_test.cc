@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "flowerd/compose.h"
 #include "flowerd/packets.h"
 
 namespace flowerd::unit {
@@ -69,6 +70,28 @@ TEST(FlowerdPackets, WhatIsWrongIsSaid) {
     EXPECT_TRUE(read_capture("/dev/null", &packets));
     EXPECT_TRUE(read_capture("/there/is/none", &packets));
     EXPECT_TRUE(packets.empty());
+}
+
+std::string composed(const std::vector<std::string> &words) {
+    std::string hex;
+    const auto f = compose(words, &hex);
+    return f ? f.message : hex;
+}
+
+// What the checksums cover adds up to 0xffff with them.
+TEST(FlowerdPackets, OfWords) {
+    const std::string payload(64, '0');
+    EXPECT_EQ(composed({"dst_ip", "10.0.0.9", "ip_proto", "udp", "dst_port",
+                        "53", "ip_ttl", "1", "vlan_id", "5"}),
+              "0200000000020200000000018100000508004500003c000100000111a5a7"
+              "0a0000010a00000903e800350028e777"
+                  + payload);
+    EXPECT_EQ(composed({"dst_mac"}), "dst_mac: no value");
+    EXPECT_EQ(composed({"src_ip", "10.0.0.1", "dst_ip", "fc00::2"}),
+              "dst_ip fc00::2: not a value of that, or the addresses are of "
+              "two kinds");
+    EXPECT_EQ(composed({"ct_state", "+trk"}).substr(0, 20),
+              "ct_state: not one of");
 }
 
 }  // namespace

@@ -217,12 +217,20 @@ class Network:
         return listener.frames
 
 
+def ask_stats(control):
+    """When they are there, what TC has told of before has been followed."""
+    with socket.socket(socket.AF_UNIX) as s:
+        s.connect(control)
+        s.sendall(b'stats --json\n')
+        return json.loads(b''.join(iter(lambda: s.recv(1 << 20), b'')))
+
+
 class Daemon:
-    def __init__(self, network, build, *args):
+    def __init__(self, network, build, *args, devices=('p1', 'p2')):
         self.network = network
         self.program = build + '/flowerd/xdp-flowerd'
         self.control = '/run/%s.sock' % network.switch
-        self.args = ('--control', self.control, *args, 'p1', 'p2')
+        self.args = ('--control', self.control, *args, *devices)
         self.process = None
 
     def start(self):
@@ -254,11 +262,7 @@ class Daemon:
         return run(self.program, *args, '--control', self.control)
 
     def stats(self):
-        """When they are there, what TC has told of before has been followed."""
-        with socket.socket(socket.AF_UNIX) as s:
-            s.connect(self.control)
-            s.sendall(b'stats --json\n')
-            return json.loads(b''.join(iter(lambda: s.recv(1 << 20), b'')))
+        return ask_stats(self.control)
 
     def filters(self, device='p1'):
         """By (pref, handle), or (pref, handle, chain) if it is not the first chain."""
@@ -698,6 +702,9 @@ def test_explained(network, daemon, note):
            and 'verdict: XDP_REDIRECT, output:p2' in text
            and 'passed to TC as it came: no-flow' in text
            and 'every filter of p1 is in XDP' in text and 'OVS' not in text, '%s', text)
+    for proto, verdict in (('udp', 'XDP_REDIRECT'), ('tcp', 'passed to TC')):
+        text = daemon.ask('trace', 'p1', 'dst_ip', '10.0.0.2', 'ip_proto', proto)
+        expect('verdict: ' + verdict in text, '%s', text)
     tools = os.path.join(HERE, '../../tools/')
     top = json.loads(run('/usr/bin/python3', tools + 'ovs-offload-top', '-t', daemon.control,
                          '--once', '--json'))
