@@ -9,6 +9,7 @@
 
 #include <array>
 #include <cerrno>
+#include <cstdint>
 #include <cstring>
 #include <string_view>
 
@@ -19,7 +20,8 @@ using flowxlate::Fd;
 
 // The daemon does nothing else meanwhile.
 constexpr timeval kPatience{0, 250'000};
-constexpr size_t kLongestLine = 4096;
+constexpr size_t kLongestRequest = 65536;  // A packet has up to 9000 bytes.
+constexpr size_t kLongestReply = SIZE_MAX;
 constexpr int kWaiting = 8;
 
 Failure open_socket(const std::string &path, Fd *fd, sockaddr_un *address) {
@@ -50,7 +52,8 @@ void send_all(int fd, std::string_view text) {
     }
 }
 
-std::string receive(int fd, bool one_line) {
+std::string receive(int fd, size_t longest,
+                    const std::function<bool(const std::string &)> &is_whole) {
     std::string text;
     std::array<char, 65536> buffer;
     for (;;) {
@@ -59,12 +62,11 @@ std::string receive(int fd, bool one_line) {
             return text;
         }
         text.append(buffer.data(), n);
-        const auto end = text.find('\n');
-        if (one_line && end != std::string::npos) {
-            return text.substr(0, end);
-        }
-        if (one_line && text.size() > kLongestLine) {
+        if (text.size() > longest) {
             return {};
+        }
+        if (is_whole(text)) {
+            return text;
         }
     }
 }
@@ -104,8 +106,7 @@ Failure Control::open(const std::string &path) {
     return {};
 }
 
-void Control::serve(
-    const std::function<std::string(const std::string &)> &answer) {
+void Control::serve(const IsWhole &is_whole, const Answer &answer) {
     const Fd peer(accept4(socket_.get(), nullptr, nullptr, SOCK_CLOEXEC));
     if (!peer) {
         return;
@@ -114,9 +115,9 @@ void Control::serve(
         (void)setsockopt(peer.get(), SOL_SOCKET, option, &kPatience,
                          sizeof kPatience);
     }
-    const std::string line = receive(peer.get(), true);
-    if (!line.empty()) {
-        send_all(peer.get(), answer(line));
+    const std::string request = receive(peer.get(), kLongestRequest, is_whole);
+    if (is_whole(request)) {
+        send_all(peer.get(), answer(request));
     }
 }
 
@@ -131,7 +132,8 @@ Failure ask(const std::string &path, const std::string &line,
         return flowxlate::failure(error, "no xdp-flowerd at " + path);
     }
     send_all(fd.get(), line + "\n");
-    *reply = receive(fd.get(), false);
+    *reply = receive(fd.get(), kLongestReply,
+                     [](const std::string &) { return false; });
     return reply->empty() ? Failure{EIO, "no answer from xdp-flowerd"}
                           : Failure{};
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The commands of a running daemon, over a Unix socket: a line goes there, a
-// text comes back, and the connection ends.
+// Requests to a running daemon, over a Unix socket: one goes there, a text
+// comes back, and the connection ends.  What they say, commands.h knows.
 #ifndef FLOWERD_CONTROL_H
 #define FLOWERD_CONTROL_H
 
@@ -22,8 +22,10 @@ public:
     // Fails if a daemon serves that socket.
     Failure open(const std::string &path);
     int fd() const { return socket_.get(); }
+    using IsWhole = std::function<bool(const std::string &)>;
+    using Answer = std::function<std::string(const std::string &)>;
     // Answers whoever has connected; who sends nothing for 250 ms gets none.
-    void serve(const std::function<std::string(const std::string &)> &answer);
+    void serve(const IsWhole &, const Answer &);
 
 private:
     std::string path_;

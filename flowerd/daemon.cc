@@ -10,7 +10,6 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
-#include <nlohmann/json.hpp>
 #include <utility>
 
 namespace flowerd {
@@ -398,64 +397,21 @@ void Daemon::tick() {
     }
 }
 
-// -- Commands ---------------------------------------------------------------
+// -- For commands -----------------------------------------------------------
 
-std::string Daemon::stats(bool json) {
-    nlohmann::ordered_json all{{"devices", nlohmann::ordered_json::array()}};
-    Stats total = past_;
-    for (auto &[ifindex, device] : devices_) {
-        device->take_stats();
-        total += device->total();
-        auto filters = nlohmann::ordered_json::array();
-        for (const auto &[id, f] : device->filters().all()) {
-            const Stats s = device->stats_of(id);
-            filters.push_back({{"chain", id.chain},
-                               {"pref", id.preference},
-                               {"handle", id.handle},
-                               {"in_xdp", device->verdict_of(id).in_xdp},
-                               {"packets", s.packets},
-                               {"bytes", s.bytes}});
-        }
-        all["devices"].push_back({{"name", device->name()},
-                                  {"filters_in_xdp", device->n_in_xdp()},
-                                  {"packets", device->total().packets},
-                                  {"bytes", device->total().bytes},
-                                  {"filters", std::move(filters)}});
-    }
-    all["packets"] = total.packets;
-    all["bytes"] = total.bytes;
-    all["tc"] = {{"messages", followed_.n_messages},
-                 {"losses", followed_.n_lost},
-                 {"resyncs", followed_.n_resyncs},
-                 {"last_us", followed_.last.count()},
-                 {"longest_us", followed_.longest.count()}};
-    if (json) {
-        return all.dump(1) + "\n";
-    }
-    std::string text;
-    for (const auto &[ifindex, device] : devices_) {
-        text += device->name() + ": " + std::to_string(device->n_in_xdp())
-              + " of " + std::to_string(device->filters().all().size())
-              + " filters in XDP, " + std::to_string(device->total().packets)
-              + " packets, " + std::to_string(device->total().bytes)
-              + " bytes\n";
-    }
-    return text;
+Device *Daemon::find(const std::string &name) const {
+    const auto it = std::ranges::find_if(
+        devices_, [&](const auto &d) { return d.second->name() == name; });
+    return it == devices_.end() ? nullptr : it->second.get();
 }
 
-std::string Daemon::explain(const std::string &name) {
-    std::string text;
+Stats Daemon::total() {
+    Stats sum = past_;
     for (const auto &[ifindex, device] : devices_) {
-        if (!name.empty() && name != device->name()) {
-            continue;
-        }
-        for (const auto &[id, f] : device->filters().all()) {
-            const Verdict v = device->verdict_of(id);
-            text += device->name() + " " + to_string(id) + " " + f.kind + ": "
-                  + (v.in_xdp ? "in XDP" : "in TC, " + v.why_not) + "\n";
-        }
+        device->take_stats();
+        sum += device->total();
     }
-    return text;
+    return sum;
 }
 
 }  // namespace flowerd

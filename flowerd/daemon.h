@@ -49,18 +49,22 @@ public:
     void follow_xdp();
     void tick();  // Each second.
 
-    // What the commands print.
-    std::string stats(bool json);
-    std::string explain(const std::string &device);
-
-private:
-    using Clock = std::chrono::steady_clock;
+    // What there is to tell (commands.h).
+    using Devices = std::map<Ifindex, std::unique_ptr<Device>>;
     // What has come of changes, and how long they took to be in XDP, from when
     // this process was woken up.
     struct Followed {
         uint64_t n_messages = 0, n_lost = 0, n_resyncs = 0;
         std::chrono::microseconds last{}, longest{};
     };
+    const Devices &devices() const { return devices_; }
+    Device *find(const std::string &name) const;  // Null if there is none.
+    const Followed &followed() const { return followed_; }
+    Stats total();  // With devices that are gone.
+    Xdp &xdp() const { return *xdp_; }
+
+private:
+    using Clock = std::chrono::steady_clock;
 
     bool read_events();
     void handle(Bytes message);
@@ -85,7 +89,7 @@ private:
     Settings settings_;
     std::unique_ptr<Xdp> xdp_;
     Tc tc_;
-    std::map<Ifindex, std::unique_ptr<Device>> devices_;
+    Devices devices_;
     std::set<Ifindex> to_resync_;
     std::set<Ifindex> gone_;
     bool links_changed_ = false;

@@ -33,6 +33,24 @@ Ufid Device::ufid_of(const FilterId &id) const {
     return ufid;
 }
 
+std::optional<FilterId> Device::filter_of(const Ufid &ufid) const {
+    uint64_t where;
+    std::memcpy(&where, ufid.bytes.data() + sizeof where, sizeof where);
+    if (static_cast<uint32_t>(where)
+        != static_cast<uint32_t>(index(ifindex_))) {
+        return {};
+    }
+    const auto preference = static_cast<uint16_t>(where >> 32);
+    for (auto flow = flows_.lower_bound({preference, 0, 0});
+         flow != flows_.end() && flow->first.preference == preference;
+         flow++) {
+        if (flow->second.ufid == ufid) {
+            return flow->first;
+        }
+    }
+    return {};
+}
+
 bool Device::is_wanted(const FilterId &id, Rule *rule, Reject *why) const {
     const Filter *f = table_.find(id);
     if (!f) {

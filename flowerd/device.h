@@ -71,6 +71,9 @@ public:
     void take_stats();
 
     Verdict verdict_of(const FilterId &);
+    // The filter whose flow has that name, and the name of a filter's flow.
+    std::optional<FilterId> filter_of(const Ufid &) const;
+    Ufid ufid_of(const FilterId &) const;
     Stats stats_of(const FilterId &) const;
     Stats total() const;
     size_t n_in_xdp() const { return n_in_xdp_; }
@@ -91,7 +94,6 @@ private:
     void forget_gone(const FilterTable::Touched &);
     void put_flow(const FilterId &, Rule);
     void drop_flow(const FilterId &);
-    Ufid ufid_of(const FilterId &) const;
     void set_in_xdp(Flow *, bool);
 
     const std::string name_;

@@ -4,26 +4,33 @@
 //   xdp-flowerd run [--config FILE] [--control PATH] [--trust-no-address]
 //                   [--receive-buffer BYTES] [DEVICE...]
 //   xdp-flowerd stats [--json] [--control PATH]
-//   xdp-flowerd explain [--control PATH] [DEVICE]
+//   xdp-flowerd explain [--control PATH] [DEVICE [pref P]]
+//   xdp-flowerd trace [--control PATH] DEVICE HEX|FILE|KEY VALUE...
+//   xdp-flowerd status|show [--control PATH]
 #include <poll.h>
 #include <sys/signalfd.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
-
 #include <cerrno>
 #include <charconv>
 #include <csignal>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
 #include <fstream>
+#include <span>
 #include <sstream>
 
+#include "flowerd/commands.h"
+#include "flowerd/compose.h"
 #include "flowerd/control.h"
 #include "flowerd/daemon.h"
+#include "flowerd/packets.h"
 
 namespace flowerd {
 namespace {
@@ -35,13 +42,24 @@ constexpr const char *kUsage =
     "                       [--trust-no-address]\n"
     "                       [--receive-buffer BYTES] [DEVICE...]\n"
     "       xdp-flowerd stats [--json] [--control PATH]\n"
-    "       xdp-flowerd explain [--control PATH] [DEVICE]\n";
-constexpr int kUsageError = 2;
+    "       xdp-flowerd explain [--control PATH] [DEVICE [pref P]]\n"
+    "       xdp-flowerd trace [--control PATH] DEVICE HEX|FILE|KEY VALUE...\n"
+    "       xdp-flowerd status|show [--control PATH]\n";
+// Of each command, how many words may follow it.
+constexpr size_t kAny = SIZE_MAX;
+constexpr struct {
+    const char *name;
+    size_t min_words, max_words;
+} kCommands[] = {
+    {"run", 0, kAny},   {"stats", 0, 0},  {"explain", 0, 3},
+    {"trace", 2, kAny}, {"status", 0, 0}, {"show", 0, 0},
+};
+constexpr int kUsageError = 2;  // Of the configuration as well: debian/.
 
 struct Arguments {
     std::string command, config, control = "/run/xdp-flowerd.sock";
     bool json = false;
-    std::vector<std::string> names;
+    std::vector<std::string> words;  // That follow it.
     Settings settings;
 };
 
@@ -72,16 +90,15 @@ bool parse(int argc, char **argv, Arguments *a) {
         } else if (a->command.empty()) {
             a->command = word;
         } else {
-            a->names.push_back(word);
+            a->words.push_back(word);
         }
     }
-    const bool takes_names = a->command == "run"
-                          || (a->command == "explain" && a->names.size() < 2);
-    return good && (a->names.empty() || takes_names)
-        && (a->config.empty() || a->command == "run")
+    return good && (a->config.empty() || a->command == "run")
         && (!a->json || a->command == "stats")
-        && (a->command == "run" || a->command == "stats"
-            || a->command == "explain");
+        && std::ranges::any_of(kCommands, [&](const auto &c) {
+               return a->command == c.name && a->words.size() >= c.min_words
+                   && a->words.size() <= c.max_words;
+           });
 }
 
 // Lines "device NAME", "option KEY VALUE" and "trust-no-address"; "#" begins a
@@ -98,7 +115,7 @@ Failure read_config(Arguments *a) {
         std::string what, key, value, more;
         words >> what >> key >> value >> more;
         if (what == "device" && !key.empty() && value.empty()) {
-            a->names.push_back(key);
+            a->words.push_back(key);
         } else if (what == "option" && !value.empty() && more.empty()) {
             a->settings.options.emplace_back("xdp-offload-" + key, value);
         } else if (what == "trust-no-address" && key.empty()) {
@@ -112,9 +129,9 @@ Failure read_config(Arguments *a) {
     return {};
 }
 
-int complain(const Failure &f) {
+int complain(const Failure &f, int status = EXIT_FAILURE) {
     std::fprintf(stderr, "xdp-flowerd: %s\n", f.message.c_str());
-    return EXIT_FAILURE;
+    return status;
 }
 
 // Blocked, so that they are read instead; threads inherit that.
@@ -135,23 +152,9 @@ Fd open_timer() {
     return timer;
 }
 
-std::string answer(Daemon *daemon, const std::string &line) {
-    std::istringstream words(line);
-    std::string command, argument;
-    words >> command >> argument;
-    if (command == "stats") {
-        const auto text = daemon->stats(argument == "--json");
-        return text.empty() ? "no device\n" : text;
-    }
-    if (command == "explain") {
-        const auto text = daemon->explain(argument);
-        return text.empty() ? "no filter\n" : text;
-    }
-    return "no such command\n";
-}
-
 void loop(Daemon *daemon, Control *control, const Fd &signals,
           const Fd &timer) {
+    Commands commands(daemon);
     std::array<pollfd, 5> fds{{{signals.get(), POLLIN, 0},
                                {daemon->tc_fd(), POLLIN, 0},
                                {daemon->xdp_fd(), POLLIN, 0},
@@ -176,8 +179,9 @@ void loop(Daemon *daemon, Control *control, const Fd &signals,
             daemon->tick();
         }
         if (fds[4].revents) {
-            control->serve(
-                [&](const std::string &line) { return answer(daemon, line); });
+            control->serve(Commands::is_whole, [&](const std::string &asked) {
+                return commands.answer(asked);
+            });
         }
     }
 }
@@ -185,12 +189,15 @@ void loop(Daemon *daemon, Control *control, const Fd &signals,
 int run(Arguments a) {
     if (!a.config.empty()) {
         if (auto f = read_config(&a)) {
-            return complain(f);
+            return complain(f, kUsageError);
         }
     }
-    a.settings.devices = a.names;
-    if (a.names.empty()) {
-        return complain({EINVAL, "no device is named"});
+    a.settings.devices = a.words;
+    if (a.words.empty()) {
+        return complain(
+            {EINVAL, "no device is named"
+                         + (a.config.empty() ? "" : " in " + a.config)},
+            kUsageError);
     }
     const Fd signals = open_signals(), timer = open_timer();
     Control control;
@@ -210,11 +217,50 @@ int run(Arguments a) {
 int ask_daemon(const Arguments &a) {
     std::string line = a.command, reply;
     line += a.json ? " --json" : "";
-    line += a.names.empty() ? "" : " " + a.names[0];
+    for (const std::string &word : a.words) {
+        line += " " + word;
+    }
     if (auto f = ask(a.control, line, &reply)) {
         return complain(f);
     }
+    if (reply.starts_with(kRefused)) {
+        std::fprintf(stderr, "xdp-flowerd: %s",
+                     reply.c_str() + kRefused.size());
+        return EXIT_FAILURE;
+    }
     std::fputs(reply.c_str(), stdout);
+    return EXIT_SUCCESS;
+}
+
+// What is given as words, as a file, or as it goes to the daemon.
+Failure read_packets(const Arguments &a, std::vector<std::string> *packets) {
+    const std::string &given = a.words[1];
+    if (a.words.size() > 2) {
+        return compose(std::span(a.words).subspan(1),
+                       &packets->emplace_back());
+    }
+    if (!access(given.c_str(), F_OK)) {
+        return read_capture(given, packets);
+    }
+    packets->push_back(given);
+    return {};
+}
+
+int trace(Arguments a) {
+    std::vector<std::string> packets;
+    if (auto f = read_packets(a, &packets)) {
+        return complain(f);
+    }
+    a.words.resize(2);
+    for (size_t i = 0; i < packets.size(); i++) {
+        if (packets.size() > 1) {
+            std::printf("%spacket %zu:\n", i ? "\n" : "", i + 1);
+        }
+        a.words[1] = packets[i];
+        if (const int status = ask_daemon(a)) {
+            return status;
+        }
+    }
     return EXIT_SUCCESS;
 }
 
@@ -224,7 +270,9 @@ int main_of(int argc, char **argv) {
         std::fputs(kUsage, stderr);
         return kUsageError;
     }
-    return a.command == "run" ? run(std::move(a)) : ask_daemon(a);
+    return a.command == "run"   ? run(std::move(a))
+         : a.command == "trace" ? trace(std::move(a))
+                                : ask_daemon(a);
 }
 
 }  // namespace

@@ -5,8 +5,12 @@
 
 #include <cerrno>
 #include <cstdio>
+#include <cstdlib>
+#include <cstring>
 #include <mutex>
+#include <regex>
 #include <set>
+#include <span>
 
 #include "flowxlate/base/resource.h"
 #include "flowxlate/front/flowxlate.h"
@@ -37,9 +41,12 @@ int port_ifindex(const char *, uint32_t port) {
     return registry().ports.contains(port) ? static_cast<int>(port) : -1;
 }
 
+// The library speaks of OVS as of who has what it does not execute.
 void log_line(ovs_offload_log_level level, const char *line) {
     if (level >= OVS_OFFLOAD_LOG_INFO) {
-        std::fprintf(stderr, "xdp-flowerd: xdp: %s\n", line);
+        static const std::regex ovs("\\bOVS\\b");
+        std::fprintf(stderr, "xdp-flowerd: xdp: %s\n",
+                     std::regex_replace(line, ovs, "TC").c_str());
     }
 }
 
@@ -57,6 +64,9 @@ constexpr ovs_offload_host kHost = [] {
     h.has_rules = [] { return true; };
     h.is_enabled = [] { return true; };
     h.has_port = [](const char *, const char *) { return false; };
+    h.compose = [](const char *, uint8_t **, size_t *) {
+        return strdup("only OVS makes packets of flows");
+    };
     return h;
 }();
 
@@ -165,6 +175,32 @@ int Xdp::event_fd() const { return registry().event.get(); }
 void Xdp::clear_event() {
     eventfd_t n;
     (void)eventfd_read(event_fd(), &n);
+}
+
+std::vector<Xdp::Command> Xdp::commands() {
+    std::vector<Command> all;
+    for (const auto &c : std::span(ops().commands, ops().n_commands)) {
+        all.push_back({c.name, c.usage, static_cast<size_t>(c.min_args),
+                       static_cast<size_t>(c.max_args)});
+    }
+    return all;
+}
+
+std::string Xdp::tell(const std::string &command,
+                      const std::vector<std::string> &args) {
+    std::vector<const char *> argv{command.c_str()};
+    for (const std::string &arg : args) {
+        argv.push_back(arg.c_str());
+    }
+    for (const auto &c : std::span(ops().commands, ops().n_commands)) {
+        if (command == c.name) {
+            const std::unique_ptr<char, decltype(&std::free)> text(
+                c.run(self_, static_cast<int>(argv.size()), argv.data()),
+                &std::free);
+            return text ? text.get() : "";
+        }
+    }
+    return "";
 }
 
 }  // namespace flowerd

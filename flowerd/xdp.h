@@ -80,6 +80,16 @@ public:
     int event_fd() const;
     void clear_event();
 
+    // What the library tells operators ("xdp-offload/show").
+    struct Command {
+        const char *name, *usage;
+        size_t min_args, max_args;
+    };
+    static std::vector<Command> commands();
+    // One of these, with as many arguments as it takes.
+    std::string tell(const std::string &command,
+                     const std::vector<std::string> &args);
+
 private:
     Xdp() = default;
 

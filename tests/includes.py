@@ -100,14 +100,18 @@ DAEMON_FILES = {
     'device':  ['filter', 'overlap', 'rules', 'xdp', 'bpf/abi/hash.h'],
     'tc':      ['filter', 'flowxlate/kernel/netlink.h'],
     'daemon':  ['filter', 'overlap', 'rules', 'xdp', 'device', 'tc'],
+    'commands': ['filter', 'xdp', 'device', 'daemon'],
     'control': [],
-    'main':    ['xdp', 'daemon', 'control'],
+    'compose': [],
+    'packets': [],
+    'main':    ['xdp', 'daemon', 'commands', 'compose', 'control', 'packets'],
 }
 # What only one of them may say.
 DAEMON_ONLY = [
     ('xdp', 'the library\'s C face', r'\bovs_offload_\w+'),
     ('tc', 'netlink sockets', r'\bAF_NETLINK\b|\bput_tc_header\('),
-    ('daemon', 'JSON', r'#include <nlohmann/'),
+    ('commands', 'JSON', r'#include <nlohmann/'),
+    ('packets', 'libpcap', r'#include <pcap'),
 ]
 
 # Lines that must be refused, by any of the rules: this test can fail.

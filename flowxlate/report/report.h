@@ -41,6 +41,13 @@ private:
     std::chrono::steady_clock::time_point last_look_ GUARDED_BY(state_lock);
 };
 
+// Are we xdp-flowerd's?
+bool is_tcs(const Core &);
+// Who has the packets that are passed on.
+inline const char *owner_name(const Core &core) {
+    return is_tcs(core) ? "TC" : "OVS";
+}
+
 // A line of status and show: what becomes of flows when ovs-vswitchd ends.
 void show_persistence(const Sources &, std::string *) REQUIRES(state_lock);
 

@@ -122,7 +122,7 @@ void show_port(const Port &port, const View::Sum &sum, const Asked &asked,
     if (sum.waiting) {
         append(s, " (%zu of them wait for their output port)", sum.waiting);
     }
-    append(s, "\n    passed to OVS:");
+    append(s, "\n    passed to %s:", port.of_tc ? "TC" : "OVS");
     for (int reason = 0; reason < XF_N_MISSES; reason++) {
         if (auto n = misses[reason]) {
             append(s, " %s:%" PRIu64, miss_name(xf_miss(reason)), n);
@@ -189,6 +189,10 @@ std::vector<View::Sum> View::sum_by_port() const {
 }
 
 void show_persistence(const Sources &from, std::string *s) {
+    if (is_tcs(from.core)) {
+        *s += "restarts: flows end with this process, and TC goes on\n";
+        return;
+    }
     if (!from.takeover.persists()) {
         append(s, "restarts: flows end with this process: %s\n",
                from.takeover.why_flows_end().c_str());

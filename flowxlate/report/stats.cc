@@ -67,8 +67,9 @@ PortStats stats_of(const Core &core, const Port &port, const View::Sum &sum)
     s.name = port.name;
     s.ifindex = port.is_tunnel() ? 0 : index(port.ifindex);
     s.type = port.type;
-    s.datapath =
-        port.in_kernel_datapath ? kKernelDatapath : kUserspaceDatapath;
+    s.datapath = port.of_tc              ? kTcDatapath
+               : port.in_kernel_datapath ? kKernelDatapath
+                                         : kUserspaceDatapath;
     s.flows = port.n_flows;
     s.waiting = sum.waiting;
     s.executed = port.past;

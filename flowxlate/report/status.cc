@@ -231,6 +231,10 @@ std::string losses_in_words(const Sources &from) REQUIRES(state_lock) {
 
 }  // namespace
 
+bool is_tcs(const Core &core) {
+    return core.host.notify.ovs_version() == std::string_view("TC");
+}
+
 std::string Report::status() {
     forget_unserved(from_.core);
     from_.loss_watch.look();
@@ -241,16 +245,17 @@ std::string Report::status() {
     for (auto &problem : h.problems) {
         s += "  " + problem.text + "\n";
     }
-    append(&s, "versions: plugin %s, Linux %s, Open vSwitch %s\n",
-           FLOWXLATE_VERSION, release_of_kernel().c_str(),
-           from_.core.host.notify.ovs_version());
+    append(&s, "versions: plugin %s, Linux %s%s%s\n", FLOWXLATE_VERSION,
+           release_of_kernel().c_str(),
+           is_tcs(from_.core) ? "" : ", Open vSwitch ",
+           is_tcs(from_.core) ? "" : from_.core.host.notify.ovs_version());
     append(
         &s, "running for: %s\n",
         in_words(std::chrono::steady_clock::now() - from_.core.start).c_str());
     show_ports(from_.core, &s);
-    append(&s, "packets: %s in XDP, %s passed to OVS%s\n",
+    append(&s, "packets: %s in XDP, %s passed to %s%s\n",
            grouped(h.in_xdp).c_str(), grouped(h.passed).c_str(),
-           describe_misses(misses).c_str());
+           owner_name(from_.core), describe_misses(misses).c_str());
     append(&s, "redirect errors: %s\n", losses_in_words(from_).c_str());
     const auto unexecuted = View::of(from_).count_unexecuted();
     const size_t n_unexecuted = std::accumulate(

@@ -196,6 +196,24 @@ void trace_outer(const View &view, const TraceProgram::Outcome &o,
            view.describe_flow(o.outer).c_str());
 }
 
+// What can be done about it is told for OVS.
+std::string explain_miss(xf_miss miss, bool of_tc) {
+    std::string s;
+    const auto *r = find_reason(std::string("miss/") + miss_name(miss));
+    if (!r) {
+        return s;
+    }
+    append(&s, "  What it means: %s\n", r->meaning.c_str());
+    if (of_tc) {
+        return s;
+    }
+    append(&s, "  What to do: %s\n", r->remedy.c_str());
+    if (!r->command.empty()) {
+        append(&s, "  Command: %s\n", r->command.c_str());
+    }
+    return s;
+}
+
 std::string trace_text(const View &view, const Port &port,
                        std::span<const std::byte> frame,
                        const TraceProgram::Outcome &o,
@@ -229,17 +247,11 @@ std::string trace_text(const View &view, const Port &port,
             ? o.plan.act
             : element(view.table.memory().flows, index(o.first)).action;
     if (o.miss) {
-        append(&s, "verdict: passed to OVS as it came: %s%s%s\n",
-               miss_name(*o.miss), hit ? ", of " : "",
+        append(&s, "verdict: passed to %s as it came: %s%s%s\n",
+               port.of_tc ? "TC" : "OVS", miss_name(*o.miss),
+               hit ? ", of " : "",
                hit ? view.describe_target(last).c_str() : "");
-        if (const auto *r =
-                find_reason(std::string("miss/") + miss_name(*o.miss))) {
-            append(&s, "  What it means: %s\n  What to do: %s\n",
-                   r->meaning.c_str(), r->remedy.c_str());
-            if (!r->command.empty()) {
-                append(&s, "  Command: %s\n", r->command.c_str());
-            }
-        }
+        s += explain_miss(*o.miss, port.of_tc);
     } else if (o.verdict == XDP_REDIRECT) {
         const bool same = std::ranges::equal(frame, o.frame);
         append(&s, "verdict: XDP_REDIRECT, %s\n",
@@ -253,7 +265,8 @@ std::string trace_text(const View &view, const Port &port,
     return s;
 }
 
-// Stores the type of the port's datapath in '*dpif_type' if all went well.
+// Stores the type of the port's datapath in '*dpif_type' if all went well and
+// its owner can tell what becomes of packets.
 std::string trace_in_xdp(const Sources &from, const std::string &port_name,
                          std::span<const std::byte> frame,
                          std::string *dpif_type) {
@@ -263,7 +276,8 @@ std::string trace_in_xdp(const Sources &from, const std::string &port_name,
         if (const Port *port = from.core.ports.find(port_name)) {
             if (!port->attachment) {
                 return port_name + " is left out of XDP (" + port->left_out
-                     + "): OVS has all its packets\n";
+                     + "): " + owner_name(from.core)
+                     + " has all its packets\n";
             }
             constants = port->attachment->constants(port->slot);
         }
@@ -285,8 +299,9 @@ std::string trace_in_xdp(const Sources &from, const std::string &port_name,
     if (auto f = program.run(from.core.maps, frame, &outcome)) {
         return f.message + "\n";
     }
-    *dpif_type =
-        port->in_kernel_datapath ? kKernelDatapath : kUserspaceDatapath;
+    *dpif_type = port->of_tc              ? ""
+               : port->in_kernel_datapath ? kKernelDatapath
+                                          : kUserspaceDatapath;
     return trace_text(View::of(from), *port, frame, outcome,
                       from.core.maps.cpus_that_predict(outcome.cached),
                       from.core.maps.connections());

@@ -39,6 +39,7 @@ import test_persistence
 import test_ports
 import test_privileges
 import test_prometheus
+import test_provisioned
 import test_redirect_errors
 import test_shared
 import test_restart
@@ -66,6 +67,7 @@ TESTS = (test_traffic.TESTS + test_counters.TESTS + test_ports.TESTS
          + test_kernel_hook.TESTS + test_kernel_ct.TESTS
          + test_hook.TESTS
          + test_explosion.TESTS + test_top.TESTS + test_prometheus.TESTS
+         + test_provisioned.TESTS
          + test_coexistence.TESTS
          + test_tap.TESTS + test_slow_path.TESTS + test_connections.TESTS
          + test_nested.TESTS + test_overlays.TESTS + test_tunnels.TESTS

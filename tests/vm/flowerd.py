@@ -217,12 +217,20 @@ class Network:
         return listener.frames
 
 
+def ask_stats(control):
+    """When they are there, what TC has told of before has been followed."""
+    with socket.socket(socket.AF_UNIX) as s:
+        s.connect(control)
+        s.sendall(b'stats --json\n')
+        return json.loads(b''.join(iter(lambda: s.recv(1 << 20), b'')))
+
+
 class Daemon:
-    def __init__(self, network, build, *args):
+    def __init__(self, network, build, *args, devices=('p1', 'p2')):
         self.network = network
         self.program = build + '/flowerd/xdp-flowerd'
         self.control = '/run/%s.sock' % network.switch
-        self.args = ('--control', self.control, *args, 'p1', 'p2')
+        self.args = ('--control', self.control, *args, *devices)
         self.process = None
 
     def start(self):
@@ -254,11 +262,7 @@ class Daemon:
         return run(self.program, *args, '--control', self.control)
 
     def stats(self):
-        """When they are there, what TC has told of before has been followed."""
-        with socket.socket(socket.AF_UNIX) as s:
-            s.connect(self.control)
-            s.sendall(b'stats --json\n')
-            return json.loads(b''.join(iter(lambda: s.recv(1 << 20), b'')))
+        return ask_stats(self.control)
 
     def filters(self, device='p1'):
         """By (pref, handle), or (pref, handle, chain) if it is not the first chain."""
@@ -327,11 +331,70 @@ def test_exact(network, daemon, note):
     counted = daemon.filters()[10, 1]
     expect((counted['packets'], counted['bytes']) == (1000, 1000 * len(sent[0])),
            'counted %s', counted)
-    seen = json.loads(network.tc('-s', '-j', 'filter', 'show', 'dev', 'p1', 'ingress'))
-    stats = [f['options']['actions'][0]['stats']['packets'] for f in seen
-             if 'options' in f and f['options'].get('actions')]
-    expect(stats == [0], 'TC has counted %s', stats)
+    expect(in_tc(network) == [0], 'TC has counted %s', in_tc(network))
     note('1000 of 1000 packets')
+
+
+def attribute(message, begin, end, path):
+    """Where the payload is of the attribute that a path of types leads to."""
+    while begin < end:
+        length, kind = struct.unpack_from('HH', message, begin)
+        if kind & 0x3fff == path[0]:
+            inside = (begin + 4, begin + length)
+            return attribute(message, *inside, path[1:]) if path[1:] else inside
+        begin += (length + 3) & ~3
+    return None
+
+
+def rtnetlink(namespace, kind, flags, payload):
+    """What the kernel answers: a message, or an acknowledgement with an error of 0."""
+    with in_netns(namespace):
+        s = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)
+    with s:
+        s.send(struct.pack('IHHII', 16 + len(payload), kind, flags | 1, 1, 0) + payload)
+        answer = s.recv(65536)
+    if struct.unpack_from('H', answer, 4)[0] == 2:      # NLMSG_ERROR
+        error = struct.unpack_from('i', answer, 16)[0]
+        expect(error == 0, 'rtnetlink: %s', os.strerror(-error))
+    return answer
+
+
+def in_tc(network):
+    """What TC has counted of the one filter."""
+    seen = json.loads(network.tc('-s', '-j', 'filter', 'show', 'dev', 'p1', 'ingress'))
+    return [f['options']['actions'][0]['stats']['packets'] for f in seen
+            if 'options' in f and f['options'].get('actions')]
+
+
+def test_counters(network, daemon, note):
+    """Nobody but a driver can add to TC's own counters: what is written to them is not read"""
+    new_filter, get_filter, new_action = 44, 46, 48
+    replace, acknowledge = 0x100, 4
+    network.filter('add', 10, 'handle 1 ' + TO_HOST_2)
+    daemon.wait_for((10, 1))
+    with in_netns(network.switch):
+        ifindex = socket.if_nametoindex('p1')
+    which = struct.pack('BxxxiIII', 0, ifindex, 1, 0xfffffff2, 10 << 16 | 0x0008)
+    told = bytearray(rtnetlink(network.switch, get_filter, 0, which + struct.pack(
+        'HH8s', 11, 1, b'flower\0')))
+    # TCA_OPTIONS, TCA_FLOWER_ACT, the first one, TCA_ACT_STATS, TCA_STATS_BASIC
+    begin, _ = attribute(told, 36, len(told), (2, 3, 1, 4, 1))
+    struct.pack_into('QI', told, begin, 1000000, 12345)
+    # "not in hardware" is for the kernel alone to say: TCA_OPTIONS, TCA_FLOWER_FLAGS.
+    struct.pack_into('I', told, attribute(told, 36, len(told), (2, 22))[0], 0)
+    rtnetlink(network.switch, new_filter, replace | acknowledge, bytes(told[16:]))
+    expect(in_tc(network) == [0], 'TC has %s', in_tc(network))
+    # The same of the action alone: TCA_ACT_TAB with a list as TCA_FLOWER_ACT has it.
+    begin, end = attribute(told, 36, len(told), (2, 3))
+    actions = bytes(told[begin:end])
+    rtnetlink(network.switch, new_action, replace | acknowledge,
+              bytes(4) + struct.pack('HH', 4 + len(actions), 1) + actions)
+    expect(in_tc(network) == [0], 'TC has %s', in_tc(network))
+    daemon.wait_for((10, 1))
+    network.exchange([numbered(n) for n in range(10)])
+    expect((in_tc(network), daemon.filters()[10, 1]['packets']) == ([0], 10),
+           'TC has %s, XDP %s', in_tc(network), daemon.filters())
+    note('12345 packets were written, and 10 were in XDP; tc -s has 0')
 
 
 def test_overlap(network, daemon, note):
@@ -610,7 +673,55 @@ def test_many(network, daemon, note):
     note('%.2f s until an earlier filter had them all leave', time.monotonic() - start)
 
 
-TESTS = (test_exact, test_overlap, test_flush, test_replace, test_moves, test_shared, test_chains, test_qdiscs,
+def test_explained(network, daemon, note):
+    """explain, trace and the tools of OVS's offload tell what becomes of filters and packets"""
+    network.filter('add', 5, 'protocol ip u32 match ip dst 10.0.9.0/24 action ok')
+    network.filter('add', 10, TO_HOST_2.replace('dst_ip', 'ip_proto udp dst_ip'))
+    network.filter('add', 20, 'protocol arp flower arp_op request action mirred egress '
+                   'redirect dev p2')
+    daemon.wait_for((20, 1))
+    text = daemon.ask('explain', 'p1', 'pref', '10')
+    expect('pref 10 handle 0x1 flower: in TC, order/overlap: pref 5' in text, '%s', text)
+    text = daemon.ask('trace', 'p1', numbered(1).hex())
+    expect('verdict: passed to TC as it came: no-flow' in text
+           and 'pref 10 handle 0x1 flower: order/overlap' in text, '%s', text)
+    network.filter('del', 5, 'protocol ip u32')
+    daemon.wait_for((10, 1), (20, 1))
+    network.exchange([numbered(n) for n in range(10)])
+    text = daemon.ask('explain', 'p1', 'pref', '10')
+    expect('flower: in XDP' in text and 'packets:10, bytes:' in text
+           and 'actions:output:p2' in text, '%s', text)
+    capture = '/tmp/%s.pcap' % network.switch
+    with open(capture, 'wb') as f:
+        f.write(struct.pack('=IHHiIII', 0xa1b2c3d4, 2, 4, 0, 0, 65535, 1))
+        for frame in (numbered(1), ethernet([], 0x0800, ipv4(17, udp(PORT, bytes(26)), dst=3))):
+            f.write(struct.pack('=IIII', 0, 0, len(frame), len(frame)) + frame)
+    text = daemon.ask('trace', 'p1', capture)
+    os.unlink(capture)
+    expect(text.count('packet ') >= 2 and 'flow: p1 pref 10 handle 0x1\n' in text
+           and 'verdict: XDP_REDIRECT, output:p2' in text
+           and 'passed to TC as it came: no-flow' in text
+           and 'every filter of p1 is in XDP' in text and 'OVS' not in text, '%s', text)
+    for proto, verdict in (('udp', 'XDP_REDIRECT'), ('tcp', 'passed to TC')):
+        text = daemon.ask('trace', 'p1', 'dst_ip', '10.0.0.2', 'ip_proto', proto)
+        expect('verdict: ' + verdict in text, '%s', text)
+    tools = os.path.join(HERE, '../../tools/')
+    top = json.loads(run('/usr/bin/python3', tools + 'ovs-offload-top', '-t', daemon.control,
+                         '--once', '--json'))
+    shown = {f['text'].split(':')[0]: f['packets'] for f in top['flows']}
+    expect(shown['pref 10 handle 0x1'] == 10 and top['since_start']['executed']['packets'] == 10
+           and [p['datapath'] for p in top['ports']] == ['tc', 'tc'], '%s', top)
+    seen = run('/usr/bin/python3', tools + 'ovs-offload-top', '-t', daemon.control, '--once')
+    expect('TO TC/S' in seen and 'pref 10 handle 0x1:' in seen and 'OVS' not in seen, '%s', seen)
+    checked = run('/usr/bin/python3', tools + 'ovs-offload-top', '-t', daemon.control, '--check')
+    expect(checked.startswith('OK: 2 of 2 ports, 2 flows'), '%s', checked)
+    refused = subprocess.run([daemon.program, 'explain', 'p9', '--control', daemon.control],
+                             stderr=subprocess.PIPE, text=True)
+    expect(refused.returncode == 1 and 'p9: no device of' in refused.stderr, '%s', refused)
+    note('and ovs-offload-top says %s', checked.strip())
+
+
+TESTS = (test_exact, test_explained, test_counters, test_overlap, test_flush, test_replace, test_moves, test_shared, test_chains, test_qdiscs,
          test_actions, test_untold, test_masks,
          test_devices, test_restart, test_lost, test_many)
 

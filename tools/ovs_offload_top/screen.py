@@ -92,6 +92,11 @@ class Column(NamedTuple):
     rank: int = 0         # A narrow terminal lacks columns with the highest ones.
 
 
+def owner(ports: list[Json]) -> str:
+    """Who has what XDP does not execute: xdp-flowerd's flows are filters of TC."""
+    return 'TC' if ports and all(p.get('datapath') == 'tc' for p in ports) else 'OVS'
+
+
 PORT_COLUMNS = (
     Column('PORT', lambda p: Text(p['name']), False),
     Column('XDP', lambda p: str(p['mode']), False, 6),
@@ -120,7 +125,7 @@ def empty_table(title: str) -> Table:
 def port_table(title: str, ports: list[Json], columns: list[Column]) -> Table:
     t = empty_table(title)
     for column in columns:
-        t.add_column(column.title, no_wrap=True,
+        t.add_column(column.title.replace('OVS', owner(ports)), no_wrap=True,
                      justify='right' if column.is_number else 'left')
     for p in ports:
         t.add_row(*(column.value(p) for column in columns))
