@@ -83,15 +83,14 @@ bool has_nd_type(const Match &m) {
         && (type == kNdSolicit || type == kNdAdvert);
 }
 bool is_nd(const Match &m) {
-    return has_nd_type(m) && m.mask.tp_dst == htons(0xff)
-        && m.key.tp_dst == 0;
+    return has_nd_type(m) && m.mask.tp_dst == htons(0xff) && m.key.tp_dst == 0;
 }
 
-// OVS from 3.3 on tells of the fields without the code.  A message with another
-// one has none of them, and for OVS they are zero then; it is left to OVS.
+// OVS from 3.3 on tells of the fields without the code.  A message with
+// another one has none of them, and for OVS they are zero then; it is left to
+// OVS.
 void narrow_to_nd(Match *m) {
-    if (is_exactly(*m, IPPROTO_ICMPV6) && has_nd_type(*m)
-        && !m->mask.tp_dst) {
+    if (is_exactly(*m, IPPROTO_ICMPV6) && has_nd_type(*m) && !m->mask.tp_dst) {
         m->mask.tp_dst = htons(0xff);
         m->key.tp_dst = 0;
     }

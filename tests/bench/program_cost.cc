@@ -135,8 +135,8 @@ void ProgramCost::add_capture(uint32_t frame_len) {
 // No other CPU uses it meanwhile: what atomic additions cost.
 void ProgramCost::add_shared_row() {
     const BpfMaps::Config config{.is_online = std::vector<bool>(256)};
-    auto &ours = *ours_.emplace_back(
-        std::make_unique<Program>(XF_PORT_TX_NATIVE, nullptr, PortTraits{}, config));
+    auto &ours = *ours_.emplace_back(std::make_unique<Program>(
+        XF_PORT_TX_NATIVE, nullptr, PortTraits{}, config));
     ours.add(specs_of_masks(1).front());
     cases_.add("ours_shared_row.1", ours.fd(), hit_packet(), XDP_REDIRECT);
 }

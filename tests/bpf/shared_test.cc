@@ -399,7 +399,8 @@ TEST_P(SharedProgramTest, StaysWithoutTheRightToLook) {
             Pins pins;
             EXPECT_TRUE(pins.open());
             EXPECT_EQ(pins.remove_orphans(), 0U);
-        }).join();
+        })
+            .join();
         EXPECT_EQ(n_pinned("link-"), 2U);
         EXPECT_EQ(n_pinned("shared-"), 1U);
         EXPECT_EQ(run(program_on("p1", at_tc_).get(), at_tc_, "p1"), drop());
