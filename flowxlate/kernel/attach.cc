@@ -3,6 +3,7 @@
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
+#include <fcntl.h>
 #include <linux/if_link.h>
 #include <net/if.h>
 #include <xdp/libxdp.h>
@@ -186,8 +187,9 @@ Failure Attachment::attach(const BpfMaps &maps, PortSlot slot, Ifindex ifindex,
             (void)bpf_link_detach(left->link.get());
             options.pins->forget(ifindex);
             if (left->program.earlier) {
-                sockets =
-                    std::move(left->program.earlier->maps[kSocketMapName]);
+                sockets = Fd(fcntl(
+                    left->program.earlier->map(kSocketMapName).get(),
+                    F_DUPFD_CLOEXEC, 0));  // Ports that share it have it yet.
             }
             a.reset(new Attachment(ifindex, options));
         }
@@ -229,7 +231,7 @@ Failure Attachment::attach_xdp(const BpfMaps &maps, PortSlot slot,
 Failure Attachment::share() {
     SharedKind kind{tx_flag(), traits_};
     if (next_fd() >= 0) {
-        kind.next_id = map_id(old_->maps[kNextMapName]);
+        kind.next_id = map_id(old_->map(kNextMapName));
         return programs_->find(kind, next_fd(), &shared_);
     }
     std::shared_ptr<SharedProgram> shared;
@@ -319,7 +321,7 @@ Failure Attachment::take_over(const BpfMaps &maps, PortSlot slot,
         return options.at_tc ? load_skb(maps, slot, options)
                              : take_over_xdp(maps, slot, options);
     };
-    hands_over_ = static_cast<bool>(old_->maps[kNextMapName]);
+    hands_over_ = static_cast<bool>(old_->map(kNextMapName));
     auto f = load_successor();
     // The kernel may let none of them call the other.  And what hands over
     // packets of all devices is no place for a program that takes each for one
@@ -350,7 +352,7 @@ Failure Attachment::take_over_xdp(const BpfMaps &maps, PortSlot slot,
     mode_ = generic ? AttachMode::kGeneric : AttachMode::kNative;
     // libxdp has put the new sockets into the old program's map.
     const Fd none;
-    const Fd &sockets = options.is_afxdp ? old_->maps[kSocketMapName] : none;
+    const Fd &sockets = options.is_afxdp ? old_->map(kSocketMapName) : none;
     has_sockets_ = static_cast<bool>(sockets);
     return load(maps, slot, sockets.get());
 }
@@ -363,7 +365,7 @@ void Attachment::tend_old(uint64_t now_ns, uint64_t jiffies) {
 
 // The old program's 'xf_next', if it is to hand packets over; or -1.
 int Attachment::next_fd() const {
-    return hands_over_ ? old_->maps[kNextMapName].get() : -1;
+    return hands_over_ ? old_->map(kNextMapName).get() : -1;
 }
 
 // Puts our programs where the old one looks for them, and it where they look
@@ -435,7 +437,7 @@ Failure Attachment::finish_take_over() {
     taking_over_ = false;
     if (std::exchange(old_->successor_fd, -1) >= 0) {
         for (uint32_t i = 0; i < XF_N_NEXT; i++) {
-            (void)bpf_map_delete_elem(old_->maps[kNextMapName].get(), &i);
+            (void)bpf_map_delete_elem(old_->map(kNextMapName).get(), &i);
         }
     }
     old_ = {};
@@ -660,6 +662,8 @@ Failure Attachment::persist(const Pins &pins) {
     }
     if (!f) {
         pins_ = &pins;
+    } else if (std::exchange(keeps_shared_, false)) {
+        shared_->forget(pins);
     }
     return f;
 }

@@ -126,6 +126,13 @@ bool is_on(const LinkedProgram &linked, Ifindex ifindex) {
     return !query_xdp(ifindex, &xdp) && xdp.prog_id == linked.prog_id;
 }
 
+// Ports ask at the same time, so nothing is made here.
+const Fd &EarlierProgram::map(const char *name) const {
+    static const Fd none;
+    const auto found = maps.find(name);
+    return found == maps.end() ? none : found->second;
+}
+
 // Nothing if it is another release's.
 static void map_cpus(EarlierProgram *p) {
     bpf_map_info info;

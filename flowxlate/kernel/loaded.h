@@ -67,6 +67,9 @@ struct EarlierProgram {
     Mapping cpus_memory;  // Its 'xf_cpus',
     std::span<xf_cpu> cpus;
     int successor_fd = -1;  // The program in its 'xf_next', if we put one.
+
+    // Empty if it has none of that name.
+    const Fd &map(const char *name) const;
 };
 // By their ids.
 using EarlierPrograms = std::map<uint32_t, std::weak_ptr<EarlierProgram>>;
