@@ -86,9 +86,10 @@ def test_lintian(context):
     out = context.builder.run(
         'sh', '-c', 'lintian --allow-root --fail-on none --pedantic --display-info '
         '--suppress-tags bogus-mail-host,bogus-mail-host-in-debian-changelog,'
-        'out-of-date-standards-version,unused-override '
+        'out-of-date-standards-version '
         '/build/*.changes')
-    bad = [line for line in out.splitlines() if line[:2] in ('E:', 'W:', 'I:', 'P:')]
+    bad = [line for line in out.splitlines() if line[:2] in ('E:', 'W:', 'I:', 'P:')
+           and 'unused-override' not in line]
     expect(not bad, '\n'.join(bad))
 
 
@@ -191,7 +192,7 @@ def use_drop_ins(target):
     """Does as docs/install.md says."""
     target.run('sh', '-ec', """
         cp -r /usr/share/doc/%s/examples/systemd/* /etc/systemd/system/
-        useradd --system --user-group --no-create-home --home-dir /run/openvswitch \\
+        getent passwd openvswitch > /dev/null || useradd --system --user-group --no-create-home --home-dir /run/openvswitch \\
             --shell /usr/sbin/nologin openvswitch
         chown -R openvswitch: %s""" % (PACKAGE, DIRECTORIES))
 
