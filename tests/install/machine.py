@@ -5,6 +5,7 @@ It has a network namespace of its own, and a cgroup, which is removed in the end
 caller's mount namespace is a private one, in which /sys/fs/cgroup is cgroup v2: systemd of
 Debian 13 refuses to start with v1.
 """
+import contextlib
 import glob
 import os
 import subprocess
@@ -37,8 +38,9 @@ class Machine:
             machine.run('systemctl', 'restart', 'ovs-vswitchd')
     """
 
-    def __init__(self, root):
-        self.root = root
+    def __init__(self, root, patience=1):
+        """'patience': how many times as long as usual it may take to boot."""
+        self.root, self.patience = root, patience
         # Of an earlier run that was killed, one may be left.
         self.cgroup = '%s/ovs-offload-xdp-%d-%d' % (CGROUPS, os.getpid(), time.time_ns())
         self.process, self.leader = None, None
@@ -57,8 +59,9 @@ class Machine:
                 stdin=nothing, stdout=console, stderr=console,
                 env=dict(os.environ, SYSTEMD_NSPAWN_API_VFS_WRITABLE='yes'))
         try:
-            self.leader = wait_for('systemd in the machine', self.find_leader, 60)
-            wait_for('the services', self.is_up, 120, 0.5)
+            self.leader = wait_for('systemd in the machine', self.find_leader,
+                                   60 * self.patience)
+            wait_for('the services', self.is_up, 120 * self.patience, 0.5)
             # As systemd does where it is not in a container.
             self.run('mkdir', '-p', '/sys/fs/bpf')
             self.run('mount', '-t', 'bpf', '-o', 'mode=700', 'bpf', '/sys/fs/bpf')
@@ -69,14 +72,19 @@ class Machine:
 
     def __exit__(self, *_):
         end_process(self.process)
-        wait_for('an empty cgroup', lambda: not self.remaining(self.cgroup), 20)
+        wait_for('an empty cgroup', lambda: not self.remaining(self.cgroup),
+                 20 * self.patience)
         remove_cgroup(self.cgroup)
 
     @staticmethod
     def remaining(path):
         """Processes that are in a cgroup or in one below."""
-        return [line for name in glob.glob(path + '/**/cgroup.procs', recursive=True)
-                for line in open(name)]
+        found = []
+        for name in glob.glob(path + '/**/cgroup.procs', recursive=True):
+            with contextlib.suppress(OSError):      # It may have gone meanwhile.
+                with open(name) as f:
+                    found += f.readlines()
+        return found
 
     def find_leader(self):
         """systemd's pid here, when nspawn has started it."""

@@ -19,6 +19,7 @@ import traceback
 
 import root
 from machine import Machine, use_cgroup2
+import tc_host
 
 TOP = os.path.abspath(os.path.join(os.path.dirname(__file__), '../..'))
 sys.path.append(TOP + '/tests/system')
@@ -382,9 +383,28 @@ def test_ansible(context):
     expect(chosen(managed) == STOCK, 'ovs-vswitchd is %s', chosen(managed))
 
 
+def test_flowerd(context):
+    """xdp-flowerd without Open vSwitch: its unit has TC's filters in XDP, and leaves nothing"""
+    host = context.roots.make('tc')
+    deb = next(d for d in context.debs if os.path.basename(d).startswith(FLOWERD + '_'))
+    shutil.copy(deb, host.file('/'))
+    host.apt('install', *tc_host.PACKAGES, '/' + os.path.basename(deb))
+    out = host.run('systemd-analyze', 'verify', '--man=no',
+                   '/lib/systemd/system/%s.service' % FLOWERD)
+    expect(not out, 'systemd-analyze: %s', out)
+    others = host.run('sh', '-c', 'dpkg-query -W "openvswitch*" 2> /dev/null || :')
+    expect(not others, 'it takes %s', others)
+    if tc_host.has_flower():
+        tc_host.use_and_purge(host)
+    else:
+        tc_host.use_elsewhere(host)
+        context.note('under another kernel, since this one has no flower')
+
+
 TESTS = [test_build, test_lintian, test_paths, test_library, test_install,
          test_advise, test_units, test_traffic, test_unprivileged, test_kept, test_quickstart,
-         test_choice, test_upgrade, test_removal, test_stock, test_reboot, test_ansible]
+         test_choice, test_upgrade, test_removal, test_stock, test_reboot, test_ansible,
+         test_flowerd]
 NEEDED = (test_build, test_install)    # Without what these make, no other can run.
 
 
@@ -412,6 +432,8 @@ def main():
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--suite', choices=root.SUITES, default=root.own_suite(),
                         help="Debian's release (default: this machine's own, %(default)s)")
+    parser.add_argument('--only', metavar='NAME', nargs='+', default=[],
+                        help='of the tests, but for what all of them need')
     parser.add_argument('--inside', action='store_true', help=argparse.SUPPRESS)
     if os.geteuid():
         sys.exit('run_tests.py: needs root')
@@ -432,7 +454,9 @@ def main():
     context = Context(root.Roots(top, TOP, args.suite,
                                  lambda text: print(text, flush=True)))
     passed = 0
-    for number, function in enumerate(TESTS, 1):
+    tests = [t for t in TESTS if t in NEEDED or not args.only
+             or t.__name__[len('test_'):] in args.only]
+    for number, function in enumerate(tests, 1):
         good = run_test(number, function, context)
         passed += good
         if not good and function in NEEDED:
@@ -440,8 +464,8 @@ def main():
             break
     print('%d s' % (time.monotonic() - begin))
     print('%d passed, %d failed, %d skipped' % (passed, number - passed,
-                                                len(TESTS) - number))
-    return 0 if passed == len(TESTS) else 1
+                                                len(tests) - number))
+    return 0 if passed == len(tests) else 1
 
 
 if __name__ == '__main__':
