@@ -62,6 +62,8 @@ const volatile __u32 xf_kernel_ct = 0;      /* ct() asks the kernel, as in its o
 const volatile __u32 xf_of_tc = 0;          /* Flows are TC's, which finds fields as the
                                              * kernel's flow dissector does. */
 const volatile __u32 xf_tcp_timeout_ms = 0; /* Of nf_conntrack, established. */
+const volatile __u32 xf_tc_refresh_ms = 0;  /* After so long TC gets a packet of a
+                                             * connection, where flows are TC's. */
 const volatile __u32 xf_cache_bits = 1;     /* log2 of the flow cache's sets per
                                              * row. */
 const volatile __u64 xf_secret[XF_KEY_WORDS + 1] = {0};

@@ -4,6 +4,7 @@
 #include <linux/if_ether.h>
 #include <linux/pkt_cls.h>
 #include <linux/tc_act/tc_csum.h>
+#include <linux/tc_act/tc_ct.h>
 #include <linux/tc_act/tc_gact.h>
 #include <linux/tc_act/tc_mirred.h>
 #include <linux/tc_act/tc_pedit.h>
@@ -254,6 +255,85 @@ Reject read_csum(const Attrs &options, Step *step) {
     return {};
 }
 
+// What only one side has: a mask without a value is none.
+template <typename T>
+bool read_masked(const Attrs &options, uint16_t type, uint16_t mask_type,
+                 T *value, T *mask) {
+    return !options.contains(type)
+        || (read(options, type, value) && read(options, mask_type, mask));
+}
+
+// Bits of the mark that are not in its mask are set, too, and those of a label
+// are inverted, with each packet (nf_connlabels_replace()).
+Reject check_what_commit_sets(Tracking *ct) {
+    ct->mark_mask |= ct->mark;
+    for (size_t i = 0; i < ct->labels.size(); i++) {
+        if (ct->labels[i] & ~ct->labels_mask[i]) {
+            return unsupported("ct_labels");
+        }
+    }
+    return {};
+}
+
+// How a new connection is translated, TC knows.  Without "commit" it sets
+// nothing.
+Reject read_tracking(const Attrs &options, uint16_t flags, Tracking *ct) {
+    if (flags & TCA_CT_ACT_FORCE) {
+        return unsupported("ct_force");
+    }
+    if (!has_only(
+            options,
+            {TCA_CT_PARMS, TCA_CT_TM, TCA_CT_ACTION, TCA_CT_ZONE, TCA_CT_MARK,
+             TCA_CT_MARK_MASK, TCA_CT_LABELS, TCA_CT_LABELS_MASK,
+             TCA_CT_NAT_IPV4_MIN, TCA_CT_NAT_IPV4_MAX, TCA_CT_NAT_IPV6_MIN,
+             TCA_CT_NAT_IPV6_MAX, TCA_CT_NAT_PORT_MIN, TCA_CT_NAT_PORT_MAX,
+             TCA_CT_PAD})) {
+        return unsupported("ct_helper");
+    }
+    ct->commits = flags & TCA_CT_ACT_COMMIT;
+    ct->translates = flags & TCA_CT_ACT_NAT;
+    if ((options.contains(TCA_CT_ZONE)
+         && !read(options, TCA_CT_ZONE, &ct->zone))
+        || !read_masked(options, TCA_CT_MARK, TCA_CT_MARK_MASK, &ct->mark,
+                        &ct->mark_mask)
+        || !read_masked(options, TCA_CT_LABELS, TCA_CT_LABELS_MASK,
+                        &ct->labels, &ct->labels_mask)) {
+        return malformed("ct");
+    }
+    if (!ct->commits) {
+        ct->mark = ct->mark_mask = 0;
+        ct->labels = ct->labels_mask = {};
+    }
+    return check_what_commit_sets(ct);
+}
+
+Reject read_ct(const Attrs &options, Step *step) {
+    constexpr uint16_t kKnown = TCA_CT_ACT_COMMIT | TCA_CT_ACT_FORCE
+                              | TCA_CT_ACT_CLEAR | TCA_CT_ACT_NAT
+                              | TCA_CT_ACT_NAT_SRC | TCA_CT_ACT_NAT_DST;
+    tc_ct parms;
+    uint16_t flags = 0;
+    if (!read(options, TCA_CT_PARMS, &parms)
+        || (options.contains(TCA_CT_ACTION)
+            && !read(options, TCA_CT_ACTION, &flags))) {
+        return malformed("ct");
+    }
+    if (flags & ~kKnown) {
+        return unsupported("ct");
+    }
+    Action a;
+    a.kind = Action::kUntrack;
+    if (!(flags & TCA_CT_ACT_CLEAR)) {
+        a.kind = Action::kTrack;
+        if (auto r = read_tracking(options, flags, &a.ct)) {
+            return r;
+        }
+    }
+    step->does = {a};
+    set_end(parms, step);
+    return {};
+}
+
 // Those without a function are refused by their names.
 struct Kind {
     const char *name;
@@ -261,7 +341,7 @@ struct Kind {
 };
 constexpr Kind kKinds[] = {
     {"gact", read_gact},     {"mirred", read_mirred}, {"vlan", read_vlan},
-    {"pedit", read_pedit},   {"csum", read_csum},     {"ct", nullptr},
+    {"pedit", read_pedit},   {"csum", read_csum},     {"ct", read_ct},
     {"tunnel_key", nullptr}, {"skbedit", nullptr},    {"police", nullptr},
     {"sample", nullptr},     {"bpf", nullptr},        {"mpls", nullptr},
     {"nat", nullptr},        {"skbmod", nullptr},     {"connmark", nullptr},

@@ -135,7 +135,7 @@ void Daemon::update_outputs() {
     outputs_changed_ = false;
     for (auto &[ifindex, device] : devices_) {
         device->follow({[this](Ifindex out) { return check_output(out); },
-                        settings_.trusts_no_address});
+                        settings_.trusts_no_address, xdp_->can_track()});
     }
 }
 

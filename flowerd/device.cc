@@ -21,9 +21,10 @@ Stats entered(const std::pair<const FilterId, Stats> &s) {
 
 // The first word is spread as a hash is, and gives chain and handle back to
 // who knows the second.
-Ufid Device::ufid_of(const FilterId &id) const {
+Ufid Device::ufid_of(const FilterId &id, size_t part) const {
     const auto device = static_cast<uint32_t>(index(ifindex_));
-    const uint64_t where = uint64_t{id.preference} << 32 | device;
+    const uint64_t where =
+        uint64_t{part} << 48 | uint64_t{id.preference} << 32 | device;
     const uint64_t place = uint64_t{id.chain} << 32 | id.handle;
     const uint64_t words[] = {xf_hash_finish(where * XF_GOLDEN_RATIO ^ place),
                               where};
@@ -44,62 +45,78 @@ std::optional<FilterId> Device::filter_of(const Ufid &ufid) const {
     for (auto flow = flows_.lower_bound({preference, 0, 0});
          flow != flows_.end() && flow->first.preference == preference;
          flow++) {
-        if (flow->second.ufid == ufid) {
+        if (std::ranges::find(flow->second, ufid, &Flow::ufid)
+            != flow->second.end()) {
             return flow->first;
         }
     }
     return {};
 }
 
-bool Device::is_wanted(const FilterId &id, Rule *rule, Reject *why) const {
+bool Device::is_wanted(const FilterId &id, Rules *rules, Reject *why) const {
     const Filter *f = table_.find(id);
     if (!f) {
         return false;
     }
-    *why = refused_ ? refused_ : translate(*f, surroundings_, rule);
+    *why = refused_ ? refused_ : translate(*f, surroundings_, rules);
     return !*why && table_.may_run(id);
 }
 
-void Device::set_in_xdp(Flow *flow, bool in_xdp) {
-    n_in_xdp_ += in_xdp;
-    n_in_xdp_ -= flow->in_xdp;
-    flow->in_xdp = in_xdp;
+bool Device::is_in_xdp(const Flows &flows) {
+    return std::ranges::all_of(flows, &Flow::in_xdp);
 }
 
-void Device::put_flow(const FilterId &id, Rule rule) {
-    Flow &flow = flows_[id];
-    flow.ufid = ufid_of(id);
-    flow.rule = std::move(rule);
-    flow.error = xdp_.put(flow.ufid, flow.rule);
-    set_in_xdp(&flow, !flow.error);
+size_t Device::n_in_xdp() const {
+    return std::ranges::count_if(
+        flows_, [](const auto &f) { return is_in_xdp(f.second); });
 }
 
-void Device::drop_flow(const FilterId &id) {
-    const auto flow = flows_.find(id);
-    if (flow == flows_.end()) {
+// In the place of those that there are, if they match the same.
+void Device::put_flows(const FilterId &id, Rules rules) {
+    Flows &flows = flows_[id];
+    flows.resize(rules.size());
+    for (size_t i = 0; i < rules.size(); i++) {
+        Flow &flow = flows[i];
+        flow.ufid = ufid_of(id, i);
+        flow.rule = std::move(rules[i]);
+        flow.error = xdp_.put(flow.ufid, flow.rule);
+        flow.in_xdp = !flow.error;
+    }
+}
+
+void Device::drop_flows(const FilterId &id) {
+    const auto flows = flows_.find(id);
+    if (flows == flows_.end()) {
         return;
     }
-    xdp_.del(flow->second.ufid, &stats_[id]);
-    set_in_xdp(&flow->second, false);
-    flows_.erase(flow);
+    for (const Flow &flow : flows->second) {
+        xdp_.del(flow.ufid, &stats_[id]);
+    }
+    flows_.erase(flows);
 }
 
 // Returns what is to be there and is not, or is otherwise.
 Device::ToPut Device::drop_wrong(const FilterTable::Touched &touched) {
     ToPut to_put;
     for (const FilterId &id : touched) {
-        Rule rule;
+        Rules rules;
         Reject why;
-        const bool wanted = is_wanted(id, &rule, &why);
+        const bool wanted = is_wanted(id, &rules, &why);
         const auto old = flows_.find(id);
-        const bool same_match = wanted && old != flows_.end()
-                             && old->second.rule.key == rule.key
-                             && old->second.rule.mask == rule.mask;
-        if (!same_match) {
-            drop_flow(id);
+        const bool is_there = wanted && old != flows_.end();
+        auto same_match = [](const Flow &flow, const Rule &rule) {
+            return flow.rule.key == rule.key && flow.rule.mask == rule.mask;
+        };
+        const bool all_match =
+            is_there && std::ranges::equal(old->second, rules, same_match);
+        const bool is_same =
+            all_match
+            && std::ranges::equal(old->second, rules, {}, &Flow::rule);
+        if (!all_match) {
+            drop_flows(id);
         }
-        if (wanted && !(same_match && old->second.rule == rule)) {
-            to_put.emplace_back(id, std::move(rule));
+        if (wanted && !is_same) {
+            to_put.emplace_back(id, std::move(rules));
         }
     }
     return to_put;
@@ -122,8 +139,8 @@ void Device::apply(const FilterTable::Touched &touched) {
         unsettled_.insert(touched.begin(), touched.end());
         to_put.clear();
     }
-    for (auto &[id, rule] : to_put) {
-        put_flow(id, std::move(rule));
+    for (auto &[id, rules] : to_put) {
+        put_flows(id, std::move(rules));
     }
     forget_gone(touched);
 }
@@ -179,28 +196,31 @@ void Device::follow(Surroundings surroundings) {
 }
 
 void Device::put_missing(bool try_all) {
-    for (auto &[id, flow] : flows_) {
-        if (!flow.in_xdp && (try_all || xdp_.wants(flow.ufid))) {
-            flow.error = xdp_.put(flow.ufid, flow.rule);
-            set_in_xdp(&flow, !flow.error);
+    for (auto &[id, flows] : flows_) {
+        for (Flow &flow : flows) {
+            if (!flow.in_xdp && (try_all || xdp_.wants(flow.ufid))) {
+                flow.error = xdp_.put(flow.ufid, flow.rule);
+                flow.in_xdp = !flow.error;
+            }
         }
     }
 }
 
 void Device::take_stats() {
-    for (auto &[id, flow] : flows_) {
-        const bool in_xdp = xdp_.take(flow.ufid, &stats_[id]);
-        set_in_xdp(&flow, in_xdp);
+    for (auto &[id, flows] : flows_) {
+        for (Flow &flow : flows) {
+            flow.in_xdp = xdp_.take(flow.ufid, &stats_[id]);
+        }
     }
 }
 
 Verdict Device::verdict_of(const FilterId &id) {
     Verdict v;
-    Rule rule;
+    Rules rules;
     Reject why;
-    const bool wanted = is_wanted(id, &rule, &why);
-    const auto flow = flows_.find(id);
-    v.in_xdp = flow != flows_.end() && flow->second.in_xdp;
+    const bool wanted = is_wanted(id, &rules, &why);
+    const auto flows = flows_.find(id);
+    v.in_xdp = flows != flows_.end() && is_in_xdp(flows->second);
     if (v.in_xdp) {
         return v;
     }
@@ -212,12 +232,18 @@ Verdict Device::verdict_of(const FilterId &id) {
         v.why_not += blocker ? ": " + to_string(*blocker) + " comes first"
                              : std::string();
     } else {
-        v.why_not = flow != flows_.end() && flow->second.error
-                      ? std::string("xdp/refused: ")
-                            + std::strerror(flow->second.error)
-                      : "xdp/waiting";
+        v.why_not =
+            why_missing(flows == flows_.end() ? Flows{} : flows->second);
     }
     return v;
+}
+
+// Of one that is wanted.
+std::string Device::why_missing(const Flows &flows) {
+    const auto refused = std::ranges::find_if(flows, &Flow::error);
+    return refused == flows.end()
+             ? "xdp/waiting"
+             : std::string("xdp/refused: ") + std::strerror(refused->error);
 }
 
 Stats Device::stats_of(const FilterId &id) const {

@@ -36,7 +36,7 @@ struct Verdict {
 
 class Device {
 public:
-    Device(std::string name, Ifindex ifindex, Flows *xdp)
+    Device(std::string name, Ifindex ifindex, flowerd::Flows *xdp)
         : name_(std::move(name)), ifindex_(ifindex), xdp_(*xdp) {}
 
     const std::string &name() const { return name_; }
@@ -71,12 +71,13 @@ public:
     void take_stats();
 
     Verdict verdict_of(const FilterId &);
-    // The filter whose flow has that name, and the name of a filter's flow.
+    // The filter of which a flow has that name, and the name of a filter's
+    // first flow, or of another one.
     std::optional<FilterId> filter_of(const Ufid &) const;
-    Ufid ufid_of(const FilterId &) const;
+    Ufid ufid_of(const FilterId &, size_t part = 0) const;
     Stats stats_of(const FilterId &) const;
     Stats total() const;
-    size_t n_in_xdp() const { return n_in_xdp_; }
+    size_t n_in_xdp() const;
     const FilterTable &filters() const { return table_; }
 
 private:
@@ -86,28 +87,31 @@ private:
         bool in_xdp = false;  // Else the library has refused it, or let go.
         int error = 0;        // That it has refused it with.
     };
+    // Of one filter, which is in XDP if all of them are.
+    using Flows = std::vector<Flow>;
+    using Rules = std::vector<Rule>;
 
-    bool is_wanted(const FilterId &, Rule *, Reject *why) const;
-    using ToPut = std::vector<std::pair<FilterId, Rule>>;
+    bool is_wanted(const FilterId &, Rules *, Reject *why) const;
+    using ToPut = std::vector<std::pair<FilterId, Rules>>;
     void apply(const FilterTable::Touched &);
     ToPut drop_wrong(const FilterTable::Touched &);
     void forget_gone(const FilterTable::Touched &);
-    void put_flow(const FilterId &, Rule);
-    void drop_flow(const FilterId &);
-    void set_in_xdp(Flow *, bool);
+    static bool is_in_xdp(const Flows &);
+    static std::string why_missing(const Flows &);
+    void put_flows(const FilterId &, Rules);
+    void drop_flows(const FilterId &);
 
     const std::string name_;
     const Ifindex ifindex_;
-    Flows &xdp_;
+    flowerd::Flows &xdp_;
     Surroundings surroundings_;
     FilterTable table_;
     FilterTable::Touched unsettled_;
     Reject refused_;
     bool has_egress_filters_ = false;
-    std::map<FilterId, Flow> flows_;
+    std::map<FilterId, Flows> flows_;
     std::map<FilterId, Stats> stats_;
     Stats past_;
-    size_t n_in_xdp_ = 0;
 };
 
 }  // namespace flowerd

@@ -10,6 +10,7 @@
 #ifndef FLOWERD_FIELDS_H
 #define FLOWERD_FIELDS_H
 
+#include <arpa/inet.h>
 #include <linux/types.h>
 
 #include <array>
@@ -18,7 +19,7 @@
 
 namespace flowerd {
 
-constexpr size_t kFieldWords = 12;
+constexpr size_t kFieldWords = 16;
 
 struct Fields {
     union {
@@ -51,7 +52,21 @@ struct Fields {
             __be32 arp_sip, arp_tip;
             uint8_t arp_sha[6], arp_tha[6];
             uint8_t arp_op;
-            uint8_t pad[3];
+            uint8_t n_tags;  // As far as flower counts them.
+            // Of a mask: which ports have a range (kSourceRange, ...), since
+            // it is another one by that.
+            uint8_t ranges;
+            uint8_t pad;
+            // Of the connection that ct has found: TCA_FLOWER_KEY_CT_FLAGS_*,
+            // in host order like zone and mark.
+            uint16_t ct_state, ct_zone;
+            uint32_t ct_mark;
+            std::array<uint8_t, 16> ct_labels;
+            // Of the second tag.
+            uint16_t cvlan_id;
+            __be16 cvlan_eth_type;
+            uint8_t cvlan_prio;
+            uint8_t pad2[3];
         };
         uint64_t word[kFieldWords];
     };
@@ -86,15 +101,38 @@ struct FieldsHash {
     }
 };
 
+constexpr uint8_t kSourceRange = 1, kDestinationRange = 2;
+
+// From the first port up to the last one, in host order.
+struct PortRange {
+    uint16_t first = 0, last = UINT16_MAX;
+
+    bool operator==(const PortRange &) const = default;
+    bool has(__be16 port) const {
+        return first <= ntohs(port) && ntohs(port) <= last;
+    }
+    bool overlaps(const PortRange &other) const {
+        return first <= other.last && other.first <= last;
+    }
+};
+
 struct Match {
     Fields key, mask;  // The key has no bits that the mask has not.
+    PortRange src_ports, dst_ports;
 
     bool operator==(const Match &) const = default;
-    bool matches(const Fields &packet) const { return (packet & mask) == key; }
+    bool matches(const Fields &packet) const {
+        return (packet & mask) == key && src_ports.has(packet.tp_src)
+            && dst_ports.has(packet.tp_dst);
+    }
+    bool shares_ports(const Match &other) const {
+        return src_ports.overlaps(other.src_ports)
+            && dst_ports.overlaps(other.dst_ports);
+    }
     // Can one packet match both?
     bool overlaps(const Match &other) const {
         const Fields both = mask & other.mask;
-        return (key & both) == (other.key & both);
+        return (key & both) == (other.key & both) && shares_ports(other);
     }
 };
 

@@ -26,6 +26,10 @@ using flowxlate::read_exactly;
 constexpr uint8_t kSctp = 132, kIcmpv6 = 58;
 constexpr uint32_t kKnownFragments =
     TCA_FLOWER_KEY_FLAGS_IS_FRAGMENT | TCA_FLOWER_KEY_FLAGS_FRAG_IS_FIRST;
+constexpr uint16_t kKnownStates =
+    TCA_FLOWER_KEY_CT_FLAGS_NEW | TCA_FLOWER_KEY_CT_FLAGS_ESTABLISHED
+    | TCA_FLOWER_KEY_CT_FLAGS_RELATED | TCA_FLOWER_KEY_CT_FLAGS_TRACKED
+    | TCA_FLOWER_KEY_CT_FLAGS_INVALID | TCA_FLOWER_KEY_CT_FLAGS_REPLY;
 constexpr uint32_t kKnownFlags = TCA_CLS_FLAGS_SKIP_HW | TCA_CLS_FLAGS_SKIP_SW
                                | TCA_CLS_FLAGS_IN_HW | TCA_CLS_FLAGS_NOT_IN_HW
                                | TCA_CLS_FLAGS_VERBOSE;
@@ -36,6 +40,7 @@ constexpr uint32_t kKnownFlags = TCA_CLS_FLAGS_SKIP_HW | TCA_CLS_FLAGS_SKIP_SW
 enum class Needs {
     kNothing,
     kVlan,
+    kTwoVlans,
     kArp,
     kIp,
     kIpv4,
@@ -47,6 +52,10 @@ enum class Needs {
     kIcmpv6
 };
 
+bool is_tag(__be16 type) {
+    return type == htons(ETH_P_8021Q) || type == htons(ETH_P_8021AD);
+}
+
 bool fulfils(const Match &m, Needs needs) {
     const uint16_t type = ntohs(m.key.eth_type);
     const uint8_t proto = m.key.ip_proto;
@@ -55,8 +64,9 @@ bool fulfils(const Match &m, Needs needs) {
         case Needs::kNothing:
             return true;
         case Needs::kVlan:
-            return m.key.protocol == htons(ETH_P_8021Q)
-                || m.key.protocol == htons(ETH_P_8021AD);
+            return is_tag(m.key.protocol);
+        case Needs::kTwoVlans:
+            return is_tag(m.key.protocol) && is_tag(m.key.vlan_eth_type);
         case Needs::kArp:
             return type == ETH_P_ARP;
         case Needs::kIp:
@@ -100,7 +110,11 @@ constexpr Key kKeys[] = {
     {EXACTLY(ETH_TYPE), IN_FIELDS(eth_type), Needs::kNothing},
     {EXACTLY(VLAN_ID), IN_FIELDS(vlan_id), Needs::kVlan, 0xfff},
     {EXACTLY(VLAN_PRIO), IN_FIELDS(vlan_prio), Needs::kVlan, 7},
+    {EXACTLY(NUM_OF_VLANS), IN_FIELDS(n_tags), Needs::kNothing},
     {EXACTLY(VLAN_ETH_TYPE), IN_FIELDS(vlan_eth_type), Needs::kVlan},
+    {EXACTLY(CVLAN_ID), IN_FIELDS(cvlan_id), Needs::kTwoVlans, 0xfff},
+    {EXACTLY(CVLAN_PRIO), IN_FIELDS(cvlan_prio), Needs::kTwoVlans, 7},
+    {EXACTLY(CVLAN_ETH_TYPE), IN_FIELDS(cvlan_eth_type), Needs::kTwoVlans},
     {EXACTLY(IP_PROTO), IN_FIELDS(ip_proto), Needs::kIp},
     {WITH_MASK(IP_TOS), IN_FIELDS(ip_tos), Needs::kIp},
     {WITH_MASK(IP_TTL), IN_FIELDS(ip_ttl), Needs::kIp},
@@ -125,6 +139,10 @@ constexpr Key kKeys[] = {
     {WITH_MASK(ARP_SHA), IN_FIELDS(arp_sha), Needs::kArp},
     {WITH_MASK(ARP_THA), IN_FIELDS(arp_tha), Needs::kArp},
     {WITH_MASK(FLAGS), IN_FIELDS(flags), Needs::kNothing},
+    {WITH_MASK(CT_STATE), IN_FIELDS(ct_state), Needs::kNothing},
+    {WITH_MASK(CT_ZONE), IN_FIELDS(ct_zone), Needs::kNothing},
+    {WITH_MASK(CT_MARK), IN_FIELDS(ct_mark), Needs::kNothing},
+    {WITH_MASK(CT_LABELS), IN_FIELDS(ct_labels), Needs::kNothing},
 };
 // clang-format on
 
@@ -139,13 +157,9 @@ constexpr Unknown kUnknown[] = {
     {TCA_FLOWER_KEY_ENC_UDP_SRC_PORT, TCA_FLOWER_KEY_ENC_UDP_DST_PORT_MASK,
      "tunnel"},
     {TCA_FLOWER_KEY_MPLS_TTL, TCA_FLOWER_KEY_MPLS_LABEL, "mpls"},
-    {TCA_FLOWER_KEY_CVLAN_ID, TCA_FLOWER_KEY_CVLAN_ETH_TYPE, "cvlan"},
     {TCA_FLOWER_KEY_ENC_IP_TOS, TCA_FLOWER_KEY_ENC_OPTS_MASK, "tunnel"},
-    {TCA_FLOWER_KEY_PORT_SRC_MIN, TCA_FLOWER_KEY_PORT_DST_MAX, "port_range"},
-    {TCA_FLOWER_KEY_CT_STATE, TCA_FLOWER_KEY_CT_LABELS_MASK, "ct"},
     {TCA_FLOWER_KEY_MPLS_OPTS, TCA_FLOWER_KEY_MPLS_OPTS, "mpls"},
     {TCA_FLOWER_KEY_HASH, TCA_FLOWER_KEY_HASH_MASK, "hash"},
-    {TCA_FLOWER_KEY_NUM_OF_VLANS, TCA_FLOWER_KEY_NUM_OF_VLANS, "num_of_vlans"},
 };
 
 using Attrs = std::array<std::optional<Bytes>, TCA_FLOWER_MAX + 1>;
@@ -155,8 +169,14 @@ bool is_no_key(uint16_t type) {
         || type == TCA_FLOWER_FLAGS || type == TCA_FLOWER_IN_HW_COUNT;
 }
 
+bool is_of_range(uint16_t type) {
+    return type >= TCA_FLOWER_KEY_PORT_SRC_MIN
+        && type <= TCA_FLOWER_KEY_PORT_DST_MAX;
+}
+
 bool is_known(uint16_t type) {
-    return is_no_key(type) || std::ranges::any_of(kKeys, [=](const Key &k) {
+    return is_no_key(type) || is_of_range(type)
+        || std::ranges::any_of(kKeys, [=](const Key &k) {
                return type == k.attr || type == k.mask_attr;
            });
 }
@@ -201,6 +221,47 @@ Reject read_key(const Key &k, const Attrs &attrs, Match *m) {
     return {};
 }
 
+// Stores the range of which these tell, if they are there.
+Reject read_range(const Attrs &attrs, uint16_t first, uint16_t last,
+                  uint8_t which, Match *m) {
+    if (!attrs[first] && !attrs[last]) {
+        return {};
+    }
+    __be16 from, to;
+    if (!attrs[first] || !attrs[last] || !read_exactly(*attrs[first], &from)
+        || !read_exactly(*attrs[last], &to) || ntohs(to) < ntohs(from)) {
+        return malformed("key");
+    }
+    (which == kSourceRange ? m->src_ports : m->dst_ports) = {ntohs(from),
+                                                             ntohs(to)};
+    m->mask.ranges |= which;
+    return {};
+}
+
+// Of a filter with a range and another port, kernels before 2025 find only one
+// of them in packets.
+Reject read_ranges(const Attrs &attrs, Match *m) {
+    if (auto r = read_range(attrs, TCA_FLOWER_KEY_PORT_SRC_MIN,
+                            TCA_FLOWER_KEY_PORT_SRC_MAX, kSourceRange, m)) {
+        return r;
+    }
+    if (auto r =
+            read_range(attrs, TCA_FLOWER_KEY_PORT_DST_MIN,
+                       TCA_FLOWER_KEY_PORT_DST_MAX, kDestinationRange, m)) {
+        return r;
+    }
+    if (!m->mask.ranges) {
+        return {};
+    }
+    if (m->mask.tp_src || m->mask.tp_dst) {
+        return unsupported("key", "port_range");
+    }
+    return fulfils(*m, Needs::kTcp) || fulfils(*m, Needs::kUdp)
+                || fulfils(*m, Needs::kSctp)
+             ? Reject{}
+             : unsupported("key", "without_protocol");
+}
+
 Reject read_keys(const Attrs &attrs, Match *m) {
     for (const Key &k : kKeys) {
         if (attrs[k.attr]) {
@@ -214,8 +275,11 @@ Reject read_keys(const Attrs &attrs, Match *m) {
     if (m->mask.flags & ~htonl(kKnownFragments)) {
         return unsupported("key", "flags");
     }
+    if (m->mask.ct_state & ~kKnownStates) {
+        return unsupported("key", "ct_state");
+    }
     m->key = m->key & m->mask;
-    return {};
+    return read_ranges(attrs, m);
 }
 
 // -- Filters ----------------------------------------------------------------

@@ -45,6 +45,16 @@ inline Reject unsupported(const char *group, const char *what) {
 // Where pedit counts bytes from.
 enum class Header { kEthernet, kNetwork, kTcp, kUdp };
 
+// How ct looks for a connection.  How it makes one is TC's.
+struct Tracking {
+    uint16_t zone = 0;  // In host order, like the mark.
+    bool commits = false, translates = false;
+    uint32_t mark = 0, mark_mask = 0;  // What commit sets, as the label.
+    std::array<uint8_t, 16> labels{}, labels_mask{};
+
+    bool operator==(const Tracking &) const = default;
+};
+
 struct Action {
     enum Kind {
         kDrop,
@@ -57,7 +67,9 @@ struct Action {
         kSetBytes,  // Of pedit, like kAddBytes.
         kAddBytes,
         kSum,  // csum.
-        kGotoChain
+        kGotoChain,
+        kTrack,   // ct.
+        kUntrack  // ct clear.
     };
     Kind kind = kDrop;
     Ifindex ifindex{};     // Of kRedirect and kMirror.
@@ -70,6 +82,7 @@ struct Action {
     std::array<uint8_t, 4> value{}, mask{};
     uint32_t sums = 0;   // Of kSum: TCA_CSUM_UPDATE_FLAG_*.
     uint32_t chain = 0;  // Of kGotoChain.
+    Tracking ct;         // Of kTrack.
 
     bool operator==(const Action &) const = default;
 };

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "flowerd/overlap.h"
 
+#include <linux/pkt_cls.h>
+
 #include <algorithm>
+#include <bit>
 #include <utility>
 
 namespace flowerd {
@@ -52,7 +55,7 @@ void Overlaps::visit_group(const Entry &entry, const Fields &mask,
         return;
     }
     for (Entry *e : found->second) {
-        if (e != &entry) {
+        if (e != &entry && e->match.shares_ports(entry.match)) {
             visit(e);
         }
     }
@@ -159,13 +162,70 @@ void FilterTable::unuse_mask(const Filter &f) {
     }
 }
 
+// What a packet's connection may be: none, or one of these.
+constexpr uint16_t kTracked = TCA_FLOWER_KEY_CT_FLAGS_TRACKED;
+constexpr uint16_t kReply = TCA_FLOWER_KEY_CT_FLAGS_REPLY;
+constexpr uint16_t kStates[] = {
+    0,
+    kTracked | TCA_FLOWER_KEY_CT_FLAGS_INVALID,
+    kTracked | TCA_FLOWER_KEY_CT_FLAGS_NEW,
+    kTracked | TCA_FLOWER_KEY_CT_FLAGS_ESTABLISHED,
+    kTracked | TCA_FLOWER_KEY_CT_FLAGS_ESTABLISHED | kReply,
+    kTracked | TCA_FLOWER_KEY_CT_FLAGS_RELATED,
+    kTracked | TCA_FLOWER_KEY_CT_FLAGS_RELATED | kReply,
+};
+
+// Compares what follows from that, too: what is established is not new.
+static Match with_implied_state(Match m) {
+    if (!m.mask.ct_state) {
+        return m;
+    }
+    uint16_t ones = UINT16_MAX, any = 0;
+    for (const uint16_t state : kStates) {
+        if ((state & m.mask.ct_state) == m.key.ct_state) {
+            ones &= state;
+            any |= state;
+        }
+    }
+    if (ones & ~any) {
+        return m;  // It matches nothing.
+    }
+    m.mask.ct_state = static_cast<uint16_t>(ones | ~any);
+    m.key.ct_state = ones;
+    return m;
+}
+
+// The bits that all ports of a range have, and the range of one port.
+static void imply_ports(__be16 *key, __be16 *mask, PortRange *range) {
+    if (*mask == 0xffff) {
+        range->first = range->last = ntohs(*key);
+        return;
+    }
+    if (*mask || *range == PortRange{}) {
+        return;
+    }
+    const auto same =
+        std::countl_zero(static_cast<uint16_t>(range->first ^ range->last));
+    *mask = htons(static_cast<uint16_t>(~(0xffffU >> same)));
+    *key = htons(range->first) & *mask;
+}
+
+// What the match compares, and what follows from that.
+static Match with_what_follows(const Match &match) {
+    Match m = with_implied_state(match);
+    imply_ports(&m.key.tp_src, &m.mask.tp_src, &m.src_ports);
+    imply_ports(&m.key.tp_dst, &m.mask.tp_dst, &m.dst_ports);
+    return m;
+}
+
 // One that no packet meets in software blocks none, but its mask keeps its
-// place.
+// place.  (One with a range does: flower looks for no other one of the mask.)
 void FilterTable::insert(Filter f, bool order_is_known, Touched *touched) {
     const FilterId id = f.id;
     const uint32_t rank = use_mask(f, order_is_known);
-    if (f.in_software) {
-        overlaps_.insert(id, f.match, {id.preference, rank}, touched);
+    if (f.in_software || f.match.mask.ranges) {
+        overlaps_.insert(id, with_what_follows(f.match), {id.preference, rank},
+                         touched);
     }
     touched->insert(id);
     filters_[id] = std::move(f);

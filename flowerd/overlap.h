@@ -15,6 +15,10 @@
 // neither is clear.  A filter of which is not known what it compares has rank
 // 0 too, and overlaps all of its protocol.
 //
+// What can match one packet is asked of what a filter compares and of what
+// follows from that: the states of a connection exclude each other, and ports
+// of a range have bits in common.
+//
 // Each filter counts its blockers, the filters that come before and overlap.
 // A change of one filter visits all that overlap it, and no others: for each
 // mask that there is, those with the same bits where both masks have bits are

@@ -8,6 +8,7 @@
 #include <netinet/in.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <optional>
@@ -22,6 +23,9 @@ constexpr uint8_t kSctp = 132, kIcmpv6 = 58;
 constexpr uint16_t kTagPresent = 0x1000;  // OVS's bit of a TCI.
 constexpr unsigned kPrioShift = 13;
 constexpr uint8_t kAllPrios = 7;
+constexpr uint32_t kPorts = 0x10000;
+constexpr size_t kMaxTags = 2;
+constexpr size_t kMaxParts = 32;  // Of a filter with ranges.
 
 // A list of netlink attributes.
 class Attributes {
@@ -70,12 +74,27 @@ bool is_tag(__be16 type) {
     return type == htons(ETH_P_8021Q) || type == htons(ETH_P_8021AD);
 }
 
-bool is_tagged(const Match &m) { return is_tag(m.key.protocol); }
+// Tags that the filter compares, or their absence.
+unsigned n_tags(const Match &m) {
+    return !is_tag(m.key.protocol) ? 0 : !is_tag(m.key.vlan_eth_type) ? 1 : 2;
+}
+
+// The type behind them all, as they tell of it.
+__be16 type_behind_tags(const Match &m) {
+    switch (n_tags(m)) {
+        case 0:
+            return m.key.protocol;
+        case 1:
+            return m.mask.vlan_eth_type == 0xffff ? m.key.vlan_eth_type : 0;
+        default:
+            return m.mask.cvlan_eth_type == 0xffff ? m.key.cvlan_eth_type : 0;
+    }
+}
 
 // Does the filter compare what only whole packets, or first fragments, have?
 bool needs_transport(const Fields &mask) {
-    return mask.tp_src || mask.tp_dst || mask.tcp_flags || mask.icmp_type
-        || mask.icmp_code;
+    return mask.tp_src || mask.tp_dst || mask.ranges || mask.tcp_flags
+        || mask.icmp_type || mask.icmp_code;
 }
 
 // -- What is matched --------------------------------------------------------
@@ -99,17 +118,44 @@ bool is_request_or_reply(const Match &m) {
         && (m.key.arp_op == ARPOP_REQUEST || m.key.arp_op == ARPOP_REPLY);
 }
 
-Reject check_match(const Match &m, bool trusts_no_address) {
+// The mask has bits of a connection, or the key has.
+bool compares_connection(const Fields &f) {
+    return f.ct_state || f.ct_zone || f.ct_mark
+        || f.ct_labels != Fields().ct_labels;
+}
+
+// Flower's bits in the order of OVS's.
+uint32_t to_ovs_state(uint16_t state) {
+    struct Bit {
+        uint16_t flowers, ovs;
+    };
+    static constexpr Bit kBits[] = {
+        {TCA_FLOWER_KEY_CT_FLAGS_NEW, OVS_CS_F_NEW},
+        {TCA_FLOWER_KEY_CT_FLAGS_ESTABLISHED, OVS_CS_F_ESTABLISHED},
+        {TCA_FLOWER_KEY_CT_FLAGS_RELATED, OVS_CS_F_RELATED},
+        {TCA_FLOWER_KEY_CT_FLAGS_TRACKED, OVS_CS_F_TRACKED},
+        {TCA_FLOWER_KEY_CT_FLAGS_INVALID, OVS_CS_F_INVALID},
+        {TCA_FLOWER_KEY_CT_FLAGS_REPLY, OVS_CS_F_REPLY_DIR},
+    };
+    uint32_t found = 0;
+    for (const Bit &bit : kBits) {
+        found |= state & bit.flowers ? bit.ovs : 0;
+    }
+    return found;
+}
+
+Reject check_match(const Match &m, const Surroundings &surroundings) {
     if (m.mask.protocol != 0xffff || m.mask.eth_type != 0xffff) {
         return unsupported("key", "any_eth_type");
     }
     if (!is_plain_type(m.key.eth_type)) {
         return unsupported("key", "eth_type");
     }
-    const bool has_inner_type = m.mask.vlan_eth_type == 0xffff;
-    if (is_tagged(m) ? !has_inner_type || m.key.vlan_eth_type != m.key.eth_type
-                     : m.key.protocol != m.key.eth_type) {
+    if (type_behind_tags(m) != m.key.eth_type) {
         return unsupported("key", "two_eth_types");
+    }
+    if (m.mask.n_tags && m.key.n_tags != n_tags(m)) {
+        return unsupported("key", "num_of_vlans");
     }
     if (m.key.flags) {
         return unsupported("key", "fragments");
@@ -117,8 +163,14 @@ Reject check_match(const Match &m, bool trusts_no_address) {
     if (compares_arp(m.mask) && !is_request_or_reply(m)) {
         return unsupported("key", "arp");
     }
+    if (compares_connection(m.mask) && !surroundings.can_track) {
+        return unsupported("key", "ct");
+    }
     const bool is_ip = m.key.eth_type != htons(ETH_P_ARP);
-    if (is_ip && !trusts_no_address && m.mask.src == Fields().src
+    if (compares_connection(m.key) && !(is_ip && m.key.chain)) {
+        return unsupported("key", "ct_before_ct");
+    }
+    if (is_ip && !surroundings.trusts_no_address && m.mask.src == Fields().src
         && m.mask.dst == Fields().dst) {
         return unsupported("key", "no_address");
     }
@@ -142,28 +194,57 @@ public:
         out_.put(OVS_KEY_ATTR_IN_PORT, port);
         out_.put(OVS_KEY_ATTR_RECIRC_ID,
                  is_mask_ ? UINT32_MAX : fields_.chain);
+        if (compares_connection(match_.mask)) {
+            put_connection();
+        }
         ovs_key_ethernet eth;
         std::memcpy(eth.eth_src, fields_.eth_src, sizeof eth.eth_src);
         std::memcpy(eth.eth_dst, fields_.eth_dst, sizeof eth.eth_dst);
         out_.put(OVS_KEY_ATTR_ETHERNET, eth);
-        if (is_tagged(match_)) {
-            out_.put(OVS_KEY_ATTR_ETHERTYPE, fields_.protocol);
-            out_.put(OVS_KEY_ATTR_VLAN, tci());
-            out_.nest(OVS_KEY_ATTR_ENCAP, [&] { put_payload(); });
-        } else {
-            put_payload();
-        }
+        put_tags();
     }
     void set_port(Ifindex port) { port_ = index(port); }
 
 private:
-    __be16 tci() const {
-        return htons(fields_.vlan_id | fields_.vlan_prio << kPrioShift
-                     | kTagPresent);
+    static __be16 tci(uint16_t id, uint8_t prio) {
+        return htons(id | prio << kPrioShift | kTagPresent);
+    }
+
+    // Puts the tag, and in it what 'inner' puts.
+    template <typename Fn>
+    void put_tag(__be16 type, __be16 tci, Fn inner) {
+        out_.put(OVS_KEY_ATTR_ETHERTYPE, type);
+        out_.put(OVS_KEY_ATTR_VLAN, tci);
+        out_.nest(OVS_KEY_ATTR_ENCAP, inner);
+    }
+
+    void put_tags() {
+        const __be16 outer = tci(fields_.vlan_id, fields_.vlan_prio);
+        switch (n_tags(match_)) {
+            case 0:
+                put_payload();
+                break;
+            case 1:
+                put_tag(fields_.protocol, outer, [&] { put_payload(); });
+                break;
+            default:
+                put_tag(fields_.protocol, outer, [&] {
+                    put_tag(fields_.vlan_eth_type,
+                            tci(fields_.cvlan_id, fields_.cvlan_prio),
+                            [&] { put_payload(); });
+                });
+        }
     }
 
     uint8_t frag() const {
         return is_mask_ && is_whole_ ? 0xff : OVS_FRAG_TYPE_NONE;
+    }
+
+    void put_connection() {
+        out_.put(OVS_KEY_ATTR_CT_STATE, to_ovs_state(fields_.ct_state));
+        out_.put(OVS_KEY_ATTR_CT_ZONE, fields_.ct_zone);
+        out_.put(OVS_KEY_ATTR_CT_MARK, fields_.ct_mark);
+        out_.put(OVS_KEY_ATTR_CT_LABELS, fields_.ct_labels);
     }
 
     void put_payload() {
@@ -255,10 +336,12 @@ public:
     ActionWalk(const Filter &f, const Surroundings &surroundings,
                std::vector<std::byte> *to)
         : filter_(f), surroundings_(surroundings), edits_(f.match), out_(to) {
-        if (is_tagged(f.match)) {
-            const bool is_known = f.match.mask.vlan_prio == kAllPrios;
-            prios_ = {is_known ? std::optional(f.match.key.vlan_prio)
-                               : std::nullopt};
+        const Fields &key = f.match.key, &mask = f.match.mask;
+        if (n_tags(f.match) > 1) {
+            prios_.push_back(known_prio(key.cvlan_prio, mask.cvlan_prio));
+        }
+        if (n_tags(f.match) > 0) {
+            prios_.push_back(known_prio(key.vlan_prio, mask.vlan_prio));
         }
     }
 
@@ -283,6 +366,10 @@ public:
             case Action::kAddBytes:
             case Action::kSum:
                 return edit(a);
+            case Action::kTrack:
+                return track(a.ct);
+            case Action::kUntrack:
+                return untrack();
         }
         return unsupported("action", "unknown");
     }
@@ -290,6 +377,10 @@ public:
     bool needs_whole() const { return edits_.needs_whole(); }
 
 private:
+    static std::optional<uint8_t> known_prio(uint8_t key, uint8_t mask) {
+        return mask == kAllPrios ? std::optional(key) : std::nullopt;
+    }
+
     // Copies are the same packet, so nothing is changed between them.
     Reject output(Ifindex ifindex) {
         if (ifindex == filter_.ifindex) {
@@ -318,6 +409,9 @@ private:
         }
         if (!is_tag(a.tpid)) {
             return unsupported("action", "vlan_protocol");
+        }
+        if (prios_.size() == kMaxTags) {
+            return unsupported("action", "third_vlan");
         }
         prios_.push_back(a.vlan_prio);
         const ovs_action_push_vlan push{
@@ -373,7 +467,8 @@ private:
         return push(tag);
     }
 
-    // With two tags, TC does not find all headers.
+    // With two tags, TC does not find all headers.  Of what ct has translated
+    // the match says nothing any more, nor may be written on both sides of ct.
     Reject edit(const Action &a) {
         if (!outputs_.empty()) {
             return unsupported("action", "after_mirror");
@@ -381,13 +476,78 @@ private:
         if (prios_.size() > 1) {
             return unsupported("action", "pedit_tags");
         }
+        if (are_written_ || (translates_ && !is_of_ethernet(a))) {
+            return unsupported("action", "pedit_after_ct");
+        }
         return a.kind == Action::kSum ? edits_.sum(a) : edits_.write(a);
+    }
+
+    static bool is_of_ethernet(const Action &a) {
+        return a.kind != Action::kSum && a.header == Header::kEthernet;
+    }
+
+    bool is_ip() const {
+        return filter_.match.key.eth_type != htons(ETH_P_ARP);
+    }
+
+    // TC drops what is not IP.  With two tags, it takes the second one for IP.
+    Reject track(const Tracking &ct) {
+        if (!outputs_.empty()) {
+            return unsupported("action", "after_mirror");
+        }
+        if (!surroundings_.can_track) {
+            return unsupported("action", "ct");
+        }
+        if (!is_ip()) {
+            return unsupported("action", "ct_protocol");
+        }
+        if (prios_.size() > 1) {
+            return unsupported("action", "ct_tags");
+        }
+        if (auto r = end_edits()) {
+            return r;
+        }
+        translates_ |= ct.translates;
+        out_.nest(OVS_ACTION_ATTR_CT, [&] { put_tracking(ct); });
+        return {};
+    }
+
+    void put_tracking(const Tracking &ct) {
+        out_.put(OVS_CT_ATTR_ZONE, ct.zone);
+        if (ct.commits) {
+            out_.put_bytes(OVS_CT_ATTR_COMMIT, {});
+        }
+        if (ct.mark_mask) {
+            out_.put(OVS_CT_ATTR_MARK, std::array{ct.mark, ct.mark_mask});
+        }
+        if (ct.labels_mask != decltype(ct.labels_mask){}) {
+            out_.put(OVS_CT_ATTR_LABELS,
+                     std::array{ct.labels, ct.labels_mask});
+        }
+        if (ct.translates) {
+            out_.nest(OVS_CT_ATTR_NAT, [] {});
+        }
+    }
+
+    // ARP never has a connection.
+    Reject untrack() {
+        if (!outputs_.empty()) {
+            return unsupported("action", "after_mirror");
+        }
+        if (is_ip() && surroundings_.can_track) {
+            out_.nest(OVS_ACTION_ATTR_CT_CLEAR, [] {});
+        }
+        return {};
     }
 
     Reject end_edits() {
         if (auto r = edits_.finish()) {
             return r;
         }
+        if (are_written_) {
+            return {};
+        }
+        are_written_ = !edits_.sets().empty();
         for (const auto &[attr, set] : edits_.sets()) {
             std::vector<std::byte> both = set.value;
             both.insert(both.end(), set.mask.begin(), set.mask.end());
@@ -399,24 +559,85 @@ private:
 
     const Filter &filter_;
     const Surroundings &surroundings_;
-    std::vector<std::optional<uint8_t>> prios_;  // Of the tags, if known.
+    // Of the tags, if known; that of the outermost is the last one.
+    std::vector<std::optional<uint8_t>> prios_;
     Edits edits_;
+    bool are_written_ = false;  // The edits.
+    bool translates_ = false;   // A ct has.
     std::vector<Ifindex> outputs_;
     Attributes out_;
 };
 
 }  // namespace
 
+// A range as bits that ports have: as few prefixes as there are.
+struct PortBits {
+    __be16 key = 0, mask = 0;
+};
+static std::vector<PortBits> prefixes_of(const PortRange &range) {
+    std::vector<PortBits> found;
+    uint32_t first = range.first;
+    while (first <= range.last) {
+        uint32_t size = first ? first & -first : kPorts;
+        while (first + size - 1 > range.last) {
+            size /= 2;
+        }
+        found.push_back({htons(static_cast<uint16_t>(first)),
+                         htons(static_cast<uint16_t>(~(size - 1)))});
+        first += size;
+    }
+    return found;
+}
+
+// The match, in parts that have no ranges.
+static Reject split_ranges(const Match &m, std::vector<Match> *parts) {
+    parts->assign(1, m);
+    parts->front().src_ports = parts->front().dst_ports = {};
+    if (!m.mask.ranges) {
+        return {};
+    }
+    parts->clear();
+    for (const PortBits &src : prefixes_of(m.src_ports)) {
+        for (const PortBits &dst : prefixes_of(m.dst_ports)) {
+            Match &part = parts->emplace_back(m);
+            part.src_ports = part.dst_ports = {};
+            part.key.tp_src = src.key;
+            part.mask.tp_src = src.mask;
+            part.key.tp_dst = dst.key;
+            part.mask.tp_dst = dst.mask;
+        }
+    }
+    return parts->size() > kMaxParts ? unsupported("key", "port_range")
+                                     : Reject{};
+}
+
+static Rule rule_of(const Match &m, Ifindex in, bool is_whole,
+                    const std::vector<std::byte> &actions) {
+    Rule rule;
+    rule.actions = actions;
+    Level key(m, false, is_whole, &rule.key),
+        mask(m, true, is_whole, &rule.mask);
+    key.set_port(in);
+    key.put();
+    mask.put();
+    return rule;
+}
+
 Reject translate(const Filter &f, const Surroundings &surroundings,
-                 Rule *rule) {
-    *rule = {};
+                 std::vector<Rule> *rules) {
+    rules->clear();
     if (f.why_not) {
         return f.why_not;
     }
-    if (auto r = check_match(f.match, surroundings.trusts_no_address)) {
+    if (auto r = check_match(f.match, surroundings)) {
         return r;
     }
-    ActionWalk walk(f, surroundings, &rule->actions);
+    std::vector<Match> parts;
+    if (auto r = split_ranges(f.match, &parts)) {
+        return r;
+    }
+    std::vector<std::byte> actions;
+    ActionWalk walk(f, surroundings, &actions);
     for (const Action &a : f.actions) {
         if (auto r = walk.step(a)) {
             return r;
@@ -425,11 +646,9 @@ Reject translate(const Filter &f, const Surroundings &surroundings,
     const bool is_whole = needs_transport(f.match.mask)
                        || f.match.mask.flags  // On zero, or it is refused.
                        || walk.needs_whole();
-    Level key(f.match, false, is_whole, &rule->key),
-        mask(f.match, true, is_whole, &rule->mask);
-    key.set_port(f.ifindex);
-    key.put();
-    mask.put();
+    for (const Match &part : parts) {
+        rules->push_back(rule_of(part, f.ifindex, is_whole, actions));
+    }
     return {};
 }
 

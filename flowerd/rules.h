@@ -12,15 +12,17 @@
 //   - later fragments, of any filter;
 //   - what XDP does not parse: IP options, IPv6 extension headers, frames that
 //     are cut off (docs/design.md); and MPLS in IP, which flower does not take
-//     for IP.
+//     for IP;
+//   - what follows ct, but for packets of connections that TC's own table of
+//     them has (bpf/conn/kernel.h).
 //
 // Filters of other chains are flows with a recirculation id, the chain's
 // number.
 //
 // A flow never matches what its filter does not.  The Ethernet type and the
-// VLAN tag are matched exactly: "protocol ip" is of packets without a tag, and
-// "protocol 802.1Q" of those with one or more, of which the flow takes those
-// with one.
+// VLAN tags are matched exactly: "protocol ip" is of packets without a tag,
+// and "protocol 802.1Q" of those with one or more, of which the flow takes
+// those with one, or with two if the filter compares the type of a second one.
 #ifndef FLOWERD_RULES_H
 #define FLOWERD_RULES_H
 
@@ -48,10 +50,13 @@ struct Surroundings {
     // Take filters of IP that compare no address for what they look like: see
     // filter.h.
     bool trusts_no_address = false;
+    // Programs can ask nf_conntrack for connections.
+    bool can_track = false;
 };
 
-// Refused is what XDP does not execute, with the reason.
-Reject translate(const Filter &, const Surroundings &, Rule *);
+// Refused is what XDP does not execute, with the reason.  One rule, or several
+// that match a part each, where ports have ranges.
+Reject translate(const Filter &, const Surroundings &, std::vector<Rule> *);
 
 }  // namespace flowerd
 

@@ -14,6 +14,7 @@
 
 #include "flowxlate/base/resource.h"
 #include "flowxlate/front/flowxlate.h"
+#include "flowxlate/kernel/features.h"
 
 namespace flowerd {
 namespace {
@@ -88,6 +89,9 @@ Failure Xdp::open(const Options &options, std::unique_ptr<Xdp> *out) {
     given.push_back({"xdp-offload-persist", "false"});
     given.push_back({"xdp-offload-inherit", "false"});
     std::unique_ptr<Xdp> xdp(new Xdp);
+    flowxlate::KernelFeatures kernel;
+    xdp->can_track_ =
+        !flowxlate::KernelFeatures::probe(&kernel) && kernel.has_ct_zones();
     if (!registry().event) {
         return flowxlate::failure(errno, "cannot make an eventfd");
     }
@@ -147,6 +151,7 @@ int Xdp::put(const Ufid &ufid, const Rule &rule) {
     flow.actions = rule.actions.data();
     flow.actions_len = rule.actions.size();
     flow.vlan_limit = kTags;
+    flow.has_twin = true;  // TC's filter.
     return ops().flow_put(self_, &flow);
 }
 

@@ -69,6 +69,9 @@ public:
     Failure add_port(Ifindex, const std::string &name);
     void remove_port(Ifindex);
     bool is_port(Ifindex ifindex) const { return ports_.contains(ifindex); }
+    // Flows may ask nf_conntrack for connections: Linux 6.11, where it was
+    // loaded before this was made.
+    bool can_track() const { return can_track_; }
 
     int put(const Ufid &, const Rule &) override;
     void del(const Ufid &, Stats *) override;
@@ -94,6 +97,7 @@ private:
     Xdp() = default;
 
     void *self_ = nullptr;
+    bool can_track_ = false;
     std::map<Ifindex, void *> ports_;  // The library's names.
 };
 

@@ -79,7 +79,7 @@ change_packet(xf_ctx *ctx, const struct xf_packet *p,
 {
     int grown = growth(act) + (int)lead, miss = XF_PARSED;
 
-    if (xf_of_tc && act->n_pop && act->n_push && is_drop_eligible(ctx, p))
+    if (xf_of_tc && act->n_pop && act->n_push && is_drop_eligible(ctx, p, act->n_pop))
         return XF_MISS_HOOK;
     if (xf_of_tc && sets)
         miss = check_sums(ctx, p, sets & XF_SETS_COVERED);

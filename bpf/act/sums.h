@@ -59,16 +59,19 @@ check_sums(xf_ctx *ctx, const struct xf_packet *p, __u32 covered)
            ? check_transport_sum(ctx, p) : XF_PARSED;
 }
 
-/* Has the packet's outermost tag the "drop eligible" bit?  A tag that TC puts in its
- * place keeps that. */
+/* Has one of the packet's 'n' outermost tags the "drop eligible" bit?  A tag that TC puts
+ * in its place keeps that. */
 static __always_inline bool
-is_drop_eligible(xf_ctx *ctx, const struct xf_packet *p)
+is_drop_eligible(xf_ctx *ctx, const struct xf_packet *p, __u32 n)
 {
     struct xf_vlan_header *tag = frame_begin(ctx) + ETH_HLEN;
+    __be16 tcis = 0;
 
-    if (!p->n_tags || (void *)(tag + 1) > frame_end(ctx))
-        return false;
-    return tag->tci & bpf_htons(XF_VLAN_PRESENT);
+    if (p->n_tags >= 1 && (void *)(tag + 1) <= frame_end(ctx))
+        tcis = tag[0].tci;
+    if (n >= 2 && p->n_tags >= 2 && (void *)(tag + 2) <= frame_end(ctx))
+        tcis |= tag[1].tci;
+    return tcis & bpf_htons(XF_VLAN_PRESENT);
 }
 
 #endif /* sums.h */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* ct() in the kernel datapath, whose connections are nf_conntrack's.
+/* ct() in the kernel datapath, and of TC's flows: connections are nf_conntrack's.
  *
  * Each ct() asks the kernel (bpf_xdp_ct_lookup(), with a zone since Linux 6.11), so a
  * connection that has been deleted, or that has another mark now, is seen before the
@@ -17,6 +17,14 @@
  * openvswitch.ko are liberal, ovs_ct_execute()), so that an RST is not what nf_conntrack
  * expects, and it has to be told to pass it on (kernel/conntrack_rst.h in flowxlate); and
  * nf_conntrack's own counters have only what it sees.
+ *
+ * TC's act_ct (net/sched/act_ct.c) has a table of connections in front of nf_conntrack,
+ * and what is in that it takes for established without a look at sequence numbers,
+ * checksums or state (tcf_ct_flow_table_lookup()); FIN and RST take a connection out of
+ * it.  Where flows are TC's, only packets are executed that it would find there, so that
+ * nf_conntrack sees the same packets with and without the program, and nothing has to be
+ * written.  A connection leaves the table when TC has not seen it for a while, so TC gets
+ * a packet of each from time to time.
  */
 #ifndef XF_CONN_KERNEL_H
 #define XF_CONN_KERNEL_H 1
@@ -76,8 +84,20 @@ read_translation(struct xf_kernel_conn *to, const struct nf_conn *conn,
     }
 }
 
+/* Did act_ct make the connection?  Then it is its table that has it. */
+static __always_inline bool
+is_act_ct(const __u8 *offset)
+{
+    __u32 i;
+
+    if (!bpf_core_enum_value_exists(enum nf_ct_ext_id, NF_CT_EXT_ACT_CT))
+        return false;
+    i = bpf_core_enum_value(enum nf_ct_ext_id, NF_CT_EXT_ACT_CT);
+    return i < XF_CT_EXTENSIONS && offset[i];
+}
+
 /* Reads the connection's label.  False: somebody looks into its packets, or it has
- * time-outs of its own. */
+ * time-outs of its own; or, for TC, act_ct did not make it. */
 static __always_inline bool
 read_extensions(struct xf_kernel_conn *to, const struct nf_conn *conn)
 {
@@ -88,11 +108,13 @@ read_extensions(struct xf_kernel_conn *to, const struct nf_conn *conn)
     to->label[0] = to->label[1] = 0;
     to->has_label = 0;
     if (!ext)
-        return true;
+        return !xf_of_tc;
     if (bpf_probe_read_kernel(offset, sizeof offset, ext))
         return false;
     i = bpf_core_enum_value(enum nf_ct_ext_id, NF_CT_EXT_HELPER);
     if (i >= sizeof offset || offset[i])
+        return false;
+    if (xf_of_tc && !is_act_ct(offset))
         return false;
     if (bpf_core_enum_value_exists(enum nf_ct_ext_id, NF_CT_EXT_TIMEOUT)) {
         i = bpf_core_enum_value(enum nf_ct_ext_id, NF_CT_EXT_TIMEOUT);
@@ -126,12 +148,14 @@ number_of(const struct nf_conn *conn)
     return number;
 }
 
-/* Has openvswitch.ko seen a packet of the connection of late?  If not, it gets this one.
- * Of a connection that has no way in its set nobody knows, and it gets one by that. */
+/* Has openvswitch.ko, or TC, seen a packet of the connection of late?  If not, it gets this
+ * one.  Of a connection that has no way in its set nobody knows, and it gets one by that.
+ * Times are jiffies, or milliseconds for TC. */
 static __always_inline bool
-is_refreshed(const struct nf_conn *conn)
+is_refreshed(const struct nf_conn *conn, const struct xf_segment *s)
 {
-    __u32 now = bpf_jiffies64(), tag, set_index, oldest = 0, age = 0;
+    __u32 now = xf_of_tc ? s->now_ms : bpf_jiffies64();
+    __u32 tag, set_index, oldest = 0, age = 0;
     __u64 id = number_of(conn) * 0x9e3779b97f4a7c15;
     struct xf_refreshes *set;
 
@@ -148,7 +172,7 @@ is_refreshed(const struct nf_conn *conn)
         __u32 then = way, passed = now - then;
 
         if (way >> 32 == tag) {
-            if (passed < (conn->timeout - then) / 16)
+            if (passed < (xf_of_tc ? xf_tc_refresh_ms : (conn->timeout - then) / 16))
                 return true;
             oldest = i;
             break;
@@ -166,15 +190,16 @@ is_refreshed(const struct nf_conn *conn)
 /* Reads what a packet of the connection needs.  Returns XF_PARSED or an enum xf_miss. */
 static __always_inline int
 read_connection(struct xf_kernel_conn *to, const struct nf_conn *conn, __u8 proto,
-                bool is_reply)
+                bool is_reply, const struct xf_segment *s)
 {
-    const unsigned long wanted = IPS_CONFIRMED | IPS_ASSURED | IPS_SEEN_REPLY;
-    const unsigned long unwanted = IPS_DYING | IPS_EXPECTED | IPS_SEQ_ADJUST
-                                   | IPS_HELPER | IPS_OFFLOAD | IPS_HW_OFFLOAD
-                                   | IPS_UNTRACKED | IPS_TEMPLATE;
+    const unsigned long in_table = xf_of_tc ? IPS_OFFLOAD : 0;
+    const unsigned long wanted = IPS_CONFIRMED | IPS_ASSURED | IPS_SEEN_REPLY | in_table;
+    const unsigned long asked = wanted | IPS_DYING | IPS_EXPECTED | IPS_SEQ_ADJUST
+                                | IPS_HELPER | IPS_OFFLOAD | IPS_HW_OFFLOAD
+                                | IPS_UNTRACKED | IPS_TEMPLATE;
     unsigned long status = conn->status;
 
-    if ((status & (wanted | unwanted)) != wanted || conn->master
+    if ((status & asked) != wanted || conn->master
         || (proto == IPPROTO_TCP
             && conn->proto.tcp.state != XF_TCP_CONNTRACK_ESTABLISHED))
         return XF_MISS_CT_STATE;
@@ -184,7 +209,7 @@ read_connection(struct xf_kernel_conn *to, const struct nf_conn *conn, __u8 prot
     to->state = OVS_CS_F_TRACKED | OVS_CS_F_ESTABLISHED
                 | (is_reply ? OVS_CS_F_REPLY_DIR : 0);
     read_translation(to, conn, status, is_reply);
-    return is_refreshed(conn) ? XF_PARSED : XF_MISS_CT_REFRESH;
+    return is_refreshed(conn, s) ? XF_PARSED : XF_MISS_CT_REFRESH;
 }
 
 /* The kernel has seen data of which it sees no acknowledgement, as that is executed here,
@@ -233,8 +258,9 @@ ask_kernel(xf_ctx *ctx, struct xf_plan *plan, __u32 cls, __u16 zone)
            : hook_ct_lookup(ctx, &tuple, sizeof tuple.ipv6, &opts);
     if (!conn)
         return XF_MISS_CT_UNKNOWN;
-    miss = read_connection(&plan->kernel_conn, conn, plan->key.nw_proto, opts.dir);
-    if (miss == XF_PARSED && plan->key.nw_proto == IPPROTO_TCP)
+    miss = read_connection(&plan->kernel_conn, conn, plan->key.nw_proto, opts.dir,
+                           &plan->segment);
+    if (miss == XF_PARSED && plan->key.nw_proto == IPPROTO_TCP && !xf_of_tc)
         keep_established(conn, &plan->segment);
     bpf_ct_release(conn);
     return miss;
@@ -290,7 +316,7 @@ translate_as_kernel(struct xf_plan *plan, __u32 cls, const struct xf_ct_step *ct
         return ct->flags & XF_CT_NEW_NAT ? XF_MISS_CT_STATE : XF_PARSED;
     key->ct_state |= conn->nat_state;
     translate_by_kernel(key, conn, cls);
-    plan->sets = XF_SETS;
+    plan->sets |= XF_SETS;
     return XF_PARSED;
 }
 
@@ -325,6 +351,8 @@ track_by_kernel(xf_ctx *ctx, const struct xf_packet *p, struct xf_plan *plan,
         return XF_MISS_CT_PACKET;
     if (may_change_state(key))
         return XF_MISS_CT_STATE;
+    if (xf_of_tc && key->nw_ttl <= 1)
+        return XF_MISS_CT_PACKET;    /* act_ct does not look for it in its table. */
     if (!plan->segment.now_ms) {
         miss = read_segment(ctx, p, &plan->segment);
         if (miss != XF_PARSED)

@@ -60,6 +60,7 @@ enum nf_ct_ext_id {
     NF_CT_EXT_HELPER = 0,
     NF_CT_EXT_TIMEOUT = 6,           /* The kernel's configuration decides. */
     NF_CT_EXT_LABELS = 7,
+    NF_CT_EXT_ACT_CT = 9,            /* As well. */
 };
 struct nf_conn {
     __u32 timeout;

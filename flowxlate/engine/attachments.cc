@@ -32,13 +32,19 @@ Attachment::Options Attachments::options_for(const Port &port) {
             .at_tc = wants_tc(port),
             .has_tcx = core_.kernel.has_tcx(),
             .traits = {.in_kernel_datapath = port.in_kernel_datapath,
-                       .kernel_ct = port.in_kernel_datapath && core_.kernel_ct,
+                       .kernel_ct = port.is_the_kernels() && core_.kernel_ct,
                        .of_tc = port.of_tc},
             .programs = is_afxdp(port.type) ? nullptr : &core_.programs,
             .pins = &core_.pins};
 }
 
-void Attachments::prepare_kernel_ct() {
+// TC's own table of connections has RSTs end them, whatever nf_conntrack has
+// seen (bpf/conn/kernel.h).
+void Attachments::prepare_kernel_ct(const Port &port) {
+    if (port.of_tc) {
+        core_.kernel_ct = true;
+        return;
+    }
     bool changed;
     const auto f = let_old_rst_pass(&changed);
     core_.kernel_ct = !f;
@@ -69,9 +75,9 @@ Failure Attachments::attach(Port &port,
         StateLock lock(core_);
         port.device.is_containers = is;
     }
-    if (port.in_kernel_datapath && core_.kernel.has_ct_zones()
+    if (port.is_the_kernels() && core_.kernel.has_ct_zones()
         && !core_.kernel_ct) {
-        prepare_kernel_ct();
+        prepare_kernel_ct(port);
     }
     if (auto f = core_.maps.set_tx_port(port.slot, port.ifindex)) {
         return f;

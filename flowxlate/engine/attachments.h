@@ -55,7 +55,7 @@ public:
     }
 
 private:
-    void prepare_kernel_ct();
+    void prepare_kernel_ct(const Port &port);
     void restore_one(Ifindex) REQUIRES(worker_role);
 
     Core &core_;

@@ -130,17 +130,31 @@ int append_copy(void *copies, void *data, size_t size) noexcept {
     return 0;
 }
 
-// nf_conntrack's time-out of established connections, in this namespace.
-uint32_t tcp_timeout_ms() {
-    constexpr uint64_t kDefault = 432000;  // 5 days, nf_conntrack_proto_tcp.c
-    std::ifstream file(
-        "/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_established");
+// A time-out of nf_conntrack's in this namespace, in milliseconds.
+uint32_t conntrack_timeout_ms(const char *name, uint64_t default_seconds) {
+    std::ifstream file(std::string("/proc/sys/net/netfilter/") + name);
     uint64_t seconds = 0;
     if (!(file >> seconds)) {
-        seconds = kDefault;
+        seconds = default_seconds;
     }
     return static_cast<uint32_t>(
         std::min<uint64_t>(seconds * 1000, UINT32_MAX));
+}
+
+// Of established connections.
+uint32_t tcp_timeout_ms() {
+    constexpr uint64_t kDefault = 432000;  // 5 days, nf_conntrack_proto_tcp.c
+    return conntrack_timeout_ms("nf_conntrack_tcp_timeout_established",
+                                kDefault);
+}
+
+// A sixteenth of the time after which act_ct takes a connection of which it
+// has seen nothing out of its table.
+uint32_t tc_refresh_ms() {
+    constexpr uint64_t kDefault = 30;  // NF_FLOW_TIMEOUT
+    return std::min(conntrack_timeout_ms("nf_flowtable_tcp_timeout", kDefault),
+                    conntrack_timeout_ms("nf_flowtable_udp_timeout", kDefault))
+         / 16;
 }
 
 // The code that a skeleton is opened with: of one of two objects that differ
@@ -275,6 +289,8 @@ void BpfMaps::set_constants(S *s, const PortConstants &port) const {
     s->rodata->xf_of_tc = port.traits.of_tc;
     s->rodata->xf_tcp_timeout_ms =
         port.traits.kernel_ct ? tcp_timeout_ms() : 0;
+    s->rodata->xf_tc_refresh_ms =
+        port.traits.kernel_ct && port.traits.of_tc ? tc_refresh_ms() : 0;
     s->rodata->xf_bucket_mask = sizes_.buckets - 1;
     s->rodata->xf_n_slots = n_slots();
     s->rodata->xf_n_rows = rows_.n_rows();

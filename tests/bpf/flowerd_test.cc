@@ -9,6 +9,7 @@
 #include <gtest/gtest.h>
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
+#include <linux/pkt_cls.h>
 
 #include <algorithm>
 #include <cstring>
@@ -63,7 +64,7 @@ public:
         f_.protocol = htons(type_);
         at_ = ETH_HLEN;
         for (int n = 0; (type_ == kQ || type_ == kAd) && has(4); n++) {
-            tag(n == 0);
+            tag(n);
         }
         if (type_ == ETH_P_IP && has(20)) {
             ipv4();
@@ -82,11 +83,17 @@ private:
         return frame_[at] << 8 | frame_[at + 1];
     }
 
-    void tag(bool is_first) {
+    void tag(int n) {
         const uint16_t tci = get16(at_);
         type_ = get16(at_ + 2);
         at_ += 4;
-        if (is_first) {
+        if (n == 1) {
+            f_.cvlan_id = tci & 0xfff;
+            f_.cvlan_prio = tci >> 13;
+            f_.cvlan_eth_type = htons(type_);
+        }
+        f_.n_tags = n + 1;
+        if (n == 0) {
             f_.vlan_id = tci & 0xfff;
             f_.vlan_prio = tci >> 13;
             f_.vlan_eth_type = htons(type_);
@@ -208,12 +215,15 @@ uint16_t checksum(const Frame &f, size_t at, size_t n, uint32_t sum = 0) {
     return ~sum;
 }
 
-// pedit and csum, on a frame with one tag or none.
+// pedit and csum.  (TC does not find all headers behind two tags; nor does XDP
+// change those.)
 class Editor {
 public:
     explicit Editor(Frame *frame) : f_(*frame) {
-        const uint16_t type = get16(f_, 12);
-        network_ = type == kQ || type == kAd ? 18 : 14;
+        network_ = ETH_HLEN;
+        while (is_tag(get16(f_, network_ - 2))) {
+            network_ += 4;
+        }
         is_ipv4_ = get16(f_, network_ - 2) == ETH_P_IP;
         transport_ = network_ + (is_ipv4_ ? (f_[network_] & 0xf) * 4 : 40);
         proto_ = f_[network_ + (is_ipv4_ ? 9 : 6)];
@@ -320,12 +330,22 @@ Done execute(const Filter &f, const Frame &in) {
 // Is there a tag whose "drop eligible" bit TC may have to keep in the one that
 // takes its place?
 bool may_keep_drop_eligible(const Filter &f, const Frame &in) {
-    return is_tag(get16(in, 12)) && (in[14] & 0x10)
+    const bool has_two = is_tag(get16(in, 12)) && is_tag(get16(in, 16));
+    return is_tag(get16(in, 12))
+        && ((in[14] & 0x10) || (has_two && (in[18] & 0x10)))
         && std::ranges::any_of(f.actions, [](const Action &a) {
                return a.kind == Action::kModifyVlan
                    || a.kind == Action::kPopVlan
                    || a.kind == Action::kPushVlan;
            });
+}
+
+// What becomes of the packet, TC's connections say then, of which there are
+// none here.
+bool tracks(const Filter &f) {
+    return std::ranges::any_of(f.actions, [](const Action &a) {
+        return a.kind == Action::kTrack;
+    });
 }
 
 // -- The filters in XDP -----------------------------------------------------
@@ -336,7 +356,7 @@ Surroundings surroundings() {
                                          : Reject{"output", "not_ours",
                                                   EOPNOTSUPP};
             },
-            true};
+            true, true};
 }
 
 // As the engine would put it.
@@ -358,13 +378,18 @@ FlowSpec flow_of(const Rule &rule) {
     return flow;
 }
 
+using Slots = std::map<FilterId, std::vector<FlowSlot>>;
+
 // Puts those that may run; by their slots.
-std::map<FilterId, FlowSlot> put_all(const FilterTable &table, Program *p) {
-    std::map<FilterId, FlowSlot> slots;
+Slots put_all(const FilterTable &table, Program *p) {
+    Slots slots;
     for (const auto &[id, f] : table.all()) {
-        Rule rule;
-        if (table.may_run(id) && !translate(f, surroundings(), &rule)) {
-            slots[id] = p->add(flow_of(rule));
+        std::vector<Rule> rules;
+        if (!table.may_run(id) || translate(f, surroundings(), &rules)) {
+            continue;
+        }
+        for (const Rule &rule : rules) {
+            slots[id].push_back(p->add(flow_of(rule)));
         }
     }
     return slots;
@@ -417,8 +442,17 @@ public:
         if (f.match.key.eth_type != htons(ETH_P_ARP) && !is_wide) {
             set_ip(&f.match);
         }
+        if (one_in(6)) {  // No packet here has a connection.
+            f.match.mask.ct_state = TCA_FLOWER_KEY_CT_FLAGS_TRACKED;
+            f.match.key.ct_state = one_in(4) ? f.match.mask.ct_state : 0;
+        }
         f.match.key = f.match.key & f.match.mask;
         set_actions(&f);
+        if (one_in(12)) {
+            f.actions.insert(f.actions.begin(),
+                             action(one_in(3) ? Action::kTrack
+                                              : Action::kUntrack));
+        }
         return f;
     }
 
@@ -428,7 +462,7 @@ public:
         uint16_t type = kTypes[below(3)];
         const unsigned n_tags = one_in(2) ? 0 : 1 + one_in(4);
         const uint16_t tpid = one_in(2) ? kQ : kAd;
-        *is_plain = n_tags < 2;
+        *is_plain = true;
         p.eth(n_tags ? tpid : type);
         for (unsigned i = 0; i < n_tags; i++) {
             p.vlan(below(8) << 13 | one_in(2) << 12 | (5 + below(2)),
@@ -451,9 +485,7 @@ public:
             p.no_checksum();
         }
         Frame frame = p.bytes();
-        if (n_tags < 2) {
-            Editor(&frame).sum(~0U);  // The addresses are others now.
-        }
+        Editor(&frame).sum(~0U);  // The addresses are others now.
         if (has_no_sum && type == ETH_P_IPV6 && frame[l3 + 6] == kUdp) {
             put16(&frame, l3 + 46, 0);  // TC makes one.
             *is_plain = false;
@@ -491,6 +523,15 @@ private:
             m->key.vlan_id = 5 + below(2);
             m->mask.vlan_prio = one_in(3) ? 7 : 0;
             m->key.vlan_prio = below(8);
+            if (one_in(4)) {
+                m->key.vlan_eth_type = htons(one_in(4) ? kAd : kQ);
+                m->key.cvlan_eth_type = m->key.eth_type;
+                m->mask.cvlan_eth_type = 0xffff;
+                m->mask.cvlan_id = one_in(2) ? 0xfff : 0;
+                m->key.cvlan_id = 5 + below(2);
+                m->mask.cvlan_prio = one_in(4) ? 7 : 0;
+                m->key.cvlan_prio = below(8);
+            }
         }
         if (one_in(4)) {
             m->mask.eth_dst[5] = 0xff;
@@ -528,6 +569,13 @@ private:
         if (proto == icmp) {
             m->mask.icmp_type = m->mask.icmp_code = one_in(2) ? 0xff : 0;
             m->key.icmp_type = one_in(2) ? 0 : (v4 ? 8 : 128);
+            return;
+        }
+        if (one_in(4)) {
+            m->mask.ranges = one_in(3) ? kSourceRange : kDestinationRange;
+            const uint16_t first = 40 + below(20);
+            (m->mask.ranges == kSourceRange ? m->src_ports : m->dst_ports) =
+                {first, static_cast<uint16_t>(first + 1 + below(50))};
             return;
         }
         m->mask.tp_src = one_in(4) ? 0xffff : 0;
@@ -691,9 +739,12 @@ public:
         for (int i = 0; i < 60; i++) {
             run_packet(both.truth);
         }
-        for (const auto &[id, slot] : slots_) {
-            EXPECT_EQ(program_.table().stats(slot).packets, executed_[id])
-                << to_string(id);
+        for (const auto &[id, slots] : slots_) {
+            size_t n = 0;
+            for (const FlowSlot slot : slots) {
+                n += program_.table().stats(slot).packets;
+            }
+            EXPECT_EQ(n, executed_[id]) << to_string(id);
         }
     }
 
@@ -720,7 +771,7 @@ private:
         const bool may_be_left =
             !is_plain || way.filters.size() > kMaxFilters
             || std::ranges::any_of(way.filters, [&](const Filter *f) {
-                   return f && may_keep_drop_eligible(*f, in);
+                   return f && (may_keep_drop_eligible(*f, in) || tracks(*f));
                });
         if (run.verdict == XDP_PASS) {
             EXPECT_EQ(run.out, in) << what;
@@ -728,6 +779,8 @@ private:
             return;
         }
         ASSERT_TRUE(way.filters.back()) << what << ": TC has no filter for it";
+        EXPECT_TRUE(std::ranges::none_of(
+            way.filters, [](const Filter *f) { return tracks(*f); }));
         EXPECT_TRUE(all_in_xdp) << what;
         EXPECT_EQ(run.verdict, way.end.verdict) << what;
         if (way.end.verdict == XDP_REDIRECT) {
@@ -765,7 +818,7 @@ private:
 
     Draw draw_;
     Program &program_ = empty_program();
-    std::map<FilterId, FlowSlot> slots_;
+    Slots slots_;
     std::map<FilterId, size_t> executed_;
 };
 
@@ -830,6 +883,21 @@ void match_tag(Filter *f, uint16_t tpid) {
     f->match.mask.vlan_eth_type = 0xffff;
 }
 
+void match_two_tags(Filter *f, uint16_t outer, uint16_t inner) {
+    match_tag(f, outer);
+    f->match.key.vlan_eth_type = htons(inner);
+    f->match.key.cvlan_eth_type = htons(ETH_P_IP);
+    f->match.mask.cvlan_eth_type = 0xffff;
+}
+
+Action modified_tag() {
+    Action a = action(Action::kModifyVlan);
+    a.tpid = htons(kQ);
+    a.vlan_id = 7;
+    a.vlan_prio = 1;
+    return a;
+}
+
 const Row kRows[] = {
     {"to the address", [](Filter *) {}, tcp(), XDP_REDIRECT},
     {"to another one", [](Filter *) {},
@@ -860,6 +928,29 @@ const Row kRows[] = {
          .tcp(1, 2)
          .payload(20),
      XDP_PASS},
+    {"with two, where two are compared",
+     [](Filter *f) { match_two_tags(f, kAd, kQ); },
+     Packet().eth(kAd).vlan(5, kQ).vlan(6, ETH_P_IP).ipv4(kTcp).tcp(1, 2).payload(20), XDP_REDIRECT},
+    {"and not of another type inside",
+     [](Filter *f) { match_two_tags(f, kAd, kQ); },
+     Packet().eth(kAd).vlan(5, kAd).vlan(6, ETH_P_IP).ipv4(kTcp).tcp(1, 2).payload(20), XDP_PASS},
+    {"nor with one", [](Filter *f) { match_two_tags(f, kAd, kQ); },
+     Packet().eth(kAd).vlan(5, ETH_P_IP).ipv4(kTcp).tcp(1, 2).payload(20),
+     XDP_PASS},
+    {"another tag in the second one's place",
+     [](Filter *f) {
+         match_two_tags(f, kAd, kQ);
+         f->actions = {action(Action::kPopVlan), modified_tag(),
+                       action(Action::kRedirect)};
+     },
+     Packet().eth(kAd).vlan(5, kQ).vlan(6, ETH_P_IP).ipv4(kTcp).tcp(1, 2).payload(20), XDP_REDIRECT},
+    {"of which TC keeps the drop eligible bit",
+     [](Filter *f) {
+         match_two_tags(f, kAd, kQ);
+         f->actions = {action(Action::kPopVlan), modified_tag(),
+                       action(Action::kRedirect)};
+     },
+     Packet().eth(kAd).vlan(5, kQ).vlan(0x1006, ETH_P_IP).ipv4(kTcp).tcp(1, 2).payload(20), XDP_PASS},
     {"a port", [](Filter *f) { match_port(f, kTcp, 80); }, tcp(),
      XDP_REDIRECT},
     {"a port of a first fragment, where TC sees none",
@@ -902,9 +993,10 @@ TEST(Flowerd, Rows) {
         f.match.mask.ipv4_dst = {0xff, 0xff, 0xff, 0xff};
         f.actions = {action(Action::kRedirect)};
         row.edit(&f);
-        Rule rule;
-        ASSERT_FALSE(translate(f, surroundings(), &rule));
-        const FlowSlot slot = p.add(flow_of(rule));
+        std::vector<Rule> rules;
+        ASSERT_FALSE(translate(f, surroundings(), &rules));
+        ASSERT_EQ(rules.size(), 1U);
+        const FlowSlot slot = p.add(flow_of(rules[0]));
         const auto run = p.run(row.packet.bytes());
         EXPECT_EQ(run.verdict, row.verdict);
         EXPECT_EQ(p.table().stats(slot).packets, row.verdict != XDP_PASS);

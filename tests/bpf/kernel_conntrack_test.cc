@@ -307,6 +307,28 @@ INSTANTIATE_TEST_SUITE_P(Look, KernelCtRows, testing::ValuesIn(look_rows()), ker
 INSTANTIATE_TEST_SUITE_P(Nat, KernelCtRows, testing::ValuesIn(nat_rows()), kernel_ct_row_name);
 INSTANTIATE_TEST_SUITE_P(Step, KernelCtRows, testing::ValuesIn(step_rows()), kernel_ct_row_name);
 
+// Of TC's flows only those are executed whose connections act_ct has in its table, into
+// which nobody else puts any (tests/vm/flowerd.py has those).
+TEST_F(KernelCt, OthersThanTcsAreLeftToIt) {
+    make(of_tcp(kAssured));
+    home().ns.in([&] {
+        Program p(XF_PORT_TX_NATIVE, nullptr, {.in_kernel_datapath = true, .kernel_ct = true, .of_tc = true});
+        p.add(first({ct(1)}));
+        p.add(then(1, kEst));
+        Frame in = tcp().frame();
+        EXPECT_EQ(run(p, in).verdict, uint32_t{XDP_PASS});
+        EXPECT_EQ(p.misses(XF_MISS_CT_STATE), 1U);
+        uint8_t *ttl = &in[ETH_HLEN + 8], *sum = ttl + 2;
+        const uint32_t more = (sum[0] << 8 | sum[1]) + ((*ttl - 1) << 8);
+        const uint32_t folded = (more & 0xffff) + (more >> 16);
+        *ttl = 1;
+        sum[0] = folded >> 8;
+        sum[1] = folded;
+        EXPECT_EQ(run(p, in).verdict, uint32_t{XDP_PASS});
+        EXPECT_EQ(p.misses(XF_MISS_CT_PACKET), 1U);
+    });
+}
+
 // What is done to a connection is seen by the next packet.
 TEST_F(KernelCt, ChangesAreSeenAtOnce) {
     const Frame in = tcp().frame();

@@ -9,6 +9,7 @@
 #define TESTS_UNIT_FLOWER_WALK_H
 
 #include <algorithm>
+#include <array>
 #include <map>
 #include <optional>
 #include <random>
@@ -34,8 +35,7 @@ public:
         const bool is_taken =
             std::ranges::any_of(p.filters, [&](const FilterId &id) {
                 const Filter &other = filters_[id];
-                return id != f.id && other.match.key == f.match.key
-                    && other.match.mask == f.match.mask;
+                return id != f.id && other.match == f.match;
             });
         if (!fits || is_taken) {
             return false;
@@ -90,9 +90,13 @@ private:
                        const Fields &packet) const {
         for (const FilterId &id : p.filters) {
             const Filter &f = filters_.at(id);
-            if (f.match.mask == mask && f.in_software
-                && f.match.matches(packet)) {
-                return &f;
+            if (f.match.mask == mask && f.match.matches(packet)) {
+                if (f.in_software) {
+                    return &f;
+                }
+                if (mask.ranges) {
+                    return nullptr;
+                }
             }
         }
         return nullptr;
@@ -162,15 +166,28 @@ public:
     Fields packet(const Filter *f) {
         Fields p = values();
         if (f) {
+            const uint16_t state = state_for(f->match);
             for (size_t i = 0; i < kFieldWords; i++) {
                 p.word[i] = (p.word[i] & ~f->match.mask.word[i])
                           | f->match.key.word[i];
+            }
+            p.ct_state = state;
+            if (f->match.mask.ranges) {
+                p.tp_dst = htons(f->match.dst_ports.first + below(2));
             }
         }
         return p;
     }
 
+    // Of no connection, or as TCA_FLOWER_KEY_CT_FLAGS_* have them.
+    static constexpr std::array<uint16_t, 7> kStates = {0,    0x18, 0x09, 0x0a,
+                                                        0x2a, 0x0c, 0x2c};
+
 private:
+    // Such that each bit says more: -trk, +trk, +new, +est, +est+rpl, +inv.
+    static constexpr std::pair<uint16_t, uint16_t> kStateMatches[] = {
+        {0, 8}, {8, 8}, {9, 9}, {0xa, 0xa}, {0x2a, 0x2a}, {0x18, 0x18}};
+
     Fields values() {
         static constexpr __be16 kTypes[] = {0x0008, 0xdd86};  // IPv4, IPv6.
         Fields v;
@@ -178,8 +195,21 @@ private:
         v.ip_proto = one_in(2) ? 6 : 17;
         v.src[0] = below(256);
         v.dst[0] = below(256);
-        v.tp_dst = below(4);
+        v.tp_dst = htons(below(4));
+        v.ct_state = kStates[below(kStates.size())];
         return v;
+    }
+
+    // One that connections have and the match lets pass.
+    uint16_t state_for(const Match &m) {
+        const size_t begin = below(kStates.size());
+        for (size_t i = 0; i < kStates.size(); i++) {
+            const uint16_t s = kStates[(begin + i) % kStates.size()];
+            if ((s & m.mask.ct_state) == m.key.ct_state) {
+                return s;
+            }
+        }
+        return 0;
     }
 
     Match match() {
@@ -192,6 +222,16 @@ private:
         m.mask.dst[0] = few_masks_ && !one_in(8) ? 0xff : kPrefixes[below(5)];
         m.mask.tp_dst = m.mask.ip_proto && one_in(2) ? 0xffff : 0;
         m.key = values() & m.mask;
+        if (!few_masks_ && m.mask.ip_proto && !m.mask.tp_dst && one_in(2)) {
+            m.mask.ranges = kDestinationRange;
+            m.dst_ports.first = below(3);
+            m.dst_ports.last = m.dst_ports.first + 1 + below(3);
+        }
+        if (!few_masks_ && one_in(3)) {
+            const auto &[state, mask] = kStateMatches[below(6)];
+            m.key.ct_state = state;
+            m.mask.ct_state = mask;
+        }
         return m;
     }
 

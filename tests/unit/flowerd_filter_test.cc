@@ -8,6 +8,7 @@
 #include <linux/pkt_cls.h>
 #include <linux/pkt_sched.h>
 #include <linux/rtnetlink.h>
+#include <linux/tc_act/tc_ct.h>
 #include <linux/tc_act/tc_gact.h>
 #include <linux/tc_act/tc_mirred.h>
 #include <linux/tc_act/tc_vlan.h>
@@ -39,14 +40,22 @@ struct Member {
 #define MEMBER(NAME) \
     { #NAME, offsetof(Fields, NAME), sizeof(Fields::NAME) }
 constexpr Member kMembers[] = {
-    MEMBER(protocol),  MEMBER(eth_type),  MEMBER(eth_dst),
-    MEMBER(eth_src),   MEMBER(vlan_id),   MEMBER(vlan_eth_type),
-    MEMBER(vlan_prio), MEMBER(ip_proto),  MEMBER(ip_tos),
-    MEMBER(ip_ttl),    MEMBER(src),       MEMBER(dst),
-    MEMBER(tp_src),    MEMBER(tp_dst),    MEMBER(tcp_flags),
-    MEMBER(icmp_type), MEMBER(icmp_code), MEMBER(flags),
-    MEMBER(arp_sip),   MEMBER(arp_tip),   MEMBER(arp_sha),
-    MEMBER(arp_tha),   MEMBER(arp_op),
+    MEMBER(protocol),   MEMBER(eth_type),
+    MEMBER(eth_dst),    MEMBER(eth_src),
+    MEMBER(vlan_id),    MEMBER(vlan_eth_type),
+    MEMBER(vlan_prio),  MEMBER(ip_proto),
+    MEMBER(ip_tos),     MEMBER(ip_ttl),
+    MEMBER(src),        MEMBER(dst),
+    MEMBER(tp_src),     MEMBER(tp_dst),
+    MEMBER(tcp_flags),  MEMBER(icmp_type),
+    MEMBER(icmp_code),  MEMBER(flags),
+    MEMBER(arp_sip),    MEMBER(arp_tip),
+    MEMBER(arp_sha),    MEMBER(arp_tha),
+    MEMBER(arp_op),     MEMBER(ct_state),
+    MEMBER(ct_zone),    MEMBER(ct_mark),
+    MEMBER(ct_labels),  MEMBER(n_tags),
+    MEMBER(ranges),     MEMBER(cvlan_id),
+    MEMBER(cvlan_prio), MEMBER(cvlan_eth_type),
 };
 
 std::string hex_of(const Fields &f, const Member &m, size_t n) {
@@ -66,6 +75,14 @@ std::string to_string(const Match &match) {
         s += std::string(s.empty() ? "" : " ") + m.name + "="
            + hex_of(match.key, m, n) + "/" + mask.substr(0, 2 * n);
     }
+    auto add_range = [&](const char *name, const PortRange &r) {
+        if (!(r == PortRange{})) {
+            s += std::string(" ") + name + "=" + std::to_string(r.first) + "-"
+               + std::to_string(r.last);
+        }
+    };
+    add_range("src_ports", match.src_ports);
+    add_range("dst_ports", match.dst_ports);
     return s;
 }
 
@@ -82,6 +99,23 @@ std::string bytes_of(const Action &a) {
     };
     return std::string(kHeaders[static_cast<int>(a.header)]) + "+"
          + std::to_string(a.offset) + " " + hex(a.value) + "/" + hex(a.mask);
+}
+
+// "track 7 commit nat 6/7 label 01.../ff...", as far as it is there.
+std::string tracking_of(const Tracking &ct) {
+    auto hex = [](const std::array<uint8_t, 16> &bytes) {
+        return to_hex(std::as_bytes(std::span(bytes)));
+    };
+    std::string s = "track " + std::to_string(ct.zone);
+    s += ct.commits ? " commit" : "";
+    s += ct.translates ? " nat" : "";
+    if (ct.mark_mask) {
+        s +=
+            " " + std::to_string(ct.mark) + "/" + std::to_string(ct.mark_mask);
+    }
+    return ct.labels_mask == decltype(ct.labels_mask){}
+             ? s
+             : s + " label " + hex(ct.labels) + "/" + hex(ct.labels_mask);
 }
 
 std::string to_string(const Action &a) {
@@ -108,6 +142,10 @@ std::string to_string(const Action &a) {
             return "sum " + std::to_string(a.sums);
         case Action::kPopVlan:
             return "pop";
+        case Action::kTrack:
+            return tracking_of(a.ct);
+        case Action::kUntrack:
+            return "untrack";
     }
     return "?";
 }
@@ -178,12 +216,64 @@ const Told kTold[] = {
      "pref 15 handle 0x1: protocol=0800/ffff eth_type=0800/ffff: drop"},
     {"add dev p1 ingress pref 16 protocol ip flower ip_proto tcp dst_port "
      "10-20 action drop",
-     "pref 16 handle 0x1: protocol=0800/ffff: opaque key/port_range"},
+     "pref 16 handle 0x1: protocol=0800/ffff eth_type=0800/ffff "
+     "ip_proto=06/ff ranges=00/02 dst_ports=10-20: drop"},
+    {"add dev p1 ingress pref 45 protocol ip flower dst_ip 10.0.0.2 ip_proto "
+     "udp dst_port 10-20 src_port 1000-2000 action drop",
+     "pref 45 handle 0x1: protocol=0800/ffff eth_type=0800/ffff "
+     "ip_proto=11/ff src=000000000a000002/00000000ffffffff ranges=00/03 "
+     "src_ports=1000-2000 dst_ports=10-20: drop"},
+    {"add dev p1 ingress pref 48 protocol ip flower dst_ip 10.0.0.2 ip_proto "
+     "tcp dst_port 10-20 src_port 80 action drop",
+     "pref 48 handle 0x1: protocol=0800/ffff: opaque key/port_range"},
+    {"add dev p1 ingress pref 46 protocol 802.1ad flower vlan_id 5 "
+     "vlan_ethtype 802.1q cvlan_id 6 cvlan_prio 3 cvlan_ethtype ip dst_ip "
+     "10.0.0.2 action vlan pop pipe action mirred egress redirect dev p2",
+     "pref 46 handle 0x1: protocol=88a8/ffff eth_type=0800/ffff "
+     "vlan_id=0500/ff0f vlan_eth_type=8100/ffff "
+     "src=000000000a000002/00000000ffffffff cvlan_id=0600/ff0f "
+     "cvlan_prio=03/07 cvlan_eth_type=0800/ffff: pop redirect 3"},
+    {"add dev p1 ingress pref 49 protocol 802.1q flower num_of_vlans 1 "
+     "vlan_id 5 vlan_ethtype ip dst_ip 10.0.0.2 action drop",
+     "pref 49 handle 0x1: protocol=8100/ffff eth_type=0800/ffff "
+     "vlan_id=0500/ff0f vlan_eth_type=0800/ffff "
+     "src=000000000a000002/00000000ffffffff n_tags=01/ff: drop"},
     {"add dev p1 ingress pref 17 protocol all u32 match u32 0 0 action ok",
      "pref 17 handle 0x80000800: : opaque kind/not_flower"},
     {"add dev p1 ingress pref 18 protocol ip flower ct_state +trk action "
      "drop",
-     "pref 18 handle 0x1: protocol=0800/ffff: opaque key/ct"},
+     "pref 18 handle 0x1: protocol=0800/ffff eth_type=0800/ffff "
+     "ct_state=0800/0800: drop"},
+    {"add dev p1 ingress pref 40 protocol ip flower dst_ip 10.0.0.2 ct_state "
+     "-trk action ct zone 7 nat pipe action goto chain 8",
+     "pref 40 handle 0x1: protocol=0800/ffff eth_type=0800/ffff "
+     "src=000000000a000002/00000000ffffffff ct_state=0000/0800: track 7 nat "
+     "goto 8"},
+    {"add dev p1 ingress pref 41 protocol ip chain 8 flower ct_state "
+     "+trk+est-rpl ct_zone 7 ct_mark 5/0xf ct_label "
+     "00000000000000000000000000000102/000000000000000000000000000001ff "
+     "action mirred egress redirect dev p2",
+     "chain 8 pref 41 handle 0x1: protocol=0800/ffff eth_type=0800/ffff "
+     "ct_state=0a00/2a00 ct_zone=0700/ffff ct_mark=05000000/0f000000 "
+     "ct_labels=00000000000000000000000000000102/"
+     "000000000000000000000000000001ff: redirect 3"},
+    {"add dev p1 ingress pref 42 protocol ip chain 8 flower dst_ip 10.0.0.2 "
+     "ct_state +trk+new action ct commit zone 7 mark 6/7 label "
+     "0f000000000000000000000000000001/ff0000000000000000000000000000ff nat "
+     "src addr 10.0.0.9 port 5000-5010 pipe action mirred egress redirect "
+     "dev p2",
+     "chain 8 pref 42 handle 0x1: protocol=0800/ffff eth_type=0800/ffff "
+     "src=000000000a000002/00000000ffffffff ct_state=0900/0900: track 7 "
+     "commit nat 6/7 label 0f000000000000000000000000000001/"
+     "ff0000000000000000000000000000ff redirect 3"},
+    {"add dev p1 ingress pref 43 protocol ip flower dst_ip 10.0.0.2 action "
+     "ct clear pipe action ct commit force zone 7 pipe action drop",
+     "pref 43 handle 0x1: protocol=0800/ffff eth_type=0800/ffff "
+     "src=000000000a000002/00000000ffffffff: untrack action/ct_force"},
+    {"add dev p1 ingress pref 44 protocol ip flower dst_ip 10.0.0.2 action "
+     "ct clear pipe action drop",
+     "pref 44 handle 0x1: protocol=0800/ffff eth_type=0800/ffff "
+     "src=000000000a000002/00000000ffffffff: untrack drop"},
     {"add dev p1 ingress pref 19 protocol ip flower action goto chain 5",
      "pref 19 handle 0x1: protocol=0800/ffff eth_type=0800/ffff: goto 5"},
     {"add dev p1 ingress pref 21 protocol ip flower action pedit ex munge ip "
@@ -321,7 +411,7 @@ void put_action(
 }
 
 constexpr const char *kGact = "6761637400", *kMirred = "6d697272656400",
-                     *kVlanAction = "766c616e00";
+                     *kVlanAction = "766c616e00", *kCtAction = "637400";
 
 void put_gact(
     AttrList &list, uint16_t order, int verdict,
@@ -343,6 +433,18 @@ void put_mirred(AttrList &list, uint16_t order, int what, int verdict) {
         parms.action = verdict;
         parms.ifindex = 3;
         o.put(TCA_MIRRED_PARMS, parms);
+    });
+}
+
+void put_ct(
+    AttrList &list, uint16_t order, uint16_t flags,
+    const std::function<void(AttrList &)> &more = [](auto &) {}) {
+    put_action(list, order, kCtAction, [&](AttrList &o) {
+        tc_ct parms{};
+        parms.action = TC_ACT_PIPE;
+        o.put(TCA_CT_PARMS, parms);
+        o.put(TCA_CT_ACTION, flags);
+        more(o);
     });
 }
 
@@ -461,6 +563,53 @@ const Actions kActions[] = {
     {"push of a MAC header",
      [](AttrList &l) { put_vlan(l, 1, TCA_VLAN_ACT_PUSH_ETH); },
      " action/vlan_eth"},
+    {"ct", [](AttrList &l) { put_ct(l, 1, 0); }, " track 0 pass"},
+    {"ct of a zone, with a translation",
+     [](AttrList &l) {
+         put_ct(l, 1, TCA_CT_ACT_NAT,
+                [](AttrList &o) { o.put<uint16_t>(TCA_CT_ZONE, 7); });
+     },
+     " track 7 nat pass"},
+    {"a mark without commit, which sets none",
+     [](AttrList &l) {
+         put_ct(l, 1, 0, [](AttrList &o) {
+             o.put<uint32_t>(TCA_CT_MARK, 6);
+             o.put<uint32_t>(TCA_CT_MARK_MASK, 7);
+         });
+     },
+     " track 0 pass"},
+    {"a mark with bits that its mask has not, and TC sets",
+     [](AttrList &l) {
+         put_ct(l, 1, TCA_CT_ACT_COMMIT, [](AttrList &o) {
+             o.put<uint32_t>(TCA_CT_MARK, 9);
+             o.put<uint32_t>(TCA_CT_MARK_MASK, 3);
+         });
+     },
+     " track 0 commit 9/11 pass"},
+    {"a label with such bits, which TC inverts",
+     [](AttrList &l) {
+         put_ct(l, 1, TCA_CT_ACT_COMMIT, [](AttrList &o) {
+             o.put_hex(TCA_CT_LABELS, "02000000000000000000000000000000");
+             o.put_hex(TCA_CT_LABELS_MASK, "01000000000000000000000000000000");
+         });
+     },
+     " action/ct_labels"},
+    {"a mark of two bytes",
+     [](AttrList &l) {
+         put_ct(l, 1, TCA_CT_ACT_COMMIT, [](AttrList &o) {
+             o.put<uint16_t>(TCA_CT_MARK, 6);
+             o.put<uint32_t>(TCA_CT_MARK_MASK, 7);
+         });
+     },
+     " malformed/ct"},
+    {"a helper",
+     [](AttrList &l) {
+         put_ct(l, 1, TCA_CT_ACT_COMMIT,
+                [](AttrList &o) { o.put_hex(TCA_CT_PAD + 1, "66747000"); });
+     },
+     " action/ct_helper"},
+    {"ct of a kind that is not known", [](AttrList &l) { put_ct(l, 1, 0x40); },
+     " action/ct"},
     {"skbedit",
      [](AttrList &l) { put_action(l, 1, "736b6265646974", [](auto &) {}); },
      " action/skbedit"},
@@ -513,10 +662,27 @@ const Options kOptions[] = {
      ": opaque key/tunnel"},
     {"number of tags",
      [](AttrList &o) { o.put<uint8_t>(TCA_FLOWER_KEY_NUM_OF_VLANS, 1); },
-     ": opaque key/num_of_vlans"},
+     " n_tags=01/ff: pass"},
+    {"a range of ports without a protocol",
+     [](AttrList &o) {
+         o.put<uint16_t>(TCA_FLOWER_KEY_PORT_DST_MIN, htons(1));
+         o.put<uint16_t>(TCA_FLOWER_KEY_PORT_DST_MAX, htons(2));
+     },
+     ": opaque key/without_protocol"},
+    {"one without an end",
+     [](AttrList &o) {
+         o.put<uint16_t>(TCA_FLOWER_KEY_PORT_DST_MIN, htons(1));
+     },
+     ": opaque malformed/key"},
+    {"one that ends before it begins",
+     [](AttrList &o) {
+         o.put<uint16_t>(TCA_FLOWER_KEY_PORT_DST_MIN, htons(2));
+         o.put<uint16_t>(TCA_FLOWER_KEY_PORT_DST_MAX, htons(1));
+     },
+     ": opaque malformed/key"},
     {"a second tag",
      [](AttrList &o) { o.put<uint16_t>(TCA_FLOWER_KEY_CVLAN_ID, 1); },
-     ": opaque key/cvlan"},
+     ": opaque key/without_protocol"},
     {"ARP in a preference of IP",
      [](AttrList &o) { o.put<uint8_t>(TCA_FLOWER_KEY_ARP_OP, 1); },
      ": opaque key/without_protocol"},
@@ -535,6 +701,12 @@ const Options kOptions[] = {
          o.put<uint32_t>(TCA_FLOWER_KEY_FLAGS_MASK, htonl(4));
      },
      ": opaque key/flags"},
+    {"a connection's state of a newer kernel",
+     [](AttrList &o) {
+         o.put<uint16_t>(TCA_FLOWER_KEY_CT_STATE, 0x48);
+         o.put<uint16_t>(TCA_FLOWER_KEY_CT_STATE_MASK, 0x48);
+     },
+     ": opaque key/ct_state"},
     {"a type of three bytes",
      [](AttrList &o) { o.put_hex(TCA_FLOWER_KEY_ETH_TYPE, "080000"); },
      ": opaque malformed/key"},

@@ -7,8 +7,11 @@
 #include <arpa/inet.h>
 #include <gtest/gtest.h>
 #include <linux/if_ether.h>
+#include <linux/openvswitch.h>
+#include <linux/pkt_cls.h>
 #include <netinet/in.h>
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <functional>
@@ -19,6 +22,8 @@
 
 namespace flowerd::unit {
 namespace {
+
+using Rules = std::vector<Rule>;
 
 constexpr Ifindex kIn{2}, kOut{3}, kOther{4}, kNotOurs{5};
 constexpr Ifindex kWithEgressFilters{6};
@@ -31,7 +36,7 @@ Surroundings surroundings() {
                          ? Reject{"output", "egress_filters", EOPNOTSUPP}
                          : Reject{};
             },
-            false};
+            false, true};
 }
 
 Action output(Action::Kind kind, Ifindex to) {
@@ -75,6 +80,13 @@ Action modify(uint16_t id) {
     Action a = push(ETH_P_8021Q, id, 0);
     a.kind = Action::kModifyVlan;
     a.keeps_prio = true;
+    return a;
+}
+
+Action track(uint16_t zone, bool translates = false) {
+    Action a = simple(Action::kTrack);
+    a.ct.zone = zone;
+    a.ct.translates = translates;
     return a;
 }
 
@@ -159,6 +171,12 @@ const Row kRows[] = {
          f->actions = {push(0x9100, 7, 1), redirect()};
      },
      "action/vlan_protocol"},
+    {"a third tag",
+     [](Filter *f) {
+         const Action tag = push(ETH_P_8021Q, 7, 1);
+         f->actions = {tag, tag, tag, redirect()};
+     },
+     "action/third_vlan"},
     {"any type",
      [](Filter *f) { f->match.key.protocol = f->match.mask.protocol = 0; },
      "key/any_eth_type"},
@@ -179,6 +197,13 @@ const Row kRows[] = {
     {"fragments",
      [](Filter *f) { f->match.key.flags = f->match.mask.flags = htonl(1); },
      "key/fragments"},
+    {"one tag, where there is none",
+     [](Filter *f) {
+         f->match.key.n_tags = 1;
+         f->match.mask.n_tags = 0xff;
+     },
+     "key/num_of_vlans"},
+    {"no tag", [](Filter *f) { f->match.mask.n_tags = 0xff; }, ""},
     {"no fragments", [](Filter *f) { f->match.mask.flags = htonl(1); }, ""},
     {"no address",
      [](Filter *f) { f->match.key.ipv4_dst = f->match.mask.ipv4_dst = {}; },
@@ -211,8 +236,8 @@ TEST(FlowerdRules, Refused) {
         SCOPED_TRACE(row.name);
         Filter f = filter(ETH_P_IP, 0, {redirect()});
         row.edit(&f);
-        Rule rule;
-        const Reject r = translate(f, surroundings(), &rule);
+        Rules rules;
+        const Reject r = translate(f, surroundings(), &rules);
         EXPECT_EQ(r ? r.name() : "", row.refused);
     }
 }
@@ -222,8 +247,8 @@ TEST(FlowerdRules, NoAddressIsTrusted) {
     f.match.key.ipv4_dst = f.match.mask.ipv4_dst = {};
     Surroundings s = surroundings();
     s.trusts_no_address = true;
-    Rule rule;
-    EXPECT_FALSE(translate(f, s, &rule));
+    Rules rules;
+    EXPECT_FALSE(translate(f, s, &rules));
 }
 
 // What pedit writes in filters of these, and csum sums up.
@@ -416,12 +441,13 @@ TEST(FlowerdRules, Edits) {
         f.match.mask.ip_proto = row.proto ? 0xff : 0;
         Surroundings s = surroundings();
         s.trusts_no_address = true;
-        Rule rule;
-        const Reject r = translate(f, s, &rule);
+        Rules rules;
+        const Reject r = translate(f, s, &rules);
         EXPECT_EQ(r ? r.name() : "", row.refused);
         flowxlate::Match match;
         if (!r && row.type != ETH_P_ARP) {
-            ASSERT_FALSE(flowxlate::decode_match(rule.key, rule.mask, &match));
+            ASSERT_FALSE(
+                flowxlate::decode_match(rules[0].key, rules[0].mask, &match));
             EXPECT_EQ(match.mask.nw_frag, row.is_whole ? 0xff : XF_FRAG_LATER);
         }
     }
@@ -432,17 +458,28 @@ struct Taken {
     flowxlate::Actions actions;
 };
 
-// As the library takes it.
+// As the library takes them.
+std::vector<Taken> take_all(const Filter &f) {
+    Rules rules;
+    std::vector<Taken> all;
+    EXPECT_FALSE(translate(f, surroundings(), &rules));
+    for (const Rule &rule : rules) {
+        Taken &t = all.emplace_back();
+        const Reject m =
+            flowxlate::decode_match(rule.key, rule.mask, &t.match);
+        EXPECT_FALSE(m) << m.name();
+        const Reject a =
+            flowxlate::decode_actions(rule.actions, t.match, &t.actions);
+        EXPECT_FALSE(a) << a.name();
+    }
+    return all;
+}
+
+// One that has no ranges.
 Taken take(const Filter &f) {
-    Rule rule;
-    Taken t;
-    EXPECT_FALSE(translate(f, surroundings(), &rule));
-    const Reject m = flowxlate::decode_match(rule.key, rule.mask, &t.match);
-    EXPECT_FALSE(m) << m.name();
-    const Reject a =
-        flowxlate::decode_actions(rule.actions, t.match, &t.actions);
-    EXPECT_FALSE(a) << a.name();
-    return t;
+    const std::vector<Taken> all = take_all(f);
+    EXPECT_EQ(all.size(), 1U);
+    return all.empty() ? Taken{} : all[0];
 }
 
 TEST(FlowerdRules, ExactPresence) {
@@ -484,6 +521,37 @@ TEST(FlowerdRules, ExactPresence) {
         EXPECT_EQ(ntohs(key.tp_dst), row.has_ports ? 53 : 0);
         EXPECT_EQ(mask.tp_dst, row.has_ports ? 0xffff : 0);
         EXPECT_EQ(mask.tp_src, 0);
+    }
+}
+
+TEST(FlowerdRules, TwoTags) {
+    Filter f = filter(ETH_P_IP, ETH_P_8021AD, {redirect()});
+    f.match.key.vlan_eth_type = htons(ETH_P_8021Q);
+    Rules rules;
+    const Reject r = translate(f, surroundings(), &rules);
+    ASSERT_TRUE(r);
+    EXPECT_EQ(r.name(), "key/two_eth_types") << "what is behind is not said";
+    f.match.key.cvlan_eth_type = htons(ETH_P_IP);
+    f.match.mask.cvlan_eth_type = 0xffff;
+    f.match.key.cvlan_id = 6;
+    f.match.mask.cvlan_id = 0xfff;
+    f.match.key.cvlan_prio = f.match.mask.cvlan_prio = 7;
+    f.match.key.n_tags = 2;
+    f.match.mask.n_tags = 0xff;
+    const flowxlate::Match m = take(f).match;
+    EXPECT_EQ(m.n_tags, 2U);
+    EXPECT_EQ(ntohs(m.key.vlan_tci), 0x1005);
+    EXPECT_EQ(ntohs(m.mask.vlan_tci), 0x1fff);
+    EXPECT_EQ(ntohs(m.key.vlan2_tci), 0xf006);
+    EXPECT_EQ(ntohs(m.mask.vlan2_tci), 0xffff);
+    EXPECT_EQ(m.key.tpids, XF_TPID_OUTER_AD);
+    EXPECT_EQ(m.key.eth_type, htons(ETH_P_IP));
+    f.actions = {simple(Action::kPopVlan), modify(8), redirect()};
+    EXPECT_EQ(take(f).actions.n_pop, 2U);
+    EXPECT_EQ(ntohs(take(f).actions.push[0].tci), 0xe008) << "its priority";
+    for (const Action &a : {kMac, track(7)}) {
+        f.actions = {a, redirect()};
+        EXPECT_TRUE(translate(f, surroundings(), &rules));
     }
 }
 
@@ -561,8 +629,8 @@ TEST(FlowerdRules, Arp) {
         f.match.mask.arp_tip = 0xffffffff;
         f.match.key.arp_op = row.op;
         f.match.mask.arp_op = row.op_mask;
-        Rule rule;
-        const Reject r = translate(f, surroundings(), &rule);
+        Rules rules;
+        const Reject r = translate(f, surroundings(), &rules);
         EXPECT_EQ(r ? r.name() : "", row.refused);
         if (!r) {
             const flowxlate::Match m = take(f).match;
@@ -585,6 +653,245 @@ TEST(FlowerdRules, Chains) {
     EXPECT_EQ(t.actions.recirc_id, 7U);
     EXPECT_EQ(t.actions.verdict, XF_RECIRC);
     EXPECT_EQ(t.actions.n_pop, 1U);
+}
+
+Filter with_ports(PortRange src, PortRange dst) {
+    Filter f = filter(ETH_P_IP, 0, {redirect()});
+    f.match.key.ip_proto = kUdp;
+    f.match.mask.ip_proto = 0xff;
+    f.match.mask.ranges = (src == PortRange{} ? 0 : kSourceRange)
+                        | (dst == PortRange{} ? 0 : kDestinationRange);
+    f.match.src_ports = src;
+    f.match.dst_ports = dst;
+    return f;
+}
+
+// Each port of the range is in one part, and no other one is in any.
+TEST(FlowerdRules, PortRanges) {
+    const struct {
+        PortRange range;
+        size_t n_parts;
+    } kRanges[] = {
+        {{10, 20}, 4},    {{0, 1}, 1},       {{1, 2}, 2},
+        {{80, 80}, 1},    {{1024, 2047}, 1}, {{0, 65534}, 16},
+        {{1, 65535}, 16}, {{1, 65534}, 30},  {{32768, 60999}, 7},
+    };
+    for (const auto &[range, n_parts] : kRanges) {
+        SCOPED_TRACE(std::to_string(range.first) + "-"
+                     + std::to_string(range.last));
+        const auto parts = take_all(with_ports({}, range));
+        EXPECT_EQ(parts.size(), n_parts);
+        for (uint32_t port = 0; port <= UINT16_MAX; port++) {
+            const __be16 wire = htons(port);
+            const auto n = std::ranges::count_if(parts, [&](const Taken &t) {
+                return (wire & t.match.mask.tp_dst) == t.match.key.tp_dst;
+            });
+            ASSERT_EQ(n, range.has(wire)) << port;
+        }
+        for (const Taken &t : parts) {
+            EXPECT_EQ(t.match.mask.tp_src, 0);
+            EXPECT_EQ(t.match.mask.nw_frag, 0xff);
+        }
+    }
+}
+
+TEST(FlowerdRules, TwoPortRanges) {
+    const auto parts = take_all(with_ports({10, 20}, {100, 103}));
+    ASSERT_EQ(parts.size(), 4U);
+    EXPECT_EQ(parts[0].match.key.tp_src, htons(10));
+    EXPECT_EQ(parts[0].match.mask.tp_src, htons(0xfffe));
+    EXPECT_EQ(parts[0].match.key.tp_dst, htons(100));
+    EXPECT_EQ(parts[0].match.mask.tp_dst, htons(0xfffc));
+    Rules rules;
+    const Reject r =
+        translate(with_ports({1, 65534}, {10, 20}), surroundings(), &rules);
+    ASSERT_TRUE(r);
+    EXPECT_EQ(r.name(), "key/port_range");
+}
+
+// Behind a ct, in another chain than the first.
+Filter with_state(Filter f, uint16_t state, uint16_t mask) {
+    f.match.key.chain = 5;
+    f.match.mask.chain = UINT32_MAX;
+    f.match.key.ct_state = state;
+    f.match.mask.ct_state = mask;
+    return f;
+}
+
+TEST(FlowerdRules, ConnectionStates) {
+    const struct {
+        uint16_t flowers, ovs;
+    } kBits[] = {
+        {TCA_FLOWER_KEY_CT_FLAGS_NEW, OVS_CS_F_NEW},
+        {TCA_FLOWER_KEY_CT_FLAGS_ESTABLISHED, OVS_CS_F_ESTABLISHED},
+        {TCA_FLOWER_KEY_CT_FLAGS_RELATED, OVS_CS_F_RELATED},
+        {TCA_FLOWER_KEY_CT_FLAGS_TRACKED, OVS_CS_F_TRACKED},
+        {TCA_FLOWER_KEY_CT_FLAGS_INVALID, OVS_CS_F_INVALID},
+        {TCA_FLOWER_KEY_CT_FLAGS_REPLY, OVS_CS_F_REPLY_DIR},
+    };
+    const Filter f = filter(ETH_P_IP, 0, {redirect()});
+    for (const auto &bit : kBits) {
+        const flowxlate::Match set =
+            take(with_state(f, bit.flowers, bit.flowers)).match;
+        EXPECT_EQ(set.key.ct_state, bit.ovs);
+        EXPECT_EQ(set.mask.ct_state, bit.ovs);
+        const flowxlate::Match clear =
+            take(with_state(f, 0, bit.flowers)).match;
+        EXPECT_EQ(clear.key.ct_state, 0);
+        EXPECT_EQ(clear.mask.ct_state, bit.ovs);
+    }
+    EXPECT_EQ(take(f).match.mask.ct_state, 0);
+}
+
+// Packets that enter have none, nor has ARP.
+TEST(FlowerdRules, ConnectionsBeforeAnyCt) {
+    const uint16_t tracked = TCA_FLOWER_KEY_CT_FLAGS_TRACKED;
+    const struct {
+        uint16_t type;
+        uint32_t chain;
+        uint16_t state;
+        const char *refused;
+    } kRows[] = {
+        {ETH_P_IP, 0, 0, ""},
+        {ETH_P_IP, 0, tracked, "key/ct_before_ct"},
+        {ETH_P_IP, 5, tracked, ""},
+        {ETH_P_ARP, 5, tracked, "key/ct_before_ct"},
+        {ETH_P_ARP, 5, 0, ""},
+    };
+    for (const auto &row : kRows) {
+        Filter f =
+            with_state(filter(row.type, 0, {redirect()}), row.state, tracked);
+        f.match.key.chain = row.chain;
+        Rules rules;
+        const Reject r = translate(f, surroundings(), &rules);
+        EXPECT_EQ(r ? r.name() : "", row.refused);
+        if (!r) {
+            take(f);
+        }
+    }
+}
+
+TEST(FlowerdRules, WhatAConnectionHas) {
+    Filter f = with_state(filter(ETH_P_IP, 0, {redirect()}), 0, 0);
+    f.match.key.ct_zone = 7;
+    f.match.mask.ct_zone = 0xffff;
+    f.match.key.ct_mark = 5;
+    f.match.mask.ct_mark = 0xf;
+    f.match.key.ct_labels[15] = 1;
+    f.match.mask.ct_labels[15] = 3;
+    const flowxlate::Match m = take(f).match;
+    EXPECT_EQ(m.key.ct_zone, 7);
+    EXPECT_EQ(m.mask.ct_zone, 0xffff);
+    EXPECT_EQ(m.key.ct_mark, 5U);
+    EXPECT_EQ(m.mask.ct_mark, 0xfU);
+    EXPECT_EQ(m.key.ct_label[15], 1);
+    EXPECT_EQ(m.mask.ct_label[15], 3);
+    EXPECT_EQ(m.mask.ct_label[0], 0);
+    EXPECT_EQ(m.mask.ct_state, 0);
+}
+
+TEST(FlowerdRules, Tracking) {
+    Action commit = track(7, true);
+    commit.ct.commits = true;
+    commit.ct.mark = 1;
+    commit.ct.mark_mask = 3;
+    commit.ct.labels[0] = commit.ct.labels_mask[0] = 1;
+    const auto taken =
+        take(filter(ETH_P_IP, 0, {commit, track(8), go_to(9)})).actions;
+    EXPECT_TRUE(taken.tracks);
+    EXPECT_EQ(taken.recirc_id, 9U);
+    const xf_ct_step &first = taken.rewrite.ct[0];
+    EXPECT_EQ(first.flags, XF_CT_TRACK | XF_CT_COMMIT | XF_CT_NAT | XF_CT_MARK
+                               | XF_CT_LABEL);
+    EXPECT_EQ(first.zone, 7);
+    EXPECT_EQ(first.mark, 1U);
+    EXPECT_EQ(first.mark_mask, 3U);
+    EXPECT_EQ(first.label[0], 1U);
+    EXPECT_EQ(first.label_mask[0], 1U);
+    EXPECT_EQ(taken.rewrite.ct[1].flags, XF_CT_TRACK);
+    EXPECT_EQ(taken.rewrite.ct[1].zone, 8);
+    const Filter f = with_state(
+        filter(ETH_P_IP, 0, {simple(Action::kUntrack), go_to(9)}), 0, 0);
+    EXPECT_EQ(take(f).actions.rewrite.ct[0].flags, XF_CT_CLEAR);
+}
+
+TEST(FlowerdRules, TrackingAndWhatElseIsDone) {
+    const struct {
+        const char *name;
+        uint16_t type;
+        std::vector<Action> actions;
+        const char *refused;
+    } kLists[] = {
+        {"and sent", ETH_P_IP, {track(7)}, ""},
+        {"ARP", ETH_P_ARP, {track(7)}, "action/ct_protocol"},
+        {"ARP of no connection", ETH_P_ARP, {simple(Action::kUntrack)}, ""},
+        {"behind two tags",
+         ETH_P_IP,
+         {push(ETH_P_8021Q, 7, 1), push(ETH_P_8021Q, 8, 1), track(7)},
+         "action/ct_tags"},
+        {"behind one", ETH_P_IP, {push(ETH_P_8021Q, 7, 1), track(7)}, ""},
+        {"after a copy",
+         ETH_P_IP,
+         {mirror(kOther), track(7)},
+         "action/after_mirror"},
+        {"forgotten after a copy",
+         ETH_P_IP,
+         {mirror(kOther), simple(Action::kUntrack)},
+         "action/after_mirror"},
+        {"written, then tracked", ETH_P_IP, {kTtl, sum(kSumIp), track(7)}, ""},
+        {"without the sum",
+         ETH_P_IP,
+         {kTtl, track(7), sum(kSumIp)},
+         "action/pedit_without_csum"},
+        {"tracked, then written", ETH_P_IP, {track(7), kTtl, sum(kSumIp)}, ""},
+        {"on both sides",
+         ETH_P_IP,
+         {kMac, track(7), kTtl, sum(kSumIp)},
+         "action/pedit_after_ct"},
+        {"translated, then written",
+         ETH_P_IP,
+         {track(7, true), kTtl, sum(kSumIp)},
+         "action/pedit_after_ct"},
+        {"translated, then its address", ETH_P_IP, {track(7, true), kMac}, ""},
+    };
+    for (const auto &row : kLists) {
+        SCOPED_TRACE(row.name);
+        Filter f = filter(row.type, 0, row.actions);
+        f.actions.push_back(redirect());
+        Rules rules;
+        const Reject r = translate(f, surroundings(), &rules);
+        EXPECT_EQ(r ? r.name() : "", row.refused);
+        if (!r) {
+            take(f);
+        }
+    }
+}
+
+// What is written before ct is what it finds the connection by.
+TEST(FlowerdRules, TheOrderOfTracking) {
+    const Action sums = sum(kSumIp | kSumTcp);
+    Filter f = filter(ETH_P_IP, 0, {kDestination, sums, track(7), redirect()});
+    f.match.key.ip_proto = kTcp;
+    f.match.mask.ip_proto = 0xff;
+    EXPECT_EQ(take(f).actions.rewrite.n_ct_first, 0);
+    f.actions = {track(7), kDestination, sums, redirect()};
+    EXPECT_EQ(take(f).actions.rewrite.n_ct_first, 1);
+}
+
+TEST(FlowerdRules, NobodyToAskForConnections) {
+    Surroundings s = surroundings();
+    s.can_track = false;
+    Rules rules;
+    const Reject act =
+        translate(filter(ETH_P_IP, 0, {track(7), redirect()}), s, &rules);
+    ASSERT_TRUE(act);
+    EXPECT_EQ(act.name(), "action/ct");
+    const Reject key =
+        translate(with_state(filter(ETH_P_IP, 0, {redirect()}), 0,
+                             TCA_FLOWER_KEY_CT_FLAGS_TRACKED),
+                  s, &rules);
+    ASSERT_TRUE(key);
+    EXPECT_EQ(key.name(), "key/ct");
 }
 
 // The bits that the library sets, by the fields' places.

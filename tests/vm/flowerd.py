@@ -28,7 +28,7 @@ from lab import checksum, in_netns, run, wait_for  # noqa: E402
 from suite import Failed, expect  # noqa: E402
 
 MODULES = ('veth', 'sch_ingress', 'sch_prio', 'cls_flower', 'cls_u32', 'cls_matchall', 'act_gact',
-           'act_mirred', 'act_vlan')
+           'act_mirred', 'act_vlan', 'act_ct', 'act_pedit', 'act_csum')
 PORT = 4000                     # Of numbered frames.
 ETH_P_ALL = 3
 SOL_PACKET, PACKET_AUXDATA = 263, 8
@@ -62,6 +62,21 @@ def receive(s):
                 tpid = tpid if status & TP_STATUS_VLAN_TPID_VALID else 0x8100
                 data = data[:12] + struct.pack('!HH', tpid, tci) + data[12:]
     return data
+
+
+def drain(s):
+    """Returns all that has come."""
+    frames = []
+    timeout = s.gettimeout()
+    s.setblocking(False)
+    try:
+        while True:
+            frame = receive(s)
+            if frame:
+                frames.append(frame)
+    except BlockingIOError:
+        s.settimeout(timeout)
+    return frames
 
 
 class Listener:
@@ -721,7 +736,100 @@ def test_explained(network, daemon, note):
     note('and ovs-offload-top says %s', checked.strip())
 
 
-TESTS = (test_exact, test_explained, test_counters, test_overlap, test_flush, test_replace, test_moves, test_shared, test_chains, test_qdiscs,
+CT_FILTERS = (
+    'chain 0 pref 1 protocol ip flower dst_ip 10.0.0.0/8 ct_state -trk '
+    'action ct zone 3 nat pipe action goto chain 1',
+    'chain 1 pref 1 protocol ip flower dst_ip 10.0.0.0/8 ct_state +trk+new '
+    'action ct commit zone 3 nat src addr 10.0.0.9 pipe '
+    'action mirred egress redirect dev OTHER',
+    'chain 1 pref 2 protocol ip flower dst_ip 10.0.0.0/8 ct_state +trk+est '
+    'action mirred egress redirect dev OTHER')
+ADDRESSES = {1: (10, 0, 0, 1), 2: (10, 0, 0, 2), 9: (10, 0, 0, 9)}
+ACK, PSH, SYN, FIN = 0x10, 8, 2, 1
+
+
+class Talk:
+    """Host 1 talks to host 2, which sees it at 10.0.0.9."""
+
+    def __init__(self, network):
+        self.network = network
+        self.sockets = [packet_socket(h) for h in network.hosts]
+        self.seq = {1: 1000, 2: 5000}
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for s in self.sockets:
+            s.close()
+
+    def says(self, host, flags, data=b''):
+        """A segment that must come as translated; returns the frame."""
+        other = 3 - host
+        sent = tcp_frame(self.seq[host], self.seq[other], flags, data,
+                         (1, 2, 1000, 80) if host == 1 else (2, 9, 80, 1000))
+        wanted = tcp_frame(self.seq[host], self.seq[other], flags, data,
+                           (9, 2, 1000, 80) if host == 1 else (2, 1, 80, 1000))
+        self.seq[host] += len(data) + (flags & (SYN | FIN) != 0)
+        self.sockets[host - 1].send(sent)
+        return self.expect_at(other, wanted)
+
+    def expect_at(self, host, wanted):
+        s = self.sockets[host - 1]
+        s.settimeout(SETTLE_LIMIT)
+        while True:
+            frame = receive(s)
+            if frame:
+                expect(frame == wanted, 'came: %s\nnot: %s', frame.hex(), wanted.hex())
+                return
+
+
+def tcp_frame(seq, ack, flags, data, ends):
+    """As it is without padding."""
+    src, dst, src_port, dst_port = ends
+    header = struct.pack('!HHIIHHHH', src_port, dst_port, seq,
+                         ack if flags & ACK else 0, 0x5000 | flags, 500, 0, 0)
+    addresses = bytes(ADDRESSES[src] + ADDRESSES[dst])
+    total = checksum(addresses + struct.pack('!II', 6, len(header + data)) + header + data)
+    segment = header[:16] + struct.pack('!H', total) + header[18:] + data
+    ip = struct.pack('!BBHHHBBH', 0x45, 0, 20 + len(segment), 1, 0, 64, 6, 0) + addresses
+    ip = ip[:10] + struct.pack('!H', checksum(ip)) + ip[12:]
+    return bytes.fromhex('0200000000020200000000010800') + ip + segment
+
+
+def test_ct(network, daemon, note):
+    """Connections that TC has made go on in XDP, and end in TC"""
+    for port in (1, 2):
+        for line in CT_FILTERS:
+            network.tc('filter', 'add', 'dev', 'p%d' % port, 'ingress',
+                       *line.replace('OTHER', 'p%d' % (3 - port)).split())
+    if 'action/ct\n' in daemon.ask('explain', 'p1'):
+        note('Linux before 6.11 cannot be asked for connections')
+        return
+    daemon.wait_for((1, 1), (1, 1, 1), (2, 1, 1))
+    with Talk(network) as talk:
+        talk.says(1, SYN)
+        talk.says(2, SYN | ACK)
+        talk.says(1, ACK)
+        before = daemon.stats()['packets']
+        expect(before == 0, '%d packets of the handshake in XDP', before)
+        for _ in range(100):
+            talk.says(1, ACK | PSH, b'question')
+            talk.says(2, ACK | PSH, b'answer')
+        executed = daemon.stats()['packets']
+        # The first of each direction may be TC's, and one each two seconds.
+        expect(executed > 150, '%d of 200 in XDP', executed)
+        talk.says(1, FIN | ACK)
+        talk.says(2, ACK | PSH, b'the rest')
+        expect(daemon.stats()['packets'] == executed, 'in XDP, after FIN')
+        run('ip', 'netns', 'exec', network.switch, 'conntrack', '-F')
+        talk.says(1, ACK | PSH, b'of no connection')
+        expect(daemon.stats()['packets'] == executed, 'in XDP, of no connection')
+        note('%d of 200 packets', executed)
+
+
+TESTS = (test_exact, test_explained, test_counters, test_overlap, test_flush, test_replace,
+         test_moves, test_shared, test_chains, test_ct, test_qdiscs,
          test_actions, test_untold, test_masks,
          test_devices, test_restart, test_lost, test_many)
 

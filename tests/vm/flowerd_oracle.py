@@ -7,7 +7,9 @@
 Two networks of flowerd.py's with the same filters, one with the daemon and one with TC
 alone.  Each frame has a number at its end.  What arrives at the other host, and what TC
 lets pass up the switch's stack, must be the same, byte by byte.  While a
-filter is changed, each packet must fare as before the change or as after it.
+filter is changed, each packet must fare as before the change or as after it.  Every
+other round is one of conversations (flowerd_talks.py), where the kernel can be asked for
+connections.
 """
 import argparse
 import collections
@@ -22,13 +24,15 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, '..', 'system'))
 sys.path.insert(0, HERE)
-from flowerd import MODULES, Daemon, Network, ethernet, packet_socket, receive  # noqa: E402
+from flowerd import MODULES, Daemon, Network, drain, ethernet, packet_socket, receive  # noqa: E402
+from flowerd_talks import Line, Talks  # noqa: E402
 from lab import checksum, run  # noqa: E402
 from suite import Failed, expect  # noqa: E402
 
-MORE_MODULES = ('cls_basic', 'act_pedit', 'act_csum')
+MORE_MODULES = ('cls_basic', 'nf_conntrack_netlink')
 ICMP, TCP, UDP, ICMPV6, MPLS_IN_IP = 1, 6, 17, 58, 137
 IPV4, IPV6, ARP, VLAN, QINQ, MARK = 0x0800, 0x86dd, 0x0806, 0x8100, 0x88a8, 0x88b5
+TPIDS = {'802.1Q': VLAN, '802.1q': VLAN, '802.1ad': QINQ}
 FILTERS = 10                    # Of a round.
 FRAMES, CHANGES = 400, 4        # In a round, and after each change.
 FRAMES_OF_CHANGE = 40
@@ -93,19 +97,23 @@ def ipv6(draw, what):
 
 def wanted_by(line):
     """What a filter's packets have."""
-    words = dict(zip(line.split(), line.split()[1:]))
+    words = dict(zip(line.split(' action ')[0].split(), line.split(' action ')[0].split()[1:]))
     what = {}
-    tpid = {'802.1Q': VLAN, '802.1ad': QINQ}.get(words['protocol'])
-    kind = words.get('vlan_ethtype', '') if tpid else words['protocol']
+    tags = []
+    kind = words['protocol']
+    for name in ('vlan', 'cvlan'):
+        if kind in TPIDS:
+            tags.append((TPIDS[kind], int(words.get(name + '_id', 5))
+                         | int(words.get(name + '_prio', 0)) << 13))
+            kind = words.get(name + '_ethtype', '')
     if kind:
         what['kind'] = {'ip': IPV4, 'ipv6': IPV6, 'arp': ARP}[kind]
-        what['tags'] = [(tpid, int(words.get('vlan_id', 5))
-                         | int(words.get('vlan_prio', 0)) << 13)] if tpid else []
+        what['tags'] = tags
     if 'ip_proto' in words:
         what['proto'] = {'tcp': TCP, 'udp': UDP}.get(words['ip_proto'], ICMP)
     for name, key in (('ip_ttl', 'ttl'), ('dst_port', 'port')):
         if name in words:
-            what[key] = int(words[name].split('/')[0])
+            what[key] = int(words[name].split('/')[0].split('-')[0])
     if 'dst_ip' in words:
         what['dst'] = int(words['dst_ip'].split('/')[0][-1])
     return what
@@ -115,11 +123,12 @@ def random_frame(draw, number, lines):
     """Mostly one that a filter wants."""
     what = {
         'tags': draw.choice([[], [], [], [(VLAN, 5)], [(VLAN, 0x6006)], [(VLAN, 0x7005)],
-                             [(QINQ, 5)], [(VLAN, 5), (VLAN, 6)], [(VLAN, 0)]]),
+                             [(QINQ, 5)], [(VLAN, 5), (VLAN, 6)], [(VLAN, 0)],
+                             [(QINQ, 5), (VLAN, 0x1006)]]),
         'proto': draw.choice([ICMP, TCP, UDP, TCP, UDP, TCP, UDP, MPLS_IN_IP]),
         'kind': draw.choice([IPV4] * 4 + [IPV6] * 2 + [ARP]),
         'dst': draw.choice([2, 2, 3]), 'ttl': draw.choice([63, 64]),
-        'port': draw.choice([0, 53, 80])}
+        'port': draw.choice([0, 53, 80, 81])}
     if draw.random() < 0.6:
         what.update(wanted_by(draw.choice(lines)))
     kind = what['kind']
@@ -171,6 +180,8 @@ def random_action(draw, kind, proto):
     return draw.choice([
         'action drop', 'action ok', redirect, redirect, redirect,
         'action vlan pop pipe ' + redirect,
+        'action vlan pop pipe action vlan modify id 8 priority 1 pipe ' + redirect,
+        'action ct clear pipe ' + redirect,
         'action vlan push id 9 priority 3 pipe ' + redirect,
         'action vlan modify id 8 pipe ' + redirect,
         'action vlan modify id 8 priority 2 protocol 802.1ad pipe ' + redirect,
@@ -197,8 +208,12 @@ def random_filter(draw):
             words.append('vlan_id %d' % draw.choice([0, 5, 6]))
         if tag and draw.random() < 0.3:
             words.append('vlan_prio %d' % draw.choice([0, 3]))
-        if tag:
+        if tag and draw.random() < 0.3:
+            random_second_tag(draw, kind, words)
+        elif tag:
             words.append('vlan_ethtype ' + kind)
+        if draw.random() < 0.05:
+            words.append('num_of_vlans %d' % draw.randrange(3))
         if kind != 'arp':
             proto = random_ip(draw, kind, words)
         elif draw.random() < 0.5:
@@ -208,6 +223,15 @@ def random_filter(draw):
                                       'arp_sha 02:00:00:00:00:01 arp_op request']))
     words.append(random_action(draw, kind, proto))
     return ' '.join(words)
+
+
+def random_second_tag(draw, kind, words):
+    words.append('vlan_ethtype ' + draw.choice(['802.1q', '802.1q', '802.1ad']))
+    if draw.random() < 0.5:
+        words.append('cvlan_id %d' % draw.choice([5, 6]))
+    if draw.random() < 0.2:
+        words.append('cvlan_prio %d' % draw.choice([0, 3]))
+    words.append('cvlan_ethtype ' + kind)
 
 
 def random_ip(draw, kind, words):
@@ -226,7 +250,10 @@ def random_ip(draw, kind, words):
     if proto:
         words.append('ip_proto ' + proto)
     if proto in ('tcp', 'udp') and draw.random() < 0.4:
-        words.append('dst_port %s' % draw.choice(['0', '53', '80', '80/0xfff0']))
+        words.append('dst_port %s' % draw.choice(['0', '53', '80', '80/0xfff0', '0-52',
+                                                  '53-80', '60-90', '80-81']))
+    elif proto in ('tcp', 'udp') and draw.random() < 0.1:
+        words.append('src_port %s' % draw.choice(['1000', '999-1001', '1000-1023']))
     if proto == 'tcp' and draw.random() < 0.2:
         words.append('tcp_flags 0x2/0x2')
     if proto.startswith('icmp') and draw.random() < 0.5:
@@ -257,6 +284,8 @@ class Watched:
 
     def fill(self, lines):
         """Some are refused: both refuse the same."""
+        for s in (self.arrival, *self.passed):
+            drain(s)
         self.network.batch(
             ['filter del dev p1 ingress chain %d' % chain for chain in range(3)]
             + ['filter add dev p1 ingress pref 60000 protocol 0x%x flower '
@@ -293,14 +322,8 @@ class Watched:
             elif frame:
                 add('arrived', frame, found)
         for s in self.passed:
-            s.setblocking(False)
-            try:
-                while True:
-                    frame = receive(s)
-                    if frame:
-                        add('passed', frame, found)
-            except BlockingIOError:
-                pass
+            for frame in drain(s):
+                add('passed', frame, found)
         return {number: sorted(what) for number, what in found.items()}
 
     def exchange(self, frames):
@@ -411,6 +434,7 @@ def main():
     parser.add_argument('--packets', type=int, default=1000000)
     parser.add_argument('--seconds', type=int, default=1 << 30,
                         help='end after so many, with fewer packets')
+    parser.add_argument('--what', choices=('frames', 'talks', 'both'), default='both')
     args = parser.parse_args()
     for module in MODULES + MORE_MODULES:
         run('modprobe', module, check=False)
@@ -420,22 +444,32 @@ def main():
     failed = 0
     with Network(name) as network, Network(name + 'x') as other, \
             Daemon(network, args.build) as daemon, \
-            Watched(network) as ours, Watched(other) as theirs:
+            Watched(network) as ours, Watched(other) as theirs, \
+            Line(network) as our_line, Line(other) as their_line:
         oracle = Oracle(ours, theirs, daemon, seed)
+        talks = Talks(our_line, their_line, daemon, oracle.draw)
         try:
             while (oracle.packets < args.packets
                    and time.monotonic() < start + args.seconds):
-                oracle.round()
-            executed = daemon.stats()['packets']
-            expect(executed > oracle.packets / 50, 'only %d in XDP', executed)
+                if args.what != 'talks':
+                    oracle.round()
+                if args.what != 'frames':
+                    talks.round()
+            executed = daemon.stats()['packets'] - talks.executed
+            expect(executed >= oracle.packets / 50, 'only %d in XDP', executed)
+            expect(talks.executed >= talks.packets / 20 or not talks.can_track(),
+                   'only %d of %d of connections in XDP', talks.executed, talks.packets)
         except (Failed, OSError, RuntimeError, socket.timeout) as e:
             failed = 1
-            print('FAILED oracle: %s' % e)
+            print('FAILED oracle, seed %d, rounds %d and %d: %s' % (
+                seed, oracle.rounds, talks.rounds, e))
         print('%s oracle (%.0f s): %d packets and %d changes, of which %d mattered, in %d '
               'rounds, %d executed in XDP, %d exchanges repeated; seed %d' % (
                   'FAILED' if failed else 'ok', time.monotonic() - start, oracle.packets,
                   oracle.changes, oracle.differed, oracle.rounds, daemon.stats()['packets'],
                   oracle.repeated, seed))
+        print('%d packets in %d rounds of conversations, %d executed in XDP' % (
+            talks.packets, talks.rounds, talks.executed))
     print('%d passed, %d failed, 0 skipped' % (1 - failed, failed))
     sys.exit(failed)
 
