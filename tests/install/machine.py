@@ -62,7 +62,8 @@ class Machine:
             self.leader = wait_for('systemd in the machine', self.find_leader,
                                    60 * self.patience)
             wait_for('the services', self.is_up, 120 * self.patience, 0.5)
-            # As systemd does where it is not in a container.
+            # As udev and systemd do where it is not in a container.
+            self.run('chmod', '666', '/dev/net/tun')
             self.run('mkdir', '-p', '/sys/fs/bpf')
             self.run('mount', '-t', 'bpf', '-o', 'mode=700', 'bpf', '/sys/fs/bpf')
         except Exception:
