@@ -426,7 +426,7 @@ Failure Attachment::finish_take_over() {
         return f;
     }
     // If it is not kept, its flows end with this process, no more.
-    const auto not_kept = pins_ ? keep_shared(*pins_) : Failure{};
+    auto not_kept = pins_ ? keep_shared(*pins_) : Failure{};
     // ENOLINK: the device is gone, and the old program with it.
     if (bpf_link_update(link_fd_.get(), prog_fd(), nullptr)
         && errno != ENOLINK) {

@@ -435,8 +435,8 @@ GROUPS = [
               'if (hands_over_ && f) {',
               BPF, 'Hook/SharedProgramTest.HandsNothingToAProgramOfOnePort/xdp'),
         Fault('a takeover does not end without pins', 'flowxlate/kernel/attach.cc',
-              'const auto not_kept = pins_ ? keep_shared(*pins_) : Failure{};\n',
-              'const auto not_kept = pins_ ? keep_shared(*pins_) : Failure{};\n'
+              'auto not_kept = pins_ ? keep_shared(*pins_) : Failure{};\n',
+              'auto not_kept = pins_ ? keep_shared(*pins_) : Failure{};\n'
               '    if (not_kept) {\n        return not_kept;\n    }\n',
               BPF, 'Hook/SharedProgramTest.IsTakenOverWithoutPins/xdp'),
         Fault('who may not look at what is kept removes it', 'flowxlate/kernel/pins.cc',
