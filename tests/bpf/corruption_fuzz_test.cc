@@ -472,10 +472,12 @@ TEST_F(ForeignWriter, Groups) {
 // recirculates to itself.
 TEST_F(ForeignWriter, LongestWay) {
     constexpr int kRepeat = 100;
-    constexpr uint32_t kMaxNs = 1'000'000;
+    constexpr uint32_t kMaxNs = 1'000'000, kMaxPackets = 2'000;
     const auto first = seed();
     SCOPED_TRACE("TEST_SEED=" + std::to_string(first));
     Random random(first);
+    // An emulated machine takes some ten times as long for all of it.
+    const uint32_t usual_ns = time_program(p_.fd(), packets_[3], 1000);
     auto loop = FlowSpec::ipv4().proto(17).tp_dst(56).recirc_to(3);
     loop.mask.recirc = 0;
     const auto slot = p_.add(loop);
@@ -518,8 +520,8 @@ TEST_F(ForeignWriter, LongestWay) {
         guesses.write(this_cpu_, none);
         ns = std::min(ns, time_program(p_.fd(), in, 1));
     }
-    std::printf("the longest way through corrupted tables: %u ns\n", ns);
-    EXPECT_LT(ns, kMaxNs);
+    std::printf("the longest way through corrupted tables: %u ns (usual: %u ns)\n", ns, usual_ns);
+    EXPECT_LT(ns, std::max(kMaxNs, kMaxPackets * usual_ns));
 }
 
 }  // namespace
