@@ -12,6 +12,8 @@
 namespace flowerd {
 namespace {
 
+constexpr const char *kWaiting = "xdp/waiting";
+
 // A packet that goes from chain to chain has entered once.
 Stats entered(const std::pair<const FilterId, Stats> &s) {
     return s.first.chain == 0 ? s.second : Stats{};
@@ -79,9 +81,13 @@ void Device::put_flows(const FilterId &id, Rules rules) {
         Flow &flow = flows[i];
         flow.ufid = ufid_of(id, i);
         flow.rule = std::move(rules[i]);
-        flow.error = xdp_.put(flow.ufid, flow.rule);
-        flow.in_xdp = !flow.error;
+        put_flow(&flow);
     }
+}
+
+void Device::put_flow(Flow *flow) {
+    flow->error = xdp_.put(flow->ufid, flow->rule);
+    flow->in_xdp = !flow->error;
 }
 
 void Device::drop_flows(const FilterId &id) {
@@ -199,8 +205,7 @@ void Device::put_missing(bool try_all) {
     for (auto &[id, flows] : flows_) {
         for (Flow &flow : flows) {
             if (!flow.in_xdp && (try_all || xdp_.wants(flow.ufid))) {
-                flow.error = xdp_.put(flow.ufid, flow.rule);
-                flow.in_xdp = !flow.error;
+                put_flow(&flow);
             }
         }
     }
@@ -233,7 +238,7 @@ Verdict Device::verdict_of(const FilterId &id) {
                              : std::string();
     } else {
         v.why_not =
-            why_missing(flows == flows_.end() ? Flows{} : flows->second);
+            flows == flows_.end() ? kWaiting : why_missing(flows->second);
     }
     return v;
 }
@@ -242,7 +247,7 @@ Verdict Device::verdict_of(const FilterId &id) {
 std::string Device::why_missing(const Flows &flows) {
     const auto refused = std::ranges::find_if(flows, &Flow::error);
     return refused == flows.end()
-             ? "xdp/waiting"
+             ? kWaiting
              : std::string("xdp/refused: ") + std::strerror(refused->error);
 }
 

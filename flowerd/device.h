@@ -99,6 +99,7 @@ private:
     static bool is_in_xdp(const Flows &);
     static std::string why_missing(const Flows &);
     void put_flows(const FilterId &, Rules);
+    void put_flow(Flow *);
     void drop_flows(const FilterId &);
 
     const std::string name_;

@@ -254,9 +254,13 @@ Failure Attachment::keep_shared(const Pins &pins) {
     return f;
 }
 
+bool Attachment::can_share(const BpfMaps &maps, PortSlot slot) const {
+    return programs_ && maps.knows_port(slot, ifindex_);
+}
+
 // Loads a program of XDP that takes over from the old one, if that is there.
 Failure Attachment::load(const BpfMaps &maps, PortSlot slot, int sockets_fd) {
-    if (programs_ && maps.knows_port(slot, ifindex_)) {
+    if (can_share(maps, slot)) {
         return share();
     }
     return load_program(maps, constants(slot), sockets_fd, next_fd(),
@@ -268,7 +272,7 @@ Failure Attachment::load(const BpfMaps &maps, PortSlot slot, int sockets_fd) {
 Failure Attachment::load_skb(const BpfMaps &maps, PortSlot slot,
                              const Options &options) {
     mode_ = AttachMode::kTc;
-    if (programs_ && options.has_tcx && maps.knows_port(slot, ifindex_)) {
+    if (options.has_tcx && can_share(maps, slot)) {
         return share();
     }
     return load_program(maps, constants(slot), next_fd(), &at_tc_);
@@ -321,12 +325,13 @@ Failure Attachment::take_over(const BpfMaps &maps, PortSlot slot,
         return options.at_tc ? load_skb(maps, slot, options)
                              : take_over_xdp(maps, slot, options);
     };
-    hands_over_ = static_cast<bool>(old_->map(kNextMapName));
+    // What hands over packets of all devices is no place for a program that
+    // takes each for one of its own port.
+    hands_over_ =
+        old_->map(kNextMapName) && (!old.shared_id || can_share(maps, slot));
     auto f = load_successor();
-    // The kernel may let none of them call the other.  And what hands over
-    // packets of all devices is no place for a program that takes each for one
-    // of its own port.
-    if (hands_over_ && (f || (old.shared_id && !shared_))) {
+    if (f && hands_over_) {
+        // The kernel may let none of them call the other.
         hands_over_ = false;
         f = load_successor();
     }

@@ -139,6 +139,7 @@ private:
     Failure attach_at_tc(const BpfMaps &, PortSlot, const Options &);
     Failure load(const BpfMaps &, PortSlot, int sockets_fd);
     Failure load_skb(const BpfMaps &, PortSlot, const Options &);
+    bool can_share(const BpfMaps &, PortSlot) const;
     Failure share();
     Failure keep_shared(const Pins &);
     Failure take_over(const BpfMaps &, PortSlot, LinkedProgram &,
