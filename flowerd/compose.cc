@@ -17,6 +17,8 @@
 #include <string_view>
 #include <vector>
 
+#include "flowxlate/translate/describe.h"
+
 namespace flowerd {
 namespace {
 
@@ -270,11 +272,8 @@ Failure compose(std::span<const std::string> words, std::string *hex) {
         }
     }
     set_missing(&p);
-    constexpr const char *kDigits = "0123456789abcdef";
-    for (uint8_t octet : frame(p)) {
-        *hex += kDigits[octet >> 4];
-        *hex += kDigits[octet & 0xf];
-    }
+    const Octets octets = frame(p);
+    *hex = flowxlate::to_hex(std::as_bytes(std::span(octets)));
     return {};
 }
 

@@ -7,23 +7,13 @@
 #include <cerrno>
 #include <cstdio>
 #include <memory>
+#include <span>
+
+#include "flowxlate/translate/describe.h"
 
 namespace flowerd {
-namespace {
 
 using flowxlate::Failure;
-
-std::string to_hex(const u_char *bytes, size_t n) {
-    constexpr const char *kDigits = "0123456789abcdef";
-    std::string s;
-    for (size_t i = 0; i < n; i++) {
-        s += kDigits[bytes[i] >> 4];
-        s += kDigits[bytes[i] & 0xf];
-    }
-    return s;
-}
-
-}  // namespace
 
 Failure read_capture(const std::string &path,
                      std::vector<std::string> *packets) {
@@ -41,7 +31,8 @@ Failure read_capture(const std::string &path,
     int status = 1;
     while (packets->size() < kMaxPackets
            && (status = pcap_next_ex(file.get(), &header, &bytes)) == 1) {
-        packets->push_back(to_hex(bytes, header->caplen));
+        packets->push_back(flowxlate::to_hex(
+            std::as_bytes(std::span(bytes, header->caplen))));
     }
     if (status == PCAP_ERROR) {
         return {EINVAL, path + ": " + pcap_geterr(file.get())};

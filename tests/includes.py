@@ -103,8 +103,8 @@ DAEMON_FILES = {
     'daemon':  ['filter', 'overlap', 'rules', 'xdp', 'device', 'tc'],
     'commands': ['filter', 'xdp', 'device', 'daemon'],
     'control': [],
-    'compose': [],
-    'packets': [],
+    'compose': ['flowxlate/translate/describe.h'],
+    'packets': ['flowxlate/translate/describe.h'],
     'main':    ['xdp', 'daemon', 'commands', 'compose', 'control', 'packets'],
 }
 # What only one of them may say.
