@@ -210,21 +210,6 @@ copy_insert(struct offload_plugin_copy *copy)
     }
 }
 
-/* The plugin has not got what 'copy' does now.  What it has of the megaflow, perhaps
- * by another PMD thread's copy, may be what the flow did before, so it goes. */
-static void
-copy_refuse(struct offload_plugin_copy *copy)
-    OVS_REQUIRES(copies_mutex)
-{
-    if (copy->put || has_other_copy(copy)) {
-        copy_collect(copy, true, NULL);
-    }
-    if (copy->put) {
-        copy->put = false;
-        hmap_remove(&copies, &copy->node);
-    }
-}
-
 /* Takes 'copy' off the plugin, if it is there, and with the last copy the
  * megaflow. */
 static void
@@ -236,6 +221,18 @@ copy_remove(struct offload_plugin_copy *copy)
         copy->put = false;
         hmap_remove(&copies, &copy->node);
     }
+}
+
+/* The plugin has not got what 'copy' does now.  What it has of the megaflow by another
+ * PMD thread's copy may be what the flow did before, so it goes as well. */
+static void
+copy_refuse(struct offload_plugin_copy *copy)
+    OVS_REQUIRES(copies_mutex)
+{
+    if (has_other_copy(copy)) {
+        copy_collect(copy, true, NULL);
+    }
+    copy_remove(copy);
 }
 
 /* Adds to 'stats' what the plugin has ever counted for 'copy'.  Returns true and
