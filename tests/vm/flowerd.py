@@ -113,17 +113,20 @@ class Listener:
 
 # -- Frames -------------------------------------------------------------------
 
+ADDRESSES = bytes.fromhex('020000000002020000000001')
+
+
 def ethernet(tags, kind, payload):
-    head = bytes.fromhex('020000000002020000000001')
+    head = ADDRESSES
     for tpid, tci in tags:
         head += struct.pack('!HH', tpid, tci)
     return (head + struct.pack('!H', kind) + payload).ljust(60, b'\0')
 
 
-def ipv4(proto, payload, dst=2, fragment=0, options=b'', ttl=64):
+def ipv4(proto, payload, dst=2, fragment=0, options=b'', ttl=64, src=1):
     header = struct.pack('!BBHHHBBH4B4B', 0x45 + len(options) // 4, 0,
                          20 + len(options) + len(payload), 1, fragment, ttl, proto, 0,
-                         10, 0, 0, 1, 10, 0, 0, dst) + options
+                         10, 0, 0, src, 10, 0, 0, dst) + options
     return header[:10] + struct.pack('!H', checksum(header)) + header[12:] + payload
 
 
@@ -744,7 +747,6 @@ CT_FILTERS = (
     'action mirred egress redirect dev OTHER',
     'chain 1 pref 2 protocol ip flower dst_ip 10.0.0.0/8 ct_state +trk+est '
     'action mirred egress redirect dev OTHER')
-ADDRESSES = {1: (10, 0, 0, 1), 2: (10, 0, 0, 2), 9: (10, 0, 0, 9)}
 ACK, PSH, SYN, FIN = 0x10, 8, 2, 1
 
 
@@ -752,7 +754,6 @@ class Talk:
     """Host 1 talks to host 2, which sees it at 10.0.0.9."""
 
     def __init__(self, network):
-        self.network = network
         self.sockets = [packet_socket(h) for h in network.hosts]
         self.seq = {1: 1000, 2: 5000}
 
@@ -764,7 +765,7 @@ class Talk:
             s.close()
 
     def says(self, host, flags, data=b''):
-        """A segment that must come as translated; returns the frame."""
+        """A segment that must come as translated."""
         other = 3 - host
         sent = tcp_frame(self.seq[host], self.seq[other], flags, data,
                          (1, 2, 1000, 80) if host == 1 else (2, 9, 80, 1000))
@@ -772,7 +773,7 @@ class Talk:
                            (9, 2, 1000, 80) if host == 1 else (2, 1, 80, 1000))
         self.seq[host] += len(data) + (flags & (SYN | FIN) != 0)
         self.sockets[host - 1].send(sent)
-        return self.expect_at(other, wanted)
+        self.expect_at(other, wanted)
 
     def expect_at(self, host, wanted):
         s = self.sockets[host - 1]
@@ -789,12 +790,10 @@ def tcp_frame(seq, ack, flags, data, ends):
     src, dst, src_port, dst_port = ends
     header = struct.pack('!HHIIHHHH', src_port, dst_port, seq,
                          ack if flags & ACK else 0, 0x5000 | flags, 500, 0, 0)
-    addresses = bytes(ADDRESSES[src] + ADDRESSES[dst])
+    addresses = bytes((10, 0, 0, src, 10, 0, 0, dst))
     total = checksum(addresses + struct.pack('!II', 6, len(header + data)) + header + data)
     segment = header[:16] + struct.pack('!H', total) + header[18:] + data
-    ip = struct.pack('!BBHHHBBH', 0x45, 0, 20 + len(segment), 1, 0, 64, 6, 0) + addresses
-    ip = ip[:10] + struct.pack('!H', checksum(ip)) + ip[12:]
-    return bytes.fromhex('0200000000020200000000010800') + ip + segment
+    return ADDRESSES + struct.pack('!H', 0x0800) + ipv4(6, segment, dst, src=src)
 
 
 def test_ct(network, daemon, note):
