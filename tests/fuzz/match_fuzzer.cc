@@ -380,6 +380,21 @@ void place_tunnel(const Attrs &key, const Attrs &mask, xf_key *k, xf_key *m) {
     m->tun_option[3] = 0xff;
 }
 
+// Words 9 to 12 are of Neighbour Discovery alone.
+bool matches_nd(const xf_key &mask) {
+    return std::any_of(mask.word + XF_ND_WORD, mask.word + XF_INNER_WORD,
+                       [](__u64 w) { return w != 0; });
+}
+
+// What is asked of Neighbour Discovery without ICMPv6's code is executed for
+// code 0 alone: other messages have no such fields.
+void place_nd_code(xf_key *key, xf_key *mask) {
+    if (matches_nd(*mask) && !mask->tp_dst) {
+        mask->tp_dst = htons(0xff);
+        key->tp_dst = 0;
+    }
+}
+
 // Recirculated or not, and hashed.
 void check_metadata(const Attrs &key, const Attrs &mask, const Match &m) {
     const auto id_mask = mask.get<uint32_t>(OVS_KEY_ATTR_RECIRC_ID);
@@ -417,6 +432,7 @@ void check_placement(const Attrs &key, const Attrs &mask, const Match &m) {
     xf_key expected_key = place(key, m.cls, proto, tracked);
     place_tpids(key, &expected_key, &expected_mask);
     place_tunnel(key, mask, &expected_key, &expected_mask);
+    place_nd_code(&expected_key, &expected_mask);
     if (is_ip && expected_mask.nw_frag == XF_FRAG_LATER) {
         expected_key.nw_frag = XF_FRAG_NONE;
     }
@@ -436,12 +452,6 @@ void check_fragments(const Match &m) {
     } else {
         CHECK(m.mask.nw_frag == 0xff && m.key.nw_frag <= XF_FRAG_LATER);
     }
-}
-
-// Words 9 to 12 are of Neighbour Discovery alone.
-bool matches_nd(const Match &m) {
-    return std::any_of(m.mask.word + XF_ND_WORD, m.mask.word + XF_INNER_WORD,
-                       [](__u64 w) { return w != 0; });
 }
 
 bool matches_connection(const Match &m) {
@@ -464,7 +474,8 @@ void check_shape(const Match &m) {
     }
     check_fragments(m);
     // What is above IP only of packets that have it.
-    if (m.mask.tp_src || m.mask.tp_dst || m.mask.tcp_flags || matches_nd(m)) {
+    if (m.mask.tp_src || m.mask.tp_dst || m.mask.tcp_flags
+        || matches_nd(m.mask)) {
         CHECK(m.cls == XF_CLASS_IPV4 || m.cls == XF_CLASS_IPV6);
         CHECK(m.mask.nw_proto == 0xff);
         CHECK((m.mask.nw_frag & XF_FRAG_LATER)
@@ -476,7 +487,7 @@ void check_shape(const Match &m) {
         CHECK(m.recirc_id);
     }
     CHECK(!m.mask.tcp_flags || m.key.nw_proto == IPPROTO_TCP);
-    if (matches_nd(m)) {
+    if (matches_nd(m.mask)) {
         CHECK(m.cls == XF_CLASS_IPV6 && m.key.nw_proto == IPPROTO_ICMPV6);
         CHECK(m.mask.tp_src == htons(0xff) && m.mask.tp_dst == htons(0xff));
         CHECK(m.key.tp_src == htons(135) || m.key.tp_src == htons(136));
