@@ -156,6 +156,7 @@ offload_plugin_copy_init(struct offload_plugin_copy *copy,
                          const ovs_u128 *mega_ufid)
 {
     memset(copy, 0, sizeof *copy);
+    atomic_init(&copy->ended, false);
     copy->ufid = *mega_ufid;
     atomic_read(&last_epoch, &copy->epoch);
     copy->dumped = ULLONG_MAX;
@@ -249,7 +250,7 @@ offload_plugin_copy_stats(struct offload_plugin_copy *copy,
     }
     ovs_mutex_lock(&copies_mutex);
     /* After its end the megaflow's figures may belong to a successor. */
-    if (!copy->ended) {
+    if (!offload_plugin_copy_has_ended(copy)) {
         found = copy_collect(copy, false, attrs);
     }
     stats->n_packets += copy->given.n_packets;
@@ -268,7 +269,7 @@ offload_plugin_copy_end(struct offload_plugin_copy *copy)
     if (!offload_plugin_copy_has_ended(copy)) {
         ovs_mutex_lock(&copies_mutex);
         copy_remove(copy);
-        copy->ended = true;
+        atomic_store_relaxed(&copy->ended, true);
         ovs_mutex_unlock(&copies_mutex);
     }
     return netdev_offload_plugin_is_loaded();
@@ -279,7 +280,11 @@ offload_plugin_copy_end(struct offload_plugin_copy *copy)
 bool
 offload_plugin_copy_has_ended(const struct offload_plugin_copy *copy)
 {
-    return copy->ended;
+    bool ended;
+
+    atomic_read_relaxed(&CONST_CAST(struct offload_plugin_copy *, copy)->ended,
+                        &ended);
+    return ended;
 }
 
 /* Would a plugin take 'copy', which has 'n_packets' packets of its own, if it was
@@ -295,7 +300,7 @@ offload_plugin_copy_offer_again(struct offload_plugin_copy *copy,
         return false;
     }
     ovs_mutex_lock(&copies_mutex);
-    used = !copy->ended && n_packets > copy->dumped;
+    used = !offload_plugin_copy_has_ended(copy) && n_packets > copy->dumped;
     copy->dumped = n_packets;
     ovs_mutex_unlock(&copies_mutex);
     return (used && offload_plugin_api_port_ifindex(dpif_type, in_port) != -1
@@ -352,12 +357,13 @@ run_put(const struct plugin_put *put)
 
     ovs_mutex_lock(&copies_mutex);
     begin = time_usec();
-    if (!copy->ended && put->ports == netdev_offload_plugin_ports()) {
+    if (!offload_plugin_copy_has_ended(copy)
+        && put->ports == netdev_offload_plugin_ports()) {
         error = put_flow(put->dpif_type, put->flow);
     }
     if (!error) {
         copy_insert(copy);
-    } else if (!copy->ended) {
+    } else if (!offload_plugin_copy_has_ended(copy)) {
         copy_refuse(copy);      /* It may be a modification. */
     }
     ovs_mutex_unlock(&copies_mutex);

@@ -43,6 +43,7 @@
 #include "dpif.h"
 #include "openvswitch/hmap.h"
 #include "openvswitch/types.h"
+#include "ovs-atomic.h"
 
 #ifdef  __cplusplus
 extern "C" {
@@ -60,7 +61,8 @@ struct offload_plugin_copy {
     ovs_u128 ufid;                  /* The megaflow's.  Constant. */
     uint64_t epoch;                 /* In which it came.  Constant. */
     bool put;                       /* Has the plugin taken this copy? */
-    bool ended;                     /* It never will again. */
+    atomic_bool ended;              /* It never will again.  Written with the
+                                     * mutex of copies. */
     unsigned long long dumped;      /* Packets that the copy had itself at the
                                      * last dump, ULLONG_MAX before. */
     struct dpif_flow_stats given;

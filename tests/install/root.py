@@ -101,14 +101,22 @@ class Root:
         run('umount', '--recursive', self.path)
 
 
+def lock_cache():
+    """Waits until the cache is nobody else's; it is ours while what is returned is open."""
+    os.makedirs(CACHE, exist_ok=True)
+    lock = open(os.path.join(CACHE, 'lock'), 'w')
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    return lock
+
+
 class Roots:
-    """Makes roots of a suite below 'top', an empty directory of a tmpfs."""
+    """Makes roots of a suite below 'top', a directory of a tmpfs that is nobody else's.
+
+    The caller has lock_cache().
+    """
 
     def __init__(self, top, source, suite, say):
         self.top, self.source, self.suite, self.say = top, source, suite, say
-        os.makedirs(CACHE, exist_ok=True)
-        self.lock = open(os.path.join(CACHE, 'lock'), 'w')
-        fcntl.flock(self.lock, fcntl.LOCK_EX)  # Who comes later waits for the cache.
         self.base = self.entry('base', self.make_base, *sources(suite))
         with open(os.path.join(source, 'debian/control')) as f:
             control = f.read()

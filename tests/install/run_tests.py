@@ -39,8 +39,9 @@ CONTAINER_HOST = ('ansible', 'dbus', 'ethtool', 'iproute2', 'iputils-ping',
 
 
 class Context:
-    def __init__(self, roots):
+    def __init__(self, roots, before=None):
         self.roots = roots
+        self.before = before            # Those of the suite to upgrade from, if any.
         self.builder = self.target = None
         self.debs = []
         self.notes = []
@@ -60,9 +61,9 @@ def service(target, *args):
 
 # -- The tests, in the order in which they are run ----------------------------
 
-def test_build(context):
-    """dpkg-buildpackage makes the packages in a clean root"""
-    builder = context.builder = context.roots.make('builder', to_build=True)
+def build(roots):
+    """Returns a root in which the packages were built, and where they are."""
+    builder = roots.make('builder', to_build=True)
     ignored = shutil.ignore_patterns('build', '.git', '__pycache__')
     shutil.copytree(TOP, builder.file(BUILD), ignore=ignored)
     # Open vSwitch takes minutes, so what this root made of it is kept.
@@ -73,8 +74,13 @@ def test_build(context):
     builder.run('sh', '-c', 'cd %s && dpkg-buildpackage -us -uc -b' % BUILD,
                 OVS_OFFLOAD_CACHE='/ovs',
                 DEB_BUILD_OPTIONS='parallel=%d' % os.cpu_count())
-    context.debs = sorted(d for d in glob.glob(builder.file('/build/*.deb'))
-                          if 'dbgsym' not in d)
+    return builder, sorted(d for d in glob.glob(builder.file('/build/*.deb'))
+                           if 'dbgsym' not in d)
+
+
+def test_build(context):
+    """dpkg-buildpackage makes the packages in a clean root"""
+    context.builder, context.debs = build(context.roots)
     names = [os.path.basename(d).split('_')[0] for d in context.debs]
     expect(names == ['libflowxlate-dev', 'libflowxlate0', ADVISE, PACKAGE, FLOWERD],
            'packages: %s', names)
@@ -401,10 +407,50 @@ def test_flowerd(context):
         context.note('under another kernel, since this one has no flower')
 
 
+def ovs_of(target):
+    """The release of the ovs-vswitchd that is installed, as 3.5."""
+    text = target.run('ovs-vswitchd', '--version')
+    return re.search(r'Open vSwitch\) (\d+\.\d+)', text)[1]
+
+
+def use_suite(host, context):
+    """Gives 'host' the tested suite's packages, ours among them, as apt's only sources."""
+    context.builder.run('sh', '-ec', 'cd /build && dpkg-scanpackages . > Packages')
+    shutil.copytree(context.builder.file('/build'), host.file('/repository'),
+                    ignore=lambda where, names: [n for n in names if '.deb' not in n
+                                                 and n != 'Packages'])
+    with open(host.file('/etc/apt/sources.list'), 'w') as f:
+        f.write('\n'.join([*root.sources(context.roots.suite),
+                           'deb [trusted=yes] file:/repository ./', '']))
+    host.apt('update')
+
+
+def test_full_upgrade(context):
+    """A host of the suite before is upgraded by apt, and has ours for the new Open vSwitch"""
+    _, debs = build(context.before)
+    host = context.before.make('upgraded')
+    for deb in debs:
+        shutil.copy(deb, host.file('/'))
+    host.apt('install', *TOOLS, *('/' + os.path.basename(d) for d in debs))
+    shutil.copytree(TOP, host.file('/src'),
+                    ignore=shutil.ignore_patterns('build', '.git', '__pycache__'))
+    before = ovs_of(host)
+    use_suite(host, context)
+    host.apt('full-upgrade')
+    after = ovs_of(host)
+    expect(chosen(host) == OURS, 'ovs-vswitchd is %s', chosen(host))
+    expect(after != before, 'it is Open vSwitch %s as before', after)
+    version = host.run('dpkg-query', '-W', '-f', '${Version}', PACKAGE)
+    expect(version.endswith('+ovs' + after), 'Open vSwitch %s, and ours is %s', after, version)
+    out = service(host, 'traffic')
+    expect('dp:xdp' in out and 'offloaded:yes' in out, 'no flow in XDP:\n%s', out)
+    context.note('Open vSwitch %s to %s', before, after)
+
+
 TESTS = [test_build, test_lintian, test_paths, test_library, test_install,
          test_advise, test_units, test_traffic, test_unprivileged, test_kept, test_quickstart,
          test_choice, test_upgrade, test_removal, test_stock, test_reboot, test_ansible,
-         test_flowerd]
+         test_flowerd, test_full_upgrade]
 NEEDED = (test_build, test_install)    # Without what these make, no other can run.
 
 
@@ -426,12 +472,18 @@ def run_test(number, function, context):
     return not error
 
 
+def say(text):
+    print(text, flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--suite', choices=root.SUITES, default=root.own_suite(),
                         help="Debian's release (default: this machine's own, %(default)s)")
+    parser.add_argument('--from', dest='before', choices=root.SUITES, metavar='SUITE',
+                        help='build for this suite as well, and upgrade a host of it')
     parser.add_argument('--only', metavar='NAME', nargs='+', default=[],
                         help='of the tests, but for what all of them need')
     parser.add_argument('--inside', action='store_true', help=argparse.SUPPRESS)
@@ -451,11 +503,14 @@ def main():
     root.run('mount', '-t', 'tmpfs', 'tmpfs', top)
     use_cgroup2()
     begin = time.monotonic()
-    context = Context(root.Roots(top, TOP, args.suite,
-                                 lambda text: print(text, flush=True)))
+    lock = root.lock_cache()
+    context = Context(*(root.Roots(os.path.join(top, suite), TOP, suite, say)
+                        for suite in (args.suite, args.before) if suite))
     passed = 0
     tests = [t for t in TESTS if t in NEEDED or not args.only
              or t.__name__[len('test_'):] in args.only]
+    if not args.before:
+        tests = [t for t in tests if t is not test_full_upgrade]
     for number, function in enumerate(tests, 1):
         good = run_test(number, function, context)
         passed += good
@@ -465,6 +520,7 @@ def main():
     print('%d s' % (time.monotonic() - begin))
     print('%d passed, %d failed, %d skipped' % (passed, number - passed,
                                                 len(tests) - number))
+    lock.close()
     return 0 if passed == len(tests) else 1
 
 
