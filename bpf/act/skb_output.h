@@ -33,14 +33,13 @@ longest_frame(xf_ctx *ctx, const struct xf_packet *p)
     return p->l4_off + (doff >> 4) * 4 + behind_l4 + (p->frame_len - in_frame);
 }
 
-/* May the packet go out through 'port' now, which is the device 'ifindex', with the tags
- * that 'act' gives it?  As check_output(). */
+/* May the packet, whose longest_frame() is 'len', go out through 'port' now, which is the
+ * device 'ifindex', with the tags that 'act' gives it?  As check_output(). */
 static __always_inline int
-check_device(xf_ctx *ctx, const struct xf_packet *p, const struct xf_action *act,
-             const struct xf_port *port, __u32 ifindex)
+check_device(const struct xf_packet *p, const struct xf_action *act,
+             const struct xf_port *port, __u32 ifindex, __u32 len)
 {
     __u32 n_tags = p->n_tags - act->n_pop + act->n_push;
-    __u32 len = longest_frame(ctx, p);
 
     if (!(*(const volatile __u32 *)&port->flags & xf_tx_flag) || !ifindex)
         return XF_MISS_TX_PORT;
@@ -68,26 +67,79 @@ set_skb_tags(xf_ctx *ctx, const struct xf_action *act)
     return failed;
 }
 
+/* The same for one port, or for all of a group, as check_group() in run/pipeline.h. */
+static __always_inline int
+check_slot(const struct xf_packet *p, const struct xf_action *act, __u32 slot, __u32 len)
+{
+    const struct xf_port *port = bpf_map_lookup_elem(&xf_ports, &slot);
+
+    return port ? check_device(p, act, port, device_of(slot), len) : XF_MISS_INTERNAL;
+}
+
+__noinline int
+check_devices(const struct xf_packet *p, const struct xf_plan *plan,
+              const struct xf_group *group, __u32 len)
+{
+    int result = XF_MISS_INTERNAL;
+
+    if (!p || !plan || !group)
+        return XF_MISS_INTERNAL;     /* Never null; the verifier must see it. */
+    for (__u32 i = 0; i < XF_GROUP_PORTS && i < group->n_ports; i++) {
+        __u32 slot = group->port[i];
+
+        if (slot == in_port(p) && !group->keep_ingress)
+            continue;
+        result = check_slot(p, &plan->act, slot, len);
+        if (result != XF_PARSED)
+            return result;
+    }
+    return result;
+}
+
+/* Sends the packet to all ports of the group: copies, and itself to the last one.
+ * Returns a XF_HOOK_*.  A device that has gone since it was asked gets none. */
+__noinline int
+send_to_group(xf_ctx *ctx, const struct xf_packet *p, const struct xf_group *group)
+{
+    __u32 last = 0;
+
+    if (!p || !group)
+        return XF_HOOK_DROP;         /* Never null; the verifier must see it. */
+    for (__u32 i = 0; i < XF_GROUP_PORTS && i < group->n_ports; i++) {
+        __u32 slot = group->port[i], ifindex = device_of(slot);
+
+        if (!ifindex || (slot == in_port(p) && !group->keep_ingress))
+            continue;
+        if (last)
+            send_copy(ctx, last);
+        last = ifindex;
+    }
+    return last ? redirect_to_device(last) : XF_HOOK_DROP;
+}
+
 /* Sends the packet as the plan says.  Returns XF_PARSED and a XF_HOOK_* in '*action', or
  * an enum xf_miss with the packet unchanged. */
 static __always_inline int
 output_skb(xf_ctx *ctx, const struct xf_packet *p, struct xf_plan *plan, int *action)
 {
-    __u32 slot = plan->act.to, ifindex;
-    const struct xf_port *port = bpf_map_lookup_elem(&xf_ports, &slot);
+    __u32 to = plan->act.to, len = longest_frame(ctx, p);
+    const struct xf_group *group = NULL;
     int miss;
 
-    if (!port)
-        return XF_MISS_INTERNAL;
-    ifindex = device_of(slot);
-    miss = check_device(ctx, p, &plan->act, port, ifindex);
+    if (plan->act.verdict == XF_GROUP)
+        group = bpf_map_lookup_elem(&xf_groups, &to);
+    miss = group                          ? check_devices(p, plan, group, len)
+           : plan->act.verdict == XF_GROUP ? XF_MISS_INTERNAL
+                                           : check_slot(p, &plan->act, to, len);
     if (miss != XF_PARSED)
         return miss;
     if (plan->sets)
         miss = set_skb_fields(ctx, p, &plan->key);
     if (miss != XF_PARSED)
         return miss;
-    *action = set_skb_tags(ctx, &plan->act) ? XF_HOOK_DROP : redirect_to_device(ifindex);
+    *action = set_skb_tags(ctx, &plan->act) ? XF_HOOK_DROP
+              : group ? send_to_group(ctx, p, group)
+                      : redirect_to_device(device_of(to));
     return XF_PARSED;
 }
 

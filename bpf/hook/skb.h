@@ -97,7 +97,7 @@ hook_executes(const struct xf_rewrite *rewrite, __u32 verdict)
 {
     return !rewrite->max_len && !rewrite->max_in && !rewrite->tunnel
            && (xf_kernel_ct || (!rewrite->n_ct_first && !rewrite->ct[0].flags))
-           && verdict != XF_GROUP && verdict != XF_POP;
+           && verdict != XF_POP;
 }
 
 /* May bytes be cut off the end?  Not of what may be many segments. */
@@ -264,6 +264,14 @@ static __always_inline int
 redirect_to_device(__u32 ifindex)
 {
     return bpf_redirect(ifindex, 0);
+}
+
+/* Sends a copy at once, the same way.  Returns 0; or there is no memory for one, so there is
+ * none, as openvswitch.ko has none then. */
+static __always_inline long
+send_copy(xf_ctx *ctx, __u32 ifindex)
+{
+    return bpf_clone_redirect(ctx, ifindex, 0);
 }
 
 #endif /* skb.h */

@@ -69,7 +69,7 @@ Reject check_hook(const Rule &rule, AttachMode in) {
     const auto verdict = rule.actions.verdict;
     return in == AttachMode::kTc
                 && (rewrite.max_len || rewrite.max_in || index(rule.into)
-                    || verdict == XF_GROUP || verdict == XF_POP)
+                    || verdict == XF_POP)
              ? Reject{"action", "not_at_tc", EOPNOTSUPP}
              : Reject{};
 }

@@ -156,8 +156,8 @@ constexpr Row kRows[] = {
      "traffic stays in OVS.",
      "ovs-vsctl clear Bridge BRIDGE sflow ipfix"},
     {"action/not_at_tc",
-     "Kernel datapath: the flow has several outputs, or truncates, and enters "
-     "through a port whose program is at TC's ingress, where that is not done "
+     "Kernel datapath: the flow truncates, and enters through a port whose "
+     "program is at TC's ingress, where that is not done "
      "(other_config:xdp-offload-hook).",
      "Have the port's program in XDP (ovs-vsctl set Open_vSwitch . "
      "other_config:xdp-offload-hook-PORT=xdp), or leave it to OVS."},
@@ -467,7 +467,7 @@ constexpr Row kRows[] = {
      "that."},
     {"miss/hook",
      "The flow does what the program at TC's ingress does not execute: "
-     "several outputs, truncating, check_pkt_len, or a tunnel.",
+     "truncating, check_pkt_len, or a tunnel.",
      "Nothing: OVS executes these."},
     {"miss/internal", "The program has found a table to be inconsistent.",
      "This is a bug: please report it."},

@@ -149,7 +149,7 @@ const Row kNotHereRows[] = {
     missing("ct_clear", {with_ct(XF_CT_CLEAR, false)}, tcp4(), XF_MISS_HOOK),
     missing("into a tunnel", {FlowSpec::ipv4().into_tunnel(1).to(kOut)}, tcp4(), XF_MISS_HOOK),
     missing("out of a tunnel", {FlowSpec::ipv4().out_of_tunnel(kGeneve)}, udp4(), XF_MISS_HOOK),
-    missing("several outputs", {to_group()}, tcp4(), XF_MISS_HOOK),
+    missing("to a group that is not there", {to_group()}, tcp4(), XF_MISS_INTERNAL),
     missing("in the second flow", {set_then(FlowSpec::ipv4().recirc_to(7)), FlowSpec::ipv4().any_tags().recirc(7).trunc(50).to(kOut)}, tcp4(), XF_MISS_HOOK),
     {"dropped, though truncated before", {FlowSpec::ipv4().trunc(50)}, tcp4(), kNone, XDP_PASS, XF_MISS_HOOK},
 };

@@ -297,6 +297,136 @@ TEST_F(SkbVeth, TagsBesideTheFrame) {
     }
 }
 
+// -- Several outputs --------------------------------------------------------
+
+class SkbGroup : public SkbVeth {
+protected:
+    static constexpr GroupSlot kGroup{1};
+    static constexpr PortSlot kThird = kNarrow;
+
+    void SetUp() override {
+        SkbVeth::SetUp();
+        connect(3, c3_);
+        host_.in([this] {
+            const Ifindex devices[] = {device("p1"), device("p2"), device("p3")};
+            program_->maps().port(kThird).max_frame = program_->maps().port(kOut).max_frame;
+            ASSERT_FALSE(program_->maps().set_tx_port(kThird, devices[2]));
+            ASSERT_FALSE(program_->maps().create_group(kGroup, &devices_));
+            ASSERT_FALSE(program_->maps().set_group(kGroup, devices_, {{kIn, kOut, kThird}, false}, devices));
+        });
+    }
+
+    static Ifindex device(const char *name) { return Ifindex{static_cast<int>(if_nametoindex(name))}; }
+
+    static FlowSpec to_group(FlowSpec flow) {
+        flow.action.verdict = XF_GROUP;
+        flow.action.to = index(kGroup);
+        return flow.from(kIn);
+    }
+
+    static uint64_t counter(const Namespace &ns, const std::string &what) {
+        return ns.in([&] {
+            const std::string dev = what.substr(0, what.find('/')), name = what.substr(what.find('/') + 1);
+            std::ifstream file("/proc/thread-self/net/dev");
+            for (std::string line; std::getline(file, line);) {
+                uint64_t value[16] = {};
+                std::istringstream words(line.substr(line.find(':') + 1));
+                if (line.find(dev + ":") == std::string::npos) {
+                    continue;
+                }
+                for (auto &v : value) {
+                    words >> v;
+                }
+                return name == "rx_bytes" ? value[0] : value[9];  // Else tx_packets.
+            }
+            return uint64_t{};
+        });
+    }
+
+    Namespace c3_;
+    Fd devices_;
+};
+
+TEST_F(SkbGroup, AllGetIt) {
+    const Frame in = udp4().bytes(), tagged = tagged_udp4(0x6005).bytes();
+    Frame routed = in;
+    routed[22] = 63;
+    routed[24]++;  // RFC 1624: what goes from one word goes to the other.
+    const struct {
+        const char *name;
+        FlowSpec flow;
+        Frame in, out;
+    } rows[] = {
+        {"as it is", FlowSpec::ipv4(), in, in},
+        {"tagged", FlowSpec::ipv4().vid(5), tagged, tagged},
+        {"pushed", FlowSpec::ipv4().push(0x2009), in, with_tag(in, kVlan, 0x2009)},
+        {"popped", FlowSpec::ipv4().vid(5).pop(), tagged, in},
+        {"fields set", FlowSpec::ipv4().set(offsetof(xf_key, nw_ttl), {63}, {0xff}), in, routed},
+    };
+    const Fd sender = packet_socket(c1_);
+    const Fd receivers[] = {packet_socket(c2_), packet_socket(c3_)};
+    for (auto &row : rows) {
+        SCOPED_TRACE(row.name);
+        host_.in([this] { program_->remove_all(); });
+        const FlowSlot slot = program_->add(to_group(row.flow));
+        const uint64_t back = counter(host_, "p1/tx_packets");
+        ASSERT_EQ(send(sender.get(), row.in.data(), row.in.size(), 0), static_cast<ssize_t>(row.in.size()));
+        for (auto &receiver : receivers) {
+            EXPECT_EQ(hex(receive(receiver, Frame(row.in.begin() + 6, row.in.begin() + 12))), hex(row.out));
+        }
+        EXPECT_EQ(counter(host_, "p1/tx_packets"), back);
+        EXPECT_EQ(program_->table().stats(slot).packets, 1U);
+        EXPECT_EQ(program_->table().stats(slot).bytes, row.in.size());
+    }
+}
+
+// Or nobody does: OVS sends it then.
+TEST_F(SkbGroup, OrNobodyGetsIt) {
+    const Frame in = udp4().bytes();
+    const Fd sender = packet_socket(c1_);
+    const struct {
+        const char *name;
+        std::function<void(BpfMaps &)> change;
+        xf_miss miss;
+    } rows[] = {
+        {"too long for the last one", [](BpfMaps &m) { m.port(kThird).max_frame = 20; }, XF_MISS_TX_LENGTH},
+        {"the last one takes nothing", [](BpfMaps &m) { m.port(kThird).flags = 0; }, XF_MISS_TX_PORT},
+        {"the first one takes nothing", [](BpfMaps &m) { m.port(kOut).flags = 0; }, XF_MISS_TX_PORT},
+        {"one has no device", [](BpfMaps &m) { (void)m.clear_tx_port(kThird); }, XF_MISS_TX_PORT},
+    };
+    host_.in([this] { program_->remove_all(); });
+    const FlowSlot slot = program_->add(to_group(FlowSpec::ipv4()));
+    for (auto &row : rows) {
+        SCOPED_TRACE(row.name);
+        const xf_port out = program_->maps().port(kOut), third = program_->maps().port(kThird);
+        const uint64_t sent = counter(host_, "p2/tx_packets"), seen = program_->misses(row.miss);
+        host_.in([&] { row.change(program_->maps()); });
+        ASSERT_EQ(send(sender.get(), in.data(), in.size(), 0), static_cast<ssize_t>(in.size()));
+        for (int i = 0; i < 100 && program_->misses(row.miss) == seen; i++) {
+            usleep(10000);
+        }
+        EXPECT_EQ(program_->misses(row.miss), seen + 1);
+        EXPECT_EQ(counter(host_, "p2/tx_packets"), sent);
+        program_->maps().port(kOut) = out;
+        program_->maps().port(kThird) = third;
+        host_.in([&] { ASSERT_FALSE(program_->maps().set_tx_port(kThird, device("p3"))); });
+    }
+    EXPECT_EQ(program_->table().stats(slot).packets, 0U);
+}
+
+// A mirror of TCP: what goes to several is still many segments.
+TEST_F(SkbGroup, SegmentsAreKept) {
+    program_->add(FlowSpec::ipv4().proto(IPPROTO_TCP).from(kOut).to(kIn));
+    const FlowSlot slot = program_->add(to_group(FlowSpec::ipv4().proto(IPPROTO_TCP)));
+    const uint64_t before = counter(c3_, "eth0/rx_bytes");
+    EXPECT_EQ(transfer(AF_INET, "10.0.0.2", kPort), kBytes);
+    const auto stats = program_->table().stats(slot);
+    EXPECT_GE(stats.bytes, kBytes);
+    EXPECT_GT(stats.bytes / stats.packets, 5000U) << stats.packets << " packets";
+    EXPECT_GE(counter(c3_, "eth0/rx_bytes") - before, kBytes);
+    EXPECT_EQ(wrong_checksums(c2_), 0U);
+}
+
 // Of a long frame a packet socket puts as much at its begin as it is told to.
 TEST_F(SkbVeth, HeadersElsewhereArePulled) {
     const Frame in = tcp6().payload(5000).bytes();

@@ -113,7 +113,7 @@ TEST(Binder, RefusesWhatTheHookDoesNot) {
     } rows[] = {
         {"output", output(), true},
         {"drop", with_verdict(XF_DROP), true},
-        {"several outputs", with_verdict(XF_GROUP), false},
+        {"several outputs", with_verdict(XF_GROUP), true},
         {"out of a tunnel", with_verdict(XF_POP), false},
         {"truncated", with(&xf_rewrite::max_len), false},
         {"check_pkt_len", with(&xf_rewrite::max_in), false},
