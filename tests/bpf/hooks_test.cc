@@ -145,7 +145,8 @@ protected:
         }
     }
 
-    int put_flow(uint8_t in, const std::vector<uint32_t> &out) {
+    // Cut to 'max_len' bytes, if that is not 0.
+    int put_flow(uint8_t in, const std::vector<uint32_t> &out, uint32_t max_len = 0) {
         ovs_key_ethernet eth{}, eth_mask{};
         ovs_key_ipv4 ip{}, ip_mask{};
         std::array<uint8_t, OVS_OFFLOAD_UFID_LEN> ufid{in};
@@ -157,6 +158,9 @@ protected:
         AttrList key, mask, actions;
         key.put(OVS_KEY_ATTR_IN_PORT, port).put(OVS_KEY_ATTR_ETHERNET, eth).put(OVS_KEY_ATTR_ETHERTYPE, htons(0x0800)).put(OVS_KEY_ATTR_IPV4, ip);
         mask.put(OVS_KEY_ATTR_IN_PORT, UINT32_MAX).put(OVS_KEY_ATTR_ETHERNET, eth_mask).put(OVS_KEY_ATTR_ETHERTYPE, uint16_t{0xffff}).put(OVS_KEY_ATTR_IPV4, ip_mask);
+        if (max_len) {
+            actions.put(OVS_ACTION_ATTR_TRUNC, ovs_action_trunc{max_len});
+        }
         for (uint32_t o : out) {
             actions.put(OVS_ACTION_ATTR_OUTPUT, o);
         }
@@ -313,14 +317,14 @@ TEST_F(Hooks, ArePassedFromOneToTheOther) {
 }
 
 // What only XDP does is refused for packets that enter at the other hook, and they alone.
-TEST_F(Hooks, SeveralOutputsAreXdps) {
-    EXPECT_EQ(put_flow(1, {2, 1}), EOPNOTSUPP);
+TEST_F(Hooks, TruncationIsXdps) {
+    constexpr uint32_t kLength = 100;
+    EXPECT_EQ(put_flow(1, {2}, kLength), EOPNOTSUPP);
     change_hook("xdp");
-    // ENOSPC: the group is not prepared yet.
-    EXPECT_NE(put_flow(1, {2, 1}), EOPNOTSUPP) << log_text;
+    EXPECT_EQ(put_flow(1, {2}, kLength), 0) << log_text;
     set_hook("xdp", "tc");
     ASSERT_TRUE(wait_for([&] { return mode("p1") == "tc"; })) << log_text;
-    EXPECT_EQ(put_flow(1, {2, 1}), EOPNOTSUPP);
+    EXPECT_EQ(put_flow(1, {2}, kLength), EOPNOTSUPP);
 }
 
 // A stream of numbered datagrams.

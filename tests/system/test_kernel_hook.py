@@ -84,8 +84,29 @@ def test_changed(context):
         expect(not stream.lost, 'packets were lost')
 
 
+def test_outputs(context):
+    """A mirror: TCP goes on in segments, and the third container gets all of it."""
+    with kernel_lab(context, hosts=3, config=['xdp-offload-hook=tc',
+                                              'hw-offload-plugin-tc=never']) as lab:
+        a, b, c = lab.hosts
+        introduce(lab.hosts)
+        per_port_rules(lab)
+        wait_hooks(lab, [True] * 3)
+        lab.ovs.ofctl('mod-flows', 'br0', 'in_port=%d,actions=output:%d,output:%d' % (
+            lab.ovs.of_port(a.port), lab.ovs.of_port(b.port), lab.ovs.of_port(c.port)))
+        before = received_bytes(c)
+        expect(bulk(context, lab, a, b) > 3000, 'no segments')
+        expect(received_bytes(c) - before >= BULK, 'the third one got %d bytes',
+               received_bytes(c) - before)
+
+
+def received_bytes(host):
+    return int(host.run('cat', '/sys/class/net/eth0/statistics/rx_bytes'))
+
+
 TESTS = [
     ('kernel-hook-bulk', test_bulk),
     ('kernel-hook-cross', test_cross),
     ('kernel-hook-changed', test_changed),
+    ('kernel-hook-outputs', test_outputs),
 ]
