@@ -96,19 +96,29 @@ check_devices(const struct xf_packet *p, const struct xf_plan *plan,
     return result;
 }
 
-/* Sends the packet to all ports of the group: copies, and itself to the last one.
- * Returns a XF_HOOK_*.  A device that has gone since it was asked gets none. */
+/* What output_skb() says instead of a XF_HOOK_*: the rest is send_to_group()'s. */
+#define XF_TO_GROUP 0x100
+
+/* Sends the packet to all ports of group 'to' but its own: copies, and itself to the last one.
+ * Returns a XF_HOOK_*.  A device that has gone since it was asked gets none.
+ *
+ * A copy is sent at once, and where it comes out may be an ingress with a program of ours
+ * (act_mirred), which has this CPU's scratch then, and after which user space may take
+ * this CPU for one that has left.  So this comes last, and the group is copied. */
 __noinline int
-send_to_group(xf_ctx *ctx, const struct xf_packet *p, const struct xf_group *group)
+send_to_group(xf_ctx *ctx, __u32 to, __u32 own_slot)
 {
+    const struct xf_group *found = bpf_map_lookup_elem(&xf_groups, &to);
+    struct xf_group group;
     __u32 last = 0;
 
-    if (!p || !group)
-        return XF_HOOK_DROP;         /* Never null; the verifier must see it. */
-    for (__u32 i = 0; i < XF_GROUP_PORTS && i < group->n_ports; i++) {
-        __u32 slot = group->port[i], ifindex = device_of(slot);
+    if (!found)
+        return XF_HOOK_DROP;         /* Never; the verifier must see it. */
+    group = *found;
+    for (__u32 i = 0; i < XF_GROUP_PORTS && i < group.n_ports; i++) {
+        __u32 slot = group.port[i], ifindex = device_of(slot);
 
-        if (!ifindex || (slot == in_port(p) && !group->keep_ingress))
+        if (!ifindex || (slot == own_slot && !group.keep_ingress))
             continue;
         if (last)
             send_copy(ctx, last);
@@ -117,8 +127,8 @@ send_to_group(xf_ctx *ctx, const struct xf_packet *p, const struct xf_group *gro
     return last ? redirect_to_device(last) : XF_HOOK_DROP;
 }
 
-/* Sends the packet as the plan says.  Returns XF_PARSED and a XF_HOOK_* in '*action', or
- * an enum xf_miss with the packet unchanged. */
+/* Sends the packet as the plan says.  Returns XF_PARSED and a XF_HOOK_* or XF_TO_GROUP in
+ * '*action', or an enum xf_miss with the packet unchanged. */
 static __always_inline int
 output_skb(xf_ctx *ctx, const struct xf_packet *p, struct xf_plan *plan, int *action)
 {
@@ -138,8 +148,7 @@ output_skb(xf_ctx *ctx, const struct xf_packet *p, struct xf_plan *plan, int *ac
     if (miss != XF_PARSED)
         return miss;
     *action = set_skb_tags(ctx, &plan->act) ? XF_HOOK_DROP
-              : group ? send_to_group(ctx, p, group)
-                      : redirect_to_device(device_of(to));
+              : group ? XF_TO_GROUP : redirect_to_device(device_of(to));
     return XF_PARSED;
 }
 

@@ -52,7 +52,11 @@ __noinline int
 run_flows(xf_ctx *ctx, struct xf_scratch *scratch, const struct xf_cpu *self,
           __u32 slot)
 {
-    return run_plan(ctx, scratch, self, slot, output_skb);
+    int action = run_plan(ctx, scratch, self, slot, output_skb);
+
+    if (action != XF_TO_GROUP || !scratch)
+        return action;
+    return send_to_group(ctx, scratch->plan.act.to, in_port(&scratch->packet));
 }
 
 /* Returns a XF_HOOK_*, or -1 - an enum xf_miss with the packet unchanged.  With a sample

@@ -22,6 +22,7 @@
 #include <cstring>
 #include <fstream>
 #include <functional>
+#include <set>
 #include <sstream>
 #include <thread>
 
@@ -412,6 +413,39 @@ TEST_F(SkbGroup, OrNobodyGetsIt) {
         host_.in([&] { ASSERT_FALSE(program_->maps().set_tx_port(kThird, device("p3"))); });
     }
     EXPECT_EQ(program_->table().stats(slot).packets, 0U);
+}
+
+// A copy may come in again at once, by a filter of somebody's, while this CPU's memory is
+// still the packet's.
+TEST_F(SkbGroup, ACopyMayComeBackIn) {
+    if (host_.in([] { return std::system("tc qdisc add dev p2 clsact 2> /dev/null; tc filter add dev p2 egress matchall action mirred ingress redirect dev p3 2> /dev/null"); })) {
+        GTEST_SKIP() << "this kernel has no act_mirred or cls_matchall";
+    }
+    const Frame in = udp4().bytes(), all(6, 0xff);
+    const Fd sender = packet_socket(c1_), receiver = packet_socket(c3_);
+    host_.in([this] {
+        program_->remove_all();
+        attach(kThird, "p3");
+    });
+    const FlowSlot slot = program_->add(to_group(FlowSpec::ipv4().push(9)));
+    // What comes back goes to where the packet itself is going, with another address.
+    const FlowSlot again = program_->add(FlowSpec::ipv4().vid(9).from(kThird).set(offsetof(xf_key, eth_dst), {2, 0, 0, 0, 0, 9}, all).to(kThird));
+    const Frame out = with_tag(in, kVlan, 9);
+    Frame back = out;
+    back[5] = 9;
+    constexpr int kPackets = 20;
+    for (int i = 0; i < kPackets; i++) {
+        ASSERT_EQ(send(sender.get(), in.data(), in.size(), 0), static_cast<ssize_t>(in.size()));
+        std::set<std::string> got;  // In any order.
+        for (int n = 0; n < 2; n++) {
+            got.insert(hex(receive(receiver, Frame(in.begin() + 6, in.begin() + 12))));
+        }
+        EXPECT_EQ(got, (std::set{hex(back), hex(out)}));
+    }
+    for (auto s : {slot, again}) {
+        EXPECT_EQ(program_->table().stats(s).packets, static_cast<uint64_t>(kPackets));
+    }
+    EXPECT_EQ(program_->table().stats(slot).bytes, kPackets * in.size());
 }
 
 // A mirror of TCP: what goes to several is still many segments.

@@ -31,8 +31,11 @@ def run(*command, **kwargs):
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                           errors='replace', **kwargs)
     if done.returncode:
+        # Of several that make runs, the one that failed may have ended long before.
+        errors = re.findall(r'^.*(?:error:|\*\*\* ).*$', done.stdout[:-4000], re.MULTILINE)
         raise RuntimeError('%s: exit status %d:\n%s' % (
-            ' '.join(command), done.returncode, done.stdout[-4000:]))
+            ' '.join(command), done.returncode,
+            '\n'.join([*errors[:10], done.stdout[-4000:]])))
     return done.stdout
 
 

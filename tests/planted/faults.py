@@ -1168,7 +1168,7 @@ GROUPS = [
               '        if (last)\n            send_copy(ctx, last);\n', '        ;\n', BPF,
               'SkbGroup.AllGetIt'),
         Fault('a group\'s packet goes back to where it came from', 'bpf/act/skb_output.h',
-              'if (!ifindex || (slot == in_port(p) && !group->keep_ingress))',
+              'if (!ifindex || (slot == own_slot && !group.keep_ingress))',
               'if (!ifindex)', BPF, 'SkbGroup.AllGetIt'),
         Fault('what has no place at TC\'s ingress is offered to it',
               'flowxlate/engine/binder.cc',
