@@ -232,8 +232,9 @@ Reject read_range(const Attrs &attrs, uint16_t first, uint16_t last,
         || !read_exactly(*attrs[last], &to) || ntohs(to) < ntohs(from)) {
         return malformed("key");
     }
-    (which == kSourceRange ? m->src_ports : m->dst_ports) = {ntohs(from),
-                                                             ntohs(to)};
+    auto &ports = which == kSourceRange ? m->src_ports : m->dst_ports;
+    ports.first = ntohs(from);
+    ports.last = ntohs(to);
     m->mask.ranges |= which;
     return {};
 }
