@@ -31,6 +31,7 @@ STOCK = '/usr/lib/openvswitch-switch/ovs-vswitchd'
 PACKAGE = 'openvswitch-offload-xdp'
 ADVISE = 'openvswitch-offload-advise'
 FLOWERD = 'xdp-flowerd'
+TIMER = 'ovs-offload-metrics.timer'
 # Of service.py, and systemd-analyze.
 TOOLS = ('ethtool', 'iproute2', 'iputils-ping', 'python3', 'systemd')
 # A container host as it was before, and what configures it.
@@ -176,9 +177,9 @@ def test_units(context):
     """systemd accepts the units for Prometheus, and nothing has enabled them"""
     target = context.target
     out = target.run('systemd-analyze', 'verify', '--man=no',
-                     '/lib/systemd/system/ovs-offload-metrics.timer')
+                     '/lib/systemd/system/' + TIMER)
     expect(not out, 'systemd-analyze: %s', out)
-    state = target.run('sh', '-c', 'systemctl is-enabled ovs-offload-metrics.timer || :')
+    state = target.run('sh', '-c', 'systemctl is-enabled %s || :' % TIMER)
     expect(state.strip() == 'disabled', 'the timer is %s', state)
 
 
@@ -310,8 +311,24 @@ systemctl restart openvswitch-switch ovs-vswitchd
 """
 
 
+def purge_with_timer(machine):
+    """The timer, which nobody has enabled but the administrator, ends with its package."""
+    def state(what):
+        return machine.run('systemctl', what, TIMER, check=False).strip()
+
+    machine.run('rm', '-f', '/usr/sbin/policy-rc.d')    # It forbids to start and stop.
+    expect(state('is-active') == 'inactive', 'the timer is %s', state('is-active'))
+    machine.run('systemctl', 'enable', '--now', TIMER)
+    expect(state('is-active') == 'active', 'the timer is %s', state('is-active'))
+    machine.run('dpkg', '--purge', PACKAGE)
+    expect(state('is-active') == 'inactive', 'the timer is %s', state('is-active'))
+    left = machine.run('find', '/etc/systemd', '/var/lib/systemd', '-name',
+                       '*ovs-offload-metrics*')
+    expect(not left, 'left:\n%s', left)
+
+
 def test_reboot(context):
-    """As the drop-ins say, systemd starts all as another user, with an empty /run"""
+    """As the drop-ins say, systemd starts all as another user; the timer ends with its package"""
     rebooted = context.roots.make('rebooted')
     rebooted.apt('install', *(t for t in CONTAINER_HOST if 'ansible' not in t))
     for deb in context.debs:
@@ -329,6 +346,7 @@ def test_reboot(context):
                     '10.0.0.2')
         flows = machine.run('ovs-appctl', 'dpctl/dump-flows', '-m', 'type=offloaded')
         expect('dp:xdp' in flows, 'no flow in XDP:\n%s', flows)
+        purge_with_timer(machine)
 
 
 # What is asked for; does it change the host, and does it restart ovs-vswitchd?
