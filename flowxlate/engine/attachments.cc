@@ -9,6 +9,20 @@
 
 namespace flowxlate {
 
+namespace {
+
+constexpr uint32_t kOwnPrograms = 16;
+
+// A program that ports share takes a packet some instructions more than one of
+// the port's own, which is loaded in tens of milliseconds.  TC forwards while
+// its first ports wait for theirs.
+bool shares_program(const Port &port) {
+    return !is_afxdp(port.type)
+        && (!port.of_tc || index(port.slot) > kOwnPrograms);
+}
+
+}  // namespace
+
 bool is_afxdp(std::string_view type) {
     return type == "afxdp" || type == "afxdp-nonpmd";
 }
@@ -34,7 +48,7 @@ Attachment::Options Attachments::options_for(const Port &port) {
             .traits = {.in_kernel_datapath = port.in_kernel_datapath,
                        .kernel_ct = port.is_the_kernels() && core_.kernel_ct,
                        .of_tc = port.of_tc},
-            .programs = is_afxdp(port.type) ? nullptr : &core_.programs,
+            .programs = shares_program(port) ? &core_.programs : nullptr,
             .pins = &core_.pins};
 }
 

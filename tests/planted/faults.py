@@ -443,7 +443,7 @@ GROUPS = [
               'if (!usable()) {\n        return 0;', 'if (false) {\n        return 0;',
               BPF, 'Hook/SharedProgramTest.StaysWithoutTheRightToLook/*'),
         Fault('each port loads the program', 'flowxlate/engine/attachments.cc',
-              '.programs = is_afxdp(port.type) ? nullptr : &core_.programs,',
+              '.programs = shares_program(port) ? &core_.programs : nullptr,',
               '.programs = nullptr,', SYSTEM, 'shared-many'),
     ]),
     Group('Invariant 8, nothing foreign is broken', [
