@@ -558,9 +558,10 @@ Fd bare_redirect(int devmap) {
                             std::size(code), nullptr));
 }
 
-// Older kernels prune less: 6.1 verifies 111,035 where 6.18 does 92,950, of a million that
-// a kernel allows.  docs/kernels.md has the figures of others.
-constexpr uint32_t kMaxVerified = 125000;
+// Of a million that a kernel allows.  Older kernels prune less: 6.1 verifies 111,035 where
+// 6.18 does 92,950; and later compilers share less of the code: 143,113 with clang 19.
+// docs/kernels.md has the figures of other kernels.
+constexpr uint32_t kMaxVerified = 160000;
 
 uint32_t median(std::vector<uint32_t> v) {
     std::nth_element(v.begin(), v.begin() + v.size() / 2, v.end());
