@@ -118,7 +118,7 @@ class TcHost:
         expect(not self.programs(), 'programs on %s', self.programs())
         left = machine.run('sh', '-c', 'find / -xdev \\( -path /proc -o -path "/*.deb" '
                            '-o -path /var/log/journal \\) -prune -o '
-                           '-name "*flowerd*" -print; ls -A /sys/fs/bpf /run/*flowerd*',
+                           '-name "*flowerd*" -print; ls -A /sys/fs/bpf; ls -d /run/*flowerd*',
                            check=False)
         expect(not left, 'left:\n%s', left)
         self.ping()
