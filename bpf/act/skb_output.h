@@ -33,14 +33,17 @@ longest_frame(xf_ctx *ctx, const struct xf_packet *p)
     return p->l4_off + (doff >> 4) * 4 + behind_l4 + (p->frame_len - in_frame);
 }
 
-/* May the packet, whose longest_frame() is 'len', go out through 'port' now, which is the
- * device 'ifindex', with the tags that 'act' gives it?  As check_output(). */
+/* May the packet, whose longest_frame() is 'len', go out through the port in 'slot' now,
+ * which is the device 'ifindex', with the tags that 'act' gives it?  As check_output(). */
 static __always_inline int
-check_device(const struct xf_packet *p, const struct xf_action *act,
-             const struct xf_port *port, __u32 ifindex, __u32 len)
+check_device(const struct xf_packet *p, const struct xf_action *act, __u32 slot,
+             __u32 ifindex, __u32 len)
 {
+    const struct xf_port *port = bpf_map_lookup_elem(&xf_ports, &slot);
     __u32 n_tags = p->n_tags - act->n_pop + act->n_push;
 
+    if (!port)
+        return XF_MISS_INTERNAL;
     if (!(*(const volatile __u32 *)&port->flags & xf_tx_flag) || !ifindex)
         return XF_MISS_TX_PORT;
     if (act->n_pop > p->n_tags || act->n_push > XF_MAX_TAGS)
@@ -67,29 +70,26 @@ set_skb_tags(xf_ctx *ctx, const struct xf_action *act)
     return failed;
 }
 
-/* The same for one port, or for all of a group, as check_group() in run/pipeline.h. */
-static __always_inline int
-check_slot(const struct xf_packet *p, const struct xf_action *act, __u32 slot, __u32 len)
-{
-    const struct xf_port *port = bpf_map_lookup_elem(&xf_ports, &slot);
-
-    return port ? check_device(p, act, port, device_of(slot), len) : XF_MISS_INTERNAL;
-}
-
+/* The same for all ports of the plan's group, as check_group() in run/pipeline.h. */
 __noinline int
-check_devices(const struct xf_packet *p, const struct xf_plan *plan,
-              const struct xf_group *group, __u32 len)
+check_devices(const struct xf_packet *p, const struct xf_plan *plan, __u32 len)
 {
+    const struct xf_group *group;
     int result = XF_MISS_INTERNAL;
+    __u32 to;
 
-    if (!p || !plan || !group)
+    if (!p || !plan)
         return XF_MISS_INTERNAL;     /* Never null; the verifier must see it. */
+    to = plan->act.to;
+    group = bpf_map_lookup_elem(&xf_groups, &to);
+    if (!group)
+        return XF_MISS_INTERNAL;
     for (__u32 i = 0; i < XF_GROUP_PORTS && i < group->n_ports; i++) {
         __u32 slot = group->port[i];
 
         if (slot == in_port(p) && !group->keep_ingress)
             continue;
-        result = check_slot(p, &plan->act, slot, len);
+        result = check_device(p, &plan->act, slot, device_of(slot), len);
         if (result != XF_PARSED)
             return result;
     }
@@ -132,15 +132,11 @@ send_to_group(xf_ctx *ctx, __u32 to, __u32 own_slot)
 static __always_inline int
 output_skb(xf_ctx *ctx, const struct xf_packet *p, struct xf_plan *plan, int *action)
 {
-    __u32 to = plan->act.to, len = longest_frame(ctx, p);
-    const struct xf_group *group = NULL;
-    int miss;
+    bool to_group = plan->act.verdict == XF_GROUP;
+    __u32 len = longest_frame(ctx, p), ifindex = to_group ? 0 : device_of(plan->act.to);
+    int miss = to_group ? check_devices(p, plan, len)
+                        : check_device(p, &plan->act, plan->act.to, ifindex, len);
 
-    if (plan->act.verdict == XF_GROUP)
-        group = bpf_map_lookup_elem(&xf_groups, &to);
-    miss = group                          ? check_devices(p, plan, group, len)
-           : plan->act.verdict == XF_GROUP ? XF_MISS_INTERNAL
-                                           : check_slot(p, &plan->act, to, len);
     if (miss != XF_PARSED)
         return miss;
     if (plan->sets)
@@ -148,7 +144,7 @@ output_skb(xf_ctx *ctx, const struct xf_packet *p, struct xf_plan *plan, int *ac
     if (miss != XF_PARSED)
         return miss;
     *action = set_skb_tags(ctx, &plan->act) ? XF_HOOK_DROP
-              : group ? XF_TO_GROUP : redirect_to_device(device_of(to));
+              : to_group ? XF_TO_GROUP : redirect_to_device(ifindex);
     return XF_PARSED;
 }
 

@@ -1159,9 +1159,9 @@ GROUPS = [
               '        return XF_MISS_ND_OPTIONS;\n', BPF,
               'SkbVeth.AnyHeaderElsewhereIsPulled'),
         Fault('a group\'s last port is not asked at TC\'s ingress', 'bpf/act/skb_output.h',
-              '        result = check_slot(p, &plan->act, slot, len);\n'
+              '        result = check_device(p, &plan->act, slot, device_of(slot), len);\n'
               '        if (result != XF_PARSED)\n',
-              '        result = check_slot(p, &plan->act, slot, len);\n'
+              '        result = check_device(p, &plan->act, slot, device_of(slot), len);\n'
               '        if (result != XF_PARSED || i + 2 >= group->n_ports)\n', BPF,
               'SkbGroup.OrNobodyGetsIt'),
         Fault('one of a group gets no copy', 'bpf/act/skb_output.h',
