@@ -12,6 +12,8 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <fstream>
+#include <sstream>
 #include <string>
 #include <thread>
 #include <vector>
@@ -52,6 +54,28 @@ public:
 private:
     Fd fd_;
 };
+
+// What a device has received and sent, by its own figures.
+struct DeviceFigures {
+    uint64_t rx_bytes = 0, tx_packets = 0;
+};
+inline DeviceFigures device_figures(const Namespace &ns, const std::string &device) {
+    return ns.in([&] {
+        std::ifstream file("/proc/thread-self/net/dev");
+        for (std::string line; std::getline(file, line);) {
+            const auto at = line.find(device + ":");
+            if (at != std::string::npos) {
+                uint64_t field[10] = {};
+                std::istringstream words(line.substr(at + device.size() + 1));
+                for (auto &f : field) {
+                    words >> f;
+                }
+                return DeviceFigures{field[0], field[9]};
+            }
+        }
+        return DeviceFigures{};
+    });
+}
 
 // Sends 'bytes' of TCP from one socket to another, which has an address.  Returns how many
 // have come.

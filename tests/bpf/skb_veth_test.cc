@@ -325,25 +325,6 @@ protected:
         return flow.from(kIn);
     }
 
-    static uint64_t counter(const Namespace &ns, const std::string &what) {
-        return ns.in([&] {
-            const std::string dev = what.substr(0, what.find('/')), name = what.substr(what.find('/') + 1);
-            std::ifstream file("/proc/thread-self/net/dev");
-            for (std::string line; std::getline(file, line);) {
-                uint64_t value[16] = {};
-                std::istringstream words(line.substr(line.find(':') + 1));
-                if (line.find(dev + ":") == std::string::npos) {
-                    continue;
-                }
-                for (auto &v : value) {
-                    words >> v;
-                }
-                return name == "rx_bytes" ? value[0] : value[9];  // Else tx_packets.
-            }
-            return uint64_t{};
-        });
-    }
-
     Namespace c3_;
     Fd devices_;
 };
@@ -370,12 +351,12 @@ TEST_F(SkbGroup, AllGetIt) {
         SCOPED_TRACE(row.name);
         host_.in([this] { program_->remove_all(); });
         const FlowSlot slot = program_->add(to_group(row.flow));
-        const uint64_t back = counter(host_, "p1/tx_packets");
+        const uint64_t back = device_figures(host_, "p1").tx_packets;
         ASSERT_EQ(send(sender.get(), row.in.data(), row.in.size(), 0), static_cast<ssize_t>(row.in.size()));
         for (auto &receiver : receivers) {
             EXPECT_EQ(hex(receive(receiver, Frame(row.in.begin() + 6, row.in.begin() + 12))), hex(row.out));
         }
-        EXPECT_EQ(counter(host_, "p1/tx_packets"), back);
+        EXPECT_EQ(device_figures(host_, "p1").tx_packets, back);
         EXPECT_EQ(program_->table().stats(slot).packets, 1U);
         EXPECT_EQ(program_->table().stats(slot).bytes, row.in.size());
     }
@@ -400,14 +381,14 @@ TEST_F(SkbGroup, OrNobodyGetsIt) {
     for (auto &row : rows) {
         SCOPED_TRACE(row.name);
         const xf_port out = program_->maps().port(kOut), third = program_->maps().port(kThird);
-        const uint64_t sent = counter(host_, "p2/tx_packets"), seen = program_->misses(row.miss);
+        const uint64_t sent = device_figures(host_, "p2").tx_packets, seen = program_->misses(row.miss);
         host_.in([&] { row.change(program_->maps()); });
         ASSERT_EQ(send(sender.get(), in.data(), in.size(), 0), static_cast<ssize_t>(in.size()));
         for (int i = 0; i < 100 && program_->misses(row.miss) == seen; i++) {
             usleep(10000);
         }
         EXPECT_EQ(program_->misses(row.miss), seen + 1);
-        EXPECT_EQ(counter(host_, "p2/tx_packets"), sent);
+        EXPECT_EQ(device_figures(host_, "p2").tx_packets, sent);
         program_->maps().port(kOut) = out;
         program_->maps().port(kThird) = third;
         host_.in([&] { ASSERT_FALSE(program_->maps().set_tx_port(kThird, device("p3"))); });
@@ -452,12 +433,12 @@ TEST_F(SkbGroup, ACopyMayComeBackIn) {
 TEST_F(SkbGroup, SegmentsAreKept) {
     program_->add(FlowSpec::ipv4().proto(IPPROTO_TCP).from(kOut).to(kIn));
     const FlowSlot slot = program_->add(to_group(FlowSpec::ipv4().proto(IPPROTO_TCP)));
-    const uint64_t before = counter(c3_, "eth0/rx_bytes");
+    const uint64_t before = device_figures(c3_, "eth0").rx_bytes;
     EXPECT_EQ(transfer(AF_INET, "10.0.0.2", kPort), kBytes);
     const auto stats = program_->table().stats(slot);
     EXPECT_GE(stats.bytes, kBytes);
     EXPECT_GT(stats.bytes / stats.packets, 5000U) << stats.packets << " packets";
-    EXPECT_GE(counter(c3_, "eth0/rx_bytes") - before, kBytes);
+    EXPECT_GE(device_figures(c3_, "eth0").rx_bytes - before, kBytes);
     EXPECT_EQ(wrong_checksums(c2_), 0U);
 }
 

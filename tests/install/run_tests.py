@@ -56,6 +56,12 @@ def chosen(target):
     return target.run('readlink', '-f', '/usr/sbin/ovs-vswitchd').strip()
 
 
+def copy_source(target, path='/src'):
+    """Gives a root the source tree, without what was made in it."""
+    shutil.copytree(TOP, target.file(path),
+                    ignore=shutil.ignore_patterns('build', '.git', '__pycache__'))
+
+
 def service(target, *args):
     return target.run('python3', '/src/tests/install/service.py', *args)
 
@@ -65,8 +71,7 @@ def service(target, *args):
 def build(roots):
     """Returns a root in which the packages were built, and where they are."""
     builder = roots.make('builder', to_build=True)
-    ignored = shutil.ignore_patterns('build', '.git', '__pycache__')
-    shutil.copytree(TOP, builder.file(BUILD), ignore=ignored)
+    copy_source(builder, BUILD)
     # Open vSwitch takes minutes, so what this root made of it is kept.
     ovs = os.path.join(root.CACHE, 'ovs')
     os.makedirs(ovs, exist_ok=True)
@@ -163,8 +168,7 @@ def test_install(context):
     # The modules of this machine's kernel are not for ovs-ctl to load.
     for name in ('modprobe', 'rmmod'):
         os.symlink('/bin/true', target.file('/usr/local/sbin/' + name))
-    shutil.copytree(TOP, target.file('/src'),
-                    ignore=shutil.ignore_patterns('build', '.git', '__pycache__'))
+    copy_source(target)
 
 
 def test_advise(context):
@@ -387,8 +391,7 @@ def test_ansible(context):
         shutil.copy(deb, managed.file('/'))
     debs = ['/' + os.path.basename(d) for d in context.debs if PACKAGE in d]
     managed.apt('install', '--download-only', *debs)    # In the machine is no network.
-    shutil.copytree(TOP, managed.file('/src'),
-                    ignore=shutil.ignore_patterns('build', '.git', '__pycache__'))
+    copy_source(managed)
     with Machine(managed) as machine:
         machine.run('sh', '-ec', CONTAINERS)
         for wanted, changes, restarts in PLAYS:
@@ -450,8 +453,7 @@ def test_full_upgrade(context):
     for deb in debs:
         shutil.copy(deb, host.file('/'))
     host.apt('install', *TOOLS, *('/' + os.path.basename(d) for d in debs))
-    shutil.copytree(TOP, host.file('/src'),
-                    ignore=shutil.ignore_patterns('build', '.git', '__pycache__'))
+    copy_source(host)
     before = ovs_of(host)
     use_suite(host, context)
     host.apt('full-upgrade')
